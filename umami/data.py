@@ -1,0 +1,226 @@
+"""What `custom_data` may hold, and how it is turned into plain JSON values that Umami can store.
+
+Umami flattens nested objects to dotted keys and stores each value as text of at most 500 characters;
+one that is too long, or too large a number, costs the event all of its data. So values are cut or
+rewritten here. What has no meaning in JSON raises, naming the key.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic_core import to_json, to_jsonable_python
+
+from .errors import ValidationError
+from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, scrubbed
+
+TEXT_LIMIT: Final = 500
+DEPTH_LIMIT: Final = 50
+
+
+def is_plain(data: dict[str, Any]) -> bool:
+    """Tell in one quick look whether `data` has only short-cut values: text, flags, null and modest numbers.
+
+    Then the sole thing that can be wrong with it is a text that is too long or not printable, which
+    shows in the encoded event's length and backslashes.
+    """
+    for key, value in data.items():
+        kind = type(value)
+        if type(key) is not str:
+            return False
+        if kind is str or kind is bool or value is None:
+            continue
+        if (kind is int or kind is float) and -NUMBER_LIMIT < value < NUMBER_LIMIT:
+            continue
+        return False
+    return True
+
+
+def is_short(data: dict[str, Any]) -> bool:
+    """Tell whether no key and no text of plain `data` is over the limit."""
+    for key, value in data.items():
+        if len(key) > TEXT_LIMIT or (type(value) is str and len(value) > TEXT_LIMIT):
+            return False
+    return True
+
+
+def copied(data: Any) -> dict[str, Any]:
+    """Return a copy of `custom_data` to add to.
+
+    Raises:
+        ValidationError: It is no mapping.
+    """
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise ValidationError(f"custom_data must be a mapping, got {type(data).__name__}.")
+    try:
+        return dict(data)
+    except Exception as error:  # noqa: BLE001 - a mapping of the caller's own may raise anything
+        raise ValidationError(f"custom_data could not be read ({type(error).__name__}).") from None
+
+
+def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
+    """Return `data` as plain JSON values within Umami's limits.
+
+    Args:
+        data: Any mapping; dataclasses, pydantic models, datetimes, Decimals, UUIDs and Enums within it
+            are welcome.
+        note: Called with the kind of each repair.
+        field: What to call it in an error.
+
+    Raises:
+        ValidationError: It is no mapping, or something in it cannot be encoded.
+    """
+    if not isinstance(data, Mapping):
+        raise ValidationError(f"{field} must be a mapping, got {type(data).__name__}.")
+    return _Fitting(note, field).mapping(data, "", 0)
+
+
+class _Fitting:
+    """One walk over one event's data."""
+
+    def __init__(self, note: Note, field: str) -> None:
+        self._note = note
+        self._field = field
+        self._open: set[int] = set()
+
+    def mapping(self, data: Any, path: str, depth: int) -> dict[str, Any]:
+        fitted: dict[str, Any] = {}
+        with self._inside(data, path, depth):
+            for key, value in self._items(data, path):
+                name = self._key(key, path)
+                dotted = f"{path}.{name}" if path else name
+                if len(dotted) > TEXT_LIMIT:
+                    self._note("custom_data_key")
+                    dotted = dotted[:TEXT_LIMIT]
+                    name = dotted[len(path) + 1 :] if path else dotted
+                    if not name:
+                        continue
+                fitted[name] = self.value(value, dotted, depth)
+        return fitted
+
+    def value(self, value: Any, path: str, depth: int) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, Enum):
+            return self.value(value.value, path, depth)
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, (int, float, Decimal)):
+            return self._number(value)
+        if isinstance(value, datetime):
+            return self._convert(date_text, value, path)
+        if isinstance(value, (date, UUID)):
+            return str(value)
+        if isinstance(value, Mapping):
+            return self.mapping(value, path, depth + 1)
+        if isinstance(value, (list, tuple, AbstractSet)):
+            return self._array(value, path, depth + 1)
+        return self._object(value, path, depth)
+
+    def _object(self, value: Any, path: str, depth: int) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        elif isinstance(value, BaseModel):
+            fields = self._convert(type(value).model_dump, value, path)
+        else:
+            # The rest of what pydantic can encode (bytes, paths, times, addresses…) comes out as text.
+            plain = self._convert(to_jsonable_python, value, path)
+            if isinstance(plain, str):
+                return self._text(plain)
+            raise self._refusal(value, path, "cannot be encoded as JSON")
+        with self._inside(value, path, depth):
+            return self.mapping(fields, path, depth + 1)
+
+    def _array(self, values: Any, path: str, depth: int) -> list[Any]:
+        """An array is stored as its JSON text: keep as many elements as fit."""
+        fitted: list[Any] = []
+        room = TEXT_LIMIT - 2
+        with self._inside(values, path, depth):
+            for index, value in enumerate(values):
+                element = self.value(value, f"{path}[{index}]", depth)
+                length = len(self._convert(to_json, element, path).decode("utf-8", "replace"))
+                if length > room:
+                    self._note("custom_data_array")
+                    break
+                fitted.append(element)
+                room -= length + 1
+        return fitted
+
+    def _text(self, value: str) -> str:
+        fitted = scrubbed(value)
+        if fitted != value:
+            self._note("unprintable")
+        if len(fitted) > TEXT_LIMIT:
+            self._note("custom_data_text")
+            fitted = fitted[:TEXT_LIMIT]
+        return fitted
+
+    def _number(self, value: float | Decimal) -> Any:
+        if isinstance(value, int):
+            whole = int(value)
+            if -NUMBER_LIMIT < whole < NUMBER_LIMIT:
+                return whole
+            self._note("large_number")
+            return decimal_text(whole)[:TEXT_LIMIT]
+        if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
+            self._note("not_finite")
+            return None
+        number = float(value)
+        if abs(number) < NUMBER_LIMIT:
+            return number
+        self._note("large_number")
+        return str(value)[:TEXT_LIMIT]
+
+    def _key(self, key: Any, path: str) -> str:
+        if isinstance(key, Enum):
+            key = key.value
+        if isinstance(key, str):
+            name = scrubbed(str.__str__(key))
+            if name != key:
+                self._note("unprintable")
+            return name
+        if isinstance(key, (int, UUID, date)) and not isinstance(key, bool):
+            return str(self._convert(str, key, path))[:TEXT_LIMIT]
+        raise self._refusal(key, path, "is a key, and a key must be a string")
+
+    def _items(self, data: Any, path: str) -> Any:
+        return self._convert(lambda mapping: list(mapping.items()), data, path)
+
+    def _convert(self, convert: Any, value: Any, path: str) -> Any:
+        """Run code that belongs to the caller's own types, which may raise anything at all."""
+        try:
+            return convert(value)
+        except Exception as error:  # noqa: BLE001
+            raise self._refusal(value, path, f"cannot be encoded as JSON ({type(error).__name__})") from None
+
+    def _refusal(self, value: Any, path: str, why: str) -> ValidationError:
+        shown = (
+            given(value)
+            if type(value) in (int, float, str, bytes, bool, type(None))
+            else type(value).__name__
+        )
+        where = f"{self._field}.{path}" if path else self._field
+        return ValidationError(f"{where if len(where) <= TEXT_LIMIT else where[:TEXT_LIMIT]}: {shown} {why}.")
+
+    @contextmanager
+    def _inside(self, value: Any, path: str, depth: int) -> Iterator[None]:
+        """Mark a container as being walked, to catch one that contains itself."""
+        if id(value) in self._open:
+            raise self._refusal(value, path, "contains itself")
+        if depth > DEPTH_LIMIT:
+            raise self._refusal(value, path, f"is nested deeper than {DEPTH_LIMIT} levels")
+        self._open.add(id(value))
+        try:
+            yield
+        finally:
+            self._open.discard(id(value))

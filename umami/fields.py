@@ -1,0 +1,294 @@
+"""What Umami's server takes in each field, and how a visitor's odd value is made to fit it.
+
+The limits are the server's, as measured; it answers a value beyond one with 400 or 500 and the event
+is lost. Values that the program chooses are refused with a `ValidationError`; values that come with a
+visitor's request are repaired here, and the repair is named to the caller's `note`.
+"""
+
+import hashlib
+import ipaddress
+import math
+import re
+import socket
+from collections.abc import Callable
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import quote, unquote_plus, urlsplit
+
+from .errors import ValidationError
+
+NAME_LIMIT: Final = 50
+HOSTNAME_LIMIT: Final = 100
+LANGUAGE_LIMIT: Final = 35
+SCREEN_LIMIT: Final = 11
+DISTINCT_ID_LIMIT: Final = 50
+CURRENCY_LIMIT: Final = 10
+CAMPAIGN_LIMIT: Final = 255
+NUMBER_LIMIT: Final = 1e15
+
+Note = Callable[[str], object]
+"""Called with the name of a repair, once for each that is made."""
+
+_CAMPAIGN_KEYS: Final = frozenset(
+    (
+        *("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term"),
+        *("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid"),
+    )
+)
+_LATEST: Final = 253_402_300_799  # the last second of the year 9999
+_PLAIN_ORIGIN: Final = re.compile(
+    r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)", re.IGNORECASE
+)
+_SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_HOST_FORBIDDEN: Final = re.compile(r"[\x00-\x20#/<>?@\[\\\]^|%\x7f:]")
+_UNPRINTABLE: Final = re.compile("[\ud800-\udfff\x00]")
+
+
+def given(value: Any) -> str:
+    """Describe a refused value for an error's text: short, and never the whole of it."""
+    text = repr(value) if isinstance(value, (str, int, float, bytes, type(None))) else type(value).__name__
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def text(field: str, value: Any) -> str:
+    """Return `value`, which must be a string."""
+    if isinstance(value, str):
+        return value
+    raise ValidationError(f"{field} must be a string, got {type(value).__name__}.")
+
+
+def utf16_length(value: str) -> int:
+    """Count as the server does, in UTF-16 units: an emoji is two."""
+    return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def limited(field: str, value: Any, limit: int) -> str:
+    """Return `value`, which must be a string of at most `limit` UTF-16 units."""
+    length = utf16_length(text(field, value))
+    if length > limit:
+        raise ValidationError(f"{field} must have at most {limit} characters, got {length}: {given(value)}.")
+    return str(value)
+
+
+def scrubbed(value: str) -> str:
+    """Replace what the server's database cannot store: U+0000 and lone surrogates."""
+    return _UNPRINTABLE.sub("\ufffd", value)
+
+
+def hostname(value: Any) -> str:
+    """Return a website's hostname.
+
+    Raises:
+        ValidationError: It is too long, or the server could not make a URL of it.
+    """
+    name = limited("hostname", value, HOSTNAME_LIMIT)
+    if " " in name or not parses_as_url(f"https://{name}"):
+        raise ValidationError(
+            f"hostname must be a host name like example.com, without spaces, got {given(name)}."
+        )
+    return name
+
+
+def distinct_id(value: Any, note: Note) -> str | None:
+    """Return a visitor's own id as a string, or None for a blank one; a long one as a stable digest."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValidationError("distinct_id must be a string or integer.")
+    identity = decimal_text(value) if isinstance(value, int) else value.strip()
+    if len(identity) > DISTINCT_ID_LIMIT:
+        note("distinct_id")
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:DISTINCT_ID_LIMIT]
+    return identity or None
+
+
+def decimal_text(value: int) -> str:
+    """Write an integer of any size."""
+    try:
+        return int.__str__(value)
+    except ValueError:  # CPython refuses to print integers of thousands of digits in decimal
+        return hex(value)
+
+
+def revenue(value: Any) -> int | float:
+    """Return an amount of money as a JSON number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise ValidationError("Revenue must be a number (int or float).")
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        amount = float("inf")
+    if not math.isfinite(amount):
+        raise ValidationError(f"Revenue must be a finite number, got {given(value)}.")
+    if amount < 0:
+        raise ValidationError("Revenue must be >= 0.")
+    if amount >= NUMBER_LIMIT:
+        raise ValidationError(f"Revenue must be below 1e15, got {given(value)}.")
+    return amount if isinstance(value, Decimal) else value
+
+
+def currency(value: Any) -> str:
+    """Return a currency's code."""
+    if value is None or value == "":
+        raise ValidationError("Currency must be a non-empty string.")
+    code = limited("currency", value, CURRENCY_LIMIT)
+    if not code.strip():
+        raise ValidationError("Currency must be a non-empty string.")
+    return code
+
+
+def timestamp(value: Any) -> int:
+    """Return a moment as whole seconds of the epoch, which is all that the server takes."""
+    if isinstance(value, datetime):
+        try:
+            return int(value.timestamp() // 1)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ValidationError(f"timestamp is out of range: {error}.") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValidationError(f"timestamp must be a datetime or epoch seconds, got {given(value)}.")
+    if not -_LATEST <= value <= _LATEST:
+        raise ValidationError(
+            f"timestamp must be epoch seconds before the year 10000, got {given(value)}: milliseconds, perhaps?"
+        )
+    return int(value // 1)
+
+
+def date_text(moment: datetime) -> str:
+    """Write a datetime in the one form that Umami stores as a date: UTC, with milliseconds."""
+    return f"{moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def language(value: str, note: Note) -> str | None:
+    """Return a language such that it fits: of a whole Accept-Language header the first tag, or None."""
+    if "," not in value and utf16_length(value) <= LANGUAGE_LIMIT:
+        return value
+    note("language")
+    first = value.replace(";", ",").split(",", 1)[0].strip()
+    return first if utf16_length(first) <= LANGUAGE_LIMIT else None
+
+
+def screen(value: str, note: Note) -> str | None:
+    """Return a screen's size, or None if it is too long to be one."""
+    if utf16_length(value) <= SCREEN_LIMIT:
+        return value
+    note("screen")
+    return None
+
+
+def ip_address(value: str, note: Note) -> str | None:
+    """Return the address, or None if it is none (a list of them, a host name, `unknown`)."""
+    address = value.strip()
+    try:
+        socket.inet_pton(socket.AF_INET, address)
+    except (OSError, ValueError):
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            if address:
+                note("ip_address")
+            return None
+    return address
+
+
+def url(value: str, note: Note) -> str:
+    """Return a page's URL or path such that the server can parse and store it."""
+    fitted = value
+    if "%00" in fitted:
+        fitted = fitted.replace("%00", "%EF%BF%BD")
+    if len(fitted) > CAMPAIGN_LIMIT and "?" in fitted:
+        fitted = _with_short_campaign(fitted)
+    if not parses_as_url(fitted):
+        fitted = f"/{quote(scrubbed(fitted), safe='/')}"
+    if fitted != value:
+        note("url")
+    return fitted
+
+
+def referrer(value: str, note: Note) -> str:
+    """Return where a visitor came from, or nothing if the server could not parse it."""
+    fitted = value.replace("%00", "%EF%BF%BD")
+    if not parses_as_url(fitted):
+        fitted = ""
+    if fitted != value:
+        note("referrer")
+    return fitted
+
+
+def title(value: str, note: Note) -> str:
+    """Return a page's title without an escaped U+0000: the server decodes titles before it stores them."""
+    if "%00" not in value:
+        return value
+    note("title")
+    return value.replace("%00", "\ufffd")
+
+
+def _with_short_campaign(value: str) -> str:
+    head, _, rest = value.partition("?")
+    query, mark, fragment = rest.partition("#")
+    pairs = []
+    for pair in query.split("&"):
+        key, _, encoded = pair.partition("=")
+        if len(encoded) > CAMPAIGN_LIMIT and unquote_plus(key) in _CAMPAIGN_KEYS:
+            decoded = unquote_plus(encoded)
+            if len(decoded) > CAMPAIGN_LIMIT:
+                pair = f"{key}={quote(decoded[:CAMPAIGN_LIMIT], safe='')}"  # noqa: PLW2901
+        pairs.append(pair)
+    return f"{head}?{'&'.join(pairs)}{mark}{fragment}"
+
+
+def parses_as_url(value: str) -> bool:
+    """Tell whether the server's `new URL(value, base)` surely accepts this; when in doubt, no."""
+    if _PLAIN_ORIGIN.match(value):
+        return True
+    value = (
+        value.strip("".join(map(chr, range(0x21))))
+        .translate({9: None, 10: None, 13: None})
+        .replace("\\", "/")
+    )
+    scheme = _SCHEME.match(value)
+    if scheme:
+        if scheme.group().lower() not in ("http:", "https:"):
+            return _is_opaque(value[scheme.end() :])
+        value = f"http://{value[scheme.end() :].lstrip('/')}"
+    elif value.startswith("//"):
+        value = f"http://{value.lstrip('/')}"
+    else:
+        return True
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    del port  # reading it is its check
+    return host is not None and _is_host(host, bracketed="[" in parts.netloc)
+
+
+def _is_opaque(rest: str) -> bool:
+    """`mailto:…` and `app:path` always parse; `android-app://host/…` only with a plain host."""
+    return not rest.startswith("//") or re.match(r"//[\w.-]+(?:/|\Z)", rest, re.ASCII) is not None
+
+
+def _is_host(host: str, *, bracketed: bool) -> bool:
+    if bracketed:
+        return _is_address(ipaddress.IPv6Address, host)
+    if not host or _HOST_FORBIDDEN.search(host):
+        return False
+    if not host.isascii() or "xn--" in host:
+        try:
+            host = host.encode("idna").decode()
+            host.encode().decode("idna")
+        except UnicodeError:
+            return False
+    last = host.rstrip(".").rpartition(".")[2]
+    if last[:1].isdigit():
+        # The URL standard reads a host that ends in a number as an IPv4 address, or fails.
+        return _is_address(ipaddress.IPv4Address, host)
+    return last != ""
+
+
+def _is_address(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], host: str) -> bool:
+    try:
+        kind(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,145 @@
+"""What the calls return: Umami's own records, and the agent's account of its queue.
+
+Umami's field names are kept as they are on the wire. Unknown fields are ignored, and dates stay the
+strings that the server sent.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _total(value: Any) -> Any:
+    """Read a sum as each Umami writes it: a number, `null` without rows, 2.x's `{"value", "prev"}`."""
+    if isinstance(value, dict):
+        value = value.get("value")
+    return 0 if value is None else value
+
+
+Total = Annotated[int, BeforeValidator(_total)]
+
+
+class User(BaseModel):
+    """The account that logged in."""
+
+    id: str
+    username: str
+    role: str
+    createdAt: str | None = None  # noqa: N815
+    isAdmin: bool = False  # noqa: N815
+
+
+class LoginResponse(BaseModel):
+    """What `login()` returns. The client keeps the token by itself; it is never shown in a repr."""
+
+    token: str = Field(repr=False)
+    user: User
+
+
+class WebsiteUser(BaseModel):
+    """The owner or creator of a website, in short."""
+
+    username: str
+    id: str
+
+
+class Website(BaseModel):
+    """A website registered with the server. A team's listing has `createUser` in place of `user`."""
+
+    id: str
+    domain: str | None = None
+    createdAt: str | None = None  # noqa: N815
+    updatedAt: str | None = None  # noqa: N815
+    name: str | None = None
+    shareId: Any = None  # noqa: N815
+    resetAt: Any = None  # noqa: N815
+    deletedAt: Any = None  # noqa: N815
+    userId: str | None = None  # noqa: N815
+    teamId: str | None = None  # noqa: N815
+    user: WebsiteUser | None = None
+    createUser: WebsiteUser | None = None  # noqa: N815
+
+
+class WebsitesResponse(BaseModel):
+    """One page of the websites listing; built from the wire's `data`, read as `websites`."""
+
+    websites: list[Website] = Field(alias="data")
+    count: int
+    page: int
+    pageSize: int  # noqa: N815
+    orderBy: str | None = None  # noqa: N815
+
+
+class WebsiteStatsCmp(BaseModel):
+    """The same five sums as `WebsiteStats`, for the period before."""
+
+    pageviews: Total = 0
+    visitors: Total = 0
+    visits: Total = 0
+    bounces: Total = 0
+    totaltime: Total = 0
+
+
+class WebsiteStats(BaseModel):
+    """A website's sums over a range of time. `totaltime` is in seconds. Custom events do not count here."""
+
+    pageviews: Total
+    visitors: Total
+    visits: Total
+    bounces: Total
+    totaltime: Total
+    comparison: WebsiteStatsCmp | None = None
+
+
+class QueueStats(BaseModel):
+    """The ledger of the queue at one instant.
+
+    It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
+
+    Attributes:
+        submitted: Events that sends handed to the queue, the refused ones included.
+        delivered: Events that the server stored.
+        rejected: Events that the server refused for good, or dropped as a bot's.
+        dropped: Events given up on this side, by reason: `queue_full`, `before_send`, `uncertain`,
+            `retry_limit`, `internal_error`.
+        pending: Events still queued or under way.
+        pending_bytes: The encoded size of the pending events.
+        retries: Requests that carried events for a second time or more.
+        requests: Requests made to deliver events.
+        repaired: Fields that were made to fit Umami's limits, by kind.
+        last_error: The last thing that went wrong with a delivery, in words, or None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    submitted: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    dropped: dict[str, int] = {}
+    pending: int = 0
+    pending_bytes: int = 0
+    retries: int = 0
+    requests: int = 0
+    repaired: dict[str, int] = {}
+    last_error: str | None = None
+
+
+class ErrorReport(BaseModel):
+    """What `on_error` is called with: some events that ended otherwise than delivered whole.
+
+    Attributes:
+        kind: `rejected` by the server, `dropped` on this side, or `incomplete`: stored by the
+            server, but without its custom data.
+        reason: The short name that the ledger counts it under, or the server's status or error code.
+        message: The whole story in words, the server's own words included.
+        count: How many events it is about.
+        events: The encoded bodies of the first of them, as they were to be sent.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    reason: str
+    message: str
+    count: int
+    events: tuple[bytes, ...] = ()

@@ -1,0 +1,422 @@
+"""The bounded buffer between the sends and the senders, and the one lock around both.
+
+`put` is the caller's side: it counts, applies the overflow policy, and wakes a sender only where that
+can matter. `take` and `settle` are the senders' side. Between them every event is counted exactly once.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from umami.models import QueueStats
+
+from .delivery import DELIVERED, Destination, Failed, Fate, Outcome, Refused, Settled
+from .lane import Batch, Lane, Limits
+from .ledger import Ledger
+from .retry import Policy
+
+Overflow = Literal["drop_newest", "drop_oldest", "block"]
+
+Report = tuple[str, str, str, list[bytes]]
+"""Something that went wrong: its kind, its reason, the whole story, and the events it is about."""
+
+QUEUE_FULL: Final = "queue_full"
+SHUTDOWN: Final = "shutdown"
+_NOT_THE_EVENTS: Final = frozenset(("401", "403", "404", "405"))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much the buffer holds, and how it treats events.
+
+    Attributes:
+        events: The most events pending.
+        bytes: The most bytes of pending events.
+        overflow: What gives way when it is full.
+        limits: How batches are cut.
+        policy: When failed requests are tried again.
+        item_retry_limit: How often an event is sent again that the server answered with an unclear error.
+        at_most_once: Whether an event that may have been stored is dropped rather than sent again.
+    """
+
+    events: int
+    bytes: int
+    overflow: Overflow
+    limits: Limits
+    policy: Policy
+    item_retry_limit: int
+    at_most_once: bool
+
+
+class Buffer:
+    """Holds the events of one client, lane by lane.
+
+    Args:
+        bounds: How much, and how.
+        report: Called with each thing that went wrong; must not wait for anything.
+    """
+
+    def __init__(self, bounds: Bounds, report: Callable[[str, str, str, list[bytes]], None]) -> None:
+        self.bounds = bounds
+        self._report = report
+        self._lanes: dict[tuple[str, str | None], Lane] = {}
+        self.reset()
+
+    def rebound(self, bounds: Bounds) -> None:
+        """Apply other bounds from now on. What is held stays, even if it is more than they allow."""
+        with self._exclusively():
+            self.bounds = bounds
+            for lane in self._lanes.values():
+                lane.limits = bounds.limits
+            self._changed.notify_all()
+
+    def reset(self) -> None:
+        """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
+        # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._watchers = 0
+        self._inside = False
+        self._interrupting: deque[tuple[Lane, bytes]] = deque()
+        self._count = 0
+        self._bytes = 0
+        self._ledger = Ledger()
+        self.stopped = False
+        self.closing = False
+        for lane in self._lanes.values():
+            lane.clear(self._lock)
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Hold the lock; what interrupts this thread meanwhile leaves its events at the door."""
+        with self._lock:
+            self._inside = True
+            try:
+                yield
+            finally:
+                self._inside = False
+                self._admit_interrupting()
+
+    def _wait(self, condition: threading.Condition, seconds: float) -> None:
+        self._inside = False
+        self._admit_interrupting()
+        condition.wait(None if seconds == math.inf else seconds)
+        self._inside = True
+
+    # The callers' side.
+
+    def lane(self, destination: Destination) -> Lane:
+        """Return the lane to a destination; its headers are those given last."""
+        key = (destination.send_url, destination.batch_url)
+        with self._exclusively():
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._lanes = {k: lane for k, lane in self._lanes.items() if lane.senders or lane.unsettled()}
+                lane = self._lanes[key] = Lane(destination, self.bounds.limits, self._lock)
+            lane.destination = destination
+            return lane
+
+    def put(self, lane: Lane, event: bytes) -> bool:
+        """Put an event into a lane, if there is room; the fast way in.
+
+        Returns:
+            Whether it was taken. If not, nothing was counted: `put_late` decides what becomes of it.
+        """
+        with self._lock:
+            if self._inside:
+                self._interrupting.append((lane, event))
+                return True
+            try:
+                self._inside = True
+                bounds = self.bounds
+                size = len(event)
+                full = self._count >= bounds.events or self._bytes + size > bounds.bytes
+                if (full or self.closing) and not self._gives_way(lane, size):
+                    return False
+                self._ledger.submitted += 1
+                self._count += 1
+                self._bytes += size
+                waiting = len(lane.fresh)
+                lane.append(event, None if waiting else time.monotonic())
+                # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
+                if lane.idle and (not waiting or waiting + 1 == lane.limits.batch_size):
+                    lane.wake.notify()
+            finally:
+                self._inside = False
+                if self._interrupting:
+                    self._admit_interrupting()
+            return True
+
+    def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
+        """Wait for room for an event that `put` did not take; without any, count it as dropped.
+
+        Args:
+            lane: Where it belongs.
+            event: Its encoded body.
+            patience: The most seconds to wait.
+
+        Returns:
+            None if it was taken, else the reason that it is counted under.
+        """
+        give_up = time.monotonic() + patience
+        with self._watching():
+            while not self.put(lane, event):
+                remaining = give_up - time.monotonic()
+                if remaining <= 0 or self.closing:
+                    break
+                self._changed.wait(remaining)
+            else:
+                return None
+        if self.closing:
+            self.drop(SHUTDOWN, "The client was shutting down.", [event])
+            return SHUTDOWN
+        self.drop(QUEUE_FULL, "The queue is full: the server does not keep up, or is away.", [event])
+        return QUEUE_FULL
+
+    def drop(self, reason: str, message: str, events: list[bytes]) -> None:
+        """Count events that never came in as submitted and dropped, and report them."""
+        with self._exclusively():
+            self._ledger.submitted += len(events)
+            self._ledger.dropped[reason] += len(events)
+        self._report("dropped", reason, message, events)
+
+    def _gives_way(self, lane: Lane, size: int) -> bool:
+        """Make room for `size` bytes by dropping the oldest events, if that is the policy."""
+        if self.closing or self.bounds.overflow != "drop_oldest":
+            return False
+        evicted = []
+        while self._count >= self.bounds.events or self._bytes + size > self.bounds.bytes:
+            oldest = lane.evict() or next(
+                filter(None, (other.evict() for other in self._lanes.values())), None
+            )
+            if oldest is None:
+                break
+            evicted.append(oldest)
+            self._forget(oldest)
+        if evicted:
+            self._ledger.dropped[QUEUE_FULL] += len(evicted)
+            self._report("dropped", QUEUE_FULL, "The queue was full: the oldest events gave way.", evicted)
+        return self._count < self.bounds.events and self._bytes + size <= self.bounds.bytes
+
+    def _admit_interrupting(self) -> None:
+        while self._interrupting:
+            lane, event = self._interrupting.popleft()
+            if not self.put(lane, event):
+                self.drop(QUEUE_FULL, "The queue is full.", [event])
+
+    # The senders' side.
+
+    def take(self, lane: Lane, patience: float = math.inf) -> Batch | None:
+        """Wait for the next batch of a lane.
+
+        Args:
+            lane: The lane.
+            patience: The most seconds to wait.
+
+        Returns:
+            The batch; or None when there was none in time, or the senders are to end. With None the
+            sender is dismissed: it counts for the lane no more.
+        """
+        give_up = time.monotonic() + patience
+        with self._exclusively():
+            while not self.stopped:
+                now = time.monotonic()
+                wait = lane.wait(now)
+                if wait <= 0:
+                    batch = lane.cut(now)
+                    self._ledger.requests += 1
+                    self._ledger.retries += batch.repeated
+                    if lane.idle and lane.wait(now) <= 0:
+                        lane.wake.notify()
+                    return batch
+                wait = min(wait, give_up - now)
+                if wait <= 0:
+                    break
+                lane.idle += 1
+                self._wait(lane.wake, wait)
+                lane.idle -= 1
+            lane.senders -= 1
+            return None
+
+    def enlist(self, lane: Lane, most: int) -> bool:
+        """Count one more sender for a lane, if it has fewer than `most`."""
+        with self._exclusively():
+            if lane.senders >= most:
+                return False
+            lane.senders += 1
+            return True
+
+    def dismiss(self, lane: Lane) -> None:
+        """Count one sender less, other than by `take`."""
+        with self._exclusively():
+            lane.senders -= 1
+
+    def settle(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
+        """Count what became of a batch, and keep what is to be sent again."""
+        now = time.monotonic()
+        with self._exclusively():
+            lane.finish(batch)
+            if isinstance(outcome, Settled):
+                reports = self._settle_each(lane, batch, outcome, now)
+            elif isinstance(outcome, Failed):
+                reports = self._settle_failed(lane, batch, outcome, now)
+            elif isinstance(outcome, Refused):
+                reports = self._settle_refused(lane, batch, outcome)
+            else:
+                reports = []
+                lane.batched = False
+                lane.send_again(batch)
+            if lane.idle and lane.wait(now) < math.inf:
+                lane.wake.notify()
+            if self._watchers:
+                self._changed.notify_all()
+        for report in reports:
+            self._report(*report)
+
+    def _settle_each(self, lane: Lane, batch: Batch, outcome: Settled, now: float) -> list[Report]:
+        lane.succeed()
+        if not outcome.verdicts:
+            self._ledger.delivered += len(batch.events)
+            self._forget(*batch.events)
+            return []
+        again = []
+        reports: list[Report] = []
+        tries = batch.tries + 1
+        for index, event in enumerate(batch.events):
+            verdict = outcome.verdicts.get(index, DELIVERED)
+            fate = verdict.fate
+            if fate is Fate.AGAIN or (fate is Fate.DOUBTFUL and tries <= self.bounds.item_retry_limit):
+                again.append(index)
+                self._ledger.last_error = verdict.message
+                continue
+            self._forget(event)
+            if fate is Fate.DELIVERED:
+                self._ledger.delivered += 1
+                continue
+            self._ledger.last_error = verdict.message
+            if fate is Fate.INCOMPLETE:
+                self._ledger.delivered += 1
+                reports.append(("incomplete", verdict.reason, verdict.message, [event]))
+            else:
+                self._ledger.rejected += 1
+                reports.append(("rejected", verdict.reason, verdict.message, [event]))
+        if again:
+            lane.send_again(batch.part(again), now + self.bounds.policy.wait(tries), tries=tries)
+        return reports
+
+    def _settle_failed(self, lane: Lane, batch: Batch, outcome: Failed, now: float) -> list[Report]:
+        self._ledger.last_error = outcome.message
+        reports: list[Report] = [("trouble", "unanswered", outcome.message, [])]
+        if outcome.stored_perhaps and self.bounds.at_most_once:
+            reports.append(
+                self._give_up(batch, "uncertain", "No answer came, so the server may have stored them.")
+            )
+        else:
+            lane.send_again(batch, tries=batch.tries)
+        for over in lane.fail(outcome, self.bounds.policy, now):
+            reports.append(self._give_up(over, "retry_limit", outcome.message))
+        return reports
+
+    def _settle_refused(self, lane: Lane, batch: Batch, outcome: Refused) -> list[Report]:
+        lane.succeed()
+        self._ledger.last_error = outcome.message
+        count = len(batch.events)
+        if count > 1 and outcome.reason not in _NOT_THE_EVENTS:
+            # One of them may be the cause: halve until it stands alone.
+            for half in batch.split(count // 2):
+                lane.send_again(half, tries=batch.tries)
+            return []
+        self._forget(*batch.events)
+        self._ledger.rejected += count
+        return [("rejected", outcome.reason, outcome.message, batch.events)]
+
+    def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
+        """Settle a batch as dropped."""
+        with self._exclusively():
+            lane.finish(batch)
+            report = self._give_up(batch, reason, message)
+            if self._watchers:
+                self._changed.notify_all()
+        self._report(*report)
+
+    def _give_up(self, batch: Batch, reason: str, message: str) -> Report:
+        self._forget(*batch.events)
+        self._ledger.dropped[reason] += len(batch.events)
+        return ("dropped", reason, message, batch.events)
+
+    def _forget(self, *events: bytes) -> None:
+        self._count -= len(events)
+        self._bytes -= sum(map(len, events))
+
+    # Flushing and stopping.
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Be told of every change, while waiting for one."""
+        with self._lock:
+            self._watchers += 1
+            try:
+                yield
+            finally:
+                self._watchers -= 1
+
+    def wait_settled(self, give_up: float | None) -> bool:
+        """Hurry every event accepted so far, and wait until each is settled.
+
+        Args:
+            give_up: The monotonic time to stop waiting at; None for never.
+
+        Returns:
+            Whether they all are.
+        """
+        with self._watching():
+            ends = [(lane, lane.end()) for lane in self._lanes.values()]
+            self.hurry()
+            while not all(lane.settled(end) for lane, end in ends):
+                remaining = None if give_up is None else give_up - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    return False
+                self._changed.wait(remaining)
+        return True
+
+    def hurry(self) -> None:
+        """Have the senders send every event accepted so far as soon as possible."""
+        now = time.monotonic()
+        with self._exclusively():
+            for lane in self._lanes.values():
+                lane.hurry(lane.end(), now)
+                lane.wake.notify_all()
+
+    def stop(self) -> None:
+        """Send every sender home; events stay."""
+        with self._exclusively():
+            self.stopped = True
+            for lane in self._lanes.values():
+                lane.wake.notify_all()
+            self._changed.notify_all()
+
+    def unsettled_lanes(self) -> list[Lane]:
+        """Return the lanes that have events."""
+        with self._exclusively():
+            return [lane for lane in self._lanes.values() if lane.unsettled()]
+
+    def stats(self) -> QueueStats:
+        """Return the ledger at this instant."""
+        with self._exclusively():
+            ledger = self._ledger
+            return QueueStats(
+                submitted=ledger.submitted,
+                delivered=ledger.delivered,
+                rejected=ledger.rejected,
+                dropped=dict(ledger.dropped),
+                pending=sum(lane.unsettled() for lane in self._lanes.values()),
+                pending_bytes=self._bytes,
+                retries=ledger.retries,
+                requests=ledger.requests,
+                last_error=ledger.last_error,
+            )

@@ -1,0 +1,282 @@
+"""One batch to the server, and what became of each of its events.
+
+Umami answers 200 to a batch of which nothing was stored, and 500 to an event that it did store: what
+the answers mean is decided here, and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from umami.transport import Poster, Reply, UnansweredError
+
+from .retry import Answer, Policy
+
+# Umami's own account of one failed item has about 4.7 KB; twice that leaves room for a longer stack.
+_ANSWER_BYTES: Final = 64 * 1024
+_ANSWER_BYTES_PER_EVENT: Final = 10 * 1024
+_NO_BATCH_ROUTE: Final = frozenset((404, 405))
+_BROKEN_BATCH_ROUTE: Final = b"Cannot read private member"
+_DATABASE_AWAY: Final = frozenset(("P1001", "P1017"))
+_DATABASE_AWAY_WORDS: Final = (
+    "terminating connection",
+    "shutting down",
+    "starting up",
+    "not yet accepting connections",
+    "Connection terminated unexpectedly",
+)
+_BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010"))
+_STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
+_BOT: Final = (
+    "Umami dropped it as a bot's: its User-Agent is not a browser's. "
+    "Pass the visitor's as ua=, or set DISABLE_BOT_CHECK=1 on the server."
+)
+
+
+class Fate(Enum):
+    """What an answer says of one event."""
+
+    DELIVERED = "delivered"
+    INCOMPLETE = "incomplete"  # the event is stored, its data is not
+    REJECTED = "rejected"
+    AGAIN = "again"  # not stored, for a reason that will pass
+    DOUBTFUL = "doubtful"  # not stored, for a reason that may be the event's own
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One event's fate, the reason it is counted under, and the server's words."""
+
+    fate: Fate
+    reason: str = ""
+    message: str = ""
+
+
+DELIVERED: Final = Verdict(Fate.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The server answered for each event. `verdicts` has those that were not simply delivered, by index."""
+
+    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request settled nothing, and may do better later."""
+
+    answer: Answer
+    message: str
+    stored_perhaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server refused the request as a whole, for good."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoBatchRoute:
+    """The server has no working route for batches."""
+
+    message: str
+
+
+Outcome = Settled | Failed | Refused | NoBatchRoute
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where events go: the routes of one server.
+
+    Attributes:
+        send_url: The route for one event.
+        batch_url: The route for many; None where there is none.
+        headers: What goes with each request; credentials may be among them.
+    """
+
+    send_url: str
+    batch_url: str | None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Courier:
+    """Carries batches.
+
+    Attributes:
+        poster: The connections.
+        policy: What is worth another attempt.
+        timeout: Seconds to connect, to write, and to wait for the answer to one event.
+        item_timeout: Seconds more to wait for each event, which the server takes one after another.
+    """
+
+    poster: Poster
+    policy: Policy
+    timeout: float
+    item_timeout: float
+
+    def deliver(
+        self, events: Sequence[bytes], to: Destination, *, batched: bool, within: float | None = None
+    ) -> Outcome:
+        """Make one request of `events` and say what became of it.
+
+        Args:
+            events: Encoded events; one only, unless batched.
+            to: Where to.
+            batched: Whether to use the batch route.
+            within: Seconds left for all of it, if the caller's time is bounded.
+        """
+        count = len(events)
+        url = to.batch_url if batched and to.batch_url else to.send_url
+        patience = self.timeout + self.item_timeout * count
+        timeout = self.timeout
+        if within is not None:
+            patience, timeout = min(patience, within), min(timeout, within)
+        try:
+            reply = self.poster.post(
+                url,
+                b"[" + b",".join(events) + b"]" if batched else events[0],
+                to.headers,
+                timeout=timeout,
+                patience=patience,
+                limit=_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * count,
+            )
+        except UnansweredError as error:
+            return Failed(error, f"{url}: {error}", error.stored_perhaps)
+        if batched:
+            return self._read_batch(reply, url, count)
+        return self._read_one(reply, url)
+
+    def _read_batch(self, reply: Reply, url: str, count: int) -> Outcome:
+        body = reply.body or b""
+        if reply.status in _NO_BATCH_ROUTE or (reply.status >= 500 and _BROKEN_BATCH_ROUTE in body):
+            return NoBatchRoute(f"{url} answered {reply.status}")
+        if not 200 <= reply.status < 300:
+            return self._read_failure(reply, url)
+        answer = _decoded(body)
+        if (
+            not isinstance(answer, dict)
+            or answer.get("size") != count
+            or not isinstance(answer.get("details"), list)
+        ):
+            return _not_umami(reply, url)
+        verdicts = {}
+        for detail in answer["details"]:
+            index = detail.get("index") if isinstance(detail, dict) else None
+            if isinstance(index, int) and 0 <= index < count:
+                verdicts[index] = _verdict(detail.get("response"))
+        if len(verdicts) != answer.get("errors"):
+            return _not_umami(reply, url)
+        if len(verdicts) == count and all(verdict.fate is Fate.AGAIN for verdict in verdicts.values()):
+            # The database is away: no event's own matter, but an outage.
+            return Failed(reply, f"{url}: {verdicts[0].message}", stored_perhaps=False)
+        if "cache" not in answer:
+            # Present whenever any item was stored, and null when none was answered OK.
+            for index in range(count):
+                verdicts.setdefault(index, Verdict(Fate.REJECTED, "bot", _BOT))
+        return Settled(verdicts)
+
+    def _read_one(self, reply: Reply, url: str) -> Outcome:
+        answer = _decoded(reply.body or b"")
+        if 200 <= reply.status < 300:
+            if not isinstance(answer, dict):
+                return _not_umami(reply, url)
+            if "beep" in answer:
+                return Settled({0: Verdict(Fate.REJECTED, "bot", _BOT)})
+            return Settled() if "sessionId" in answer or "cache" in answer else _not_umami(reply, url)
+        if _error_object(answer):
+            verdict = _verdict(answer)
+            if verdict.fate is Fate.AGAIN:
+                return Failed(reply, f"{url}: {verdict.message}", stored_perhaps=False)
+            return Settled({0: verdict})
+        return self._read_failure(reply, url)
+
+    def _read_failure(self, reply: Reply, url: str) -> Outcome:
+        message = f"{url} answered {reply.status}{_said(reply)}"
+        if self.policy.again(reply):
+            # A gateway that gave up waiting does not know what the server behind it did.
+            return Failed(reply, message, stored_perhaps=reply.status == 504)
+        return Refused(str(reply.status), message)
+
+
+def _verdict(response: Any) -> Verdict:
+    """Judge one item by Umami's answer to it."""
+    error = response.get("error") if isinstance(response, dict) else None
+    if not isinstance(error, dict):
+        return Verdict(Fate.DOUBTFUL, "unknown", "The server gave no reason.")
+    status = error.get("status")
+    cause = _error_object(response)
+    if not cause:
+        fate = Fate.DOUBTFUL if isinstance(status, int) and status >= 500 else Fate.REJECTED
+        return Verdict(fate, str(status or "unknown"), _words(error))
+    code = str(cause.get("code") or "")
+    words = str(cause.get("message") or "")
+    meta = cause.get("meta")
+    model = meta.get("modelName") if isinstance(meta, dict) else None
+    said = f"{status} {code} {' '.join(words.split())[:300]}".replace("  ", " ")
+    if model in _STORED_FIRST:
+        return Verdict(
+            Fate.INCOMPLETE, code or str(status), f"{said} (the event is stored, its {model} is not)"
+        )
+    if code in _DATABASE_AWAY or (not code and any(mark in words for mark in _DATABASE_AWAY_WORDS)):
+        return Verdict(Fate.AGAIN, code or "database", said)
+    return Verdict(Fate.REJECTED if code in _BAD_DATA else Fate.DOUBTFUL, code or str(status), said)
+
+
+def _error_object(answer: Any) -> dict[str, Any]:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    cause = error.get("errorObject") if isinstance(error, dict) else None
+    return cause if isinstance(cause, dict) else {}
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    """Say what a validation error complains of, field by field."""
+    text = f"{error.get('status')} {error.get('message')}"
+    faults: list[str] = []
+    _collect(error, "", faults)
+    return f"{text}: {'; '.join(faults)[:300]}" if faults else text
+
+
+def _collect(node: Any, path: str, faults: list[str]) -> None:
+    if not isinstance(node, dict):
+        return
+    for fault in node.get("errors") or ():
+        faults.append(f"{path}: {fault}" if path else str(fault))
+    properties = node.get("properties")
+    for name, child in properties.items() if isinstance(properties, dict) else ():
+        _collect(child, f"{path}.{name}" if path else str(name), faults)
+
+
+def _not_umami(reply: Reply, url: str) -> Failed:
+    """Judge a 2xx that is not Umami's: a proxy's page, or another service's answer."""
+    size = "a body too long to read" if reply.body is None else f"{len(reply.body)} bytes"
+    kind = reply.headers.get("content-type", "no content type")
+    return Failed(
+        reply,
+        f"{url} answered {reply.status} with {size} of {kind}, not as Umami does: is the URL right?",
+        stored_perhaps=reply.body is None,
+    )
+
+
+def _said(reply: Reply) -> str:
+    answer = _decoded(reply.body or b"")
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        return f" ({_words(error)})"
+    text = " ".join((reply.body or b"")[:200].decode("utf-8", "replace").split())[:80]
+    return f" ({text!r})" if text else ""
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:
+        return None

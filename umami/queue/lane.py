@@ -1,0 +1,265 @@
+"""The events on their way to one destination: where batches are cut, and where a lane waits out trouble.
+
+A lane takes no lock and starts no thread: its buffer guards it, and tells it the time.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from .delivery import Destination, Failed
+from .retry import Policy
+
+BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How batches are cut.
+
+    Attributes:
+        batch_size: The most events of a batch.
+        batch_bytes: The most bytes of its body.
+        interval: The most seconds that an event waits for a batch to fill.
+    """
+
+    batch_size: int
+    batch_bytes: int
+    interval: float
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Some events of a lane, out for delivery or waiting to be sent again.
+
+    Attributes:
+        events: Their encoded bodies.
+        numbers: Each one's number in its lane, ascending.
+        failures: How many requests have failed while they waited to be sent again.
+        tries: How often the server answered them one by one and did not take them.
+        due: The monotonic time before which they are not sent again.
+        repeated: Whether they have been on the wire before.
+    """
+
+    events: list[bytes]
+    numbers: Sequence[int]
+    failures: int = 0
+    tries: int = 0
+    due: float = 0.0
+    repeated: bool = False
+
+    def part(self, indexes: Sequence[int]) -> "Batch":
+        """Return a batch of some of the events, with the same history."""
+        events = [self.events[index] for index in indexes]
+        numbers = [self.numbers[index] for index in indexes]
+        return Batch(events, numbers, self.failures, self.tries, self.due, self.repeated)
+
+    def split(self, count: int) -> tuple["Batch", "Batch"]:
+        """Return the first `count` events, and the rest."""
+        size = len(self.events)
+        return self.part(range(min(count, size))), self.part(range(min(count, size), size))
+
+
+class Lane:
+    """One destination's events: the fresh ones in order, and the batches that came back.
+
+    Attributes:
+        destination: Where they go.
+        wake: What its idle senders wait on.
+        fresh: Events not yet on the wire, oldest first.
+        returned: Batches to send again, oldest first.
+        in_flight: Batches that a sender is delivering.
+        senders: How many sender threads work for it.
+        idle: How many of them wait for events.
+        batched: Whether the batch route is used.
+        proven: Whether the server has ever answered as Umami does.
+        attempts: How many requests in a row have failed.
+    """
+
+    def __init__(self, destination: Destination, limits: Limits, lock: threading.RLock) -> None:
+        self.destination = destination
+        self.limits = limits
+        self.clear(lock)
+
+    def clear(self, lock: threading.RLock) -> None:
+        """Forget everything but the destination, as a fork's child does."""
+        self.wake = threading.Condition(lock)
+        self.fresh: deque[bytes] = deque()
+        self.returned: list[Batch] = []
+        self.in_flight: set[Batch] = set()
+        self.senders = 0
+        self.idle = 0
+        self.batched = self.destination.batch_url is not None
+        self.proven = False
+        self.attempts = 0
+        self._next_number = 0
+        self._since = 0.0
+        self._resume_at = 0.0
+        self._window = self.limits.batch_size
+        self._urgent_below = 0
+
+    # Events in.
+
+    def append(self, event: bytes, now: float | None = None) -> None:
+        """Put an event at the end. `now` is needed for the first after none."""
+        if now is not None:
+            self._since = now
+        self.fresh.append(event)
+        self._next_number += 1
+
+    def evict(self) -> bytes | None:
+        """Take out the oldest event that is not on the wire; None if all are."""
+        if self.fresh:
+            return self.fresh.popleft()
+        for batch in self.returned:
+            first, rest = batch.split(1)
+            self.returned.remove(batch)
+            if rest.events:
+                self._give_back(rest)
+            return first.events[0]
+        return None
+
+    # Batches out.
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait, those on the wire left out."""
+        return len(self.fresh) + sum(len(batch.events) for batch in self.returned)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a batch may be cut, 0 for now, infinity if nothing waits."""
+        if self.in_flight and (self.attempts or not self.proven):
+            return math.inf  # one request at a time asks whether the server is well
+        soonest = min((batch.due - now for batch in self.returned), default=math.inf)
+        if self.fresh:
+            full = len(self.fresh) >= self._size() or self._first_number() < self._urgent_below
+            soonest = min(soonest, 0.0 if full else self._since + self.limits.interval - now)
+        if self.attempts:
+            soonest = max(soonest, self._resume_at - now)
+        return max(0.0, soonest)
+
+    def cut(self, now: float) -> Batch:
+        """Take the next batch out for delivery; only after `wait` returned 0."""
+        batch = self._cut_returned(now) or self._cut_fresh(now)
+        self.in_flight.add(batch)
+        return batch
+
+    def _size(self) -> int:
+        """How many events the next batch may have.
+
+        After a failure it is one, and doubles with each success: a server that stores but does not
+        answer then costs one duplicate a try. Several senders share one batch's worth for the same
+        reason: what is on the wire when a server falls silent is never more than `batch_size`.
+        """
+        if not self.batched:
+            return 1
+        return max(1, min(self._window, self.limits.batch_size // max(1, self.senders)))
+
+    def _cut_returned(self, now: float) -> Batch | None:
+        for index, batch in enumerate(self.returned):
+            if batch.due <= now:
+                count = self._fitting(batch.events)
+                if count < len(batch.events):
+                    batch, self.returned[index] = batch.split(count)  # noqa: PLW2901
+                else:
+                    del self.returned[index]
+                return batch
+        return None
+
+    def _cut_fresh(self, now: float) -> Batch:
+        count = self._fitting(self.fresh)
+        first = self._first_number()
+        pop = self.fresh.popleft
+        events = [pop() for _ in range(count)]
+        # What is left came after what was cut, and waits one more interval at the most.
+        self._since = now
+        return Batch(events, range(first, first + count))
+
+    def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
+        """Return how many of the first events make one batch, at least one."""
+        count = min(self._size(), len(events))
+        room = self.limits.batch_bytes - BATCH_FRAME
+        fit = 0
+        for event in islice(events, count):
+            room -= len(event) + 1
+            if room < -1 and fit:
+                break
+            fit += 1
+        return fit
+
+    def _first_number(self) -> int:
+        return self._next_number - len(self.fresh)
+
+    # What came of them.
+
+    def finish(self, batch: Batch) -> None:
+        """A batch is no longer on the wire."""
+        self.in_flight.discard(batch)
+
+    def succeed(self) -> None:
+        """The server answered as it should."""
+        self.proven = True
+        self.attempts = 0
+        self._window = min(self.limits.batch_size, self._window * 2)
+
+    def fail(self, failed: Failed, policy: Policy, now: float) -> list[Batch]:
+        """The server did not: pause the lane, and make its next request a small one.
+
+        Returns:
+            The batches that have had all the attempts that the policy allows; they are no longer kept.
+        """
+        self.attempts += 1
+        self._resume_at = now + policy.wait(self.attempts, failed.answer)
+        self._window = 1
+        for batch in self.returned:
+            batch.failures += 1
+        over = [batch for batch in self.returned if policy.over(batch.failures)]
+        self.returned = [batch for batch in self.returned if batch not in over]
+        return over
+
+    def send_again(self, batch: Batch, due: float = 0.0, *, tries: int = 0) -> None:
+        """Keep a batch to send again, not before `due`."""
+        batch.repeated = True
+        batch.due = due
+        batch.tries = tries
+        self._give_back(batch)
+
+    def _give_back(self, batch: Batch) -> None:
+        self.returned.append(batch)
+        self.returned.sort(key=lambda other: other.numbers[0])
+
+    def is_behind(self) -> bool:
+        """Tell whether more events wait than its senders take in their next round."""
+        return not self.attempts and self.backlog > self._size() * self.senders
+
+    # Flushing.
+
+    def end(self) -> int:
+        """Return the number that the next event will get: all events of before have smaller ones."""
+        return self._next_number
+
+    def hurry(self, end: int, now: float) -> None:
+        """Send the events numbered below `end` as soon as possible, and cut a pause short."""
+        self._urgent_below = max(self._urgent_below, end)
+        self._resume_at = min(self._resume_at, now)
+        self.attempts = min(self.attempts, 1)  # someone is waiting: back off from the start
+        for batch in self.returned:
+            batch.due = min(batch.due, now)
+
+    def settled(self, end: int) -> bool:
+        """Tell whether every event numbered below `end` is settled."""
+        return all(number >= end for number in self._oldest_numbers())
+
+    def unsettled(self) -> int:
+        """Return how many events wait or are on the wire."""
+        return self.backlog + sum(len(batch.events) for batch in self.in_flight)
+
+    def _oldest_numbers(self) -> Iterator[int]:
+        if self.fresh:
+            yield self._first_number()
+        for batch in (*self.returned, *self.in_flight):
+            yield batch.numbers[0]

@@ -1,0 +1,190 @@
+"""Every setting of a client: its type, its bounds, its default, and its name in the environment."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from .errors import ValidationError
+from .models import ErrorReport
+
+SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
+"""The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
+
+
+def checked_url(url: str | None) -> str:
+    """Return a base URL without trailing slashes and blanks.
+
+    Raises:
+        ValidationError: It is empty, or no http(s) URL.
+    """
+    if url is None or (isinstance(url, str) and not url.strip()):
+        raise ValidationError("URL must not be empty.")
+    if not isinstance(url, str) or not url.strip().startswith(("http://", "https://")):
+        raise ValidationError("The url must start with the HTTP scheme (http:// or https://).")
+    url = url.strip().rstrip("/").strip()
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        named = False
+    if not named:
+        raise ValidationError(
+            "The url must name a host, like https://analytics.example.com or http://localhost:3000."
+        )
+    return url
+
+
+def checked_api_key(key: str | None) -> str:
+    """Return a Cloud API key without blanks around it.
+
+    Raises:
+        ValidationError: It is empty.
+    """
+    if not isinstance(key, str) or not key.strip():
+        raise ValidationError("API key must not be empty.")
+    return key.strip()
+
+
+def checked_region(region: str | None) -> str | None:
+    """Return a Cloud region.
+
+    Raises:
+        ValidationError: It is neither 'us' nor 'eu' nor None.
+    """
+    if region not in (None, "us", "eu"):
+        raise ValidationError("region must be 'us', 'eu', or None.")
+    return region
+
+
+def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number")  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+NoFlag = BeforeValidator(_no_flag)
+Seconds = Annotated[float, NoFlag, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, NoFlag, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, NoFlag, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """One client's settings, complete and checked. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Where to, and who.
+    url_base: Annotated[str | None, AfterValidator(_optional(checked_url))] = None
+    website_id: str | None = None
+    hostname: str | None = None
+    api_key: Annotated[str | None, AfterValidator(_optional(checked_api_key)), Field(repr=False)] = None
+    region: Annotated[str | None, AfterValidator(checked_region)] = None
+
+    # Whether and how.
+    enabled: bool = True
+    mode: Literal["queued", "direct"] = "queued"
+
+    # The queue's bounds: a burst of 100,000 typical events takes about 40 MB.
+    queue_size: Count = 100_000
+    queue_bytes: Count = 64 * 1024 * 1024
+    overflow: Literal["drop_newest", "drop_oldest", "block"] = "drop_newest"
+    block_timeout: Seconds = 5.0
+
+    # Batches: the server takes about 10 ms an item in series, so 50 items are half a second of its time.
+    batch_size: Count = 50
+    batch_bytes: Annotated[int, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = 1024 * 1024
+    flush_interval: Seconds = 0.5
+    senders: Annotated[int | None, Field(ge=1, le=64)] = None
+
+    # Patience: connecting and answering, the server's time an item, and the waits between attempts.
+    timeout: PositiveSeconds = 10.0
+    item_timeout: Seconds = 0.2
+    retry_wait: PositiveSeconds = 0.5
+    retry_wait_max: PositiveSeconds = 30.0
+    retry_after_max: Seconds = 120.0
+    retry_limit: Annotated[int | None, Field(ge=0)] = None
+    item_retry_limit: Annotated[int, Field(ge=0)] = 3
+    at_most_once: bool = False
+    shutdown_timeout: Seconds = 10.0
+
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
+    on_error: Callable[[ErrorReport], object] | None = None
+
+
+_CODE_ONLY: Final = frozenset({"before_send", "on_error"})
+_ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "url_base": ("UMAMI_URL", "UMAMI_URL_BASE"),
+    "enabled": ("UMAMI_DISABLED",),
+}
+
+
+def environment_names(setting: str) -> tuple[str, ...]:
+    """Return the environment variables that set `setting`, the one that wins first."""
+    if setting in _CODE_ONLY:
+        return ()
+    return _ENVIRONMENT.get(setting, (f"UMAMI_{setting.upper()}",))
+
+
+def _from_environment() -> dict[str, tuple[str, str]]:
+    """Return what the environment sets: the variable's name and its text, by setting. Blank is not set."""
+    found = {}
+    for setting in Settings.model_fields:
+        for name in environment_names(setting):
+            text = os.environ.get(name, "").strip()
+            if text:
+                found[setting] = (name, text)
+                break
+    return found
+
+
+def resolve(code: Mapping[str, Any]) -> Settings:
+    """Return the settings of code over those of the environment over the defaults.
+
+    Args:
+        code: What the program set. A value of None is a value: it unsets what the environment sets.
+
+    Raises:
+        ValidationError: A setting is unknown or not valid; the message names it, and the variable if
+            it came from the environment.
+    """
+    merged: dict[str, Any] = {}
+    names = {}
+    for setting, (name, text) in _from_environment().items():
+        if setting not in code:
+            names[setting] = name
+            merged[setting] = text
+    disabled = merged.pop("enabled", None)
+    if disabled is not None:
+        merged["enabled"] = not _boolean(disabled)
+    merged.update(code)
+    try:
+        return Settings.model_validate(merged)
+    except pydantic.ValidationError as error:
+        raise ValidationError(_explain(error, merged, names)) from None
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return pydantic.TypeAdapter(bool).validate_python(text)
+    except pydantic.ValidationError:
+        raise ValidationError(f"UMAMI_DISABLED must be 1 or 0, got {text!r}.") from None
+
+
+def _explain(error: pydantic.ValidationError, values: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Say in one sentence which setting is wrong, what it may be, and what was given."""
+    first = error.errors(include_url=False)[0]
+    setting = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(Settings.model_fields))
+        return f"{setting} is not a setting. The settings are: {known}."
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    given = "" if setting == "api_key" else f", got {values[setting]!r}"
+    return f"{names.get(setting, setting)} must be {rule}{given}."

@@ -1,0 +1,293 @@
+"""What a client is set to, and what follows from it: where calls go, and how a send is written and queued.
+
+Everything that a send needs is derived once after a change, into a `Route` that never changes: so a
+send reads one attribute, and threads may change settings while others send.
+"""
+
+import atexit
+import base64
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from . import endpoints
+from .endpoints import Server
+from .errors import OperationNotAllowedError
+from .events import BROWSER_USER_AGENT, DiscardedError, Writer
+from .queue.buffer import Bounds
+from .queue.delivery import Destination
+from .queue.lane import BATCH_FRAME, Lane, Limits
+from .queue.retry import Policy
+from .queue.worker import Agent, Plan
+from .settings import Settings, resolve
+from .transport import Flow, Session
+
+_QUEUED: Final = {"queued": True}
+# Waiting for room must not take the threads that the program's own blocking calls run in.
+_MOST_WAITING: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of an event, from the arguments of a send to the server.
+
+    Attributes:
+        settings: The settings that it follows from.
+        server: Where it ends.
+        writer: Checks and encodes events.
+        lane: The agent's lane to that server.
+    """
+
+    settings: Settings
+    server: Server
+    writer: Writer
+    lane: Lane
+
+
+class Prepared(NamedTuple):
+    """A checked and encoded event, and its way."""
+
+    route: Route
+    encoded: bytes
+    user_agent: str | None
+
+
+class State:
+    """The settings of one client, its login, its agent and its connections.
+
+    Args:
+        code: Settings given in code. They are checked at the first use, with those of the environment.
+    """
+
+    def __init__(self, code: Mapping[str, Any]) -> None:
+        self._code = dict(code)
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None
+        self._login: tuple[str | None, str] | None = None
+        self._agent: Agent | None = None
+        self._route: Route | None = None
+        self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
+            f"umami.waiting.{id(self)}"
+        )
+        self.session = Session(lambda: self.settings.timeout)
+        _states.add(self)
+
+    # Settings.
+
+    @property
+    def settings(self) -> Settings:
+        """All settings, from code, environment and defaults.
+
+        Raises:
+            ValidationError: One is not valid; the message names it.
+        """
+        settings = self._settings
+        if settings is None:
+            with self._lock:
+                settings = self._settings = resolve(self._code)
+        return settings
+
+    def set(self, **code: Any) -> None:
+        """Change settings. If one is not valid, none is changed."""
+        with self._lock:
+            merged = {**self._code, **code}
+            settings = resolve(merged)
+            self._code = merged
+            self._settings = settings
+            self._route = None
+            if self._agent is not None:
+                self._agent.configure(_plan(settings))
+
+    # The server and the login.
+
+    def server(self, *, login: bool = False) -> Server:
+        """Return where calls go.
+
+        Args:
+            login: Whether the call needs a credential.
+
+        Raises:
+            OperationNotAllowedError: No server, or no credential, is set.
+        """
+        settings = self.settings
+        if settings.api_key is not None:
+            return Server(None, api_key=settings.api_key, region=settings.region)
+        if settings.url_base is None:
+            raise OperationNotAllowedError("Set a URL base with set_url_base() or call set_cloud_api_key().")
+        token = self.token
+        if login and token is None:
+            raise OperationNotAllowedError("Call login() or set_cloud_api_key() before proceeding.")
+        url, basic = _without_user(settings.url_base)
+        return Server(url, basic, token)
+
+    @property
+    def token(self) -> str | None:
+        """The login's token, if it was given by the server that is set now: no other is to see it."""
+        login = self._login
+        return login[1] if login is not None and login[0] == self.settings.url_base else None
+
+    def set_token(self, token: str | None) -> None:
+        """Keep the token of a login at the server that is set now; None forgets it."""
+        with self._lock:
+            self._login = None if token is None else (self.settings.url_base, token)
+            self._route = None
+
+    # Sends.
+
+    def route(self) -> Route:
+        """Return the way of an event sent now.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+        """
+        return self._route or self._new_route()
+
+    def _new_route(self) -> Route:
+        with self._lock:
+            settings, server, agent = self.settings, self.server(), self.agent
+            writer = Writer(
+                settings.website_id,
+                settings.hostname,
+                settings.batch_bytes - BATCH_FRAME,
+                agent.note_repair,
+                settings.before_send,
+            )
+            headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
+            lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
+            route = self._route = Route(settings, server, writer, lane)
+            return route
+
+    @property
+    def agent(self) -> Agent:
+        """The agent, which is made at the first use, and starts its threads at the first event."""
+        with self._lock:
+            if self._agent is None:
+                self._agent = Agent(_plan(self.settings))
+            return self._agent
+
+    def submit(self, prepared: Prepared) -> dict[str, Any]:
+        """Queue an event, or in direct mode send it."""
+        route, encoded, _ = prepared
+        settings = route.settings
+        if not settings.enabled:
+            return {}
+        if settings.mode == "direct":
+            return self.session.run(_direct(prepared))
+        agent = self.agent
+        if agent.put(route.lane, encoded):
+            return dict(_QUEUED)
+        return _late(
+            agent.put_late(
+                route.lane, encoded, settings.block_timeout if settings.overflow == "block" else 0.0
+            )
+        )
+
+    async def submit_async(self, prepared: Prepared) -> dict[str, Any]:
+        """Do as `submit` does, without blocking the event loop."""
+        route, encoded, _ = prepared
+        settings = route.settings
+        if not settings.enabled:
+            return {}
+        if settings.mode == "direct":
+            return await self.session.run_async(_direct(prepared))
+        agent = self.agent
+        if agent.put(route.lane, encoded):
+            return dict(_QUEUED)
+        if settings.overflow != "block":
+            return _late(agent.put_late(route.lane, encoded, 0.0))
+        give_up = time.monotonic() + settings.block_timeout
+        return await anyio.to_thread.run_sync(
+            lambda: _late(agent.put_late(route.lane, encoded, max(0.0, give_up - time.monotonic()))),
+            limiter=self._limiter(),
+            abandon_on_cancel=True,
+        )
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        limiter = self._waiting.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(_MOST_WAITING)
+            self._waiting.set(limiter)
+        return limiter
+
+    def discarded(self, discarded: DiscardedError) -> dict[str, Any]:
+        """Count an event that `before_send` kept back."""
+        if self.settings.mode == "queued":
+            message = discarded.fault or "before_send returned None."
+            self.agent.drop("before_send", message, discarded.encoded)
+        return {"queued": False, "reason": "before_send"}
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child: another thread of the parent may have held the locks."""
+        self._lock = threading.RLock()
+        self._inherited = self.session
+        self.session = Session(lambda: self.settings.timeout)
+
+
+def _direct(prepared: Prepared) -> Flow[dict[str, Any]]:
+    return endpoints.send(prepared.route.server, prepared.encoded, prepared.user_agent or BROWSER_USER_AGENT)
+
+
+def _late(reason: str | None) -> dict[str, Any]:
+    return dict(_QUEUED) if reason is None else {"queued": False, "reason": reason}
+
+
+def _plan(settings: Settings) -> Plan:
+    """Return the part of the settings that the agent works by."""
+    return Plan(
+        bounds=Bounds(
+            events=settings.queue_size,
+            bytes=settings.queue_bytes,
+            overflow=settings.overflow,
+            limits=Limits(settings.batch_size, settings.batch_bytes, settings.flush_interval),
+            policy=Policy(
+                wait=settings.retry_wait,
+                wait_max=settings.retry_wait_max,
+                retry_after_max=settings.retry_after_max,
+                limit=settings.retry_limit,
+            ),
+            item_retry_limit=settings.item_retry_limit,
+            at_most_once=settings.at_most_once,
+        ),
+        timeout=settings.timeout,
+        item_timeout=settings.item_timeout,
+        senders=settings.senders,
+        shutdown_timeout=settings.shutdown_timeout,
+        on_error=settings.on_error,
+    )
+
+
+def _without_user(url: str) -> tuple[str, str | None]:
+    """Take the user and password out of a URL, where logs would show them, and make a header of them."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    encoded = base64.b64encode(unquote(user).encode()).decode()
+    return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
+
+
+_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for state in tuple(_states):
+        state.session.close()
+
+
+def _after_fork() -> None:
+    for state in tuple(_states):
+        state.after_fork()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,334 @@
+"""HTTP, and the only place that knows httpx: to swap it for a fork, change the import here.
+
+Two ways in: `Poster`, which the queue's senders use and which says of each failure whether the server
+may have stored the events all the same; and `Session`, which runs the calls that go straight through,
+sync and async. Both follow redirects themselves, so that a POST stays a POST and a credential never
+goes to another host.
+"""
+
+import ssl
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urljoin, urlsplit
+
+import anyio.lowlevel
+import httpx
+from pydantic_core import from_json
+
+from ._version import __version__
+from .errors import ResponseError
+
+T = TypeVar("T")
+
+USER_AGENT: Final = (
+    f"Umami-Client v{__version__} / "
+    f"Python {'.'.join(map(str, sys.version_info[:3]))} / {sys.platform.capitalize()}"
+)
+"""What auth and query calls call themselves."""
+
+_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
+_MOST_REDIRECTS: Final = 5
+_CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
+# Umami closes an idle connection after five seconds; one kept for less is not closed while it is reused.
+_KEEPALIVE: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a call that goes straight through."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    params: Mapping[str, Any] | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+
+Flow = Generator[Request, httpx.Response, T]
+"""A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
+
+
+def exchange(request: Request) -> Flow[httpx.Response]:
+    """Make one request, redirects followed, and return the response.
+
+    Raises:
+        httpx.HTTPStatusError: It is no 2xx.
+    """
+    for _ in range(_MOST_REDIRECTS):
+        response = yield request
+        follow = redirected(request, response)
+        if follow is None:
+            break
+        request = follow
+    response.raise_for_status()
+    return response
+
+
+def redirected(request: Request, response: httpx.Response) -> Request | None:
+    """Return the request that a redirect asks for, with the same method and body, or None if it is none."""
+    location = response.headers.get("location")
+    if response.status_code not in _REDIRECTS or not location:
+        return None
+    target = urljoin(str(response.request.url), location)
+    if not target.startswith(("http://", "https://")):
+        return None
+    headers = dict(request.headers)
+    if not _same_origin(target, request.url):
+        headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
+    return replace(request, url=target, headers=headers, params=None)
+
+
+def _same_origin(one: str, other: str) -> bool:
+    """Tell whether a credential may go along: the same host, and not from https down to http."""
+    a, b = urlsplit(one), urlsplit(other)
+    if a.hostname != b.hostname:
+        return False
+    return (a.scheme, a.port) == (b.scheme, b.port) or (
+        a.scheme == "https" and b.scheme == "http" and not a.port
+    )
+
+
+def json_of(response: httpx.Response) -> Any:
+    """Return the decoded body of a response.
+
+    Raises:
+        ResponseError: It is no JSON.
+    """
+    try:
+        return from_json(response.content)
+    except ValueError:
+        kind = response.headers.get("content-type", "no content type")
+        start = response.text[:80].strip() or "nothing"
+        raise ResponseError(
+            f"{response.request.method} {response.request.url} answered {response.status_code} with no JSON "
+            f"({kind}, {len(response.content)} bytes: {start!r}). Does the URL base point at an Umami server?"
+        ) from None
+
+
+class UnansweredError(Exception):
+    """No answer came to a POST.
+
+    Attributes:
+        stored_perhaps: The request had left; the server may have stored what it carried.
+    """
+
+    def __init__(self, message: str, *, stored_perhaps: bool) -> None:
+        super().__init__(message)
+        self.stored_perhaps = stored_perhaps
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to a POST. `body` is None if it was longer than the caller wanted to read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class Poster:
+    """Posts the queue's batches over pooled connections; may be shared by threads."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, httpx.Client] = {}
+        self._lock = threading.Lock()
+
+    def post(
+        self,
+        url: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+        patience: float,
+        limit: int,
+    ) -> Reply:
+        """POST `content` and return the answer, redirects followed.
+
+        Args:
+            url: Where to.
+            content: The body.
+            headers: The headers; a credential among them does not follow a redirect to another host.
+            timeout: Seconds for connecting and for writing.
+            patience: Seconds for the answer, from the first byte awaited to the last one read.
+            limit: The most bytes of the answer to read.
+
+        Raises:
+            UnansweredError: No answer came, or not a whole one.
+        """
+        request = Request("POST", url, headers, content=content)
+        limits = httpx.Timeout(timeout, read=patience)
+        for _ in range(_MOST_REDIRECTS + 1):
+            try:
+                answer = self._attempt(request, limits, patience, limit)
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.PoolTimeout,
+                httpx.ProxyError,
+                httpx.UnsupportedProtocol,
+                httpx.LocalProtocolError,
+                httpx.InvalidURL,
+            ) as error:
+                raise UnansweredError(_described(error), stored_perhaps=False) from error
+            except httpx.HTTPError as error:
+                raise UnansweredError(_described(error), stored_perhaps=True) from error
+            if isinstance(answer, Reply):
+                return answer
+            request = answer
+        raise UnansweredError(
+            f"more than {_MOST_REDIRECTS} redirects, the last to {request.url}", stored_perhaps=False
+        )
+
+    def _attempt(
+        self, request: Request, limits: httpx.Timeout, patience: float, limit: int
+    ) -> Reply | Request:
+        client = self._client(request.url)
+        with client.stream(
+            "POST", request.url, content=request.content, headers=request.headers, timeout=limits
+        ) as answer:
+            follow = redirected(request, answer)
+            if follow is not None:
+                return follow
+            return Reply(answer.status_code, answer.headers, _read(answer, patience, limit))
+
+    def _client(self, url: str) -> httpx.Client:
+        scheme = url.partition(":")[0].lower()
+        client = self._clients.get(scheme)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(scheme)
+                if client is None:
+                    client = self._clients[scheme] = _new_poster_client(scheme)
+        return client
+
+    def close(self) -> None:
+        """Close the connections. A later `post` opens new ones."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+
+def _new_poster_client(scheme: str) -> httpx.Client:
+    # Loading the certificate authorities takes some 20 ms of CPU, which plain http has no use for;
+    # a context without any still refuses every peer.
+    verify: Any = True if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.Client(
+        verify=verify,
+        headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
+        limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
+    )
+
+
+def _read(answer: httpx.Response, patience: float, limit: int) -> bytes | None:
+    """Read a body within a bound of bytes and of time, since a server may send for ever."""
+    give_up = time.monotonic() + patience
+    chunks = []
+    length = 0
+    for chunk in answer.iter_raw():
+        chunks.append(chunk)
+        length += len(chunk)
+        if length > limit:
+            return None
+        if time.monotonic() > give_up:
+            raise httpx.ReadTimeout("the answer took too long to come")
+    return b"".join(chunks)
+
+
+def _described(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Session:
+    """Runs flows over pooled connections: one pool for all threads, one for each event loop.
+
+    Args:
+        timeout: Returns the seconds that connecting, writing and each read may take.
+    """
+
+    def __init__(self, timeout: Callable[[], float]) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._pool: anyio.lowlevel.RunVar[AsyncGenerator[httpx.AsyncClient, None]]
+        self._pool = anyio.lowlevel.RunVar(f"umami.session.{id(self)}")
+
+    def run(self, flow: Flow[T]) -> T:
+        """Run a flow to its end and return its result."""
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    response = self._sync_client().request(**self._arguments(request))
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(response)
+        except StopIteration as end:
+            return cast("T", end.value)
+
+    async def run_async(self, flow: Flow[T]) -> T:
+        """Run a flow to its end without blocking the event loop, and return its result."""
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    client = await self._async_client()
+                    response = await client.request(**self._arguments(request))
+                except Exception as error:  # noqa: BLE001 - the flow decides
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(response)
+        except StopIteration as end:
+            return cast("T", end.value)
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        return {
+            "method": request.method,
+            "url": request.url,
+            "headers": request.headers,
+            "params": request.params,
+            "content": request.content,
+            "timeout": self._timeout(),
+        }
+
+    def _sync_client(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE))
+            return self._client
+
+    async def _async_client(self) -> httpx.AsyncClient:
+        pool = self._pool.get(None)
+        if pool is None:
+            pool = _async_pool()
+            self._pool.set(pool)
+        return await anext(pool)
+
+    def close(self) -> None:
+        """Close the connections of the sync calls."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the sync calls, and of this event loop's async ones."""
+        self.close()
+        pool = self._pool.get(None)
+        if pool is not None:
+            self._pool.set(_async_pool())
+            await pool.aclose()
+
+
+async def _async_pool() -> AsyncGenerator[httpx.AsyncClient, None]:
+    """Yield one client again and again; when its event loop ends, so does the generator, and closes it."""
+    async with httpx.AsyncClient(limits=httpx.Limits(keepalive_expiry=_KEEPALIVE)) as client:
+        while True:
+            yield client

@@ -1,0 +1,92 @@
+"""Makes the two functions of a call, sync and async, from its one description.
+
+A description is a method that does everything but the I/O. Of a call that goes straight through it is
+a flow, of a send it returns the encoded event. The functions made here take exactly its arguments.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args
+
+from .events import DiscardedError
+from .state import Prepared, State
+from .transport import Flow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HasState(Protocol):
+    """What the descriptions are methods of."""
+
+    @property
+    def _state(self) -> State: ...
+
+
+S = TypeVar("S", bound=HasState)
+
+
+def call(describe: Callable[Concatenate[S, P], Flow[T]]) -> Callable[Concatenate[S, P], T]:
+    """Return the sync function of a call that goes straight through."""
+
+    def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._state.session.run(describe(self, *args, **kwargs))
+
+    return _dressed(run, describe, get_args(describe.__annotations__["return"])[2])
+
+
+def call_async(
+    describe: Callable[Concatenate[S, P], Flow[T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Return the async function of a call that goes straight through."""
+
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._state.session.run_async(describe(self, *args, **kwargs))
+
+    return _dressed(run, describe, get_args(describe.__annotations__["return"])[2], "_async")
+
+
+def send(describe: Callable[Concatenate[S, P], Prepared]) -> Callable[Concatenate[S, P], dict[str, Any]]:
+    """Return the sync function of a send."""
+
+    def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            prepared = describe(self, *args, **kwargs)
+        except DiscardedError as discarded:
+            return self._state.discarded(discarded)
+        return self._state.submit(prepared)
+
+    return _dressed(submit, describe, dict[str, Any])
+
+
+def send_async(
+    describe: Callable[Concatenate[S, P], Prepared],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, dict[str, Any]]]:
+    """Return the async function of a send."""
+
+    async def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        try:
+            prepared = describe(self, *args, **kwargs)
+        except DiscardedError as discarded:
+            return self._state.discarded(discarded)
+        return await self._state.submit_async(prepared)
+
+    return _dressed(submit, describe, dict[str, Any], "_async")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _dressed(function: F, describe: Callable[..., Any], returns: Any, suffix: str = "") -> F:
+    """Give a function the name, signature and docstring that its users are to see."""
+    functools.update_wrapper(function, describe)
+    name = describe.__name__.removeprefix("_")
+    function.__name__ = f"{name}{suffix}"
+    function.__qualname__ = describe.__qualname__.replace(describe.__name__, function.__name__)
+    function.__doc__ = describe.__doc__
+    if suffix:
+        function.__doc__ = (describe.__doc__ or "").replace(f"umami.{name}(", f"await umami.{name}{suffix}(")
+    function.__annotations__ = {**describe.__annotations__, "return": returns}
+    function.__signature__ = inspect.signature(describe).replace(return_annotation=returns)  # type: ignore[attr-defined]
+    return function
