@@ -1,0 +1,17 @@
+"""An Umami stand-in for tests and development: `Collector` answers as the real server does, faults included.
+
+It needs the ``collector`` extra: ``pip install 'umami-analytics[collector]'``.
+"""
+
+from umami.collector.faults import Fault
+from umami.collector.records import EventType, Headers, Identity, Property, Request, StoredEvent
+
+try:
+    from umami.collector.server import Collector
+except ModuleNotFoundError as error:
+    if error.name not in {"starlette", "uvicorn", "h11"}:
+        raise
+    message = f"The collector needs {error.name}: pip install 'umami-analytics[collector]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
+
+__all__ = ["Collector", "EventType", "Fault", "Headers", "Identity", "Property", "Request", "StoredEvent"]

@@ -1,0 +1,284 @@
+"""Takes events in: from a checked payload to rows in the store, with everything that can fail on the way.
+
+The order of the steps is Umami's, because it decides what is stored when one of them fails: the session first,
+then the event, then its custom data, then its revenue. Only the first two failures leave no event behind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from hmac import new as hmac
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from umami.collector import replies, rules, urls, visitors
+from umami.collector.javascript import cut, decode_uri, decode_uri_component, to_number
+from umami.collector.records import EventType, flatten
+from umami.collector.replies import Json, ServerError
+from umami.collector.store import Row, Store
+
+_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
+_WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
+_URL_UNITS: Final = 500
+_CAMPAIGN_CHARACTERS: Final = 255
+_DATA_CHARACTERS: Final = 500
+_CURRENCY_CHARACTERS: Final = 10
+_MAX_NUMBER: Final = 1e15
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 8_640_000_000_000_000
+_VISIT_SECONDS: Final = 1800
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a request says besides its body: its headers, by lower-case name, and its peer's address."""
+
+    headers: Mapping[str, str]
+    peer: str
+
+
+class Ingest:
+    """Umami's ``/api/send``, for one event at a time.
+
+    Args:
+        store: Where to put the events. The caller opens the `Store.writing` block.
+        secret: Keys the session ids and the cache tokens.
+        auto_register: Register a website when its first event comes.
+        geo_database: Whether the server has a GeoIP database; without one a public address is a 500.
+    """
+
+    def __init__(
+        self, store: Store, *, secret: str, auto_register: bool = True, geo_database: bool = True
+    ) -> None:
+        self._store = store
+        self._secret = secret
+        self._auto_register = auto_register
+        self._geo_database = geo_database
+
+    def send(self, body: Any, context: Context) -> Json:
+        """Handles one event.
+
+        Args:
+            body: The parsed body of ``/api/send``, or an item of a batch.
+            context: The request it came in.
+
+        Returns:
+            What Umami answers; `replies.status_of` tells the status.
+        """
+        wrong = rules.check_send(body)
+        if wrong is not None:
+            return replies.bad_request(**wrong)
+        try:
+            return self._handle(body["type"], body["payload"], context)
+        except ServerError as error:
+            return replies.server_error(error.error_object)
+
+    def _handle(self, kind: str, payload: Json, context: Context) -> Json:
+        website = payload.get("website")
+        cache = self._read_cache(context.headers.get("x-umami-cache")) if website else {}
+        if website and not cache and not self._known(website, payload):
+            return replies.bad_request(message="Website not found.")
+        visitor = visitors.identify(payload, context.headers, context.peer)
+        if not self._geo_database and not visitors.is_local(visitor.ip):
+            raise ServerError(replies.no_geo_database())
+        if visitors.is_bot(visitor.user_agent):
+            return {"beep": "boop"}
+
+        source: str = website or payload.get("pixel") or payload["link"]
+        now = time.time()
+        at_ms = int(to_number(payload.get("timestamp"))) * 1000 or int(now * 1000)
+        session = visitors.session_id(
+            self._secret, source, visitor, payload.get("id"), visitors.moment(at_ms)
+        )
+        row: Row = {
+            "website_id": source.lower(),
+            "session_id": session,
+            "timestamp": at_ms / 1000,
+            "ip": visitor.ip,
+            "user_agent": visitor.user_agent,
+            "browser": visitor.browser,
+            "os": visitor.os,
+            "device": visitor.device,
+            "screen": payload.get("screen"),
+            "language": payload.get("language"),
+            "distinct_id": payload.get("id"),
+        }
+        if not cache:
+            self._store_session(row, at_ms)
+        visit: str = cache.get("visitId") or visitors.visit_id(self._secret, session, at_ms)
+        started: int = cache.get("iat") or int(now)
+        if "timestamp" not in payload and now - started > _VISIT_SECONDS:
+            visit, started = visitors.visit_id(self._secret, session, at_ms), int(now)
+
+        if kind == "identify":
+            self._store_identity(row, payload)
+        else:
+            self._store_event(row | {"visit_id": visit}, payload, performance=kind == "performance")
+        token = {"websiteId": website, "sessionId": session, "visitId": visit, "iat": started}
+        return {"cache": self._sign(token), "sessionId": session, "visitId": visit}
+
+    def _known(self, website: str, payload: Json) -> bool:
+        if not self._store.has_website(website):
+            if not self._auto_register:
+                return False
+            domain = payload.get("hostname") or "localhost"
+            self._store.add_website(domain, domain, website)
+        return True
+
+    def _store_session(self, row: Row, at_ms: int) -> None:
+        if not _FIRST_MS <= at_ms <= _LAST_MS:
+            message = f"date/time field value out of range: {at_ms} ms"
+            raise ServerError(replies.session_refused("22008", "postgres", message))
+        for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
+            text = row[column] or ""
+            if "\0" in text:
+                message = 'invalid byte sequence for encoding "UTF8": 0x00'
+                raise ServerError(replies.session_refused("22021", "postgres", message))
+            width = _WIDTHS.get(column)
+            if width is not None and len(text) > width:
+                message = f"value too long for type character varying({width})"
+                raise ServerError(replies.session_refused("22001", "LengthMismatch", message))
+        self._store.add("session", row)
+
+    def _store_identity(self, row: Row, payload: Json) -> None:
+        data = payload.get("data")
+        if data is None:
+            return
+        if not payload.get("website") and data:
+            raise ServerError(
+                replies.invalid_argument("sessionData.create", "Argument `website` is missing.")
+            )
+        _check_data(data, "SessionData", "sessionData.updateMany")
+        self._store.add("identity", row | {"data": json.dumps(data)})
+
+    def _store_event(self, row: Row, payload: Json, *, performance: bool) -> None:
+        row |= _page(payload, performance=performance)
+        _refuse_nul(row[column] for column in ("name", "title", "tag", *_STORED_URL_PARTS, *_UTM))
+        data = None if performance else payload.get("data")
+        row |= {"id": str(uuid.uuid4()), "data": None}
+        self._store.add("event", row)
+        if data is None:
+            return
+        _check_data(data, "EventData", "eventData.createMany")
+        row["data"] = json.dumps(data)
+        _check_revenue(data, row["name"])
+
+    def _sign(self, content: Json) -> str:
+        head = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
+        body = urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
+        signature = hmac(self._secret.encode(), head + b"." + body, sha256).digest()
+        return b".".join((head, body, urlsafe_b64encode(signature).rstrip(b"="))).decode()
+
+    def _read_cache(self, token: str | None) -> Json:
+        if not token:
+            return {}
+        try:
+            content: Json = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
+        except (IndexError, ValueError):
+            return {}
+        return content if compare_digest(self._sign(content), token) else {}
+
+
+_STORED_URL_PARTS = ("url_path", "referrer_domain", "referrer_path")
+
+
+def _page(payload: Json, *, performance: bool) -> Row:
+    """The columns of an event that come from its URL, referrer, title, name and tag."""
+    hostname = payload.get("hostname")
+    base = f"https://{hostname or 'localhost'}"
+    url = _resolve(payload.get("url", "undefined"), base)
+    path = "" if url.path == "/undefined" else url.path + (f"#{url.fragment}" if url.fragment else "")
+    title = payload.get("title")
+    row: Row = {
+        "type": EventType.PERFORMANCE if performance else _event_type(payload),
+        "name": payload.get("name") or None,
+        "title": None if title is None else cut(decode_uri_component(title), _URL_UNITS),
+        "hostname": hostname or url.hostname.removeprefix("www."),
+        "tag": payload.get("tag"),
+        "url_path": cut(decode_uri(path), _URL_UNITS),
+        "url_query": cut(url.query, _URL_UNITS),
+        "referrer_domain": None,
+        "referrer_path": None,
+        "referrer_query": None,
+    }
+    if payload.get("referrer") and not performance:
+        referrer = _resolve(payload["referrer"], base)
+        row["referrer_domain"] = cut(referrer.hostname.removeprefix("www."), _URL_UNITS)
+        row["referrer_path"] = cut(decode_uri(referrer.path), _URL_UNITS)
+        row["referrer_query"] = cut(referrer.query, _URL_UNITS)
+    query = dict(reversed(parse_qsl(url.query, keep_blank_values=True))) if "=" in url.query else {}
+    row |= {name: query.get(name) for name in _UTM}
+    for name in (*_UTM, *_CLICK_IDS):
+        value = query.get(name, "")
+        _refuse_nul((value,))
+        if len(value) > _CAMPAIGN_CHARACTERS:
+            raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _CAMPAIGN_CHARACTERS))
+    if performance:
+        row |= {"name": None, "tag": None, "hostname": "", "url_query": ""}
+    return row
+
+
+def _resolve(address: str, base: str) -> urls.URL:
+    try:
+        return urls.parse(address, base)
+    except urls.InvalidURLError as error:
+        raise ServerError(replies.invalid_url(address, base)) from error
+
+
+def _event_type(payload: Json) -> EventType:
+    if payload.get("link"):
+        return EventType.LINK
+    if payload.get("pixel"):
+        return EventType.PIXEL
+    return EventType.CUSTOM_EVENT if payload.get("name") else EventType.PAGE_VIEW
+
+
+def _refuse_nul(texts: Any) -> None:
+    if any(text and "\0" in text for text in texts):
+        raise ServerError(replies.nul_byte())
+
+
+def _check_data(data: Json, model: str, operation: str) -> None:
+    """Raises what storing the custom data would raise."""
+    properties = list(flatten(data))
+    for prop in properties:
+        if prop.type == "date" and prop.date is None:
+            raise ServerError(replies.invalid_date())
+    for prop in properties:
+        _refuse_nul((prop.key, prop.text))
+        if len(prop.key) > _DATA_CHARACTERS or (prop.type != "date" and len(prop.text) > _DATA_CHARACTERS):
+            raise ServerError(replies.too_long(model, operation, _DATA_CHARACTERS))
+        if prop.number is not None and _MAX_NUMBER <= abs(prop.number) < math.inf:
+            raise ServerError(replies.out_of_range(model, operation))
+
+
+def _check_revenue(data: Json, name: str | None) -> None:
+    """Raises what storing the revenue would raise. The event and its custom data are stored by then."""
+    revenue, currency = data.get("revenue"), data.get("currency")
+    if not currency or not to_number(revenue) > 0:
+        return
+    operation, problem = "revenue.create", ""
+    if isinstance(revenue, (bool, list)):
+        problem = "Argument `revenue`: Invalid value provided. Expected Decimal or Null."
+    elif isinstance(revenue, str) and not revenue.replace(".", "", 1).replace("e", "", 1).isdecimal():
+        problem = (
+            "Invalid value for argument `revenue`: invalid digit found in string. Expected decimal String."
+        )
+    elif not isinstance(currency, str):
+        problem = "Argument `currency`: Invalid value provided. Expected String."
+    elif name is None:
+        problem = "Argument `eventName` is missing."
+    if problem:
+        raise ServerError(replies.invalid_argument(operation, problem))
+    _refuse_nul((currency,))
+    if len(currency) > _CURRENCY_CHARACTERS:
+        raise ServerError(replies.too_long("Revenue", operation, _CURRENCY_CHARACTERS))

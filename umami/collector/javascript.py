@@ -1,0 +1,201 @@
+"""What JavaScript does with a value: Umami is written in it, and its rules follow from it.
+
+Lengths are counted in UTF-16 code units, query strings and timestamps go through ``Number()``, titles and
+paths through ``decodeURI``; a Python equivalent of each of these is not quite the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+UNDEFINED: Final = object()
+"""Stands for a body that is not JSON, and for a key that is not there."""
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
+_MALFORMED_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_URI_RESERVED: Final = frozenset(b";/?:@&=+$,#")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|Infinity)", re.ASCII)
+_RADIX_NUMBER = re.compile(r"0(?:[xX][0-9A-Fa-f]+|[oO][0-7]+|[bB][01]+)")
+_BLANKS: Final = " \t\n\r\v\f\xa0\ufeff\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_DATE_TIME = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(?:\.(\d{3})(?:Z|\+(\d{2}):(\d{2}))?)?", re.ASCII
+)
+
+
+def parse_json(body: bytes) -> Any:
+    """Reads a request body the way ``request.json()`` does.
+
+    Invalid UTF-8 and lone surrogates become U+FFFD and a byte order mark is skipped; ``NaN`` and ``Infinity``
+    are no JSON.
+
+    Args:
+        body: The bytes of the request.
+
+    Returns:
+        The value, or `UNDEFINED` when the body is not JSON.
+    """
+    text = body.decode("utf-8-sig", "replace")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return UNDEFINED
+    # Only an escape can smuggle in a surrogate, so most bodies are spared the walk.
+    return _well_formed(value) if "\\ud" in text.lower() else value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    return value
+
+
+def type_name(value: Any) -> str:
+    """Names a JSON value's type as Umami's validation messages do: ``null``, ``array``, ``number``, …"""
+    if value is UNDEFINED:
+        return "undefined"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "array" if isinstance(value, list) else "object"
+
+
+def length(text: str) -> int:
+    """Counts UTF-16 code units: an emoji is two of them."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+
+
+def cut(text: str, units: int) -> str:
+    """Cuts to at most `units` UTF-16 code units; half an emoji at the end becomes U+FFFD."""
+    if len(text) * 2 <= units or length(text) <= units:
+        return text
+    half = text.encode("utf-16-le")[: units * 2].decode("utf-16-le", "surrogatepass")
+    return _LONE_SURROGATE.sub("\ufffd", half)
+
+
+def to_number(value: Any) -> float:
+    """Converts as ``Number(value)`` does; NaN for what is no number."""
+    if value is None:
+        return 0.0
+    if isinstance(value, (bool, int, float)):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, list):
+        if len(value) > 1:
+            return math.nan
+        return to_number(_array_text(value))
+    if not isinstance(value, str):
+        return math.nan
+    text = value.strip(_BLANKS)
+    if not text:
+        return 0.0
+    if _RADIX_NUMBER.fullmatch(text):
+        return float(int(text, 0))
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
+
+
+def _array_text(items: list[Any]) -> str:
+    if not items or items[0] is None:
+        return ""
+    item = items[0]
+    if isinstance(item, list):
+        return _array_text(item) if len(item) < 2 else "NaN"
+    if isinstance(item, bool) or isinstance(item, dict):
+        return "NaN"
+    return str(item)
+
+
+def decode_uri(text: str) -> str:
+    """Decodes percent-escapes as ``decodeURI`` does, leaving the reserved characters escaped.
+
+    Text with a malformed escape is returned unchanged.
+    """
+    return _decode_escapes(text, _URI_RESERVED)
+
+
+def decode_uri_component(text: str) -> str:
+    """Decodes every percent-escape; text with a malformed one is returned unchanged."""
+    return _decode_escapes(text, frozenset())
+
+
+def _decode_escapes(text: str, kept: frozenset[int]) -> str:
+    if "%" not in text:
+        return text
+    if _MALFORMED_ESCAPE.search(text):
+        return text
+
+    def decode(match: re.Match[str]) -> str:
+        raw = bytes.fromhex(match[0].replace("%", ""))
+        raw.decode()
+        return b"".join(b"%%%02X" % byte if byte in kept else bytes([byte]) for byte in raw).decode()
+
+    try:
+        return _ESCAPES.sub(decode, text)
+    except UnicodeDecodeError:
+        return text
+
+
+def looks_like_date(text: str) -> bool:
+    """Whether Umami takes a string in custom data for a date (``2026-01-02T03:04:05.678Z``)."""
+    return len(text) >= 19 and _DATE_TIME.fullmatch(text) is not None
+
+
+def parse_date(text: str) -> datetime | None:
+    """Parses a string that looks like a date as ``new Date()`` does, on a server that runs in UTC.
+
+    Every month may have 31 days (the surplus runs over into the next), and 24:00:00 is the next midnight.
+
+    Args:
+        text: A string for which `looks_like_date` is true.
+
+    Returns:
+        The moment, in UTC; None when there is no such date. Year 0, which Python lacks, counts as year 1.
+    """
+    match = _DATE_TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, milli, offset_hours, offset_minutes = (
+        int(group or 0) for group in match.groups()
+    )
+    midnight = (hour, minute, second, milli) == (24, 0, 0, 0)
+    in_range = (
+        1 <= month <= 12
+        and 1 <= day <= 31
+        and (hour < 24 or midnight)
+        and max(minute, second, offset_minutes) < 60
+        and offset_hours < 24
+    )
+    if not in_range:
+        return None
+    moment = datetime(max(year, 1), month, 1, tzinfo=timezone.utc)
+    try:
+        return moment + timedelta(
+            days=day - 1,
+            hours=hour - offset_hours,
+            minutes=minute - offset_minutes,
+            seconds=second,
+            milliseconds=milli,
+        )
+    except OverflowError:
+        return moment

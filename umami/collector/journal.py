@@ -1,0 +1,76 @@
+"""Counts what arrives, and lets any thread wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from umami.collector.records import Request
+
+
+class Journal:
+    """The requests the collector got, and how many events it stored. Safe to use from several threads.
+
+    Args:
+        keep: How many requests to remember; None for all.
+        events: How many events the store holds already.
+    """
+
+    def __init__(self, keep: int | None = None, events: int = 0) -> None:
+        self._changed = threading.Condition()
+        self._requests: deque[Request] = deque(maxlen=keep)
+        self.request_count = 0
+        self.event_count = events
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """The requests, in the order in which they were complete."""
+        with self._changed:
+            return tuple(self._requests)
+
+    def received(self, request: Request) -> None:
+        """Notes a request."""
+        with self._changed:
+            self._requests.append(request)
+            self.request_count += 1
+            self._changed.notify_all()
+
+    def stored(self, events: int) -> None:
+        """Notes that so many more events are stored."""
+        with self._changed:
+            self.event_count += events
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        with self._changed:
+            self._requests.clear()
+            self.request_count = self.event_count = 0
+
+    def wait_for(self, events: int | None, requests: int | None, timeout: float) -> None:
+        """Blocks until so many events are stored and so many requests have come.
+
+        Args:
+            events: At least so many events; None for any number.
+            requests: At least so many requests; None for any number.
+            timeout: Seconds to wait.
+
+        Raises:
+            TimeoutError: They are not there in time.
+        """
+
+        def arrived() -> bool:
+            return self.event_count >= (events or 0) and self.request_count >= (requests or 0)
+
+        started = time.monotonic()
+        with self._changed:
+            if not self._changed.wait_for(arrived, timeout):
+                waited = time.monotonic() - started
+                wanted = [
+                    f"{n} {what}" for n, what in ((events, "events"), (requests, "requests")) if n is not None
+                ]
+                raise TimeoutError(
+                    f"waited {waited:.1f} s for {' and '.join(wanted)}; "
+                    f"there are {self.event_count} events and {self.request_count} requests"
+                )

@@ -1,0 +1,201 @@
+"""What the collector remembers: the events and identities it stored, and the requests it got."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import IntEnum
+from typing import Any
+
+from umami.collector.javascript import looks_like_date, parse_date, to_number
+
+
+class EventType(IntEnum):
+    """Umami's ``event_type``."""
+
+    PAGE_VIEW = 1
+    CUSTOM_EVENT = 2
+    LINK = 3
+    PIXEL = 4
+    PERFORMANCE = 5
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """One stored event, as a row of Umami's ``website_event`` holds it.
+
+    What Umami keeps per session (browser, language, …) is given here as this event brought it.
+
+    Attributes:
+        timestamp: When it happened, epoch seconds. A client that sends milliseconds lands in the year 58856.
+        type: Page view (1), custom event (2), link (3), pixel (4) or performance (5).
+        data: The custom data as it was received; None when none was sent, or when storing it failed.
+    """
+
+    id: str
+    website_id: str
+    session_id: str
+    visit_id: str
+    timestamp: float
+    type: EventType
+    name: str | None
+    title: str | None
+    hostname: str
+    url_path: str
+    url_query: str
+    referrer_domain: str | None
+    referrer_path: str | None
+    referrer_query: str | None
+    tag: str | None
+    distinct_id: str | None
+    ip: str
+    user_agent: str
+    language: str | None
+    screen: str | None
+    browser: str | None
+    os: str | None
+    device: str | None
+    data: dict[str, Any] | None
+
+    @property
+    def created_at(self) -> datetime:
+        """When it happened, in UTC.
+
+        Raises:
+            OverflowError: It happened after the year 9999, which no `datetime` can say.
+        """
+        try:
+            return datetime.fromtimestamp(self.timestamp, timezone.utc)
+        except (ValueError, OSError) as error:
+            raise OverflowError(f"{self.timestamp} s is beyond the year 9999") from error
+
+    @property
+    def properties(self) -> dict[str, Property]:
+        """The custom data as Umami stores it: flattened to dotted keys, each value with its type."""
+        return {prop.key: prop for prop in flatten(self.data or {})}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One stored ``identify`` call: the data it attached to a session.
+
+    Attributes:
+        timestamp: When it was sent, epoch seconds.
+        data: The session data as it was received.
+    """
+
+    website_id: str
+    session_id: str
+    distinct_id: str | None
+    timestamp: float
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Property:
+    """One value of custom data, as a row of Umami's ``event_data`` holds it.
+
+    Attributes:
+        key: The dotted path to the value.
+        type: ``string``, ``number``, ``boolean``, ``date`` or ``array``.
+        text: The value as text; a number with four decimals, an array as JSON.
+        number: The value of a number.
+        date: The value of a date, in UTC; None too when the text only looks like one.
+    """
+
+    key: str
+    type: str
+    text: str
+    number: float | None = None
+    date: datetime | None = None
+
+
+def flatten(data: Mapping[str, Any], parent: str = "") -> Iterator[Property]:
+    """Flattens custom data the way Umami does.
+
+    Args:
+        data: The custom data.
+        parent: The dotted path to it.
+
+    Yields:
+        A property for each value that is no object, in order.
+    """
+    for key, value in data.items():
+        path = f"{parent}.{key}" if parent else key
+        if isinstance(value, dict):
+            yield from flatten(value, path)
+        elif isinstance(value, bool):
+            yield Property(path, "boolean", "true" if value else "false")
+        elif isinstance(value, (int, float)):
+            number = to_number(value)
+            yield Property(path, "number", f"{number:.4f}", number)
+        elif isinstance(value, str) and looks_like_date(value):
+            yield Property(path, "date", value, date=parse_date(value))
+        elif isinstance(value, str):
+            yield Property(path, "string", value)
+        else:
+            yield Property(path, "array", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+class Headers(Mapping[str, str]):
+    """Request headers, found under any spelling of their name.
+
+    Example:
+        >>> Headers([('content-type', 'text/plain')])['Content-Type']
+        'text/plain'
+    """
+
+    def __init__(self, items: list[tuple[str, str]]) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in items:
+            known = self._values.get(name.lower())
+            self._values[name.lower()] = value if known is None else f"{known}, {value}"
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._values.items())!r})"
+
+
+@dataclass(eq=False)
+class Request:
+    """One request the collector got.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path, percent-decoded.
+        query: The query string, without the question mark.
+        headers: The headers; names in any case.
+        body: The body's bytes.
+        client_port: The client's port: requests that share it came over one connection.
+        at: When the request was complete, on the clock of `time.monotonic`.
+        status: The status it was answered with; None while it is pending, and when the connection was cut.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes = field(repr=False)
+    client_port: int
+    at: float = field(default_factory=time.monotonic)
+    status: int | None = None
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed.
+
+        Raises:
+            ValueError: It is not JSON.
+        """
+        return json.loads(self.body)

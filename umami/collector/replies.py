@@ -1,0 +1,141 @@
+"""The JSON that Umami answers with: its error envelope, and the errors its database layer reports.
+
+A failed insert reaches the client as a 500 whose ``errorObject`` is the serialised exception, stack included.
+Clients tell permanent from transient failures by that object, so it is reproduced here with its markers and
+about its size.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+Json = dict[str, Any]
+
+_STACK = "".join(
+    f"\n    at async runtime.frame{depth:02} (/app/node_modules/.pnpm/@prisma+client/runtime/client.js:{depth}:8286)"
+    for depth in range(18)
+)
+
+
+class ServerError(Exception):
+    """Umami's handler would raise here, and answer 500 with the serialised exception.
+
+    Args:
+        error_object: The exception as Umami serialises it.
+    """
+
+    def __init__(self, error_object: Json) -> None:
+        super().__init__(error_object.get("message"))
+        self.error_object = error_object
+
+
+def error(status: int, code: str, message: str | None = None, **details: Any) -> Json:
+    """Wraps an error in Umami's envelope, ``{"error": {…}}``.
+
+    Args:
+        status: The HTTP status, which the envelope repeats.
+        code: The machine-readable name of the error, such as ``bad-request``.
+        message: The sentence for humans; the status's own phrase when left out.
+        **details: Further members of the envelope.
+    """
+    phrase = HTTPStatus(status).phrase
+    return {"error": {"message": message or phrase, "code": code, "status": status, **details}}
+
+
+def bad_request(**details: Any) -> Json:
+    """400, with the validation tree or another message in `details`."""
+    return error(400, "bad-request", details.pop("message", "Bad request"), **details)
+
+
+def unauthorized(code: str = "unauthorized") -> Json:
+    """401: no valid token, or (with its own code) a wrong password."""
+    return error(401, code)
+
+
+def server_error(error_object: Json | None = None) -> Json:
+    """500, with the serialised exception when there is one."""
+    details = {} if error_object is None else {"errorObject": error_object}
+    return error(500, "server-error", "Server error", **details)
+
+
+def status_of(reply: Json) -> int:
+    """The HTTP status that goes with a reply: the envelope's own, 200 for anything else."""
+    envelope = reply.get("error")
+    return int(envelope.get("status", 500)) if isinstance(envelope, dict) else 200
+
+
+def exception(name: str, message: str, **members: Any) -> Json:
+    """An exception as Umami serialises it, with a stack of the usual size."""
+    return {"name": name, "message": message, "stack": f"{name}: {message}{_STACK}", **members}
+
+
+def invalid_url(address: str, base: str) -> Json:
+    """``new URL()`` failed: what a hostname with a blank in it leads to."""
+    return exception("TypeError", "Invalid URL", code="ERR_INVALID_URL", input=address, base=base)
+
+
+def invalid_date() -> Json:
+    """A string in custom data looks like a date and is none. Carries no marker that the event is stored."""
+    return exception("RangeError", "Invalid time value")
+
+
+def no_geo_database() -> Json:
+    """The visitor's address is public and the server has no GeoIP database."""
+    path = "/app/geo/GeoLite2-City.mmdb"
+    message = f"ENOENT: no such file or directory, stat '{path}'"
+    return exception("Error", message, errno=-2, code="ENOENT", syscall="stat", path=path)
+
+
+def nul_byte() -> Json:
+    """PostgreSQL refuses U+0000 in a text. Has neither a code nor a model name."""
+    cause = _cause("22021", "postgres", 'invalid byte sequence for encoding "UTF8": 0x00')
+    return exception("DriverAdapterError", cause["originalMessage"], cause=cause, clientVersion="7.6.0")
+
+
+def too_long(model: str, operation: str, width: int) -> Json:
+    """A text does not fit its column of `width` characters (Prisma's P2000)."""
+    cause = _cause("22001", "LengthMismatch", f"value too long for type character varying({width})")
+    reason = "The provided value for the column is too long for the column's type. Column: (not available)"
+    return _query_failed("P2000", f"prisma.{operation}()", reason, cause, modelName=model)
+
+
+def out_of_range(model: str, operation: str) -> Json:
+    """A number does not fit its column (Prisma's P2020)."""
+    cause = _cause("22003", "ValueOutOfRange", "numeric field overflow")
+    reason = "Value out of range for the type: numeric field overflow"
+    return _query_failed("P2020", f"prisma.{operation}()", reason, cause, modelName=model)
+
+
+def session_refused(code: str, kind: str, message: str) -> Json:
+    """PostgreSQL refused the session row (Prisma's P2010: a raw query failed). Nothing is stored."""
+    reason = f"Raw query failed. Code: `{code}`. Message: `{message}`"
+    return _query_failed("P2010", "prisma.$queryRawUnsafe()", reason, _cause(code, kind, message))
+
+
+def invalid_argument(operation: str, problem: str) -> Json:
+    """Prisma refused an argument before asking the database. Has neither a code nor a model name."""
+    message = f"\nInvalid `prisma.{operation}()` invocation:\n\n{problem}"
+    return exception("PrismaClientValidationError", message, clientVersion="7.6.0")
+
+
+def database_away(model: str = "Website") -> Json:
+    """The database does not answer (Prisma's P1001): the one failure here that is worth a retry."""
+    cause = _cause("ECONNREFUSED", "DatabaseNotReachable", "connect ECONNREFUSED 127.0.0.1:5432")
+    reason = "Can't reach database server at 127.0.0.1:5432"
+    return _query_failed("P1001", "prisma.website.findUnique()", reason, cause, modelName=model)
+
+
+def _query_failed(code: str, operation: str, reason: str, cause: Json, **meta: Any) -> Json:
+    driver_error = exception("DriverAdapterError", cause["kind"], cause=cause)
+    return exception(
+        "PrismaClientKnownRequestError",
+        f"\nInvalid `{operation}` invocation:\n\n\n{reason}",
+        code=code,
+        meta={**meta, "driverAdapterError": driver_error},
+        clientVersion="7.6.0",
+    )
+
+
+def _cause(code: str, kind: str, message: str) -> Json:
+    return {"originalCode": code, "originalMessage": message, "kind": kind}

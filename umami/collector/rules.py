@@ -1,0 +1,228 @@
+"""Umami's validation: which requests it accepts, and how it words the 400 for the others.
+
+Every check answers with a tree of what is wrong, in the shape that Umami's validation library (zod) gives it,
+or None when all is well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from umami.collector import urls
+from umami.collector.javascript import UNDEFINED, length, to_number, type_name
+from umami.collector.replies import Json
+
+Check = Callable[[Any], "Json | None"]
+
+MAX_BODY: Final = 10 * 1024 * 1024
+"""Bytes of a body that Umami reads; a longer one reaches it cut, and so is no JSON."""
+
+_MAX_SAFE_INTEGER: Final = 2**53 - 1
+_UUID = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    r"|00000000-0000-0000-0000-000000000000|ffffffff-ffff-ffff-ffff-ffffffffffff",
+    re.IGNORECASE,
+)
+_DATE = re.compile(r"\d{4}-\d{2}(-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?)?", re.ASCII)
+
+
+def _expected(expected: str, value: Any) -> Json:
+    return {"errors": [f"Invalid input: expected {expected}, received {type_name(value)}"]}
+
+
+def text(limit: int | None = None) -> Check:
+    """A string, of at most `limit` UTF-16 units."""
+
+    def check(value: Any) -> Json | None:
+        if not isinstance(value, str):
+            return _expected("string", value)
+        if limit is not None and length(value) > limit:
+            return {"errors": [f"Too big: expected string to have <={limit} characters"]}
+        return None
+
+    return check
+
+
+def uuid(value: Any) -> Json | None:
+    """A UUID with its dashes, of a version and variant that exist."""
+    if not isinstance(value, str):
+        return _expected("string", value)
+    return None if _UUID.fullmatch(value) else {"errors": ["Invalid UUID"]}
+
+
+def address(value: Any) -> Json | None:
+    """A URL or a path."""
+    if not isinstance(value, str):
+        return _expected("string", value)
+    try:
+        urls.parse(value, "https://localhost")
+    except urls.InvalidURLError:
+        return {"errors": ["Invalid URL."]}
+    return None
+
+
+def record(value: Any) -> Json | None:
+    """An object with any members."""
+    return None if isinstance(value, dict) else _expected("record", value)
+
+
+def one_of(*options: str) -> Check:
+    """One of the given strings."""
+    listed = "|".join(f'"{option}"' for option in options)
+    return lambda value: (
+        None
+        if isinstance(value, str) and value in options
+        else {"errors": [f"Invalid option: expected one of {listed}"]}
+    )
+
+
+def number(low: int, high: int) -> Check:
+    """A JSON number from `low` to `high`."""
+
+    def check(value: Any) -> Json | None:
+        if type_name(value) != "number":
+            return _expected("number", value)
+        if value < low:
+            return {"errors": [f"Too small: expected number to be >={low}"]}
+        return {"errors": [f"Too big: expected number to be <={high}"]} if value > high else None
+
+    return check
+
+
+def numeric(value: Any) -> Json | None:
+    """Anything that ``Number()`` makes a finite number of."""
+    converted = to_number(value)
+    if math.isfinite(converted):
+        return None
+    received = "NaN" if math.isnan(converted) else "Infinity"
+    return {"errors": [f"Invalid input: expected number, received {received}"]}
+
+
+def integer(value: Any) -> Json | None:
+    """Anything that ``Number()`` makes an integer of that is exact in JavaScript."""
+    wrong = numeric(value)
+    if wrong is not None:
+        return wrong
+    converted = to_number(value)
+    if not converted.is_integer():
+        return {"errors": ["Invalid input: expected int, received number"]}
+    if converted > _MAX_SAFE_INTEGER:
+        return {"errors": [f"Too big: expected int to be <={_MAX_SAFE_INTEGER}"]}
+    if converted < -_MAX_SAFE_INTEGER:
+        return {"errors": [f"Too small: expected int to be >=-{_MAX_SAFE_INTEGER}"]}
+    return None
+
+
+def positive_integer(value: Any) -> Json | None:
+    """An `integer` above zero."""
+    wrong = integer(value)
+    if wrong is None and to_number(value) <= 0:
+        return {"errors": ["Too small: expected number to be >0"]}
+    return wrong
+
+
+def date(value: Any) -> Json | None:
+    """A date in ISO form."""
+    return (
+        None if _DATE.fullmatch(str(value)) else {"errors": ["Invalid input: expected date, received Date"]}
+    )
+
+
+def nullable(check: Check) -> Check:
+    """What `check` accepts, or null."""
+    return lambda value: None if value is None else check(value)
+
+
+def members(
+    value: Any, required: Mapping[str, Check], optional: Mapping[str, Check] | None = None
+) -> Json | None:
+    """Checks an object member by member; members that are not named are ignored.
+
+    Args:
+        value: The value that should be an object.
+        required: The check of each member that must be there.
+        optional: The check of each member that may be there. Null is not the same as absent.
+
+    Returns:
+        The tree of what is wrong, or None.
+    """
+    if not isinstance(value, dict):
+        return _expected("object", value)
+    wrong = {
+        name: found
+        for name, check in required.items()
+        if (found := check(value.get(name, UNDEFINED))) is not None
+    }
+    for name, check in (optional or {}).items():
+        if name in value and (found := check(value[name])) is not None:
+            wrong[name] = found
+    return {"errors": [], "properties": wrong} if wrong else None
+
+
+_MILLISECONDS = number(0, 60_000)
+_PAYLOAD: Final[dict[str, Check]] = {
+    "website": uuid,
+    "link": uuid,
+    "pixel": uuid,
+    "data": record,
+    "hostname": text(100),
+    "language": text(35),
+    "referrer": address,
+    "screen": text(11),
+    "title": text(),
+    "url": address,
+    "name": text(50),
+    "tag": text(50),
+    "ip": text(),
+    "userAgent": text(),
+    "timestamp": integer,
+    "id": text(),
+    "browser": text(),
+    "os": text(),
+    "device": text(),
+    "lcp": _MILLISECONDS,
+    "inp": _MILLISECONDS,
+    "cls": number(0, 100),
+    "fcp": _MILLISECONDS,
+    "ttfb": _MILLISECONDS,
+}
+
+
+def _payload(value: Any) -> Json | None:
+    wrong = members(value, {}, _PAYLOAD)
+    if not isinstance(value, dict):
+        return wrong
+    if sum(bool(value.get(source)) for source in ("website", "link", "pixel")) == 1:
+        return wrong
+    found: Json = wrong or {"errors": [], "properties": {}}
+    # A member of the wrong type ends zod's checks; a member that only has a wrong value does not.
+    if any(message.startswith("Invalid input") for message in _messages(found)):
+        return found
+    website = found["properties"].setdefault("website", {"errors": []})
+    website["errors"].append("Exactly one of website, link, or pixel must be provided")
+    return found
+
+
+def _messages(tree: Json) -> list[str]:
+    return [message for found in tree["properties"].values() for message in found["errors"]]
+
+
+_SEND: Final[dict[str, Check]] = {"type": one_of("event", "identify", "performance"), "payload": _payload}
+
+
+def check_send(body: Any) -> Json | None:
+    """Checks one event: the body of ``/api/send``, or an item of a batch."""
+    return members(body, _SEND)
+
+
+def check_batch(body: Any) -> Json | None:
+    """Checks a batch as a whole: an array of objects. What is in the objects is not looked at yet."""
+    if not isinstance(body, list):
+        return _expected("array", body)
+    wrong = [record(item) for item in body]
+    while wrong and wrong[-1] is None:
+        wrong.pop()
+    return {"errors": [], "items": wrong} if wrong else None

@@ -1,0 +1,206 @@
+"""Keeps websites, sessions and events in SQLite, in memory or in a file, one transaction per write."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from umami.collector.records import EventType, Identity, StoredEvent
+
+if TYPE_CHECKING:
+    import os
+
+Row = dict[str, Any]
+
+USER_ID = "41e2b680-648e-4b09-bcd7-3e2b10c06264"
+"""The id that every new Umami gives its first user, ``admin``."""
+
+_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_EVENT_COLUMNS = (*(column.name for column in fields(StoredEvent)), *_UTM)
+_IDENTITY_COLUMNS = tuple(column.name for column in fields(Identity))
+_SESSION_COLUMNS = (
+    "session_id",
+    "website_id",
+    "browser",
+    "os",
+    "device",
+    "screen",
+    "language",
+    "distinct_id",
+)
+
+_SCHEMA = f"""
+    pragma journal_mode = wal;
+    pragma synchronous = off;
+    create table if not exists website (
+        id text primary key, name text not null, domain text, created_at text not null, updated_at text not null
+    );
+    create table if not exists session ({", ".join(_SESSION_COLUMNS)}, primary key (session_id)) without rowid;
+    create table if not exists event ({", ".join(_EVENT_COLUMNS)});
+    create index if not exists event_by_website on event (website_id, timestamp);
+    create table if not exists identity ({", ".join(_IDENTITY_COLUMNS)});
+"""
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"insert or ignore into {table} values ({', '.join(':' + column for column in columns)})"  # noqa: S608
+
+
+_INSERTS = {
+    "session": _insert("session", _SESSION_COLUMNS),
+    "event": _insert("event", _EVENT_COLUMNS),
+    "identity": _insert("identity", _IDENTITY_COLUMNS),
+}
+
+
+def now_text() -> str:
+    """The present as Umami writes it: ISO 8601, in UTC, with milliseconds."""
+    now = datetime.fromtimestamp(time.time(), timezone.utc)
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Store:
+    """The collector's database. Safe to use from several threads.
+
+    Args:
+        path: An SQLite file, made if it is not there; None for a database in memory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._lock = threading.RLock()
+        self._pending: dict[str, list[Row]] = {table: [] for table in _INSERTS}
+        self.added_events = 0
+        self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        # The events stay readable after the server has stopped, so the connection closes with the store.
+        self._finalizer = weakref.finalize(self, self._connection.close)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.executescript(_SCHEMA)
+        self._websites = {row["id"] for row in self.query("select id from website")}
+        self.user_created_at = now_text()
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Runs a query and returns all of its rows."""
+        with self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Collects what is added within the block and writes it in one transaction."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._write()
+
+    def add(self, table: str, row: Row) -> None:
+        """Adds a row to ``session``, ``event`` or ``identity``; the first session of an id wins.
+
+        To be called within `writing`.
+        """
+        self._pending[table].append(row)
+        if table == "event":
+            self.added_events += 1
+
+    def _write(self) -> None:
+        self._connection.execute("begin")
+        for table, rows in self._pending.items():
+            if rows:
+                self._connection.executemany(_INSERTS[table], rows)
+                rows.clear()
+        self._connection.execute("commit")
+
+    def events(self, last: int | None = None) -> tuple[StoredEvent, ...]:
+        """All events in the order they were stored, or only the last so many."""
+        limit = -1 if last is None else last
+        rows = self.query("select * from event order by rowid desc limit ?", (limit,))
+        return tuple(_event(row) for row in reversed(rows))
+
+    def count_events(self) -> int:
+        """The number of events stored."""
+        count: int = self.query("select count(*) from event")[0][0]
+        return count
+
+    def identities(self) -> tuple[Identity, ...]:
+        """All identify calls in the order they were stored."""
+        rows = self.query("select * from identity order by rowid")
+        return tuple(Identity(**{**dict(row), "data": json.loads(row["data"])}) for row in rows)
+
+    def clear(self) -> None:
+        """Deletes every event, session and identity; the websites stay."""
+        with self._lock:
+            for table in _INSERTS:
+                self._connection.execute(f"delete from {table}")  # noqa: S608
+
+    def has_website(self, website_id: str) -> bool:
+        """Whether a website is registered."""
+        return website_id.lower() in self._websites
+
+    def add_website(self, name: str, domain: str, website_id: str | None = None) -> str:
+        """Registers a website.
+
+        Args:
+            name: What it is called.
+            domain: Where it is.
+            website_id: Its UUID; a new one when left out.
+
+        Returns:
+            The website's id, in lower case.
+
+        Raises:
+            ValueError: The id is taken.
+        """
+        website_id = (website_id or str(uuid.uuid4())).lower()
+        now = now_text()
+        with self._lock:
+            if website_id in self._websites:
+                raise ValueError(f"a website with the id {website_id} exists")
+            self._connection.execute(
+                "insert into website values (?, ?, ?, ?, ?)", (website_id, name, domain, now, now)
+            )
+            self._websites.add(website_id)
+        return website_id
+
+    def website(self, website_id: str) -> Row | None:
+        """One website as Umami's API gives it, or None."""
+        rows = self.query("select * from website where id = ?", (website_id.lower(),))
+        return _website(rows[0]) if rows else None
+
+    def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
+        """One page of the websites whose name or domain contains `search`, and how many there are in all."""
+        found = "from website where instr(lower(name || char(10) || coalesce(domain, '')), lower(?)) > 0"
+        page = self.query(f"select * {found} order by rowid limit ? offset ?", (search, limit, offset))
+        return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
+
+
+def _website(row: sqlite3.Row) -> Row:
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "domain": row["domain"],
+        "resetAt": None,
+        "userId": USER_ID,
+        "teamId": None,
+        "createdBy": USER_ID,
+        "createdAt": row["created_at"],
+        "updatedAt": row["updated_at"],
+        "deletedAt": None,
+        "replayEnabled": False,
+        "replayConfig": None,
+        "shareId": None,
+    }
+
+
+def _event(row: sqlite3.Row) -> StoredEvent:
+    values = {column.name: row[column.name] for column in fields(StoredEvent)}
+    data = values.pop("data")
+    kind = EventType(values.pop("type"))
+    return StoredEvent(**values, type=kind, data=None if data is None else json.loads(data))

@@ -1,0 +1,201 @@
+"""Who a request comes from: address, browser, whether it is a bot, and the session and visit it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Any, Final
+
+LAPTOP_WIDTH: Final = 1920
+"""Pixels: a desktop browser on a screen up to this wide counts as a laptop."""
+
+_ADDRESS_HEADERS: Final = (
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-nf-client-connection-ip",
+    "do-connecting-ip",
+    "x-real-ip",
+    "x-appengine-user-ip",
+    "x-forwarded-for",
+)
+# 169.254/16, loopback and the private ranges; an address the machine can bind to counts as local too.
+_LOCAL_EXTRA: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104
+
+_BOT = re.compile(
+    r"""
+    # Words that no browser's User-Agent holds.
+    (?<!\ cu)bots?(?:\b|_) | crawl | spider | headless | (?<!lib)http | google(?!app|/google|\ pixel)
+    | (?<!cam)scan | fetcher | feed | preview | validator | proxy | server | monitor\b | tools | download
+    | lighthouse | phantomjs | synthetic | java(?!;) | \bnode\b | library | parser | scrape | archive | url
+    | @[a-z][\w-]+\. | \.com\b | \(\) | \|
+    # The names of HTTP clients and fetchers, at the start.
+    | ^(?:python|postman|php|wget|whatsapp|facebook|wordpress|w3c|yahoo|yandex|custom|email|rss|bot|client/)
+    # Nothing but words and at most one version: "curl/8.5.0", "myapp/1.0", "Mozilla/5.0", "My App 2".
+    | ^[\w\ .\-():%?]+(?:/v?\d+(?:\.\d+)*)?(?:,|$)
+    | ^\w+/[\w()]*$ | ^[^\ ]{50,}$ | ^\d+\b | ^\W | ^\w*search\b
+    | ^mozilla/\d\.\d\ [\w.-]+$ | ^mozilla/\d\.\d\ \((?:compatible;)?(?:\s?[\w.-]+/\d+\.\d+)?\)$
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_BROWSERS: Final = (
+    ("edge", re.compile(r"Edge/[\d._]+")),
+    ("edge-ios", re.compile(r"EdgiOS/[\d._]+")),
+    ("yandexbrowser", re.compile(r"YaBrowser/[\d._]+")),
+    ("samsung", re.compile(r"SamsungBrowser/[\d.]+")),
+    ("edge-chromium", re.compile(r"EdgA?/[\d.]+")),
+    ("chromium-webview", re.compile(r"wv\).*Chrom(?:e|ium)/[\d.]+(?:\s|$)")),
+    ("opera", re.compile(r"OPR/[\d.]+")),
+    ("chrome", re.compile(r"Chrom(?:e|ium)/[\d.]+(?::?\s|$)")),
+    ("crios", re.compile(r"CriOS/[\d.]+(?::?\s|$)")),
+    ("firefox", re.compile(r"Firefox/[\d.]+(?:\s|$)")),
+    ("fxios", re.compile(r"FxiOS/[\d.]+")),
+    ("opera", re.compile(r"Opera/[\d.]+(?:\s|$)")),
+    ("ie", re.compile(r"Trident/7\.0.*rv:[\d.]+.*\).*Gecko$|MSIE\s[\d.]+;.*Trident/[4-7].0|MSIE\s7\.0")),
+    ("android", re.compile(r"Android\s[\d.]+")),
+    ("ios", re.compile(r"Version/[\d._]+.*Mobile.*Safari")),
+    ("safari", re.compile(r"Version/[\d._]+.*Safari")),
+    ("ios-webview", re.compile(r"AppleWebKit/[\d.]+.*(?:Mobile|Gecko\)$)")),
+)
+_SYSTEMS: Final = (
+    ("iOS", re.compile("iP(?:hone|od|ad)")),
+    ("Android OS", re.compile("Android")),
+    ("Windows XP", re.compile("Windows NT 5.1|Windows XP")),
+    ("Windows 7", re.compile("Windows NT 6.1")),
+    ("Windows 8", re.compile("Windows NT 6.2")),
+    ("Windows 8.1", re.compile("Windows NT 6.3")),
+    ("Windows 10", re.compile("Windows NT 10.0")),
+    ("Chrome OS", re.compile("CrOS")),
+    ("Linux", re.compile("Linux|X11")),
+    ("Mac OS", re.compile("Macintosh")),
+)
+_DEVICES: Final = (
+    ("smarttv", re.compile(r"SMART-TV|SmartTV|\bTV\b", re.IGNORECASE)),
+    ("tablet", re.compile(r"iPad|Tablet|Android(?!.*Mobile)", re.IGNORECASE)),
+    ("mobile", re.compile(r"iPhone|iPod|Mobile", re.IGNORECASE)),
+)
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Where a request comes from, as Umami sees it.
+
+    Attributes:
+        ip: The address, from the payload, a proxy's header or the connection.
+        user_agent: The User-Agent, from the payload or the header.
+        browser: The browser's name, such as ``chrome``.
+        os: The operating system, such as ``Windows 10``.
+        device: ``desktop``, ``laptop``, ``mobile``, …
+    """
+
+    ip: str
+    user_agent: str
+    browser: str | None
+    os: str | None
+    device: str
+
+
+def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) -> Visitor:
+    """Finds out who sent an event.
+
+    Args:
+        payload: The event's payload, which overrides everything else.
+        headers: The request's headers, by lower-case name.
+        peer: The address the connection comes from.
+    """
+    user_agent = payload.get("userAgent") or headers.get("user-agent", "")
+    return Visitor(
+        ip=payload.get("ip") or _header_address(headers) or peer,
+        user_agent=user_agent,
+        browser=payload.get("browser", _first_match(_BROWSERS, user_agent)),
+        os=payload.get("os", _first_match(_SYSTEMS, user_agent)),
+        device=payload.get("device", _device(user_agent, payload.get("screen", ""))),
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_bot(user_agent: str) -> bool:
+    """Whether Umami drops what this User-Agent sends. An empty one passes."""
+    return bool(user_agent) and _BOT.search(user_agent) is not None
+
+
+def is_local(ip: str) -> bool:
+    """Whether an address needs no GeoIP lookup: it is private, or this machine's own."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip in ("", "localhost")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    private = (*map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or str(address) in _LOCAL_EXTRA
+        or any(address in network for network in private)
+    )
+
+
+def session_id(
+    secret: str, source: str, visitor: Visitor, distinct_id: str | None, at: datetime | None
+) -> str:
+    """Derives the session: by the distinct id, else by address, User-Agent and month.
+
+    Args:
+        secret: The server's secret.
+        source: The website's id as it was sent; its case matters.
+        visitor: Who sent the event.
+        distinct_id: The id the website gives the visitor, if any.
+        at: When the event happened; None for a moment beyond Python's calendar.
+    """
+    if distinct_id:
+        return _hashed(secret, source, distinct_id)
+    month = "" if at is None else at.strftime("%Y-%m")
+    return _hashed(secret, source, visitor.ip, visitor.user_agent, month)
+
+
+def visit_id(secret: str, session: str, at_ms: int) -> str:
+    """Derives the visit: the session's events of one clock hour. `at_ms` is epoch milliseconds."""
+    return _hashed(secret, session, str(at_ms // 3_600_000))
+
+
+def moment(at_ms: int) -> datetime | None:
+    """Epoch milliseconds as a date, None beyond the year 9999."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _hashed(secret: str, *parts: str) -> str:
+    digest = hashlib.sha512("\n".join((*parts, secret)).encode("utf-8", "replace")).hexdigest()
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, digest))
+
+
+def _header_address(headers: Mapping[str, str]) -> str:
+    for name in _ADDRESS_HEADERS:
+        value = headers.get(name, "")
+        if value:
+            first = value.partition(",")[0].strip() if name == "x-forwarded-for" else value
+            return re.sub(r"^([\d.]+):\d+$", r"\1", first)
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def _first_match(table: tuple[tuple[str, re.Pattern[str]], ...], user_agent: str) -> str | None:
+    return next((name for name, pattern in table if pattern.search(user_agent)), None)
+
+
+def _device(user_agent: str, screen: str) -> str:
+    kind = _first_match(_DEVICES, user_agent) or "desktop"
+    width = screen.partition("x")[0]
+    is_laptop = kind == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH
+    return "laptop" if is_laptop else kind
