@@ -1,0 +1,96 @@
+"""Fixtures: a collector that answers as Umami does, clients that ship to it, and real child processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import umami
+from umami.collector import Collector
+
+SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
+ROOT = Path(__file__).parent.parent
+DEADLINE = 60.0
+"""Seconds after which a test that waits for something gives up on it."""
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("UMAMI_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture
+def make_client(collector: Collector) -> Iterator[Callable[..., umami.Client]]:
+    """Make clients of the collector, with quick retries unless told otherwise; each is shut down at the end."""
+    clients = []
+
+    def make(**settings: Any) -> umami.Client:
+        defaults = {
+            "url_base": collector.url,
+            "website_id": SITE,
+            "hostname": "example.com",
+            "retry_wait": 0.02,
+            "retry_wait_max": 0.1,
+            "flush_interval": 0.05,
+        }
+        client = umami.Client(**{**defaults, **settings})
+        clients.append(client)
+        return client
+
+    yield make
+    collector.clear_faults()
+    collector.thaw()
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(make_client: Callable[..., umami.Client]) -> umami.Client:
+    return make_client()
+
+
+@pytest.fixture
+def balanced() -> Iterator[Callable[[umami.Client], None]]:
+    """Check that a client's ledger balances."""
+
+    def check(client: umami.Client) -> None:
+        stats = client.queue_stats()
+        ended = stats.delivered + stats.rejected + sum(stats.dropped.values())
+        assert stats.submitted == ended + stats.pending, stats
+
+    yield check
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a fresh interpreter, and return what it printed and how it ended."""
+
+    def run(program: str, *args: str, timeout: float = DEADLINE, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program), *args],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+            cwd=ROOT,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
