@@ -484,7 +484,7 @@ class Client:
             umami.new_event("signup", url="/account/new", custom_data={"plan": "pro"})
             ```
         """
-        route = self._state.route()
+        route = self._state.route or self._state.new_route()
         payload = {
             "name": event_name,
             "title": title or event_name,
@@ -619,7 +619,7 @@ class Client:
             )
             ```
         """
-        route = self._state.route()
+        route = self._state.route or self._state.new_route()
         payload = {
             "title": page_title,
             "url": url,
@@ -667,7 +667,7 @@ class Client:
             umami.identify("user-17", {"plan": "pro", "since": date(2024, 5, 1)})
             ```
         """
-        route = self._state.route()
+        route = self._state.route or self._state.new_route()
         encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
         return Prepared(route, encoded, ua)
 

@@ -148,7 +148,7 @@ def timestamp(value: Any) -> int:
         raise ValidationError(f"timestamp must be a datetime or epoch seconds, got {given(value)}.")
     if not -_LATEST <= value <= _LATEST:
         raise ValidationError(
-            f"timestamp must be epoch seconds before the year 10000, got {given(value)}: milliseconds, perhaps?"
+            f"timestamp must be epoch seconds before the year 10000, got {given(value)}: milliseconds?"
         )
     return int(value // 1)
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -31,7 +31,6 @@ from .queue.worker import Agent, Plan
 from .settings import Settings, resolve
 from .transport import Flow, Session
 
-_QUEUED: Final = {"queued": True}
 # Waiting for room must not take the threads that the program's own blocking calls run in.
 _MOST_WAITING: Final = 64
 
@@ -45,12 +44,14 @@ class Route:
         server: Where it ends.
         writer: Checks and encodes events.
         lane: The agent's lane to that server.
+        put: Queues an encoded event and returns True; returns False if there is more to do than that.
     """
 
     settings: Settings
     server: Server
     writer: Writer
     lane: Lane
+    put: Callable[[Lane, bytes], bool]
 
 
 class Prepared(NamedTuple):
@@ -74,7 +75,7 @@ class State:
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
         self._agent: Agent | None = None
-        self._route: Route | None = None
+        self.route: Route | None = None
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
         )
@@ -103,7 +104,7 @@ class State:
             settings = resolve(merged)
             self._code = merged
             self._settings = settings
-            self._route = None
+            self.route = None
             if self._agent is not None:
                 self._agent.configure(_plan(settings))
 
@@ -139,19 +140,16 @@ class State:
         """Keep the token of a login at the server that is set now; None forgets it."""
         with self._lock:
             self._login = None if token is None else (self.settings.url_base, token)
-            self._route = None
+            self.route = None
 
     # Sends.
 
-    def route(self) -> Route:
-        """Return the way of an event sent now.
+    def new_route(self) -> Route:
+        """Return the way of an event sent now, and keep it in `route` until a setting changes.
 
         Raises:
             OperationNotAllowedError: No server is set.
         """
-        return self._route or self._new_route()
-
-    def _new_route(self) -> Route:
         with self._lock:
             settings, server, agent = self.settings, self.server(), self.agent
             writer = Writer(
@@ -163,7 +161,8 @@ class State:
             )
             headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
             lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
-            route = self._route = Route(settings, server, writer, lane)
+            queued = settings.enabled and settings.mode == "queued"
+            route = self.route = Route(settings, server, writer, lane, agent.put if queued else _put_nothing)
             return route
 
     @property
@@ -174,37 +173,26 @@ class State:
                 self._agent = Agent(_plan(self.settings))
             return self._agent
 
-    def submit(self, prepared: Prepared) -> dict[str, Any]:
-        """Queue an event, or in direct mode send it."""
+    def submit_slowly(self, prepared: Prepared) -> dict[str, Any]:
+        """Do what is to be done with an event that `Route.put` did not take."""
         route, encoded, _ = prepared
         settings = route.settings
         if not settings.enabled:
             return {}
         if settings.mode == "direct":
             return self.session.run(_direct(prepared))
-        agent = self.agent
-        if agent.put(route.lane, encoded):
-            return dict(_QUEUED)
-        return _late(
-            agent.put_late(
-                route.lane, encoded, settings.block_timeout if settings.overflow == "block" else 0.0
-            )
-        )
+        patience = settings.block_timeout if settings.overflow == "block" else 0.0
+        return _late(self.agent.put_late(route.lane, encoded, patience))
 
-    async def submit_async(self, prepared: Prepared) -> dict[str, Any]:
-        """Do as `submit` does, without blocking the event loop."""
+    async def submit_slowly_async(self, prepared: Prepared) -> dict[str, Any]:
+        """Do as `submit_slowly` does, without blocking the event loop."""
         route, encoded, _ = prepared
         settings = route.settings
-        if not settings.enabled:
-            return {}
-        if settings.mode == "direct":
+        if settings.enabled and settings.mode == "direct":
             return await self.session.run_async(_direct(prepared))
-        agent = self.agent
-        if agent.put(route.lane, encoded):
-            return dict(_QUEUED)
-        if settings.overflow != "block":
-            return _late(agent.put_late(route.lane, encoded, 0.0))
-        give_up = time.monotonic() + settings.block_timeout
+        if not settings.enabled or settings.overflow != "block":
+            return self.submit_slowly(prepared)
+        agent, give_up = self.agent, time.monotonic() + settings.block_timeout
         return await anyio.to_thread.run_sync(
             lambda: _late(agent.put_late(route.lane, encoded, max(0.0, give_up - time.monotonic()))),
             limiter=self._limiter(),
@@ -232,12 +220,16 @@ class State:
         self.session = Session(lambda: self.settings.timeout)
 
 
+def _put_nothing(lane: Lane, event: bytes) -> bool:  # noqa: ARG001
+    return False
+
+
 def _direct(prepared: Prepared) -> Flow[dict[str, Any]]:
     return endpoints.send(prepared.route.server, prepared.encoded, prepared.user_agent or BROWSER_USER_AGENT)
 
 
 def _late(reason: str | None) -> dict[str, Any]:
-    return dict(_QUEUED) if reason is None else {"queued": False, "reason": reason}
+    return {"queued": True} if reason is None else {"queued": False, "reason": reason}
 
 
 def _plan(settings: Settings) -> Plan:

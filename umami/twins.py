@@ -55,7 +55,9 @@ def send(describe: Callable[Concatenate[S, P], Prepared]) -> Callable[Concatenat
             prepared = describe(self, *args, **kwargs)
         except DiscardedError as discarded:
             return self._state.discarded(discarded)
-        return self._state.submit(prepared)
+        if prepared.route.put(prepared.route.lane, prepared.encoded):
+            return {"queued": True}
+        return self._state.submit_slowly(prepared)
 
     return _dressed(submit, describe, dict[str, Any])
 
@@ -70,7 +72,9 @@ def send_async(
             prepared = describe(self, *args, **kwargs)
         except DiscardedError as discarded:
             return self._state.discarded(discarded)
-        return await self._state.submit_async(prepared)
+        if prepared.route.put(prepared.route.lane, prepared.encoded):
+            return {"queued": True}
+        return await self._state.submit_slowly_async(prepared)
 
     return _dressed(submit, describe, dict[str, Any], "_async")
 

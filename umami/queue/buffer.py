@@ -58,11 +58,18 @@ class Buffer:
 
     Args:
         bounds: How much, and how.
+        staff: Called, outside the lock, with a lane that has events and no sender.
         report: Called with each thing that went wrong; must not wait for anything.
     """
 
-    def __init__(self, bounds: Bounds, report: Callable[[str, str, str, list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        staff: Callable[[Lane], None],
+        report: Callable[[str, str, str, list[bytes]], None],
+    ) -> None:
         self.bounds = bounds
+        self._staff = staff
         self._report = report
         self._lanes: dict[tuple[str, str | None], Lane] = {}
         self.reset()
@@ -133,24 +140,30 @@ class Buffer:
                 return True
             try:
                 self._inside = True
-                bounds = self.bounds
                 size = len(event)
-                full = self._count >= bounds.events or self._bytes + size > bounds.bytes
-                if (full or self.closing) and not self._gives_way(lane, size):
+                if self._is_full(size) and not self._gives_way(lane, size):
                     return False
                 self._ledger.submitted += 1
                 self._count += 1
                 self._bytes += size
                 waiting = len(lane.fresh)
-                lane.append(event, None if waiting else time.monotonic())
+                lane.fresh.append(event)
                 # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
+                if not waiting:
+                    lane.since = time.monotonic()
                 if lane.idle and (not waiting or waiting + 1 == lane.limits.batch_size):
                     lane.wake.notify()
             finally:
                 self._inside = False
                 if self._interrupting:
                     self._admit_interrupting()
-            return True
+        if not lane.senders or self.stopped:
+            self._staff(lane)
+        return True
+
+    def _is_full(self, size: int) -> bool:
+        bounds = self.bounds
+        return self._count >= bounds.events or self._bytes + size > bounds.bytes or self.closing
 
     def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; without any, count it as dropped.
@@ -164,19 +177,18 @@ class Buffer:
             None if it was taken, else the reason that it is counted under.
         """
         give_up = time.monotonic() + patience
-        with self._watching():
-            while not self.put(lane, event):
-                remaining = give_up - time.monotonic()
-                if remaining <= 0 or self.closing:
-                    break
-                self._changed.wait(remaining)
-            else:
-                return None
-        if self.closing:
-            self.drop(SHUTDOWN, "The client was shutting down.", [event])
-            return SHUTDOWN
-        self.drop(QUEUE_FULL, "The queue is full: the server does not keep up, or is away.", [event])
-        return QUEUE_FULL
+        while not self.put(lane, event):
+            remaining = give_up - time.monotonic()
+            if self.closing:
+                self.drop(SHUTDOWN, "The client was shutting down.", [event])
+                return SHUTDOWN
+            if remaining <= 0:
+                self.drop(QUEUE_FULL, "The queue is full: the server does not keep up, or is away.", [event])
+                return QUEUE_FULL
+            with self._watching():
+                if self._is_full(len(event)) and not self.closing:
+                    self._changed.wait(remaining)
+        return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that never came in as submitted and dropped, and report them."""

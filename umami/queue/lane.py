@@ -75,6 +75,7 @@ class Lane:
         in_flight: Batches that a sender is delivering.
         senders: How many sender threads work for it.
         idle: How many of them wait for events.
+        since: When the oldest fresh event came, in monotonic time.
         batched: Whether the batch route is used.
         proven: Whether the server has ever answered as Umami does.
         attempts: How many requests in a row have failed.
@@ -96,24 +97,16 @@ class Lane:
         self.batched = self.destination.batch_url is not None
         self.proven = False
         self.attempts = 0
-        self._next_number = 0
-        self._since = 0.0
+        self.since = 0.0
+        self._first_number = 0
         self._resume_at = 0.0
         self._window = self.limits.batch_size
         self._urgent_below = 0
 
-    # Events in.
-
-    def append(self, event: bytes, now: float | None = None) -> None:
-        """Put an event at the end. `now` is needed for the first after none."""
-        if now is not None:
-            self._since = now
-        self.fresh.append(event)
-        self._next_number += 1
-
     def evict(self) -> bytes | None:
         """Take out the oldest event that is not on the wire; None if all are."""
         if self.fresh:
+            self._first_number += 1
             return self.fresh.popleft()
         for batch in self.returned:
             first, rest = batch.split(1)
@@ -136,8 +129,8 @@ class Lane:
             return math.inf  # one request at a time asks whether the server is well
         soonest = min((batch.due - now for batch in self.returned), default=math.inf)
         if self.fresh:
-            full = len(self.fresh) >= self._size() or self._first_number() < self._urgent_below
-            soonest = min(soonest, 0.0 if full else self._since + self.limits.interval - now)
+            full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
+            soonest = min(soonest, 0.0 if full else self.since + self.limits.interval - now)
         if self.attempts:
             soonest = max(soonest, self._resume_at - now)
         return max(0.0, soonest)
@@ -172,11 +165,12 @@ class Lane:
 
     def _cut_fresh(self, now: float) -> Batch:
         count = self._fitting(self.fresh)
-        first = self._first_number()
+        first = self._first_number
         pop = self.fresh.popleft
         events = [pop() for _ in range(count)]
         # What is left came after what was cut, and waits one more interval at the most.
-        self._since = now
+        self.since = now
+        self._first_number += count
         return Batch(events, range(first, first + count))
 
     def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
@@ -190,9 +184,6 @@ class Lane:
                 break
             fit += 1
         return fit
-
-    def _first_number(self) -> int:
-        return self._next_number - len(self.fresh)
 
     # What came of them.
 
@@ -240,7 +231,7 @@ class Lane:
 
     def end(self) -> int:
         """Return the number that the next event will get: all events of before have smaller ones."""
-        return self._next_number
+        return self._first_number + len(self.fresh)
 
     def hurry(self, end: int, now: float) -> None:
         """Send the events numbered below `end` as soon as possible, and cut a pause short."""
@@ -260,6 +251,6 @@ class Lane:
 
     def _oldest_numbers(self) -> Iterator[int]:
         if self.fresh:
-            yield self._first_number()
+            yield self._first_number
         for batch in (*self.returned, *self.in_flight):
             yield batch.numbers[0]

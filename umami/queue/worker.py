@@ -58,7 +58,8 @@ class Agent:
 
     def __init__(self, plan: Plan) -> None:
         self._reporter = Reporter(plan.on_error)
-        self._buffer = Buffer(plan.bounds, self._reporter.add)
+        self._buffer = Buffer(plan.bounds, self._staff, self._reporter.add)
+        self.put = self._buffer.put
         self._poster = Poster()
         self._threads: set[threading.Thread] = set()
         self._exit_by: float | None = None
@@ -77,17 +78,6 @@ class Agent:
     def lane(self, destination: Destination) -> Lane:
         """Return the lane for events to a destination."""
         return self._buffer.lane(destination)
-
-    def put(self, lane: Lane, event: bytes) -> bool:
-        """Queue an event if there is room.
-
-        Returns:
-            Whether it was taken. If not, it is the caller's to pass to `put_late`.
-        """
-        taken = self._buffer.put(lane, event)
-        if not lane.senders or self._buffer.stopped:
-            self._staff(lane)
-        return taken
 
     def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
         """Queue an event that `put` did not take, waiting for room; without any, count it as dropped.
