@@ -1,7 +1,7 @@
 """Takes events in: from a checked payload to rows in the store, with everything that can fail on the way.
 
-The order of the steps is Umami's, because it decides what is stored when one of them fails: the session first,
-then the event, then its custom data, then its revenue. Only the first two failures leave no event behind.
+The order of the steps is Umami's, because it decides what is stored when one of them fails: first the
+session, then the event, its custom data, its revenue. Only the first two failures leave no event behind.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from umami.collector import replies, rules, urls, visitors
 from umami.collector.javascript import cut, decode_uri, decode_uri_component, to_number
 from umami.collector.records import EventType, flatten
 from umami.collector.replies import Json, ServerError
-from umami.collector.store import Row, Store
+from umami.collector.store import Row, Rows, Store
 
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "referrer_path")
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
 _URL_UNITS: Final = 500
@@ -50,7 +51,7 @@ class Ingest:
     """Umami's ``/api/send``, for one event at a time.
 
     Args:
-        store: Where to put the events. The caller opens the `Store.writing` block.
+        store: Where the websites are.
         secret: Keys the session ids and the cache tokens.
         auto_register: Register a website when its first event comes.
         geo_database: Whether the server has a GeoIP database; without one a public address is a 500.
@@ -64,12 +65,13 @@ class Ingest:
         self._auto_register = auto_register
         self._geo_database = geo_database
 
-    def send(self, body: Any, context: Context) -> Json:
+    def send(self, body: Any, context: Context, rows: Rows) -> Json:
         """Handles one event.
 
         Args:
             body: The parsed body of ``/api/send``, or an item of a batch.
             context: The request it came in.
+            rows: Where to add what is to be stored.
 
         Returns:
             What Umami answers; `replies.status_of` tells the status.
@@ -78,11 +80,11 @@ class Ingest:
         if wrong is not None:
             return replies.bad_request(**wrong)
         try:
-            return self._handle(body["type"], body["payload"], context)
+            return self._handle(body["type"], body["payload"], context, rows)
         except ServerError as error:
             return replies.server_error(error.error_object)
 
-    def _handle(self, kind: str, payload: Json, context: Context) -> Json:
+    def _handle(self, kind: str, payload: Json, context: Context, rows: Rows) -> Json:
         website = payload.get("website")
         cache = self._read_cache(context.headers.get("x-umami-cache")) if website else {}
         if website and not cache and not self._known(website, payload):
@@ -113,17 +115,19 @@ class Ingest:
             "distinct_id": payload.get("id"),
         }
         if not cache:
-            self._store_session(row, at_ms)
+            _check_session(row, at_ms)
+            rows.sessions.append(row)
         visit: str = cache.get("visitId") or visitors.visit_id(self._secret, session, at_ms)
         started: int = cache.get("iat") or int(now)
         if "timestamp" not in payload and now - started > _VISIT_SECONDS:
             visit, started = visitors.visit_id(self._secret, session, at_ms), int(now)
 
         if kind == "identify":
-            self._store_identity(row, payload)
+            _add_identity(row, payload, rows)
         else:
-            self._store_event(row | {"visit_id": visit}, payload, performance=kind == "performance")
-        token = {"websiteId": website, "sessionId": session, "visitId": visit, "iat": started}
+            _add_event(row | {"visit_id": visit}, payload, rows, performance=kind == "performance")
+        token = {"websiteId": website} if website else {}
+        token |= {"sessionId": session, "visitId": visit, "iat": started}
         return {"cache": self._sign(token), "sessionId": session, "visitId": visit}
 
     def _known(self, website: str, payload: Json) -> bool:
@@ -133,44 +137,6 @@ class Ingest:
             domain = payload.get("hostname") or "localhost"
             self._store.add_website(domain, domain, website)
         return True
-
-    def _store_session(self, row: Row, at_ms: int) -> None:
-        if not _FIRST_MS <= at_ms <= _LAST_MS:
-            message = f"date/time field value out of range: {at_ms} ms"
-            raise ServerError(replies.session_refused("22008", "postgres", message))
-        for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
-            text = row[column] or ""
-            if "\0" in text:
-                message = 'invalid byte sequence for encoding "UTF8": 0x00'
-                raise ServerError(replies.session_refused("22021", "postgres", message))
-            width = _WIDTHS.get(column)
-            if width is not None and len(text) > width:
-                message = f"value too long for type character varying({width})"
-                raise ServerError(replies.session_refused("22001", "LengthMismatch", message))
-        self._store.add("session", row)
-
-    def _store_identity(self, row: Row, payload: Json) -> None:
-        data = payload.get("data")
-        if data is None:
-            return
-        if not payload.get("website") and data:
-            raise ServerError(
-                replies.invalid_argument("sessionData.create", "Argument `website` is missing.")
-            )
-        _check_data(data, "SessionData", "sessionData.updateMany")
-        self._store.add("identity", row | {"data": json.dumps(data)})
-
-    def _store_event(self, row: Row, payload: Json, *, performance: bool) -> None:
-        row |= _page(payload, performance=performance)
-        _refuse_nul(row[column] for column in ("name", "title", "tag", *_STORED_URL_PARTS, *_UTM))
-        data = None if performance else payload.get("data")
-        row |= {"id": str(uuid.uuid4()), "data": None}
-        self._store.add("event", row)
-        if data is None:
-            return
-        _check_data(data, "EventData", "eventData.createMany")
-        row["data"] = json.dumps(data)
-        _check_revenue(data, row["name"])
 
     def _sign(self, content: Json) -> str:
         head = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
@@ -188,7 +154,43 @@ class Ingest:
         return content if compare_digest(self._sign(content), token) else {}
 
 
-_STORED_URL_PARTS = ("url_path", "referrer_domain", "referrer_path")
+def _check_session(row: Row, at_ms: int) -> None:
+    """Raises what storing the session would raise."""
+    if not _FIRST_MS <= at_ms <= _LAST_MS:
+        message = 'invalid input syntax for type timestamp with time zone: "0NaN-NaN-NaN NaN:NaN:NaN"'
+        raise ServerError(replies.session_refused("22007", "postgres", message))
+    for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
+        text = row[column] or ""
+        if "\0" in text:
+            message = 'invalid byte sequence for encoding "UTF8": 0x00'
+            raise ServerError(replies.session_refused("22021", "postgres", message))
+        width = _WIDTHS.get(column)
+        if width is not None and len(text) > width:
+            message = f"value too long for type character varying({width})"
+            raise ServerError(replies.session_refused("22001", "LengthMismatch", message))
+
+
+def _add_identity(row: Row, payload: Json, rows: Rows) -> None:
+    data = payload.get("data")
+    if data is None:
+        return
+    if not payload.get("website") and data:
+        raise ServerError(replies.invalid_argument("sessionData.create", "Argument `website` is missing."))
+    _check_data(data, "SessionData", "sessionData.updateMany")
+    rows.identities.append(row | {"data": json.dumps(data)})
+
+
+def _add_event(row: Row, payload: Json, rows: Rows, *, performance: bool) -> None:
+    row |= _page(payload, performance=performance)
+    _refuse_nul(row[column] for column in _DECODED_COLUMNS)
+    data = None if performance else payload.get("data")
+    row |= {"id": str(uuid.uuid4()), "data": None}
+    rows.events.append(row)
+    if data is None:
+        return
+    _check_data(data, "EventData", "eventData.createMany")
+    row["data"] = json.dumps(data)
+    _check_revenue(data, row["name"])
 
 
 def _page(payload: Json, *, performance: bool) -> Row:

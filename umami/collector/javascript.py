@@ -65,7 +65,7 @@ def _well_formed(value: Any) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """Names a JSON value's type as Umami's validation messages do: ``null``, ``array``, ``number``, …"""
+    """Names a JSON value's type as Umami's validation messages do, such as ``null`` or ``array``."""
     if value is UNDEFINED:
         return "undefined"
     if value is None:
@@ -121,7 +121,7 @@ def _array_text(items: list[Any]) -> str:
     item = items[0]
     if isinstance(item, list):
         return _array_text(item) if len(item) < 2 else "NaN"
-    if isinstance(item, bool) or isinstance(item, dict):
+    if isinstance(item, (bool, dict)):
         return "NaN"
     return str(item)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,10 @@ SUMS: Final = ("pageviews", "bounces", "totaltime")
 _ACTIVE_SECONDS: Final = 300
 _MINUTE_MS: Final = 60_000
 _DEFAULT_LIMIT: Final = 500
-_NO_PAGE: Final = "(2, 5)"
+_NO_VIEWS: Final = "(2, 5)"
+"""The event types that are no page views in Umami's figures: custom events and performance."""
+
+_LAST_MS: Final = 8.64e15
 
 _EVENT_COLUMNS: Final = {
     "path": "event.url_path",
@@ -56,7 +60,8 @@ _SESSION_COLUMNS: Final = {
 _COLUMNS: Final = _EVENT_COLUMNS | _SESSION_COLUMNS
 _FILTERS: Final = frozenset(_COLUMNS) - {"entry", "exit", "domain", "screen"}
 _OPERATOR: Final = re.compile("(eq|neq|c|dnc)[.](.*)", re.DOTALL)
-_FROM: Final = "from event inner join session on session.session_id = event.session_id"
+_UUID: Final = re.compile(r"\{?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE)
+_FROM: Final = "from event left join session on session.session_id = event.session_id"
 
 _RANGE_RULES: Final[dict[str, rules.Check]] = {
     "startAt": rules.numeric,
@@ -77,6 +82,10 @@ _PAGE_RULES: Final[dict[str, rules.Check]] = {
 }
 
 
+class CrashError(Exception):
+    """Umami fails here outside of its handlers, and answers 500 with nothing in it."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A span of time, both ends included, in epoch milliseconds."""
@@ -92,8 +101,17 @@ class Range:
         return Range(self.start - minutes, self.end - minutes)
 
 
-def check_range(query: Query, **required: rules.Check) -> Json | None:
+def check_range(query: Query) -> Json | None:
     """Checks the parameters that the queries over a span of time share."""
+    return _check_range(query, {})
+
+
+def check_metrics(query: Query) -> Json | None:
+    """Checks the parameters of a metric: a span of time, and what it counts."""
+    return _check_range(query, {"type": rules.text()})
+
+
+def _check_range(query: Query, required: Mapping[str, rules.Check]) -> Json | None:
     wrong = rules.members(dict(query), required, _RANGE_RULES)
     if wrong is None and not (
         {"startAt", "endAt"} <= query.keys() or {"startDate", "endDate"} <= query.keys()
@@ -107,9 +125,26 @@ def check_page(query: Query) -> Json | None:
     return rules.members(dict(query), {}, _PAGE_RULES)
 
 
+def require_uuid(text: str) -> None:
+    """Makes sure that the database would take a text for a UUID.
+
+    Raises:
+        CrashError: It would not.
+    """
+    if _UUID.fullmatch(text) is None:
+        raise CrashError
+
+
 def read_range(query: Query) -> Range:
-    """The span of time a checked query is about; dates do not count for anything, as in Umami."""
-    return Range(to_number(query.get("startAt", "NaN")), to_number(query.get("endAt", "NaN")))
+    """The span of time that a checked query is about.
+
+    Raises:
+        CrashError: It is given by ``startDate`` and ``endDate``, or lies beyond JavaScript's calendar.
+    """
+    span = Range(*(to_number(query[name]) if name in query else math.nan for name in ("startAt", "endAt")))
+    if not (abs(span.start) <= _LAST_MS and abs(span.end) <= _LAST_MS):
+        raise CrashError
+    return span
 
 
 def stats(store: Store, website_id: str, query: Query) -> tuple[Json, Json]:
@@ -137,33 +172,28 @@ def metrics(store: Store, website_id: str, query: Query) -> list[Json] | None:
     kind = query["type"]
     if kind not in _COLUMNS:
         return None
-    column = _COLUMNS[kind]
+    column = "substr(session.language, 1, 2)" if kind == "language" else _COLUMNS[kind]
     where, values = _where(website_id, query, read_range(query))
     if query.get("search"):
         where += f" and {column} like ?"
         values.append(f"%{query['search']}%")
     if kind == "event":
-        count, where = "count(*)", f"{where} and event.type = 2"
+        counted = "count(*)"
+        where += " and event.type = 2"
     else:
-        count = "count(distinct event.session_id)"
-        where = f"{where} and event.type not in {_NO_PAGE} and {column} <> {'0' if kind in _SESSION_COLUMNS else repr('')}"
+        counted = "count(distinct event.session_id)"
+        where += f" and event.type not in {_NO_VIEWS} and {column} <> ''"
     if kind in ("entry", "exit"):
-        order = "asc" if kind == "entry" else "desc"
-        where += (
-            f" and event.rowid = (select other.rowid from event other where other.visit_id = event.visit_id"
-            f" and other.type not in {_NO_PAGE} order by other.timestamp {order} limit 1)"
-        )
+        extreme = "min" if kind == "entry" else "max"
+        same_visit = f"other.visit_id = event.visit_id and other.type not in {_NO_VIEWS}"
+        where += f" and event.timestamp = (select {extreme}(timestamp) from event other where {same_visit})"  # noqa: S608
     if kind in ("referrer", "domain"):
-        where += " and event.referrer_domain <> iif(event.hostname like 'www.%', substr(event.hostname, 5), event.hostname)"
-    limit, offset = (
-        int(to_number(query.get(name, default)))
-        for name, default in (("limit", _DEFAULT_LIMIT), ("offset", 0))
-    )
-    rows = store.query(
-        f"select {column}, {count} {_FROM} where {where} group by 1 order by 2 desc limit ? offset ?",
-        (*values, limit, offset),
-    )
-    return [{"x": x, "y": y} for x, y in rows]
+        where += " and event.referrer_domain not in (event.hostname, substr(event.hostname, 5))"
+    limit = int(to_number(query.get("limit", _DEFAULT_LIMIT)))
+    offset = int(to_number(query.get("offset", 0)))
+    sql = f"select {column}, {counted} {_FROM} where {where} group by 1 order by 2 desc, 1"
+    rows = store.query(f"{sql} limit ? offset ?", (*values, limit, offset))
+    return [{"x": value, "y": count} for value, count in rows]
 
 
 def _stats(store: Store, website_id: str, query: Query, span: Range) -> Json:
@@ -171,7 +201,7 @@ def _stats(store: Store, website_id: str, query: Query, span: Range) -> Json:
     visits = (
         f"select event.session_id, event.visit_id, count(*) as views,"
         f" min(event.timestamp) as first, max(event.timestamp) as last"
-        f" {_FROM} where {where} and event.type not in {_NO_PAGE} group by 1, 2"
+        f" {_FROM} where {where} and event.type not in {_NO_VIEWS} group by 1, 2"
     )
     if query.get("excludeBounce"):
         visits += " having count(*) > 1"

@@ -13,7 +13,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _STACK = "".join(
-    f"\n    at async runtime.frame{depth:02} (/app/node_modules/.pnpm/@prisma+client/runtime/client.js:{depth}:8286)"
+    f"\n    at async frame{depth:02} (/app/node_modules/@prisma/client/runtime/client.js:{depth}:8286)"
     for depth in range(18)
 )
 
@@ -68,6 +68,11 @@ def status_of(reply: Json) -> int:
 def exception(name: str, message: str, **members: Any) -> Json:
     """An exception as Umami serialises it, with a stack of the usual size."""
     return {"name": name, "message": message, "stack": f"{name}: {message}{_STACK}", **members}
+
+
+def completed(error_object: Json) -> Json:
+    """Fills in what a scripted ``errorObject`` leaves out."""
+    return exception(error_object.get("name", "Error"), error_object.get("message", "")) | error_object
 
 
 def invalid_url(address: str, base: str) -> Json:
@@ -138,4 +143,7 @@ def _query_failed(code: str, operation: str, reason: str, cause: Json, **meta: A
 
 
 def _cause(code: str, kind: str, message: str) -> Json:
-    return {"originalCode": code, "originalMessage": message, "kind": kind}
+    cause = {"originalCode": code, "originalMessage": message, "kind": kind}
+    if kind == "postgres":
+        return cause | {"code": code, "severity": "ERROR", "message": message}
+    return cause

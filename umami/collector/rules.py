@@ -97,7 +97,7 @@ def numeric(value: Any) -> Json | None:
     converted = to_number(value)
     if math.isfinite(converted):
         return None
-    received = "NaN" if math.isnan(converted) else "Infinity"
+    received = "NaN" if math.isnan(converted) else "number"
     return {"errors": [f"Invalid input: expected number, received {received}"]}
 
 

@@ -18,7 +18,10 @@ from umami.collector.app import TRANSPORT, CollectorApp
 from umami.collector.auth import Auth
 from umami.collector.faults import Fault, FaultPlan
 from umami.collector.ingest import Ingest
+from umami.collector.ingest_routes import IngestRoutes
 from umami.collector.journal import Journal
+from umami.collector.page import Page
+from umami.collector.query_routes import QueryRoutes
 from umami.collector.store import Store
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
     from typing_extensions import Self
 
-    from umami.collector.app import Batch, Stats
     from umami.collector.faults import ItemFaults
+    from umami.collector.ingest_routes import Batch
+    from umami.collector.query_routes import Stats
     from umami.collector.records import Identity, Request, StoredEvent
 
 _logger = logging.getLogger("umami.collector")
@@ -91,16 +95,12 @@ class Collector:
         self._auth = Auth(username, password, self._store.user_created_at)
         secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
         ingest = Ingest(self._store, secret=secret, auto_register=auto_register, geo_database=geo_database)
-        self._app = CollectorApp(
-            self._store,
-            self._journal,
-            self._faults,
-            self._auth,
-            ingest,
-            batch=batch,
-            stats=stats,
-            item_delay=item_delay,
-        )
+        routes = [
+            *IngestRoutes(self._store, self._journal, ingest, batch=batch, item_delay=item_delay).routes,
+            *QueryRoutes(self._store, self._auth, stats=stats).routes,
+            *Page(self._store, self._journal).routes,
+        ]
+        self._app = CollectorApp(routes, self._journal, self._faults)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -118,6 +118,16 @@ class Collector:
     def events(self) -> tuple[StoredEvent, ...]:
         """The events it stored, in order. Also there after it has stopped."""
         return self._store.events()
+
+    @property
+    def event_count(self) -> int:
+        """How many events it stored, since the start or the last `clear`."""
+        return self._journal.event_count
+
+    @property
+    def request_count(self) -> int:
+        """How many requests it got, since the start or the last `clear`."""
+        return self._journal.request_count
 
     @property
     def identities(self) -> tuple[Identity, ...]:

@@ -10,7 +10,7 @@ import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,9 @@ _SCHEMA = f"""
     pragma journal_mode = wal;
     pragma synchronous = off;
     create table if not exists website (
-        id text primary key, name text not null, domain text, created_at text not null, updated_at text not null
+        id text primary key, name text, domain text, created_at text, updated_at text
     );
-    create table if not exists session ({", ".join(_SESSION_COLUMNS)}, primary key (session_id)) without rowid;
+    create table if not exists session ({", ".join(_SESSION_COLUMNS)}, primary key (session_id));
     create table if not exists event ({", ".join(_EVENT_COLUMNS)});
     create index if not exists event_by_website on event (website_id, timestamp);
     create table if not exists identity ({", ".join(_IDENTITY_COLUMNS)});
@@ -55,11 +55,18 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"insert or ignore into {table} values ({', '.join(':' + column for column in columns)})"  # noqa: S608
 
 
-_INSERTS = {
-    "session": _insert("session", _SESSION_COLUMNS),
-    "event": _insert("event", _EVENT_COLUMNS),
-    "identity": _insert("identity", _IDENTITY_COLUMNS),
-}
+_INSERT_SESSION = _insert("session", _SESSION_COLUMNS)
+_INSERT_EVENT = _insert("event", _EVENT_COLUMNS)
+_INSERT_IDENTITY = _insert("identity", _IDENTITY_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """New rows by table. Of two sessions with the same id the first one counts."""
+
+    sessions: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    identities: list[Row] = field(default_factory=list)
 
 
 def now_text() -> str:
@@ -77,8 +84,6 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._lock = threading.RLock()
-        self._pending: dict[str, list[Row]] = {table: [] for table in _INSERTS}
-        self.added_events = 0
         self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         # The events stay readable after the server has stopped, so the connection closes with the store.
         self._finalizer = weakref.finalize(self, self._connection.close)
@@ -93,30 +98,16 @@ class Store:
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Collects what is added within the block and writes it in one transaction."""
+    def writing(self) -> Iterator[Rows]:
+        """Gives new rows to add to, and writes them in one transaction at the end of the block."""
         with self._lock:
-            try:
-                yield
-            finally:
-                self._write()
-
-    def add(self, table: str, row: Row) -> None:
-        """Adds a row to ``session``, ``event`` or ``identity``; the first session of an id wins.
-
-        To be called within `writing`.
-        """
-        self._pending[table].append(row)
-        if table == "event":
-            self.added_events += 1
-
-    def _write(self) -> None:
-        self._connection.execute("begin")
-        for table, rows in self._pending.items():
-            if rows:
-                self._connection.executemany(_INSERTS[table], rows)
-                rows.clear()
-        self._connection.execute("commit")
+            rows = Rows()
+            yield rows
+            self._connection.execute("begin")
+            self._connection.executemany(_INSERT_SESSION, rows.sessions)
+            self._connection.executemany(_INSERT_EVENT, rows.events)
+            self._connection.executemany(_INSERT_IDENTITY, rows.identities)
+            self._connection.execute("commit")
 
     def events(self, last: int | None = None) -> tuple[StoredEvent, ...]:
         """All events in the order they were stored, or only the last so many."""
@@ -137,7 +128,7 @@ class Store:
     def clear(self) -> None:
         """Deletes every event, session and identity; the websites stay."""
         with self._lock:
-            for table in _INSERTS:
+            for table in ("session", "event", "identity"):
                 self._connection.execute(f"delete from {table}")  # noqa: S608
 
     def has_website(self, website_id: str) -> bool:
@@ -176,7 +167,7 @@ class Store:
 
     def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
         """One page of the websites whose name or domain contains `search`, and how many there are in all."""
-        found = "from website where instr(lower(name || char(10) || coalesce(domain, '')), lower(?)) > 0"
+        found = "from website where name || char(10) || domain like '%' || ? || '%'"
         page = self.query(f"select * {found} order by rowid limit ? offset ?", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
 

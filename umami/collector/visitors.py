@@ -1,4 +1,4 @@
-"""Who a request comes from: address, browser, whether it is a bot, and the session and visit it belongs to."""
+"""Who an event comes from: address, browser, whether it is a bot; and its session and visit."""
 
 from __future__ import annotations
 
