@@ -489,15 +489,22 @@ class Client:
             "name": event_name,
             "title": title or event_name,
             "url": url,
-            "referrer": referrer,
-            "language": language,
-            "screen": screen,
             "data": {} if custom_data is None else custom_data,
         }
         encoded = route.writer.event(
-            payload, website_id, hostname, distinct_id, ip_address, tag, timestamp, ua
+            payload,
+            website_id,
+            hostname,
+            referrer,
+            language,
+            screen,
+            ip_address,
+            distinct_id,
+            tag,
+            timestamp,
+            ua,
         )
-        return Prepared(route, encoded, ua)
+        return route, encoded, ua
 
     def _new_revenue_event(
         self,
@@ -620,17 +627,21 @@ class Client:
             ```
         """
         route = self._state.route or self._state.new_route()
-        payload = {
-            "title": page_title,
-            "url": url,
-            "referrer": referrer,
-            "language": language,
-            "screen": screen,
-        }
+        payload = {"title": page_title, "url": url}
         encoded = route.writer.event(
-            payload, website_id, hostname, distinct_id, ip_address, tag, timestamp, ua
+            payload,
+            website_id,
+            hostname,
+            referrer,
+            language,
+            screen,
+            ip_address,
+            distinct_id,
+            tag,
+            timestamp,
+            ua,
         )
-        return Prepared(route, encoded, ua)
+        return route, encoded, ua
 
     def _identify(
         self,
@@ -669,7 +680,7 @@ class Client:
         """
         route = self._state.route or self._state.new_route()
         encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
-        return Prepared(route, encoded, ua)
+        return route, encoded, ua
 
     # The queue.
 

@@ -8,7 +8,7 @@ walked through field by field, which costs more and is rarely needed.
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -23,11 +23,25 @@ BROWSER_USER_AGENT: Final = (
 )
 """What sends call themselves: Umami drops anything less than a full browser's string as a bot's."""
 
-_REMEMBERED: Final = 1024
+_REMEMBERED: Final = 4096
 _DOUBTFUL: Final = frozenset("/\\\t\n\r")
 _ARGUMENTS: Final = {"ip": "ip_address"}
 
 BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
+
+
+class Tail(NamedTuple):
+    """The part of an event that many have in common, checked and encoded once.
+
+    Attributes:
+        kind: The event's type.
+        fields: Fields of its payload.
+        encoded: Those fields as JSON, and all that comes after them.
+    """
+
+    kind: str
+    fields: dict[str, str]
+    encoded: bytes
 
 
 class Writer:
@@ -54,15 +68,18 @@ class Writer:
         self._size_limit = size_limit
         self._note = note
         self._before_send = before_send
-        self._sites: dict[tuple[str | None, str | None], tuple[str, str]] = {}
+        self._tails: dict[tuple[str | None, str | None, str, str], Tail] = {}
 
     def event(
         self,
         payload: dict[str, Any],
         website_id: str | None,
         hostname: str | None,
-        distinct_id: str | int | None,
+        referrer: str,
+        language: str,
+        screen: str,
         ip_address: str | None,
+        distinct_id: str | int | None,
         tag: str | None,
         timestamp: Any,
         ua: str | None,
@@ -70,11 +87,14 @@ class Writer:
         """Return an encoded event or page view.
 
         Args:
-            payload: Its `url`, `title`, `referrer`, `language`, `screen`; for an event `name` and `data`.
+            payload: Its `url` and `title`; for an event `name` and `data` too.
             website_id: As given to the send; the rest likewise.
             hostname: See website_id.
-            distinct_id: See website_id.
+            referrer: See website_id.
+            language: See website_id.
+            screen: See website_id.
             ip_address: See website_id.
+            distinct_id: See website_id.
             tag: See website_id.
             timestamp: See website_id; None is now.
             ua: See website_id.
@@ -88,21 +108,29 @@ class Writer:
             if identity is not None:
                 payload["id"] = identity
         try:
-            payload["hostname"], payload["website"] = self._sites[hostname, website_id]
+            tail = self._tails[hostname, website_id, language, screen]
         except (KeyError, TypeError):
-            payload["hostname"], payload["website"] = self._site(hostname, website_id)
+            tail = self._tail(hostname, website_id, language, screen)
         if "name" in payload:
             name = payload["name"]
             # 25 characters are 50 UTF-16 units at the most.
             if type(name) is not str or len(name) > 25 or not name or name.isspace():
                 payload["name"] = _event_name(name)
-        self._fit_page(payload)
+        url = payload["url"]
+        if type(url) is not str or len(url) > 255 or url[:1] != "/" or url[1:2] in _DOUBTFUL or "%00" in url:
+            payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
+        title = payload["title"]
+        if type(title) is not str or "%00" in title:
+            payload["title"] = fields.title(fields.text("title", title), self._note)
+        payload["referrer"] = referrer
+        if referrer != "":
+            _put(payload, "referrer", referrer, fields.referrer, self._note)
         if tag is not None and fields.limited("tag", tag, fields.NAME_LIMIT):
             payload["tag"] = tag
         if ip_address is not None or ua is not None:
             self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time.time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(payload, "event")
+        return self._encode(payload, tail)
 
     def identity(
         self,
@@ -116,16 +144,30 @@ class Writer:
     ) -> bytes:
         """Return an encoded `identify` record. Arguments and errors are those of `event`."""
         identity = fields.distinct_id(distinct_id, self._note)
-        host, website = self._site(hostname, website_id)
+        site = self._site(hostname, website_id)
         if identity is None:
             raise ValidationError("The distinct_id is required.")
-        payload: dict[str, Any] = {"website": website, "hostname": host, "id": identity, "data": data}
+        payload: dict[str, Any] = {"id": identity, "data": data}
         self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time.time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(payload, "identify")
+        return self._encode(payload, _make_tail("identify", _scrubbed(site, self._note)))
 
-    def _site(self, hostname: Any, website_id: Any) -> tuple[str, str]:
-        """Check a pair of host name and website once, and remember it: a program has few of them."""
+    def _tail(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Tail:
+        """Check what many events have in common once, and remember it."""
+        repairs: list[str] = []
+        common = self._site(hostname, website_id)
+        _put(common, "language", language, fields.language, repairs.append)
+        _put(common, "screen", screen, fields.screen, repairs.append)
+        tail = _make_tail("event", _scrubbed(common, repairs.append))
+        for repair in repairs:
+            self._note(repair)
+        if not repairs:  # what was repaired is not remembered, so that each repair counts
+            if len(self._tails) >= _REMEMBERED:
+                self._tails.clear()
+            self._tails[hostname, website_id, language, screen] = tail
+        return tail
+
+    def _site(self, hostname: Any, website_id: Any) -> dict[str, str]:
         host = hostname or self._hostname
         if not host:
             raise ValidationError(
@@ -137,40 +179,7 @@ class Writer:
             raise ValidationError(
                 "The website_id must be set, either as a parameter here or via set_website_id()."
             )
-        site = host, fields.text("website_id", website)
-        if len(self._sites) >= _REMEMBERED:
-            self._sites.clear()
-        self._sites[hostname, website_id] = site
-        return site
-
-    def _fit_page(self, payload: dict[str, Any]) -> None:
-        """Check the fields that a visitor's request brings, and make the odd one fit."""
-        url = payload["url"]
-        if (
-            type(url) is not str
-            or len(url) > fields.CAMPAIGN_LIMIT
-            or url[:1] != "/"
-            or url[1:2] in _DOUBTFUL
-            or "%00" in url
-        ):
-            payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
-        title = payload["title"]
-        if type(title) is not str or "%00" in title:
-            payload["title"] = fields.title(fields.text("title", title), self._note)
-        referrer = payload["referrer"]
-        if referrer is None:
-            del payload["referrer"]
-        elif referrer != "":
-            payload["referrer"] = fields.referrer(fields.text("referrer", referrer), self._note)
-        language = payload["language"]
-        # 17 characters are 34 UTF-16 units at the most, and 5 are 10.
-        if type(language) is not str or len(language) > 17 or "," in language:
-            _put(payload, "language", language, fields.language, self._note)
-        screen = payload["screen"]
-        if type(screen) is not str or (
-            len(screen) > 5 and not (screen.isascii() and len(screen) <= fields.SCREEN_LIMIT)
-        ):
-            _put(payload, "screen", screen, fields.screen, self._note)
+        return {"hostname": host, "website": fields.text("website_id", website)}
 
     def _add_visitor(self, payload: dict[str, Any], ip_address: str | None, ua: str | None) -> None:
         if ip_address is not None:
@@ -178,43 +187,35 @@ class Writer:
         if ua is not None and ua != BROWSER_USER_AGENT and fields.text("ua", ua):
             payload["userAgent"] = ua
 
-    def _encode(self, payload: dict[str, Any], kind: str) -> bytes:
+    def _encode(self, payload: dict[str, Any], tail: Tail) -> bytes:
         if self._before_send is not None:
-            payload = self._screened(payload)
+            payload, tail = self._screened({**payload, **tail.fields}), _make_tail(tail.kind, {})
         data = payload.get("data")
         if data is not None and (type(data) is not dict or not custom.is_plain(data)):
             payload["data"] = data = custom.fit(data, self._note)
         try:
-            encoded = to_json({"type": kind, "payload": payload})
+            encoded = _joined(payload, tail)
         except (PydanticSerializationError, ValueError):
             # A lone surrogate, which UTF-8 has no form for.
-            return self._sized(self._encode_scrubbed(payload, kind))
+            encoded = self._encode_scrubbed(payload, tail)
         if b"\\" in encoded and b"\\u0000" in encoded:
-            return self._sized(self._encode_scrubbed(payload, kind))
+            encoded = self._encode_scrubbed(payload, tail)
         if len(encoded) > custom.TEXT_LIMIT:
             if data and not custom.is_short(data):
                 payload["data"] = custom.fit(data, self._note)
-                encoded = to_json({"type": kind, "payload": payload})
-            return self._sized(encoded)
+                encoded = self._encode_scrubbed(payload, tail)
+            if len(encoded) > self._size_limit:
+                raise ValidationError(
+                    f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
+                    "send less custom_data, or raise batch_bytes."
+                )
         return encoded
 
-    def _encode_scrubbed(self, payload: dict[str, Any], kind: str) -> bytes:
-        clean = {
-            key: fields.scrubbed(value) if isinstance(value, str) else value for key, value in payload.items()
-        }
-        if clean != payload:
-            self._note("unprintable")
+    def _encode_scrubbed(self, payload: dict[str, Any], tail: Tail) -> bytes:
+        clean = _scrubbed(payload, self._note)
         if "data" in clean:
             clean["data"] = custom.fit(clean["data"], self._note)
-        return to_json({"type": kind, "payload": clean})
-
-    def _sized(self, encoded: bytes) -> bytes:
-        if len(encoded) > self._size_limit:
-            raise ValidationError(
-                f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
-                "send less custom_data, or raise batch_bytes."
-            )
-        return encoded
+        return _joined(clean, tail)
 
     def _screened(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Let the user's `before_send` change a payload or keep it back."""
@@ -234,6 +235,24 @@ class Writer:
                 payload, f"before_send returned {type(screened).__name__}, neither a dict nor None"
             )
         return screened
+
+
+def _joined(payload: dict[str, Any], tail: Tail) -> bytes:
+    return to_json({"payload": payload})[:-2] + tail.encoded
+
+
+def _make_tail(kind: str, common: dict[str, str]) -> Tail:
+    members = to_json(common)[1:-1]
+    return Tail(kind, common, b'%b%b},"type":"%b"}' % (b"," if members else b"", members, kind.encode()))
+
+
+def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:
+    clean = {
+        key: fields.scrubbed(value) if isinstance(value, str) else value for key, value in payload.items()
+    }
+    if clean != payload:
+        note("unprintable")
+    return clean
 
 
 class DiscardedError(Exception):

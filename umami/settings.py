@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from .errors import ValidationError
+from .fields import given
 from .models import ErrorReport
 
 SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
@@ -60,13 +62,21 @@ def checked_region(region: str | None) -> str | None:
     return region
 
 
-def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
+def _checks(check: Callable[[Any], Any]) -> AfterValidator:
+    """Have pydantic run a check of ours, so that its refusal is told with the setting's name."""
+
+    def checked(value: Any) -> Any:
+        try:
+            return None if value is None else check(value)
+        except ValidationError as error:
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(checked)
 
 
 def _no_flag(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number")  # noqa: TRY004 - pydantic wants a ValueError
+        raise PydanticCustomError("number", "Input should be a number")
     return value
 
 
@@ -82,11 +92,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Where to, and who.
-    url_base: Annotated[str | None, AfterValidator(_optional(checked_url))] = None
+    url_base: Annotated[str | None, _checks(checked_url), Field(repr=False)] = None
     website_id: str | None = None
     hostname: str | None = None
-    api_key: Annotated[str | None, AfterValidator(_optional(checked_api_key)), Field(repr=False)] = None
-    region: Annotated[str | None, AfterValidator(checked_region)] = None
+    api_key: Annotated[str | None, _checks(checked_api_key), Field(repr=False)] = None
+    region: Annotated[str | None, _checks(checked_region)] = None
 
     # Whether and how.
     enabled: bool = True
@@ -100,9 +110,9 @@ class Settings(BaseModel):
 
     # Batches: the server takes about 10 ms an item in series, so 50 items are half a second of its time.
     batch_size: Count = 50
-    batch_bytes: Annotated[int, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = 1024 * 1024
+    batch_bytes: Annotated[int, NoFlag, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = 1024 * 1024
     flush_interval: Seconds = 0.5
-    senders: Annotated[int | None, Field(ge=1, le=64)] = None
+    senders: Annotated[int | None, NoFlag, Field(ge=1, le=64)] = None
 
     # Patience: connecting and answering, the server's time an item, and the waits between attempts.
     timeout: PositiveSeconds = 10.0
@@ -110,8 +120,8 @@ class Settings(BaseModel):
     retry_wait: PositiveSeconds = 0.5
     retry_wait_max: PositiveSeconds = 30.0
     retry_after_max: Seconds = 120.0
-    retry_limit: Annotated[int | None, Field(ge=0)] = None
-    item_retry_limit: Annotated[int, Field(ge=0)] = 3
+    retry_limit: Annotated[int | None, NoFlag, Field(ge=0)] = None
+    item_retry_limit: Annotated[int, NoFlag, Field(ge=0)] = 3
     at_most_once: bool = False
     shutdown_timeout: Seconds = 10.0
 
@@ -119,6 +129,7 @@ class Settings(BaseModel):
     on_error: Callable[[ErrorReport], object] | None = None
 
 
+_SECRET: Final = frozenset({"api_key", "url_base"})  # a URL may hold a password
 _CODE_ONLY: Final = frozenset({"before_send", "on_error"})
 _ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "url_base": ("UMAMI_URL", "UMAMI_URL_BASE"),
@@ -185,6 +196,10 @@ def _explain(error: pydantic.ValidationError, values: Mapping[str, Any], names: 
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(Settings.model_fields))
         return f"{setting} is not a setting. The settings are: {known}."
-    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    given = "" if setting == "api_key" else f", got {values[setting]!r}"
-    return f"{names.get(setting, setting)} must be {rule}{given}."
+    name = names.get(setting, setting)
+    if first["type"] == "value_error":
+        return f"{name}: {first['ctx']['error']}"
+    rule = first["msg"].removeprefix("Input should be ")
+    value = values[setting]
+    shown = type(value).__name__ if setting in _SECRET else given(value)
+    return f"{name} must be {rule}, got {shown}."

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -54,12 +54,8 @@ class Route:
     put: Callable[[Lane, bytes], bool]
 
 
-class Prepared(NamedTuple):
-    """A checked and encoded event, and its way."""
-
-    route: Route
-    encoded: bytes
-    user_agent: str | None
+Prepared: TypeAlias = tuple[Route, bytes, str | None]
+"""A checked and encoded event, its way, and its User-Agent if it has one of its own."""
 
 
 class State:
@@ -225,7 +221,8 @@ def _put_nothing(lane: Lane, event: bytes) -> bool:  # noqa: ARG001
 
 
 def _direct(prepared: Prepared) -> Flow[dict[str, Any]]:
-    return endpoints.send(prepared.route.server, prepared.encoded, prepared.user_agent or BROWSER_USER_AGENT)
+    route, encoded, user_agent = prepared
+    return endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
 
 
 def _late(reason: str | None) -> dict[str, Any]:

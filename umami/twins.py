@@ -52,10 +52,10 @@ def send(describe: Callable[Concatenate[S, P], Prepared]) -> Callable[Concatenat
 
     def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         try:
-            prepared = describe(self, *args, **kwargs)
+            prepared = route, event, _ = describe(self, *args, **kwargs)
         except DiscardedError as discarded:
             return self._state.discarded(discarded)
-        if prepared.route.put(prepared.route.lane, prepared.encoded):
+        if route.put(route.lane, event):
             return {"queued": True}
         return self._state.submit_slowly(prepared)
 
@@ -69,10 +69,10 @@ def send_async(
 
     async def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         try:
-            prepared = describe(self, *args, **kwargs)
+            prepared = route, event, _ = describe(self, *args, **kwargs)
         except DiscardedError as discarded:
             return self._state.discarded(discarded)
-        if prepared.route.put(prepared.route.lane, prepared.encoded):
+        if route.put(route.lane, event):
             return {"queued": True}
         return await self._state.submit_slowly_async(prepared)
 
@@ -85,6 +85,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _dressed(function: F, describe: Callable[..., Any], returns: Any, suffix: str = "") -> F:
     """Give a function the name, signature and docstring that its users are to see."""
     functools.update_wrapper(function, describe)
+    returns = None if returns is type(None) else returns
     name = describe.__name__.removeprefix("_")
     function.__name__ = f"{name}{suffix}"
     function.__qualname__ = describe.__qualname__.replace(describe.__name__, function.__name__)
