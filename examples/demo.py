@@ -1,0 +1,203 @@
+"""A web service and a batch job ship events to Umami; then their ledgers and the server's own count are compared.
+
+Starts the embedded collector, or uses the server at UMAMI_URL, logging in as UMAMI_USERNAME (admin) with
+UMAMI_PASSWORD (umami). Exits with 1 if the two sides disagree.
+"""
+
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import IO
+
+import httpx
+
+import umami
+
+VISITS = 1_500
+ROWS = 500
+BUYERS = 10  # every so many visits, someone buys
+BROWSERS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/18.0 Mobile/15E148 Safari/604.1",
+)
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    with ExitStack() as stack:
+        url = os.environ.get("UMAMI_URL") or stack.enter_context(collector())
+        umami.configure(url_base=url)
+        umami.login(os.environ.get("UMAMI_USERNAME", "admin"), os.environ.get("UMAMI_PASSWORD", "umami"))
+        website = new_website(url)
+        umami.set_website_id(website)
+        environment = {**os.environ, "UMAMI_URL": url, "UMAMI_WEBSITE_ID": website, "UMAMI_HOSTNAME": "shop.example"}
+        print(f"Umami at {url}, website {website}")
+
+        began = datetime.now(timezone.utc)
+        service = run_service(environment)
+        job = run_job(environment)
+        return compare(service, job, url, website, began)
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """Run `umami collector` on a free port."""
+    command = [sys.executable, "-m", "umami", "collector", "--stop-after", "300", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield wait_for(process.stdout, r"(http://\S+)")
+        finally:
+            process.terminate()
+
+
+def new_website(url: str) -> str:
+    """Register a website of this run's own, so that its counts begin at zero."""
+    headers = {"Authorization": f"Bearer {token()}"}
+    answer = httpx.post(f"{url}/api/websites", json={"name": "Demo", "domain": "shop.example"}, headers=headers)
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def token() -> str:
+    """Log in once more, for the routes that the client does not cover."""
+    name, password = os.environ.get("UMAMI_USERNAME", "admin"), os.environ.get("UMAMI_PASSWORD", "umami")
+    return umami.login(name, password).token
+
+
+def run_service(environment: dict[str, str]) -> umami.models.QueueStats:
+    """Run the web service under traffic, stop it, and return its ledger."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "examples.service:app", "--port", str(port), "--log-level", "warning"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        base = f"http://127.0.0.1:{port}"
+        wait_until_up(f"{base}/ledger", process)
+        started = time.monotonic()
+        with httpx.Client(base_url=base) as browser, ThreadPoolExecutor(8) as visitors:
+            visits = visitors.map(lambda number: visit(browser, number), range(VISITS))
+            for done in itertools.count(1):
+                if next(visits, None) is None:
+                    break
+                progress("web service", done, VISITS, "visits")
+        seconds = time.monotonic() - started
+        process.send_signal(signal.SIGINT)
+        ledger = read_ledger(process.stdout)
+    print(f"\r  web service: {VISITS} visits in {seconds:.1f} s, {ledger.submitted} events sent{' ' * 20}")
+    return ledger
+
+
+def visit(browser: httpx.Client, number: int) -> bool:
+    """Load a page as one of many visitors, and now and then buy something."""
+    luck = random.Random(number)
+    headers = {
+        "User-Agent": luck.choice(BROWSERS),
+        "Accept-Language": luck.choice(("en-US,en;q=0.9", "de-DE,de;q=0.9,en;q=0.8", "fr-FR")),
+        "X-Forwarded-For": f"10.0.{number % 7}.{number % 250}",
+    }
+    browser.get(luck.choice(("/", "/pricing", "/about")), headers=headers).raise_for_status()
+    if number % BUYERS == 0:
+        browser.post("/buy", json={"plan": "pro", "price": 19.99}, headers=headers).raise_for_status()
+    return True
+
+
+def run_job(environment: dict[str, str]) -> umami.models.QueueStats:
+    """Run the batch job, and return its ledger as it was after the exit flush."""
+    print(f"  batch job: {ROWS} rows …", end="", flush=True)
+    started = time.monotonic()
+    command = [sys.executable, "-m", "examples.job", str(ROWS)]
+    environment = {**environment, "UMAMI_SHUTDOWN_TIMEOUT": "60"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        ledger = read_ledger(process.stdout)
+    print(f"\r  batch job: {ROWS} rows, over in {time.monotonic() - started:.1f} s, exit flush included")
+    return ledger
+
+
+def compare(
+    service: umami.models.QueueStats, job: umami.models.QueueStats, url: str, website: str, began: datetime
+) -> int:
+    """Print what the agents say and what the server says; return 1 if they disagree."""
+    start, end = began - timedelta(minutes=1), datetime.now(timezone.utc) + timedelta(minutes=1)
+    views = umami.website_stats(start, end).pageviews
+    bounds = {"startAt": int(start.timestamp() * 1000), "endAt": int(end.timestamp() * 1000)}
+    answer = httpx.get(
+        f"{url}/api/websites/{website}/events/stats", params=bounds, headers={"Authorization": f"Bearer {token()}"}
+    )
+    answer.raise_for_status()
+    events = int(answer.json()["data"]["events"])
+
+    purchases = len(range(0, VISITS, BUYERS))
+    delivered = service.delivered + job.delivered
+    rows = [
+        ("page views", VISITS, delivered - 2 * purchases - ROWS, views),
+        ("custom events", 2 * purchases + ROWS, delivered - VISITS, events),
+        ("all", VISITS + 2 * purchases + ROWS, delivered, views + events),
+    ]
+    print(f"\n  {'':14}{'sent':>10}{'ledger: delivered':>20}{'server: stored':>18}")
+    for name, sent, ledger, stored in rows:
+        print(f"  {name:14}{sent:>10}{ledger:>20}{stored:>18}")
+    for name, stats in (("service", service), ("job", job)):
+        print(
+            f"  {name}: {stats.requests} requests, {stats.retries} of them retries; "
+            f"{stats.rejected} rejected, {sum(stats.dropped.values())} dropped, {stats.pending} pending"
+        )
+    agreed = all(sent == ledger == stored for _, sent, ledger, stored in rows)
+    print("\n  The ledgers and the server agree." if agreed else "\n  THE LEDGERS AND THE SERVER DISAGREE.")
+    return 0 if agreed else 1
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_up(url: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(url).raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"{url} does not answer.")
+
+
+def wait_for(output: IO[str] | None, pattern: str) -> str:
+    """Return what the first line that matches `pattern` has in its group."""
+    for line in output or ():
+        found = re.search(pattern, line)
+        if found:
+            return found[1]
+    raise SystemExit(f"The program ended without saying {pattern}.")
+
+
+def read_ledger(output: IO[str] | None) -> umami.models.QueueStats:
+    """Return the ledger that a program prints at its end."""
+    return umami.models.QueueStats.model_validate(json.loads(wait_for(output, r"LEDGER (.*)")))
+
+
+def progress(what: str, done: int, total: int, unit: str) -> None:
+    """Show how far it is, at every percent."""
+    if done % max(1, total // 100) == 0 or done == total:
+        width = 30
+        bar = ("█" * (done * width // total)).ljust(width, "·")
+        print(f"\r  {what}: {bar} {done}/{total} {unit}", end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
