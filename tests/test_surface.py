@@ -1,0 +1,379 @@
+"""The public names: what they take, what their help says, and what importing and printing them gives away."""
+
+import ast
+import inspect
+import logging
+import pydoc
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pydantic
+import pytest
+from conftest import DEADLINE, SITE
+
+import umami
+from umami.collector import Collector
+
+BROWSER = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/142.0.0.0 Safari/537.36"
+)
+EVENT = (
+    "hostname=None, url='/', website_id=None, title=None, custom_data=None, referrer='', language='en-US', "
+    "screen='1920x1080', ip_address=None, distinct_id=None, *, tag=None, timestamp=None, ua=None"
+)
+STATS = (
+    "start_at, end_at, website_id=None, url=None, referrer=None, title=None, query=None, event=None, "
+    "host=None, os=None, browser=None, device=None, country=None, region=None, city=None"
+)
+LOCAL = {
+    "configure": "(**settings)",
+    "set_url_base": "(url)",
+    "set_website_id": "(website_id)",
+    "set_hostname": "(hostname)",
+    "set_cloud_api_key": "(key, region=None)",
+    "clear_cloud_api_key": "()",
+    "enable": "()",
+    "disable": "()",
+    "is_logged_in": "()",
+    "queue_stats": "()",
+}
+SENDS = {
+    "new_event": f"(event_name, {EVENT})",
+    "new_revenue_event": f"(revenue, currency='USD', event_name='revenue', {EVENT})",
+    "new_page_view": (
+        "(page_title, url, hostname=None, website_id=None, referrer='', language='en-US', "
+        f"screen='1920x1080', ua={BROWSER!r}, ip_address=None, distinct_id=None, *, tag=None, timestamp=None)"
+    ),
+    "identify": (
+        "(distinct_id, data, *, website_id=None, hostname=None, ip_address=None, timestamp=None, ua=None)"
+    ),
+}
+NETWORK = {
+    "login": "(username, password)",
+    "logout": "()",
+    "verify_token": "(check_server=True)",
+    "heartbeat": "()",
+    "websites": "()",
+    "active_users": "(website_id=None)",
+    "website_stats": f"({STATS})",
+    **SENDS,
+    "flush": "(timeout=None)",
+    "shutdown": "(timeout=None)",
+}
+FUNCTIONS = {**LOCAL, **NETWORK, **{f"{name}_async": signature for name, signature in NETWORK.items()}}
+MODULES = {"Client", "errors", "models", "user_agent", "__version__"}
+
+
+def signature_of(function: Callable[..., Any]) -> str:
+    """Return the names, kinds and defaults of a function's parameters, without the annotations."""
+    parameters = inspect.signature(function).parameters.values()
+    return str(inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters]))
+
+
+# Names and signatures.
+
+
+def test_the_module_offers_exactly_the_public_names() -> None:
+    assert set(umami.__all__) == FUNCTIONS.keys() | MODULES
+    assert len(umami.__all__) == len(set(umami.__all__))
+    assert all(hasattr(umami, name) for name in umami.__all__)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_takes_exactly_its_parameters(name: str) -> None:
+    assert signature_of(getattr(umami, name)) == FUNCTIONS[name]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_client_has_the_modules_functions(name: str) -> None:
+    assert signature_of(getattr(umami.Client(), name)) == FUNCTIONS[name]
+
+
+@pytest.mark.parametrize("name", NETWORK)
+def test_an_async_twin_differs_in_nothing_but_being_awaited(name: str) -> None:
+    function, twin = getattr(umami, name), getattr(umami, f"{name}_async")
+    assert inspect.signature(twin) == inspect.signature(function)
+    assert inspect.iscoroutinefunction(twin)
+    assert not inspect.iscoroutinefunction(function)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_knows_its_name_and_its_types(name: str) -> None:
+    function = getattr(umami, name)
+    signature = inspect.signature(function)
+    assert function.__name__ == name
+    assert function.__qualname__ == f"Client.{name}"
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter.name
+
+
+@pytest.mark.parametrize("name", SENDS)
+@pytest.mark.parametrize("suffix", ["", "_async"])
+def test_a_send_is_said_to_return_a_dict(name: str, suffix: str) -> None:
+    assert inspect.signature(getattr(umami, f"{name}{suffix}")).return_annotation == dict[str, Any]
+
+
+def test_the_user_agent_says_who_and_where() -> None:
+    assert re.fullmatch(r"Umami-Client v\d+\.\d+\S* / Python 3\.\d+\.\d+ / [A-Z]\w+", umami.user_agent)
+    assert f" v{umami.__version__} " in umami.user_agent
+
+
+# Errors and models.
+
+
+def test_one_except_clause_catches_every_refusal() -> None:
+    assert issubclass(umami.errors.ValidationError, Exception)
+    assert issubclass(umami.errors.OperationNotAllowedError, umami.errors.ValidationError)
+    assert issubclass(umami.errors.ResponseError, ValueError)
+
+
+MODELS = {
+    "User": "id username role createdAt isAdmin",
+    "LoginResponse": "token user",
+    "WebsiteUser": "username id",
+    "Website": ("id domain createdAt updatedAt name shareId resetAt deletedAt userId teamId user createUser"),
+    "WebsiteStats": "pageviews visitors visits bounces totaltime comparison",
+    "WebsiteStatsCmp": "pageviews visitors visits bounces totaltime",
+    "WebsitesResponse": "websites count page pageSize orderBy",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_has_the_published_fields(name: str) -> None:
+    model: type[pydantic.BaseModel] = getattr(umami.models, name)
+    assert list(model.model_fields) == MODELS[name].split()
+
+
+def test_a_model_ignores_what_it_does_not_know_and_keeps_dates_as_they_came() -> None:
+    website = umami.models.Website(
+        id="1", domain="a.example", createdAt="2026-01-01T00:00:00Z", replayEnabled=True
+    )
+    assert website.createdAt == "2026-01-01T00:00:00Z"
+    assert not hasattr(website, "replayEnabled")
+
+
+def test_a_websites_page_is_built_from_the_wires_data() -> None:
+    page = umami.models.WebsitesResponse(data=[{"id": "1"}], count=1, page=1, pageSize=20)
+    assert [website.id for website in page.websites] == ["1"]
+
+
+@pytest.mark.parametrize("empty", [None, {"value": None, "prev": None}])
+def test_stats_read_a_sum_without_rows_as_zero(empty: Any) -> None:
+    stats = umami.models.WebsiteStats(pageviews=empty, visitors=0, visits=0, bounces=empty, totaltime=empty)
+    assert (stats.pageviews, stats.bounces, stats.totaltime) == (0, 0, 0)
+
+
+def test_the_ledger_is_read_only() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        umami.queue_stats().delivered = 1
+
+
+# Help.
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_describes_every_parameter_and_the_result(name: str) -> None:
+    function = getattr(umami, name)
+    doc = inspect.getdoc(function) or ""
+    signature = inspect.signature(function)
+    for parameter in signature.parameters:
+        assert re.search(rf"^    \**{parameter}: ", doc, re.MULTILINE), parameter
+    assert ("\nReturns:\n" in doc) == (signature.return_annotation is not None)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_shows_an_example_of_this_very_function(name: str) -> None:
+    doc = inspect.getdoc(getattr(umami, name)) or ""
+    match = re.search(r"Example:\n    ```python\n(.*?)    ```", doc, re.DOTALL)
+    assert match
+    code = textwrap.dedent(match[1])
+    compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert f"umami.{name}(" in code or name.removesuffix("_async") == "shutdown", code
+    assert ("await " in code) == name.endswith("_async")
+
+
+RAISING = {
+    "ValidationError": {"configure", "set_url_base", "set_cloud_api_key", *SENDS, "login", "active_users",
+                        "website_stats", "flush", "shutdown"},
+    "OperationNotAllowedError": {*SENDS, "login", "logout", "websites", "active_users", "website_stats"},
+    "httpx.HTTPStatusError": {*SENDS, "login", "logout", "websites", "active_users", "website_stats"},
+    "ResponseError": {"login", "websites", "active_users", "website_stats"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_names_what_is_raised(name: str) -> None:
+    doc = inspect.getdoc(getattr(umami, name)) or ""
+    for error, functions in RAISING.items():
+        if name.removesuffix("_async") in functions:
+            assert re.search(rf"^    {re.escape(error)}: \S", doc, re.MULTILINE), error
+
+
+@pytest.mark.parametrize("name", ["verify_token", "heartbeat", "is_logged_in"])
+def test_what_never_raises_documents_nothing_raised(name: str) -> None:
+    assert "Raises:" not in (inspect.getdoc(getattr(umami, name)) or "")
+
+
+def test_help_on_the_module_lists_every_function_with_its_parameters() -> None:
+    text = pydoc.plain(pydoc.render_doc(umami))
+    for name in FUNCTIONS:
+        assert re.search(rf"^ +(?:async )?{name}\(", text, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_help_on_a_function_shows_its_parameters_and_its_docstring(name: str) -> None:
+    function = getattr(umami, name)
+    text = pydoc.plain(pydoc.render_doc(function))
+    assert f"{name}(" in text
+    assert (inspect.getdoc(function) or "").splitlines()[0] in text
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert Path(umami.__file__).with_name("py.typed").exists()
+
+
+# Importing.
+
+
+def test_importing_starts_no_thread_opens_no_socket_and_writes_nothing(python: Callable[..., Any]) -> None:
+    program = """
+        import sys
+        seen = []
+
+        def watch(event, args):
+            if event.startswith(("socket.", "_thread.start", "subprocess.", "os.fork")):
+                seen.append(event)
+            elif event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+                seen.append((event, str(args[0])))
+
+        sys.addaudithook(watch)
+        import umami
+        import logging, threading
+        assert threading.active_count() == 1, threading.enumerate()
+        assert not [name for name in sys.modules if name.startswith("umami.collector")]
+        assert not logging.getLogger("umami").handlers and not logging.getLogger().handlers
+        print(seen)
+    """
+    result = python(program)
+    assert result.stderr == ""
+    assert result.stdout.strip() == "[]"
+
+
+def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any]) -> None:
+    program = """
+        import threading, umami
+        umami.configure(url_base="http://127.0.0.1:9", website_id="site", hostname="example.com")
+        umami.disable()
+        assert umami.new_event("never sent") == {}
+        umami.queue_stats(), umami.is_logged_in(), repr(umami.Client()), umami.flush(1)
+        assert threading.active_count() == 1, threading.enumerate()
+    """
+    result = python(program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+# Secrets.
+
+PASSWORD = "s3cret-Passw0rd"
+API_KEY = "cloud-key-51729"
+
+
+def with_password(url: str) -> str:
+    return url.replace("http://", f"http://proxyuser:{PASSWORD}@")
+
+
+@pytest.fixture
+def everything_logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.DEBUG)
+    return lambda: "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+
+
+def test_no_repr_shows_a_credential(collector: Collector) -> None:
+    client = umami.Client(url_base=with_password(collector.url), website_id=SITE, hostname="example.com")
+    answer = client.login("admin", "umami")
+    for shown in (repr(client), str(client), repr(answer), str(answer), f"{answer!r:.4000}"):
+        assert PASSWORD not in shown
+        assert answer.token not in shown
+    assert collector.url in repr(client)
+    client.set_cloud_api_key(API_KEY)
+    assert repr(client) == "<umami.Client to Umami Cloud>"
+    client.__exit__(None, None, None)
+
+
+def test_no_log_line_shows_a_credential(
+    collector: Collector, make_client: Callable[..., umami.Client], everything_logged: Callable[[], str]
+) -> None:
+    client = make_client(url_base=with_password(collector.url))
+    token = client.login("admin", "umami").token
+    client.websites()
+    collector.fail(503, times=1)
+    collector.fail(400, times=1)
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    logged = everything_logged()
+    assert "rejected" in logged
+    assert PASSWORD not in logged
+    assert token not in logged
+    assert PASSWORD not in repr(client.queue_stats())
+
+
+def test_no_exception_shows_a_credential(
+    collector: Collector, make_client: Callable[..., umami.Client]
+) -> None:
+    client = make_client(url_base=with_password(collector.url))
+    token = client.login("admin", "umami").token
+    errors: list[BaseException] = []
+    for fault in (
+        {"status": 401},
+        {"status": 200, "body": "<html>"},
+        {"status": 200, "body": {"count": token}},
+    ):
+        collector.fail(path="/api/websites", **fault)
+        with pytest.raises((httpx.HTTPStatusError, umami.errors.ResponseError)) as caught:
+            client.websites()
+        errors.append(caught.value)
+    collector.fail(200, path="/api/auth/login", body={"token": token, "user": None})
+    with pytest.raises(umami.errors.ResponseError) as refused:
+        client.login("admin", PASSWORD)
+    errors.append(refused.value)
+    collector.stop()
+    with pytest.raises(httpx.ConnectError) as away:
+        client.websites()
+    errors.append(away.value)
+    for error in errors:
+        assert PASSWORD not in f"{error} {error!r}"
+        assert token not in f"{error} {error!r}"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"url_base": f"ftp://user:{PASSWORD}@example.com"},
+        {"url_base": f"http://user:{PASSWORD}@"},
+        {"url_base": f"http://user:{PASSWORD}@[::1"},
+        {"url_base": [f"http://user:{PASSWORD}@example.com"]},
+        {"api_key": [PASSWORD]},
+    ],
+)
+def test_a_refused_setting_does_not_repeat_a_credential(settings: dict[str, Any]) -> None:
+    with pytest.raises(umami.errors.ValidationError) as caught:
+        umami.Client(**settings)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_user_and_password_in_the_url_become_a_header(
+    collector: Collector, make_client: Callable[..., umami.Client]
+) -> None:
+    client = make_client(url_base=with_password(collector.url))
+    assert client.heartbeat()
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    heartbeat, batch = collector.requests
+    assert heartbeat.headers["authorization"] == batch.headers["authorization"]
+    assert heartbeat.headers["authorization"] == httpx.BasicAuth("proxyuser", PASSWORD)._auth_header
