@@ -86,7 +86,6 @@ def _dressed(function: F, describe: Callable[..., Any], returns: Any, suffix: st
     """Give a function the name, signature and docstring that its users are to see."""
     functools.update_wrapper(function, describe)
     returns = None if returns is type(None) else returns
-    returns = None if returns is type(None) else returns
     name = describe.__name__.removeprefix("_")
     function.__name__ = f"{name}{suffix}"
     function.__qualname__ = describe.__qualname__.replace(describe.__name__, function.__name__)
