@@ -24,7 +24,7 @@ import httpx
 
 import umami
 
-VISITS = 1_500
+VISITS = 3_000
 ROWS = 500
 BUYERS = 10  # every so many visits, someone buys
 BROWSERS = (
@@ -43,7 +43,14 @@ def main() -> int:
         umami.login(os.environ.get("UMAMI_USERNAME", "admin"), os.environ.get("UMAMI_PASSWORD", "umami"))
         website = new_website(url)
         umami.set_website_id(website)
-        environment = {**os.environ, "UMAMI_URL": url, "UMAMI_WEBSITE_ID": website, "UMAMI_HOSTNAME": "shop.example"}
+        environment = {
+            **os.environ,
+            "UMAMI_URL": url,
+            "UMAMI_WEBSITE_ID": website,
+            "UMAMI_HOSTNAME": "shop.example",
+            # A real Umami stores some 100 events a second: leave the exits time for what is queued by then.
+            "UMAMI_SHUTDOWN_TIMEOUT": "120",
+        }
         print(f"Umami at {url}, website {website}")
 
         began = datetime.now(timezone.utc)
@@ -117,7 +124,6 @@ def run_job(environment: dict[str, str]) -> umami.models.QueueStats:
     print(f"  batch job: {ROWS} rows …", end="", flush=True)
     started = time.monotonic()
     command = [sys.executable, "-m", "examples.job", str(ROWS)]
-    environment = {**environment, "UMAMI_SHUTDOWN_TIMEOUT": "60"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         ledger = read_ledger(process.stdout)
     print(f"\r  batch job: {ROWS} rows, over in {time.monotonic() - started:.1f} s, exit flush included")

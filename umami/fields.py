@@ -160,9 +160,10 @@ def date_text(moment: datetime) -> str:
 
 def language(value: str, note: Note) -> str | None:
     """Return a language such that it fits: of a whole Accept-Language header the first tag, or None."""
-    if "," not in value and utf16_length(value) <= LANGUAGE_LIMIT:
+    if utf16_length(value) > LANGUAGE_LIMIT:
+        note("language")
+    elif "," not in value:
         return value
-    note("language")
     first = value.replace(";", ",").split(",", 1)[0].strip()
     return first if utf16_length(first) <= LANGUAGE_LIMIT else None
 
