@@ -41,14 +41,14 @@ class CollectorApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        request = await _read(scope, receive)
-        if request is None:
-            return
-        if request.path in _UNNOTED:
-            await _respond(send, await self._answer(scope, request))
-            return
-        self._journal.received(request)
         try:
+            request = await _read(scope, receive)
+            if request is None:
+                return
+            if request.path in _UNNOTED:
+                await _respond(send, await self._answer(scope, request))
+                return
+            self._journal.received(request)
             await self._answer_or_fail(request, scope, receive, send)
         except asyncio.CancelledError:
             # The server is stopping and has closed the connection: there is nobody to tell.

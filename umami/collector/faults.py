@@ -59,15 +59,22 @@ class Fault:
     items: ItemFaults | None = None
     hits: int = 0
 
+    def __post_init__(self) -> None:
+        if self.items is not None and self.status is not None:
+            raise ValueError(f"items fail within the normal answer: give status=None, not {self.status}")
+
     @property
     def stores_first(self) -> bool:
         """Whether the events are stored before anything goes wrong."""
         return self.store or self.cut == "after"
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether it hits no further request."""
+        return self.times is not None and self.hits >= self.times
+
     def matches(self, path: str) -> bool:
         """Whether a request to `path` is one of those it is for."""
-        if self.times is not None and self.hits >= self.times:
-            return False
         return path in INGESTION if self.path is None else fnmatchcase(path, self.path)
 
     def cancel(self) -> None:
@@ -137,6 +144,7 @@ class FaultPlan:
     def take(self, path: str) -> Fault | None:
         """Takes one use of the first fault that is for `path`."""
         with self._lock:
+            self._faults = [fault for fault in self._faults if not fault.is_spent]
             for fault in self._faults:
                 if fault.matches(path):
                     fault.hits += 1

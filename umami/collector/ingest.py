@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -20,12 +21,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from umami.collector import replies, rules, urls, visitors
-from umami.collector.javascript import cut, decode_uri, decode_uri_component, to_number
+from umami.collector.javascript import MAX_DATE_MS, cut, decode_uri, decode_uri_component, to_number
 from umami.collector.records import EventType, flatten
 from umami.collector.replies import Json, ServerError
-from umami.collector.store import Row, Rows, Store
+from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
 
-_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 _DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "referrer_path")
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
@@ -35,8 +35,8 @@ _DATA_CHARACTERS: Final = 500
 _CURRENCY_CHARACTERS: Final = 10
 _MAX_NUMBER: Final = 1e15
 _FIRST_MS: Final = -62_135_596_800_000
-_LAST_MS: Final = 8_640_000_000_000_000
 _VISIT_SECONDS: Final = 1800
+_DECIMAL = re.compile(r"\d+(\.\d*)?(e\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Ingest:
 
 def _check_session(row: Row, at_ms: int) -> None:
     """Raises what storing the session would raise."""
-    if not _FIRST_MS <= at_ms <= _LAST_MS:
+    if not _FIRST_MS <= at_ms <= MAX_DATE_MS:
         message = 'invalid input syntax for type timestamp with time zone: "0NaN-NaN-NaN NaN:NaN:NaN"'
         raise ServerError(replies.session_refused("22007", "postgres", message))
     for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
@@ -218,8 +218,8 @@ def _page(payload: Json, *, performance: bool) -> Row:
         row["referrer_path"] = cut(decode_uri(referrer.path), _URL_UNITS)
         row["referrer_query"] = cut(referrer.query, _URL_UNITS)
     query = dict(reversed(parse_qsl(url.query, keep_blank_values=True))) if "=" in url.query else {}
-    row |= {name: query.get(name) for name in _UTM}
-    for name in (*_UTM, *_CLICK_IDS):
+    row |= {name: query.get(name) for name in UTM_COLUMNS}
+    for name in (*UTM_COLUMNS, *_CLICK_IDS):
         value = query.get(name, "")
         _refuse_nul((value,))
         if len(value) > _CAMPAIGN_CHARACTERS:
@@ -271,7 +271,7 @@ def _check_revenue(data: Json, name: str | None) -> None:
     operation, problem = "revenue.create", ""
     if isinstance(revenue, (bool, list)):
         problem = "Argument `revenue`: Invalid value provided. Expected Decimal or Null."
-    elif isinstance(revenue, str) and not revenue.replace(".", "", 1).replace("e", "", 1).isdecimal():
+    elif isinstance(revenue, str) and not _DECIMAL.fullmatch(revenue):
         problem = (
             "Invalid value for argument `revenue`: invalid digit found in string. Expected decimal String."
         )

@@ -15,6 +15,9 @@ from typing import Any, Final
 UNDEFINED: Final = object()
 """Stands for a body that is not JSON, and for a key that is not there."""
 
+MAX_DATE_MS: Final = 8_640_000_000_000_000
+"""The last moment of a JavaScript ``Date``, and its negative the first, in epoch milliseconds."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _MALFORMED_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")

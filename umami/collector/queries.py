@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from umami.collector import rules
-from umami.collector.javascript import to_number
+from umami.collector.javascript import MAX_DATE_MS, to_number
 from umami.collector.replies import Json
 from umami.collector.store import Store
 
@@ -27,7 +27,6 @@ _DEFAULT_LIMIT: Final = 500
 _NO_VIEWS: Final = "(2, 5)"
 """The event types that are no page views in Umami's figures: custom events and performance."""
 
-_LAST_MS: Final = 8.64e15
 
 _EVENT_COLUMNS: Final = {
     "path": "event.url_path",
@@ -142,7 +141,7 @@ def read_range(query: Query) -> Range:
         CrashError: It is given by ``startDate`` and ``endDate``, or lies beyond JavaScript's calendar.
     """
     span = Range(*(to_number(query[name]) if name in query else math.nan for name in ("startAt", "endAt")))
-    if not (abs(span.start) <= _LAST_MS and abs(span.end) <= _LAST_MS):
+    if not (abs(span.start) <= MAX_DATE_MS and abs(span.end) <= MAX_DATE_MS):
         raise CrashError
     return span
 

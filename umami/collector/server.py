@@ -244,7 +244,8 @@ class Collector:
             headers: Headers to add, such as ``Retry-After``.
             body: A body in place of the usual one: bytes, text, or anything that JSON can say.
             delay: Seconds until the answer.
-            freeze: No answer until `thaw`, or until the collector stops.
+            freeze: No answer until `thaw`, or until the collector stops. A normal answer stores when it is
+                thawed, like a database that was frozen.
             cut: Close the connection with no answer, ``'before'`` or ``'after'`` the events are stored, or
                 half-way through the ``'body'``.
             store: Store the events all the same, and before any delay or freeze.
@@ -255,6 +256,9 @@ class Collector:
 
         Returns:
             The fault, which counts its `Fault.hits`.
+
+        Raises:
+            ValueError: There are `items`, but the answer is not to be the normal one.
 
         Example:
             >>> collector.fail(429, headers={'Retry-After': '2'})

@@ -24,8 +24,8 @@ Row = dict[str, Any]
 USER_ID = "41e2b680-648e-4b09-bcd7-3e2b10c06264"
 """The id that every new Umami gives its first user, ``admin``."""
 
-_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
-_EVENT_COLUMNS = (*(column.name for column in fields(StoredEvent)), *_UTM)
+UTM_COLUMNS = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_EVENT_COLUMNS = (*(column.name for column in fields(StoredEvent)), *UTM_COLUMNS)
 _IDENTITY_COLUMNS = tuple(column.name for column in fields(Identity))
 _SESSION_COLUMNS = (
     "session_id",

@@ -25,8 +25,9 @@ _ADDRESS_HEADERS: Final = (
     "x-appengine-user-ip",
     "x-forwarded-for",
 )
-# 169.254/16, loopback and the private ranges; an address the machine can bind to counts as local too.
-_LOCAL_EXTRA: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104
+_PRIVATE: Final = (*map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
+_BINDABLE: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104
+"""No visitor's addresses, but a machine can bind to them, which is how Umami tells its own."""
 
 _BOT = re.compile(
     r"""
@@ -111,12 +112,16 @@ def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) 
         peer: The address the connection comes from.
     """
     user_agent = payload.get("userAgent") or headers.get("user-agent", "")
+    browser, system, device = _client(user_agent)
+    width = payload.get("screen", "").partition("x")[0]
+    if device == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH:
+        device = "laptop"
     return Visitor(
         ip=payload.get("ip") or _header_address(headers) or peer,
         user_agent=user_agent,
-        browser=payload.get("browser", _first_match(_BROWSERS, user_agent)),
-        os=payload.get("os", _first_match(_SYSTEMS, user_agent)),
-        device=payload.get("device", _device(user_agent, payload.get("screen", ""))),
+        browser=payload.get("browser", browser),
+        os=payload.get("os", system),
+        device=payload.get("device", device),
     )
 
 
@@ -134,13 +139,12 @@ def is_local(ip: str) -> bool:
         return ip in ("", "localhost")
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    private = (*map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
     return (
         address.is_loopback
         or address.is_link_local
         or address.is_multicast
-        or str(address) in _LOCAL_EXTRA
-        or any(address in network for network in private)
+        or str(address) in _BINDABLE
+        or any(address in network for network in _PRIVATE)
     )
 
 
@@ -190,12 +194,10 @@ def _header_address(headers: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _first_match(table: tuple[tuple[str, re.Pattern[str]], ...], user_agent: str) -> str | None:
-    return next((name for name, pattern in table if pattern.search(user_agent)), None)
-
-
-def _device(user_agent: str, screen: str) -> str:
-    kind = _first_match(_DEVICES, user_agent) or "desktop"
-    width = screen.partition("x")[0]
-    is_laptop = kind == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH
-    return "laptop" if is_laptop else kind
+def _client(user_agent: str) -> tuple[str | None, str | None, str]:
+    """The browser, the operating system and the kind of device that a User-Agent names."""
+    browser, system, device = (
+        next((name for name, pattern in table if pattern.search(user_agent)), None)
+        for table in (_BROWSERS, _SYSTEMS, _DEVICES)
+    )
+    return browser, system, device or "desktop"
