@@ -1,0 +1,88 @@
+"""What the tests of the queue share: how to read what the collector got, and how to wait without sleeping."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from conftest import DEADLINE
+
+import umami
+from umami.collector import Collector, Request
+
+NEVER = 10 * DEADLINE
+"""Seconds for what must not come by itself within a test."""
+
+
+def sent(requests: Iterable[Request]) -> list[list[dict[str, Any]]]:
+    """Return the payloads of each request that carried events, of one as of many."""
+    bodies = [request.json for request in requests if request.path in ("/api/send", "/api/batch")]
+    return [[item["payload"] for item in (body if isinstance(body, list) else [body])] for body in bodies]
+
+
+def sizes(collector: Collector) -> list[int]:
+    """Return how many events each request carried."""
+    return [len(payloads) for payloads in sent(collector.requests)]
+
+
+def stored(collector: Collector) -> Counter[str]:
+    """Return how often each event is stored, by its name."""
+    return Counter(event.name or event.title for event in collector.events)
+
+
+def connections(collector: Collector) -> set[int]:
+    """Return the connections that events came over."""
+    return {request.client_port for request in collector.requests if request.path.startswith("/api/")}
+
+
+def send_many(client: umami.Client, count: int, prefix: str = "e") -> list[str]:
+    """Send `count` events and return their names."""
+    names = [f"{prefix}{number}" for number in range(count)]
+    for name in names:
+        assert client.new_event(name) == {"queued": True}
+    return names
+
+
+class Listener(logging.Handler):
+    """Hears the package's log, so that a test can wait for a line of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition(threading.RLock())
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self.records.append(record)
+            self._changed.notify_all()
+
+    def matching(self, text: str) -> list[logging.LogRecord]:
+        """Return what was logged with `text` in it."""
+        with self._changed:
+            return [record for record in self.records if text in record.getMessage()]
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Block until lines with `text` in them have been logged so many times."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.matching(text)) >= times, DEADLINE), text
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> None:
+    """Run `work` with each number below `count` in a thread of its own, and raise what any of them raised."""
+    faults: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as fault:  # noqa: BLE001 - raised by the caller below
+            faults.append(fault)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "a thread is stuck"
+    if faults:
+        raise faults[0]
