@@ -80,6 +80,7 @@ class Buffer:
             self.bounds = bounds
             for lane in self._lanes.values():
                 lane.limits = bounds.limits
+                lane.wake.notify_all()
             self._changed.notify_all()
 
     def reset(self) -> None:
