@@ -1,0 +1,517 @@
+"""Settings: where each may come from, which one wins, and how a wrong one is refused."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, SITE
+
+import umami
+from umami.collector import Collector
+from umami.errors import OperationNotAllowedError, ValidationError
+
+NO_SERVER = "Set a URL base with set_url_base() or call set_cloud_api_key()."
+NO_LOGIN = "Call login() or set_cloud_api_key() before proceeding."
+NOT_HTTP = "The url must start with the HTTP scheme (http:// or https://)."
+OTHER_SITE = "c0ffee00-7ba1-4337-9860-ec31ece2db60"
+
+
+def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+@pytest.fixture
+def bare() -> Iterator[Callable[..., umami.Client]]:
+    """Make clients of just these settings, and what the environment says; each is shut down at the end."""
+    with ExitStack() as made:
+        yield lambda **settings: made.enter_context(umami.Client(**settings))
+
+
+@pytest.fixture
+def from_environment(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, bare: Callable[..., umami.Client]
+) -> Callable[..., umami.Client]:
+    """Make clients of nothing but the environment."""
+
+    def make(**variables: str) -> umami.Client:
+        defaults = {"UMAMI_URL": collector.url, "UMAMI_WEBSITE_ID": SITE, "UMAMI_HOSTNAME": "example.com"}
+        for name, value in {**defaults, **variables}.items():
+            monkeypatch.setenv(name, value)
+        return bare()
+
+    return make
+
+
+# Precedence.
+
+
+def test_a_call_goes_before_configure_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector
+) -> None:
+    monkeypatch.setenv("UMAMI_URL", collector.url)
+    monkeypatch.setenv("UMAMI_WEBSITE_ID", SITE)
+    monkeypatch.setenv("UMAMI_HOSTNAME", "environment.example")
+    with umami.Client() as client:
+        client.new_event("environment")
+        client.configure(hostname="configure.example", website_id=OTHER_SITE)
+        client.new_event("configure")
+        client.new_event("call", hostname="call.example", website_id=SITE)
+        assert client.flush(DEADLINE)
+    assert [(event.name, event.hostname, event.website_id) for event in collector.events] == [
+        ("environment", "environment.example", SITE),
+        ("configure", "configure.example", OTHER_SITE),
+        ("call", "call.example", SITE),
+    ]
+
+
+def test_without_any_of_them_a_setting_has_its_default(collector: Collector) -> None:
+    with umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com") as client:
+        assert client.new_event("signup") == {"queued": True}
+        assert client.flush(DEADLINE)
+    assert [request.path for request in collector.requests] == ["/api/batch"]
+
+
+def test_none_in_code_unsets_what_the_environment_sets(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    monkeypatch.setenv("UMAMI_URL", collector.url)
+    client = bare(url_base=None)
+    assert not client.heartbeat()
+    assert refusal(client.new_event, "signup") == NO_SERVER
+    assert bare().heartbeat()
+
+
+def test_a_blank_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMAMI_URL", "  ")
+    monkeypatch.setenv("UMAMI_QUEUE_SIZE", "")
+    assert refusal(umami.Client().new_event, "signup") == NO_SERVER
+
+
+def test_url_goes_before_url_base_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    monkeypatch.setenv("UMAMI_URL_BASE", collector.url)
+    assert bare().heartbeat()
+    monkeypatch.setenv("UMAMI_URL", "http://localhost:1")
+    assert repr(bare()) == "<umami.Client to http://localhost:1>"
+
+
+def test_the_environment_is_read_by_the_first_call_not_by_the_import(
+    python: Callable[..., Any], collector: Collector
+) -> None:
+    program = """
+        import os, sys, umami
+        os.environ["UMAMI_URL"] = sys.argv[1]
+        assert umami.heartbeat()
+    """
+    result = python(program, collector.url)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# Each variable.
+
+
+@pytest.mark.parametrize("value", ["1", "true", "yes", "on"])
+def test_disabled_in_the_environment_sends_nothing(
+    value: str, from_environment: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = from_environment(UMAMI_DISABLED=value)
+    assert client.new_event("signup") == {}
+    client.enable()
+    assert client.new_event("signup") == {"queued": True}
+    assert client.flush(DEADLINE)
+    assert len(collector.events) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "false", "no", "off"])
+def test_not_disabled_in_the_environment_sends(
+    value: str, from_environment: Callable[..., umami.Client]
+) -> None:
+    assert from_environment(UMAMI_DISABLED=value).new_event("signup") == {"queued": True}
+
+
+def test_the_mode_comes_from_the_environment(from_environment: Callable[..., umami.Client]) -> None:
+    assert "sessionId" in from_environment(UMAMI_MODE="direct").new_event("signup")
+
+
+def test_the_cloud_key_and_region_come_from_the_environment(
+    from_environment: Callable[..., umami.Client],
+) -> None:
+    client = from_environment(UMAMI_API_KEY="key", UMAMI_REGION="eu")
+    assert client.is_logged_in()
+    assert repr(client) == "<umami.Client to Umami Cloud>"
+
+
+def test_the_queues_size_comes_from_the_environment(
+    from_environment: Callable[..., umami.Client], collector: Collector
+) -> None:
+    collector.fail(None, freeze=True)
+    client = from_environment(UMAMI_QUEUE_SIZE="2")
+    answers = [client.new_event("signup") for _ in range(3)]
+    assert answers == [{"queued": True}, {"queued": True}, {"queued": False, "reason": "queue_full"}]
+    collector.thaw()
+
+
+def test_the_overflow_policy_comes_from_the_environment(
+    from_environment: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = from_environment(UMAMI_QUEUE_SIZE="2", UMAMI_OVERFLOW="drop_oldest", UMAMI_FLUSH_INTERVAL="3600")
+    for name in ("one", "two", "three"):
+        assert client.new_event(name) == {"queued": True}
+    assert client.flush(DEADLINE)
+    assert [event.name for event in collector.events] == ["two", "three"]
+    assert client.queue_stats().dropped == {"queue_full": 1}
+
+
+def test_the_batch_size_comes_from_the_environment(
+    from_environment: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = from_environment(UMAMI_BATCH_SIZE="2", UMAMI_FLUSH_INTERVAL="3600")
+    for _ in range(3):
+        client.new_event("signup")
+    assert client.flush(DEADLINE)
+    assert [len(request.json) for request in collector.requests] == [2, 1]
+
+
+WRONG = {
+    "UMAMI_URL": "example.com",
+    "UMAMI_URL_BASE": "ftp://example.com",
+    "UMAMI_REGION": "mars",
+    "UMAMI_DISABLED": "perhaps",
+    "UMAMI_MODE": "psychic",
+    "UMAMI_QUEUE_SIZE": "0",
+    "UMAMI_QUEUE_BYTES": "lots",
+    "UMAMI_OVERFLOW": "drop_all",
+    "UMAMI_BLOCK_TIMEOUT": "-1",
+    "UMAMI_BATCH_SIZE": "1.5",
+    "UMAMI_BATCH_BYTES": str(10 * 1024 * 1024),
+    "UMAMI_FLUSH_INTERVAL": "nan",
+    "UMAMI_SENDERS": "65",
+    "UMAMI_TIMEOUT": "0",
+    "UMAMI_ITEM_TIMEOUT": "inf",
+    "UMAMI_RETRY_WAIT": "0",
+    "UMAMI_RETRY_WAIT_MAX": "soon",
+    "UMAMI_RETRY_AFTER_MAX": "-1",
+    "UMAMI_RETRY_LIMIT": "-1",
+    "UMAMI_ITEM_RETRY_LIMIT": "-1",
+    "UMAMI_AT_MOST_ONCE": "perhaps",
+    "UMAMI_SHUTDOWN_TIMEOUT": "-1",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_variable_is_named_by_the_first_call_that_needs_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, WRONG[name])
+    client = umami.Client()
+    message = refusal(client.new_event, "signup", hostname="example.com", website_id=SITE)
+    assert message.startswith(name)
+    assert repr(client)
+    assert not client.heartbeat()
+    assert not client.verify_token()
+
+
+def test_every_setting_has_a_variable_that_is_tested_here() -> None:
+    listed = refusal(umami.configure, nonsense=1).partition("The settings are: ")[2].rstrip(".").split(", ")
+    code_only = {"before_send", "on_error"}
+    free_text = {"website_id", "hostname", "api_key"}
+    renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_URL": "url_base"}
+    tested = {renamed.get(name, name.removeprefix("UMAMI_").lower()) for name in WRONG}
+    assert set(listed) == tested | code_only | free_text
+
+
+@pytest.mark.parametrize("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR"])
+def test_callbacks_come_from_code_only(name: str, from_environment: Callable[..., umami.Client]) -> None:
+    assert from_environment(**{name: "os.abort"}).new_event("signup") == {"queued": True}
+
+
+# Refusals of configure.
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("url_base", "example.com"),
+        ("url_base", ""),
+        ("url_base", 5),
+        ("website_id", 5),
+        ("hostname", ["example.com"]),
+        ("api_key", " "),
+        ("api_key", 5),
+        ("region", "mars"),
+        ("enabled", "perhaps"),
+        ("enabled", None),
+        ("mode", "psychic"),
+        ("mode", None),
+        ("queue_size", 0),
+        ("queue_size", True),
+        ("queue_size", 1.5),
+        ("queue_size", None),
+        ("queue_bytes", 0),
+        ("overflow", "drop_all"),
+        ("block_timeout", -1),
+        ("batch_size", 0),
+        ("batch_bytes", 1023),
+        ("batch_bytes", 10 * 1024 * 1024),
+        ("flush_interval", -0.1),
+        ("flush_interval", True),
+        ("senders", 0),
+        ("senders", 65),
+        ("senders", True),
+        ("timeout", 0),
+        ("timeout", float("nan")),
+        ("item_timeout", float("inf")),
+        ("retry_wait", 0),
+        ("retry_wait_max", 0),
+        ("retry_after_max", -1),
+        ("retry_limit", -1),
+        ("retry_limit", True),
+        ("item_retry_limit", -1),
+        ("at_most_once", "perhaps"),
+        ("shutdown_timeout", -1),
+        ("before_send", "print"),
+        ("on_error", 5),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:
+    assert refusal(umami.Client().configure, **{setting: value}).startswith(setting)
+    assert refusal(umami.Client, **{setting: value}).startswith(setting)
+
+
+def test_a_refusal_says_the_limit_and_what_was_given() -> None:
+    message = refusal(umami.configure, queue_size=-3)
+    assert message == "queue_size must be greater than or equal to 1, got -3."
+
+
+def test_a_refusal_stays_short_whatever_was_given() -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    assert refusal(umami.configure, queue_size=Hostile()).endswith("got Hostile.")
+    assert len(refusal(umami.configure, mode="x" * 100_000)) < 200
+
+
+def test_an_unknown_setting_is_named_with_those_there_are() -> None:
+    message = refusal(umami.configure, que_size=5)
+    assert message.startswith("que_size is not a setting. The settings are: api_key, at_most_once, ")
+
+
+def test_configure_is_atomic(make_client: Callable[..., umami.Client], collector: Collector) -> None:
+    client = make_client()
+    refusal(client.configure, hostname="changed.example", enabled=False, queue_size=0)
+    assert client.new_event("signup") == {"queued": True}
+    assert client.flush(DEADLINE)
+    assert [event.hostname for event in collector.events] == ["example.com"]
+
+
+def test_configure_keeps_what_it_does_not_name(
+    make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = make_client()
+    client.configure(hostname="changed.example")
+    client.configure(queue_size=10)
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    assert [(event.hostname, event.website_id) for event in collector.events] == [("changed.example", SITE)]
+
+
+def test_a_change_of_the_queues_settings_loses_no_event(
+    make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = make_client(flush_interval=3600, batch_size=100)
+    for _ in range(10):
+        client.new_event("before")
+    client.configure(queue_size=5, batch_size=3, overflow="drop_oldest", flush_interval=0.01)
+    assert client.flush(DEADLINE)
+    assert len(collector.events) == 10
+    assert all(len(request.json) <= 3 for request in collector.requests)
+
+
+def test_what_was_queued_goes_where_the_client_pointed_then(
+    make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    with Collector() as other:
+        client = make_client(flush_interval=3600)
+        client.new_event("before")
+        client.set_url_base(other.url)
+        client.new_event("after")
+        assert client.flush(DEADLINE)
+        assert [event.name for event in collector.events] == ["before"]
+        assert [event.name for event in other.events] == ["after"]
+
+
+# The set functions.
+
+
+@pytest.mark.parametrize("url", ["", "   ", None])
+def test_set_url_base_refuses_a_blank(url: str | None) -> None:
+    assert refusal(umami.Client().set_url_base, url) == "URL must not be empty."
+
+
+@pytest.mark.parametrize(
+    "url", ["example.com", "ftp://example.com", "//example.com", "localhost:3000", 5, b""]
+)
+def test_set_url_base_refuses_what_is_no_http_url(url: Any) -> None:
+    assert refusal(umami.Client().set_url_base, url) == NOT_HTTP
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "https:///path", "http://:3000", "http://host:port", "http://[::1"]
+)
+def test_set_url_base_refuses_a_url_without_a_host(url: str) -> None:
+    assert refusal(umami.Client().set_url_base, url).startswith("The url must name a host")
+
+
+@pytest.mark.parametrize("dressed", ["{}/", "{}///", "  {}  ", " {}/ ", "\t{}//\n"])
+def test_set_url_base_drops_trailing_slashes_and_blanks(
+    dressed: str, collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    client = bare()
+    client.set_url_base(dressed.format(collector.url))
+    assert client.heartbeat()
+    assert collector.requests[-1].path == "/api/heartbeat"
+
+
+def test_a_url_base_may_have_a_path_of_its_own(
+    collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    client = bare(url_base=f"{collector.url}/analytics/")
+    client.heartbeat()
+    assert collector.requests[-1].path == "/analytics/api/heartbeat"
+
+
+@pytest.mark.parametrize("key", ["", "   ", None, 5])
+def test_set_cloud_api_key_refuses_a_blank(key: Any) -> None:
+    assert refusal(umami.Client().set_cloud_api_key, key) == "API key must not be empty."
+
+
+@pytest.mark.parametrize("region", ["mars", "", "US", 5, ["us"]])
+def test_set_cloud_api_key_refuses_an_unknown_region(region: Any) -> None:
+    client = umami.Client()
+    assert refusal(client.set_cloud_api_key, "key", region) == "region must be 'us', 'eu', or None."
+    assert not client.is_logged_in()
+
+
+def test_none_unsets_the_website_and_the_hostname(make_client: Callable[..., umami.Client]) -> None:
+    client = make_client()
+    client.set_hostname(None)
+    assert "set_hostname()" in refusal(client.new_event, "signup")
+    client.set_hostname("example.com")
+    client.set_website_id(None)
+    assert "set_website_id()" in refusal(client.new_event, "signup")
+
+
+def test_disable_and_enable_concern_sends_only(
+    make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = make_client()
+    client.disable()
+    assert (
+        client.new_event("signup") == client.new_revenue_event(5) == client.new_page_view("Home", "/") == {}
+    )
+    assert client.identify("user-1", {"plan": "pro"}) == {}
+    client.login("admin", "umami")
+    assert client.heartbeat()
+    assert client.websites() == []
+    client.enable()
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().submitted == 1
+
+
+# Cloud, and the login's token.
+
+
+def test_the_cloud_wins_while_a_key_is_set(make_client: Callable[..., umami.Client]) -> None:
+    client = make_client()
+    client.set_cloud_api_key("key", region="eu")
+    assert client.is_logged_in()
+    assert repr(client) == "<umami.Client to Umami Cloud>"
+    with pytest.raises(OperationNotAllowedError, match="clear_cloud_api_key"):
+        client.login("admin", "umami")
+    client.clear_cloud_api_key()
+    assert not client.is_logged_in()
+    assert client.login("admin", "umami").user.username == "admin"
+
+
+def test_a_login_outlasts_a_time_with_the_cloud(make_client: Callable[..., umami.Client]) -> None:
+    client = make_client()
+    client.login("admin", "umami")
+    client.set_cloud_api_key("key")
+    client.clear_cloud_api_key()
+    assert client.is_logged_in()
+    assert client.verify_token()
+
+
+def test_without_a_server_calls_say_what_to_set() -> None:
+    client = umami.Client(website_id=SITE, hostname="example.com")
+    for call, args in (
+        (client.new_event, ("signup",)),
+        (client.new_page_view, ("Home", "/")),
+        (client.new_revenue_event, (5,)),
+        (client.identify, ("user-1", {})),
+        (client.login, ("admin", "umami")),
+        (client.logout, ()),
+        (client.websites, ()),
+        (client.active_users, ()),
+    ):
+        with pytest.raises(OperationNotAllowedError) as caught:
+            call(*args)
+        assert str(caught.value) == NO_SERVER
+
+
+def test_without_a_login_queries_say_what_to_call(make_client: Callable[..., umami.Client]) -> None:
+    client = make_client()
+    for call in (client.websites, client.active_users, client.logout):
+        with pytest.raises(OperationNotAllowedError) as caught:
+            call()
+        assert str(caught.value) == NO_LOGIN
+
+
+def test_a_token_goes_to_no_server_but_the_one_that_gave_it(
+    make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    with Collector() as other:
+        client = make_client()
+        client.login("admin", "umami")
+        client.set_url_base(other.url)
+        assert not client.is_logged_in()
+        assert not client.verify_token(check_server=False)
+        assert refusal(client.websites) == NO_LOGIN
+        client.new_event("signup")
+        assert client.flush(DEADLINE)
+        assert [request.headers.get("authorization") for request in other.requests] == [None]
+        client.set_url_base(collector.url)
+        assert client.is_logged_in()
+        assert client.verify_token()
+
+
+def test_clients_share_nothing(collector: Collector, make_client: Callable[..., umami.Client]) -> None:
+    one, other = make_client(), make_client(hostname="other.example")
+    one.login("admin", "umami")
+    one.disable()
+    assert not other.is_logged_in()
+    assert other.new_event("signup") == {"queued": True}
+    assert other.flush(DEADLINE)
+    assert [event.hostname for event in collector.events] == ["other.example"]
+    assert one.queue_stats().submitted == 0
+
+
+def test_the_modules_functions_are_one_clients(python: Callable[..., Any], collector: Collector) -> None:
+    program = """
+        import sys, umami
+        umami.set_url_base(sys.argv[1])
+        umami.configure(website_id=sys.argv[2])
+        umami.set_hostname("module.example")
+        umami.new_event("signup")
+        assert umami.flush(60)
+        assert umami.queue_stats().delivered == 1
+    """
+    result = python(program, collector.url, SITE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [event.hostname for event in collector.events] == ["module.example"]
