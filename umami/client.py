@@ -1,5 +1,6 @@
 """The client: every public call, described once and offered twice, sync and async."""
 
+import threading
 from collections.abc import Mapping
 from datetime import date, datetime
 from types import TracebackType
@@ -421,12 +422,14 @@ class Client:
         )
 
     def _website(self, website_id: str | None) -> str:
-        website = website_id or self._state.settings.website_id
+        website = self._state.settings.website_id
+        if website_id is not None:
+            website = fields.text("website_id", website_id) or website
         if not website:
             raise ValidationError(
                 "The website_id must be set, either as a parameter here or via set_website_id()."
             )
-        return fields.text("website_id", website)
+        return website
 
     # Sends.
 
@@ -487,7 +490,7 @@ class Client:
         route = self._state.route or self._state.new_route()
         payload = {
             "name": event_name,
-            "title": title or event_name,
+            "title": event_name if title is None else title,
             "url": url,
             "data": {} if custom_data is None else custom_data,
         }
@@ -798,4 +801,4 @@ def _seconds(timeout: Any) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise ValidationError(f"timeout must be a number of seconds or None, got {fields.given(timeout)}.")
-    return float(timeout)
+    return min(float(timeout), threading.TIMEOUT_MAX)

@@ -7,7 +7,9 @@ rewritten here. What has no meaning in JSON raises, naming the key.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -20,10 +22,13 @@ from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
 from .errors import ValidationError
-from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, scrubbed
+from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, plain, scrubbed
 
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
+# JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
+_MILLIONTHS: Final = re.compile(r"e-6(?!\d)")
+_LONGER_IN_JAVASCRIPT: Final = 4
 
 
 def is_plain(data: dict[str, Any]) -> bool:
@@ -83,6 +88,10 @@ def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
     return _Fitting(note, field).mapping(data, "", 0)
 
 
+def _fields_of(instance: Any) -> dict[str, Any]:
+    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+
+
 class _Fitting:
     """One walk over one event's data."""
 
@@ -111,23 +120,26 @@ class _Fitting:
             return value
         if isinstance(value, Enum):
             return self.value(value.value, path, depth)
+        value = plain(value)
         if isinstance(value, str):
-            return self._text(str.__str__(value))
+            return self._text(value)
         if isinstance(value, (int, float, Decimal)):
             return self._number(value)
         if isinstance(value, datetime):
             return self._convert(date_text, value, path)
         if isinstance(value, (date, UUID)):
-            return str(value)
+            return self._convert(str, value, path)
         if isinstance(value, Mapping):
             return self.mapping(value, path, depth + 1)
-        if isinstance(value, (list, tuple, AbstractSet)):
+        if isinstance(value, (list, tuple, AbstractSet, deque)):
             return self._array(value, path, depth + 1)
+        if isinstance(value, Iterator):
+            raise self._refusal(value, path, "cannot be encoded as JSON")  # it might never end
         return self._object(value, path, depth)
 
     def _object(self, value: Any, path: str, depth: int) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            fields = self._convert(_fields_of, value, path)
         elif isinstance(value, BaseModel):
             fields = self._convert(type(value).model_dump, value, path)
         else:
@@ -144,9 +156,10 @@ class _Fitting:
         fitted: list[Any] = []
         room = TEXT_LIMIT - 2
         with self._inside(values, path, depth):
-            for index, value in enumerate(values):
+            for index, value in enumerate(self._convert(list, values, path)):
                 element = self.value(value, f"{path}[{index}]", depth)
-                length = len(self._convert(to_json, element, path).decode("utf-8", "replace"))
+                encoded = self._convert(to_json, element, path).decode()
+                length = len(encoded) + _LONGER_IN_JAVASCRIPT * len(_MILLIONTHS.findall(encoded))
                 if length > room:
                     self._note("custom_data_array")
                     break
@@ -165,11 +178,10 @@ class _Fitting:
 
     def _number(self, value: float | Decimal) -> Any:
         if isinstance(value, int):
-            whole = int(value)
-            if -NUMBER_LIMIT < whole < NUMBER_LIMIT:
-                return whole
+            if -NUMBER_LIMIT < value < NUMBER_LIMIT:
+                return value
             self._note("large_number")
-            return decimal_text(whole)[:TEXT_LIMIT]
+            return decimal_text(value)[:TEXT_LIMIT]
         if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
             self._note("not_finite")
             return None
@@ -180,21 +192,21 @@ class _Fitting:
         return str(value)[:TEXT_LIMIT]
 
     def _key(self, key: Any, path: str) -> str:
-        if isinstance(key, Enum):
-            key = key.value
-        if isinstance(key, str):
-            name = scrubbed(str.__str__(key))
-            if name != key:
-                self._note("unprintable")
-            return name
-        if isinstance(key, (int, UUID, date)) and not isinstance(key, bool):
-            return str(self._convert(str, key, path))[:TEXT_LIMIT]
-        raise self._refusal(key, path, "is a key, and a key must be a string")
+        if not isinstance(key, str):
+            try:
+                ((key, _),) = to_jsonable_python({key: None}).items()
+            except Exception:  # noqa: BLE001
+                raise self._refusal(key, path, "is a key, and a key must be a string") from None
+        key = str.__str__(key)
+        name = scrubbed(key)
+        if name != key:
+            self._note("unprintable")
+        return name
 
     def _items(self, data: Any, path: str) -> Any:
         return self._convert(lambda mapping: list(mapping.items()), data, path)
 
-    def _convert(self, convert: Any, value: Any, path: str) -> Any:
+    def _convert(self, convert: Callable[[Any], Any], value: Any, path: str) -> Any:
         """Run code that belongs to the caller's own types, which may raise anything at all."""
         try:
             return convert(value)
@@ -202,13 +214,8 @@ class _Fitting:
             raise self._refusal(value, path, f"cannot be encoded as JSON ({type(error).__name__})") from None
 
     def _refusal(self, value: Any, path: str, why: str) -> ValidationError:
-        shown = (
-            given(value)
-            if type(value) in (int, float, str, bytes, bool, type(None))
-            else type(value).__name__
-        )
         where = f"{self._field}.{path}" if path else self._field
-        return ValidationError(f"{where if len(where) <= TEXT_LIMIT else where[:TEXT_LIMIT]}: {shown} {why}.")
+        return ValidationError(f"{where[:TEXT_LIMIT]}: {given(value)} {why}.")
 
     @contextmanager
     def _inside(self, value: Any, path: str, depth: int) -> Iterator[None]:

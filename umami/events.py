@@ -120,13 +120,14 @@ class Writer:
         if type(url) is not str or len(url) > 255 or url[:1] != "/" or url[1:2] in _DOUBTFUL or "%00" in url:
             payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
         title = payload["title"]
-        if type(title) is not str or "%00" in title:
-            payload["title"] = fields.title(fields.text("title", title), self._note)
+        if type(title) is not str or not title or "%00" in title:
+            title = fields.title(fields.text("title", title), self._note)
+            payload["title"] = title or payload.get("name", "")
         payload["referrer"] = referrer
-        if referrer != "":
+        if type(referrer) is not str or referrer:
             _put(payload, "referrer", referrer, fields.referrer, self._note)
-        if tag is not None and fields.limited("tag", tag, fields.NAME_LIMIT):
-            payload["tag"] = tag
+        if tag is not None and (label := fields.limited("tag", tag, fields.NAME_LIMIT)):
+            payload["tag"] = label
         if ip_address is not None or ua is not None:
             self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time.time()) if timestamp is None else fields.timestamp(timestamp)
@@ -168,24 +169,25 @@ class Writer:
         return tail
 
     def _site(self, hostname: Any, website_id: Any) -> dict[str, str]:
-        host = hostname or self._hostname
+        host = _text_or(self._hostname, "hostname", hostname)
         if not host:
             raise ValidationError(
                 "The hostname must be set, either as a parameter here or via set_hostname()."
             )
         host = fields.hostname(host)
-        website = website_id or self._website_id
+        website = _text_or(self._website_id, "website_id", website_id)
         if not website:
             raise ValidationError(
                 "The website_id must be set, either as a parameter here or via set_website_id()."
             )
-        return {"hostname": host, "website": fields.text("website_id", website)}
+        return {"hostname": host, "website": website}
 
     def _add_visitor(self, payload: dict[str, Any], ip_address: str | None, ua: str | None) -> None:
         if ip_address is not None:
             _put(payload, "ip", ip_address, fields.ip_address, self._note)
-        if ua is not None and ua != BROWSER_USER_AGENT and fields.text("ua", ua):
-            payload["userAgent"] = ua
+        agent = _text_or(None, "ua", ua)
+        if agent and agent != BROWSER_USER_AGENT:
+            payload["userAgent"] = agent
 
     def _encode(self, payload: dict[str, Any], tail: Tail) -> bytes:
         if self._before_send is not None:
@@ -270,8 +272,13 @@ class DiscardedError(Exception):
 _inside = threading.local()
 
 
+def _text_or(default: str | None, field: str, value: Any) -> str | None:
+    """Return an argument, which must be a string; the default if it is empty or left out."""
+    return default if value is None else fields.text(field, value) or default
+
+
 def _event_name(name: Any) -> str:
-    if name is None or name == "" or (isinstance(name, str) and not name.strip()):
+    if name is None or not fields.text("event_name", name).strip():
         raise ValidationError("The event_name is required.")
     return fields.limited("event_name", name, fields.NAME_LIMIT)
 

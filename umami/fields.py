@@ -47,14 +47,37 @@ _UNPRINTABLE: Final = re.compile("[\ud800-\udfff\x00]")
 
 def given(value: Any) -> str:
     """Describe a refused value for an error's text: short, and never the whole of it."""
-    text = repr(value) if isinstance(value, (str, int, float, bytes, type(None))) else type(value).__name__
+    value = plain(value)
+    if type(value) is int:
+        text = decimal_text(value)
+    elif type(value) in (str, float, bool, bytes, type(None)):
+        text = repr(value)
+    else:
+        text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def plain(value: Any) -> Any:
+    """Return the text or number that a value is, whatever its own class makes of it: an Enum's, say."""
+    if type(value) is bool:
+        return value
+    for kind, convert in _PLAIN:
+        if isinstance(value, kind):
+            return convert(value)
+    return value
+
+
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
 
 
 def text(field: str, value: Any) -> str:
     """Return `value`, which must be a string."""
     if isinstance(value, str):
-        return value
+        return str.__str__(value)
     raise ValidationError(f"{field} must be a string, got {type(value).__name__}.")
 
 
@@ -65,10 +88,13 @@ def utf16_length(value: str) -> int:
 
 def limited(field: str, value: Any, limit: int) -> str:
     """Return `value`, which must be a string of at most `limit` UTF-16 units."""
-    length = utf16_length(text(field, value))
+    checked = text(field, value)
+    length = utf16_length(checked)
     if length > limit:
-        raise ValidationError(f"{field} must have at most {limit} characters, got {length}: {given(value)}.")
-    return str(value)
+        raise ValidationError(
+            f"{field} must have at most {limit} characters, got {length}: {given(checked)}."
+        )
+    return checked
 
 
 def scrubbed(value: str) -> str:
@@ -92,9 +118,10 @@ def hostname(value: Any) -> str:
 
 def distinct_id(value: Any, note: Note) -> str | None:
     """Return a visitor's own id as a string, or None for a blank one; a long one as a stable digest."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    value = plain(value)
+    if type(value) not in (str, int):
         raise ValidationError("distinct_id must be a string or integer.")
-    identity = decimal_text(value) if isinstance(value, int) else value.strip()
+    identity = decimal_text(value) if type(value) is int else value.strip()
     if len(identity) > DISTINCT_ID_LIMIT:
         note("distinct_id")
         digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass"))
@@ -105,13 +132,14 @@ def distinct_id(value: Any, note: Note) -> str | None:
 def decimal_text(value: int) -> str:
     """Write an integer of any size."""
     try:
-        return int.__str__(value)
+        return int.__repr__(value)
     except ValueError:  # CPython refuses to print integers of thousands of digits in decimal
         return hex(value)
 
 
 def revenue(value: Any) -> int | float:
     """Return an amount of money as a JSON number."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise ValidationError("Revenue must be a number (int or float).")
     try:
@@ -129,16 +157,14 @@ def revenue(value: Any) -> int | float:
 
 def currency(value: Any) -> str:
     """Return a currency's code."""
-    if value is None or value == "":
+    if value is None or not text("currency", value).strip():
         raise ValidationError("Currency must be a non-empty string.")
-    code = limited("currency", value, CURRENCY_LIMIT)
-    if not code.strip():
-        raise ValidationError("Currency must be a non-empty string.")
-    return code
+    return limited("currency", value, CURRENCY_LIMIT)
 
 
 def timestamp(value: Any) -> int:
     """Return a moment as whole seconds of the epoch, which is all that the server takes."""
+    value = plain(value)
     if isinstance(value, datetime):
         try:
             return int(value.timestamp() // 1)
