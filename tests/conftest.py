@@ -5,9 +5,11 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import umami
@@ -66,6 +68,19 @@ def client(make_client: Callable[..., umami.Client]) -> umami.Client:
     return make_client()
 
 
+@pytest.fixture(params=["sync", "asyncio", "trio"])
+def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Call a client's function; or its async twin, on an event loop of its own."""
+
+    def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if request.param == "sync":
+            return function(*args, **kwargs)
+        twin = getattr(function.__self__, f"{function.__name__}_async")
+        return anyio.run(partial(twin, *args, **kwargs), backend=request.param)
+
+    return run
+
+
 @pytest.fixture
 def balanced() -> Iterator[Callable[[umami.Client], None]]:
     """Check that a client's ledger balances."""
@@ -82,7 +97,9 @@ def balanced() -> Iterator[Callable[[umami.Client], None]]:
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in a fresh interpreter, and return what it printed and how it ended."""
 
-    def run(program: str, *args: str, timeout: float = DEADLINE, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        program: str, *args: str, timeout: float = DEADLINE, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), *args],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
