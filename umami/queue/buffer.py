@@ -200,7 +200,7 @@ class Buffer:
 
     def _gives_way(self, lane: Lane, size: int) -> bool:
         """Make room for `size` bytes by dropping the oldest events, if that is the policy."""
-        if self.closing or self.bounds.overflow != "drop_oldest":
+        if self.closing or self.bounds.overflow != "drop_oldest" or size > self.bounds.bytes:
             return False
         evicted = []
         while self._count >= self.bounds.events or self._bytes + size > self.bounds.bytes:

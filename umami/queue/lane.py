@@ -105,15 +105,14 @@ class Lane:
 
     def evict(self) -> bytes | None:
         """Take out the oldest event that is not on the wire; None if all are."""
-        if self.fresh:
-            self._first_number += 1
-            return self.fresh.popleft()
-        for batch in self.returned:
-            first, rest = batch.split(1)
-            self.returned.remove(batch)
+        if self.returned:
+            first, rest = self.returned.pop(0).split(1)
             if rest.events:
                 self._give_back(rest)
             return first.events[0]
+        if self.fresh:
+            self._first_number += 1
+            return self.fresh.popleft()
         return None
 
     # Batches out.
