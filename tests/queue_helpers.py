@@ -10,6 +10,7 @@ from conftest import DEADLINE
 
 import umami
 from umami.collector import Collector, Request
+from umami.models import ErrorReport
 
 NEVER = 10 * DEADLINE
 """Seconds for what must not come by itself within a test."""
@@ -66,6 +67,33 @@ class Listener(logging.Handler):
         """Block until lines with `text` in them have been logged so many times."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.matching(text)) >= times, DEADLINE), text
+
+
+class Reports:
+    """An `on_error` that remembers what it is called with."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.all: list[ErrorReport] = []
+
+    def __call__(self, report: ErrorReport) -> None:
+        with self._changed:
+            self.all.append(report)
+            self._changed.notify_all()
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Return of how many events it was told, by kind and reason."""
+        counts: Counter[tuple[str, str]] = Counter()
+        with self._changed:
+            for report in self.all:
+                counts[report.kind, report.reason] += report.count
+        return counts
+
+    def wait_for(self, count: int) -> None:
+        """Block until it was told of so many events."""
+        with self._changed:
+            told = self._changed.wait_for(lambda: sum(report.count for report in self.all) >= count, DEADLINE)
+        assert told, self.all
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:
