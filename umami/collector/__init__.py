@@ -9,9 +9,10 @@ from umami.collector.records import EventType, Headers, Identity, Property, Requ
 try:
     from umami.collector.server import Collector
 except ModuleNotFoundError as error:
-    if error.name not in {"starlette", "uvicorn", "h11"}:
+    package = (error.name or "").partition(".")[0]
+    if package not in {"starlette", "uvicorn", "h11"}:
         raise
-    message = f"The collector needs {error.name}: pip install 'umami-analytics[collector]'"
-    raise ModuleNotFoundError(message, name=error.name) from error
+    message = f"The collector needs {package}: pip install 'umami-analytics[collector]'"
+    raise ModuleNotFoundError(message, name=package) from error
 
 __all__ = ["Collector", "EventType", "Fault", "Headers", "Identity", "Property", "Request", "StoredEvent"]

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from umami.collector.faults import Answer, FaultPlan
+from umami.collector.faults import Answer, Fault, FaultPlan
 from umami.collector.ingest_routes import FAULT
 from umami.collector.journal import Journal
 from umami.collector.page import STATE
@@ -48,24 +48,26 @@ class CollectorApp:
             if request.path in _UNNOTED:
                 await _respond(send, await self._answer(scope, request))
                 return
+            # Taken before anybody can know of the request, so that what they then do comes after.
+            fault = self._faults.take(request.path)
             self._journal.received(request)
-            await self._answer_or_fail(request, scope, receive, send)
+            if fault is not None:
+                await self._fail(fault, request, scope, receive, send)
+                return
+            answer = await self._answer(scope, request)
+            request.status = answer.status
+            await _respond(send, answer)
         except asyncio.CancelledError:
             # The server is stopping and has closed the connection: there is nobody to tell.
             return
 
-    async def _answer_or_fail(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._faults.take(request.path)
-        if fault is None:
-            answer = await self._answer(scope, request)
-            request.status = answer.status
-            await _respond(send, answer)
-            return
+    async def _fail(self, fault: Fault, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request go wrong as scripted."""
         scope[FAULT] = fault
         normal = await self._answer(scope, request) if fault.stores_first else None
         await asyncio.sleep(fault.delay)
         if fault.freeze:
-            await self._faults.hold()
+            await self._faults.hold(fault)
         if fault.cut in ("before", "after"):
             await _hang_up(scope, receive)
             return

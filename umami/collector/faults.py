@@ -134,12 +134,15 @@ class FaultPlan:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._freezing: list[Fault] = []
         self._held: list[asyncio.Future[None]] = []
 
     def add(self, fault: Fault) -> None:
         """Puts a fault at the end of the plan."""
         with self._lock:
             self._faults.append(fault)
+            if fault.freeze:
+                self._freezing.append(fault)
 
     def take(self, path: str) -> Fault | None:
         """Takes one use of the first fault that is for `path`."""
@@ -158,10 +161,15 @@ class FaultPlan:
                 fault.cancel()
             self._faults.clear()
 
-    async def hold(self) -> None:
-        """Waits for the next `thaw`. To be called on the server's event loop."""
+    async def hold(self, fault: Fault) -> None:
+        """Waits for a `thaw`, unless there has been one since the fault was scripted.
+
+        To be called on the server's event loop.
+        """
         released = asyncio.get_running_loop().create_future()
         with self._lock:
+            if fault not in self._freezing:
+                return
             self._held.append(released)
         try:
             await released
@@ -173,9 +181,9 @@ class FaultPlan:
     def thaw(self) -> None:
         """Lets every held request go on, and cancels the faults that would freeze further ones."""
         with self._lock:
-            for fault in self._faults:
-                if fault.freeze:
-                    fault.cancel()
+            for fault in self._freezing:
+                fault.cancel()
+            self._freezing.clear()
             for released in self._held:
                 released.get_loop().call_soon_threadsafe(_release, released)
 

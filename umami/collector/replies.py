@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 _STACK = "".join(
     f"\n    at async frame{depth:02} (/app/node_modules/@prisma/client/runtime/client.js:{depth}:8286)"
-    for depth in range(18)
+    for depth in range(22)
 )
 
 

@@ -1,0 +1,217 @@
+"""The collector as an object: starting and stopping, waiting, its database, its page, and its extra."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+from collector_helpers import SITE, item, send
+
+from umami.collector import Collector
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_listens_when_it_has_started(browse):
+    collector = Collector()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get("http://127.0.0.1:1/")
+    collector.start()
+    try:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", collector.url)
+        assert browse(collector).get("/api/heartbeat").json() == {"ok": True}
+    finally:
+        collector.stop()
+
+
+def test_starting_and_stopping_twice_does_nothing():
+    collector = Collector()
+    collector.stop()
+    collector.start()
+    port = collector.port
+    collector.start()
+    assert collector.port == port
+    collector.stop()
+    collector.stop()
+
+
+def test_it_comes_back_on_the_same_port_with_its_events(collector, http):
+    send(http, name="before")
+    url = collector.url
+    collector.stop()
+    with pytest.raises(httpx.ConnectError):
+        send(http)
+    assert [event.name for event in collector.events] == ["before"]
+    collector.start()
+    assert collector.url == url
+    send(http, name="after")
+    assert [event.name for event in collector.events] == ["before", "after"]
+
+
+def test_a_taken_port_is_an_error(collector):
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="in use"):
+        Collector(port=collector.port).start()
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_is_an_async_context_manager(backend):
+    async def main() -> None:
+        async with Collector() as collector, httpx.AsyncClient() as http:
+            assert (await http.get(f"{collector.url}/api/heartbeat")).json() == {"ok": True}
+        with pytest.raises(httpx.ConnectError):
+            async with httpx.AsyncClient() as http:
+                await http.get(collector.url)
+
+    anyio.run(main, backend=backend)
+
+
+def test_it_listens_on_ipv6(browse):
+    with Collector("::1") as collector:
+        assert collector.url == f"http://[::1]:{collector.port}"
+        assert send(browse(collector)).status_code == 200
+        assert collector.events[0].ip == "::1"
+
+
+def test_idle_connections_are_closed_after_a_while():
+    with Collector(keep_alive=1) as collector, httpx.Client(limits=httpx.Limits(keepalive_expiry=60)) as http:
+        http.get(f"{collector.url}/api/heartbeat")
+        [connection] = http._transport._pool.connections
+        socket = connection._connection._network_stream.get_extra_info("socket")
+        socket.settimeout(10)
+        assert socket.recv(1) == b""
+
+
+# Waiting
+
+
+def test_waiting_returns_at_once_for_what_is_there(collector, http):
+    send(http)
+    collector.wait_for(events=1, requests=1, timeout=0)
+    collector.wait_for(timeout=0)
+
+
+def test_waiting_ends_when_it_arrives(collector, http):
+    sender = threading.Thread(target=lambda: [send(http) for _ in range(10)])
+    sender.start()
+    collector.wait_for(events=10)
+    sender.join()
+    assert collector.event_count == 10
+
+
+def test_waiting_in_vain_says_what_is_there(collector, http):
+    send(http)
+    with pytest.raises(TimeoutError, match=r"for 2 events and 3 requests; there are 1 events and 1 requests"):
+        collector.wait_for(events=2, requests=3, timeout=0.01)
+
+
+def test_clear_forgets_all_but_the_websites(collector, http):
+    collector.fail(503, path="/api/batch")
+    send(http)
+    send(http, type="identify", data={"a": 1})
+    collector.clear()
+    assert (collector.events, collector.identities, collector.requests) == ((), (), ())
+    assert (collector.event_count, collector.request_count) == (0, 0)
+    assert http.post("/api/batch", json=[item()]).status_code == 200
+    with pytest.raises(ValueError, match=SITE):
+        collector.add_website("Shop", "example.com", SITE)
+
+
+def test_only_so_many_requests_are_remembered(browse):
+    with Collector(keep_requests=2) as collector:
+        http = browse(collector)
+        for path in ("/a", "/b", "/c"):
+            http.get(path)
+        assert [request.path for request in collector.requests] == ["/b", "/c"]
+        assert collector.request_count == 3
+
+
+def test_reading_while_it_writes(collector, browse):
+    clients = [browse(collector) for _ in range(4)]
+    senders = [
+        threading.Thread(
+            target=lambda http=http: [http.post("/api/batch", json=[item()] * 50) for _ in range(10)]
+        )
+        for http in clients
+    ]
+    for sender in senders:
+        sender.start()
+    seen = 0
+    while seen < 2000:
+        collector.wait_for(events=seen + 1)
+        assert len(collector.events) > seen
+        seen = len(collector.events)
+    for sender in senders:
+        sender.join()
+    assert seen == 2000
+
+
+# The database
+
+
+def test_a_file_keeps_events_and_websites(tmp_path, browse):
+    file = tmp_path / "umami.db"
+    with Collector(database=file) as collector:
+        session = send(browse(collector), name="first", id="u", data={"a": [1]}).json()["sessionId"]
+    with Collector(database=file, auto_register=False) as collector:
+        assert collector.event_count == 1
+        assert send(browse(collector), name="second", id="u").json()["sessionId"] == session
+        collector.wait_for(events=2, timeout=0)
+        assert [event.name for event in collector.events] == ["first", "second"]
+        assert collector.events[0].data == {"a": [1]}
+
+
+def test_a_file_can_be_read_by_others_meanwhile(tmp_path, browse):
+    file = tmp_path / "umami.db"
+    with Collector(database=file) as collector:
+        send(browse(collector), name="first")
+        other = sqlite3.connect(file)
+        assert other.execute("select name from event").fetchall() == [("first",)]
+        other.close()
+
+
+# The page
+
+
+def test_the_page_stands_alone(http):
+    response = http.get("/")
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "<title>Umami collector</title>" in response.text
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", response.text)
+
+
+def test_the_page_is_told_what_has_arrived(collector, http):
+    send(http, name="signup", url="/join", data={"plan": "<b>"})
+    send(http, title="Home", timestamp=1_700_000_000_000)
+    state = http.get("/collector/state").json()
+    assert (state["events"], state["requests"], state["websites"]) == (2, 2, 1)
+    view, event = state["latest"]
+    assert (view["type"], view["name"], view["at"]) == ("page view", "Home", 1_700_000_000_000)
+    assert (event["type"], event["name"], event["address"]) == ("custom event", "signup", "example.com/join")
+    assert event["data"] == {"plan": "<b>"}
+    assert len(collector.requests) == 2
+
+
+def test_the_page_gets_the_latest_events_only(http):
+    http.post("/api/batch", json=[item(name=f"e{i}") for i in range(60)])
+    latest = http.get("/collector/state").json()["latest"]
+    assert [event["name"] for event in latest] == [f"e{i}" for i in range(59, 9, -1)]
+
+
+# The extra
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn"])
+def test_a_missing_dependency_names_the_extra(module):
+    code = f"import sys; sys.modules[{module!r}] = None; import umami.collector"
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 1
+    assert child.stderr.endswith(f"needs {module}: pip install 'umami-analytics[collector]'\n")

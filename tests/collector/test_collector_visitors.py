@@ -1,0 +1,117 @@
+"""Who is a bot, which browser it is, and which addresses are local; as a real Umami 3.1.0 answered."""
+
+import pytest
+from collector_helpers import CHROME
+
+from umami.collector import visitors
+
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:127.0) Gecko/20100101 Firefox/127.0"
+SAFARI = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"
+    " AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Safari/605.1.15"
+)
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)"
+    " AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
+)
+PIXEL = (
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8)"
+    " AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile Safari/537.36"
+)
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "browser", "system", "device"),
+    [
+        (CHROME, "chrome", "Linux", "desktop"),
+        (FIREFOX, "firefox", "Windows 10", "desktop"),
+        (SAFARI, "safari", "Mac OS", "desktop"),
+        (IPHONE, "ios", "iOS", "mobile"),
+        (PIXEL, "chrome", "Android OS", "mobile"),
+        (CHROME + " Edg/126.0.0.0", "edge-chromium", "Linux", "desktop"),
+        ("umami-client/1.0 (python)", None, None, "desktop"),
+    ],
+)
+def test_user_agents_name_browser_system_and_device(user_agent, browser, system, device):
+    visitor = visitors.identify({}, {"user-agent": user_agent}, "127.0.0.1")
+    assert (visitor.browser, visitor.os, visitor.device) == (browser, system, device)
+    assert not visitors.is_bot(user_agent)
+
+
+@pytest.mark.parametrize(
+    ("screen", "device"), [("1920x1080", "laptop"), ("2560x1440", "desktop"), ("wide", "desktop")]
+)
+def test_a_small_screen_makes_a_laptop(screen, device):
+    assert visitors.identify({"screen": screen}, {"user-agent": CHROME}, "").device == device
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        "a",
+        "umami-client/1.0",
+        "okhttp/4.12.0",
+        "axios/1.6",
+        "node",
+        "PostmanRuntime/7.36",
+        "Java/17.0.1",
+        "HTTPie/3.2",
+        "cubot",
+        "facebookexternalhit/1.1",
+        "Slackbot 1.0",
+        "My Monitor 1.0",
+        "my-python-app (contact@example.com)",
+        "x" * 300,
+    ],
+)
+def test_programs_are_bots(user_agent):
+    assert visitors.is_bot(user_agent)
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        "Umami-Client v2.0.0 / Python 3.11.2 / Linux",
+        "Company App (Linux; x64)",
+        "Dart/3.0 (dart:io)",
+        "MyApp/2.3 CFNetwork/1494 Darwin/23.4.0",
+        "Mozilla/5.0 (Windows NT 10.0)",
+        "Opera/9.80 (Windows NT 6.1) Presto/2.12.388",
+    ],
+)
+def test_some_programs_pass(user_agent):
+    assert not visitors.is_bot(user_agent)
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "",
+        "localhost",
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.0.1",
+        "::1",
+        "fe80::1",
+        "::ffff:10.0.0.1",
+    ],
+)
+def test_local_addresses(ip):
+    assert visitors.is_local(ip)
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "8.8.8.8",
+        "2001:4860:4860::8888",
+        "::ffff:8.8.8.8",
+        "100.64.0.1",
+        "192.0.2.1",
+        "not an ip",
+        "8.8.8.8:80",
+    ],
+)
+def test_public_addresses(ip):
+    assert not visitors.is_local(ip)
