@@ -124,7 +124,6 @@ class Buffer:
         with self._exclusively():
             lane = self._lanes.get(key)
             if lane is None:
-                self._lanes = {k: lane for k, lane in self._lanes.items() if lane.senders or lane.unsettled()}
                 lane = self._lanes[key] = Lane(destination, self.bounds.limits, self._lock)
             lane.destination = destination
             return lane
