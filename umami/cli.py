@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
 
     Example:
-        >>> main(['collector', '--stop-after', '60'])
+        ```python
+        main(["collector", "--stop-after", "60"])
+        ```
     """
     parser = argparse.ArgumentParser(prog="umami", description="Tools around the Umami analytics client.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -7,7 +7,7 @@ from umami.collector.faults import Fault
 from umami.collector.records import EventType, Headers, Identity, Property, Request, StoredEvent
 
 try:
-    from umami.collector.server import Collector
+    from umami.collector.collector import Collector
 except ModuleNotFoundError as error:
     package = (error.name or "").partition(".")[0]
     if package not in {"starlette", "uvicorn", "h11"}:

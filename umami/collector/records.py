@@ -144,8 +144,9 @@ class Headers(Mapping[str, str]):
     """Request headers, found under any spelling of their name.
 
     Example:
-        >>> Headers([('content-type', 'text/plain')])['Content-Type']
-        'text/plain'
+        ```python
+        Headers([("content-type", "text/plain")])["Content-Type"]  # "text/plain"
+        ```
     """
 
     def __init__(self, items: list[tuple[str, str]]) -> None:

@@ -1,287 +1,52 @@
-"""Runs the collector: an HTTP server on a thread of its own, started and stopped at will."""
+"""Runs an ASGI application on a thread of its own, by uvicorn, and stops it without waiting for anybody."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import socket
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal
 
-import anyio.to_thread
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from umami.collector.app import TRANSPORT, CollectorApp
-from umami.collector.auth import Auth
-from umami.collector.faults import Fault, FaultPlan
-from umami.collector.ingest import Ingest
-from umami.collector.ingest_routes import IngestRoutes
-from umami.collector.journal import Journal
-from umami.collector.page import Page
-from umami.collector.query_routes import QueryRoutes
-from umami.collector.store import Store
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-
-    from starlette.types import Receive, Scope, Send
-    from typing_extensions import Self
-
-    from umami.collector.faults import ItemFaults
-    from umami.collector.ingest_routes import Batch
-    from umami.collector.query_routes import Stats
-    from umami.collector.records import Identity, Request, StoredEvent
+from umami.collector.app import TRANSPORT
 
 _logger = logging.getLogger("umami.collector")
 
 
-class Collector:
-    """An Umami server for tests and development: same routes, same answers, same traps.
-
-    It runs on a thread and is a context manager, sync and async. It can be stopped and started again; it then
-    listens on the same port and still has its events.
+class ServerThread:
+    """An HTTP server that listens from when it is made until it is stopped.
 
     Args:
+        app: The application to serve.
         host: The address to listen on.
         port: The port; 0 for a free one.
-        database: An SQLite file to keep websites and events in; None for memory.
-        auto_register: Register an unknown website when its first event comes; off, the answer is
-            "Website not found.".
-        username: The name of its one user.
-        password: The password of its one user.
-        batch: Whether there is ``/api/batch``. False: an old server, which answers 404; 405: Umami Cloud;
-            ``'broken'``: a server whose batches all fail with the known 500.
-        stats: The shape of ``stats`` and ``active``: that of Umami ``'3.1'``, of ``'3.0'`` (null for sums
-            without rows) or of ``'2'`` (``{"value", "prev"}`` objects).
-        item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
-        geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
         keep_alive: Seconds until an idle connection is closed.
-        keep_requests: How many requests to remember; None for all.
 
-    Example:
-        >>> with Collector() as collector:
-        ...     umami.set_url_base(collector.url)
-        ...     umami.new_event('signup')
-        ...     collector.wait_for(events=1)
-        ...     assert collector.events[0].name == 'signup'
+    Raises:
+        OSError: The port is taken, or the host is not an address of this machine.
     """
 
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        database: str | os.PathLike[str] | None = None,
-        auto_register: bool = True,
-        username: str = "admin",
-        password: str = "umami",  # noqa: S107
-        batch: Batch = True,
-        stats: Stats = "3.1",
-        item_delay: float = 0.0,
-        *,
-        geo_database: bool = True,
-        keep_alive: int = 5,
-        keep_requests: int | None = None,
-    ) -> None:
-        self.host = host
-        self.port = port
-        self._keep_alive = keep_alive
-        self._store = Store(database)
-        self._journal = Journal(keep_requests, events=self._store.count_events())
-        self._faults = FaultPlan()
-        self._auth = Auth(username, password, self._store.user_created_at)
-        secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
-        ingest = Ingest(self._store, secret=secret, auto_register=auto_register, geo_database=geo_database)
-        routes = [
-            *IngestRoutes(self._store, self._journal, ingest, batch=batch, item_delay=item_delay).routes,
-            *QueryRoutes(self._store, self._auth, stats=stats).routes,
-            *Page(self._store, self._journal).routes,
-        ]
-        self._app = CollectorApp(routes, self._journal, self._faults)
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
-
-    def __repr__(self) -> str:
-        state = "running" if self._thread else "stopped"
-        return f"<Collector {self.url} {state}, {self._journal.event_count} events>"
-
-    @property
-    def url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:40123``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
-    @property
-    def events(self) -> tuple[StoredEvent, ...]:
-        """The events it stored, in order. Also there after it has stopped."""
-        return self._store.events()
-
-    @property
-    def event_count(self) -> int:
-        """How many events it stored, since the start or the last `clear`."""
-        return self._journal.event_count
-
-    @property
-    def request_count(self) -> int:
-        """How many requests it got, since the start or the last `clear`."""
-        return self._journal.request_count
-
-    @property
-    def identities(self) -> tuple[Identity, ...]:
-        """What ``identify`` stored, in order."""
-        return self._store.identities()
-
-    @property
-    def requests(self) -> tuple[Request, ...]:
-        """The requests it got, in order, those of its own page aside."""
-        return self._journal.requests
-
-    def start(self) -> None:
-        """Starts the server and returns once it listens. Does nothing if it runs.
-
-        Raises:
-            OSError: The port is taken, or the host is not an address of this machine.
-        """
-        if self._thread is not None:
-            return
-        listener = _listen(self.host, self.port)
-        self.port = listener.getsockname()[1]
-        server = _Server(self._app, keep_alive=self._keep_alive)
-        thread = threading.Thread(target=server.run_on, args=(listener,), name="umami-collector", daemon=True)
-        thread.start()
-        server.listening.result()
-        self._server, self._thread = server, thread
+    def __init__(self, app: ASGIApp, host: str, port: int, *, keep_alive: int) -> None:
+        listener = _bind(host, port)
+        self.port: int = listener.getsockname()[1]
+        self._server = _Server(app, keep_alive=keep_alive)
+        self._thread = threading.Thread(
+            target=self._server.run_on, args=(listener,), name="umami-collector", daemon=True
+        )
+        self._thread.start()
+        self._server.listening.result()
 
     def stop(self) -> None:
-        """Stops the server at once: requests under way end as if it had been killed, with no answer.
-
-        Returns when its thread has ended. Does nothing if it does not run.
-        """
-        if self._server is None or self._thread is None:
-            return
-        self._server.stop()
+        """Cuts every connection and returns when the thread has ended."""
+        self._server.request_stop()
         self._thread.join()
-        self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        await anyio.to_thread.run_sync(self.start)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.stop)
-
-    def wait_for(self, events: int | None = None, requests: int | None = None, timeout: float = 30.0) -> None:
-        """Blocks until at least so many events are stored and so many requests have come.
-
-        Both are counted since the start, or since the last `clear`.
-
-        Args:
-            events: At least so many events; None for any number.
-            requests: At least so many requests, answered or not; None for any number.
-            timeout: Seconds to wait.
-
-        Raises:
-            TimeoutError: They are not there in time; says what is.
-        """
-        self._journal.wait_for(events, requests, timeout)
-
-    def add_website(self, name: str, domain: str, id: str | None = None) -> str:  # noqa: A002
-        """Registers a website.
-
-        Args:
-            name: What it is called.
-            domain: Where it is.
-            id: Its UUID; a new one when left out.
-
-        Returns:
-            The website's id.
-
-        Raises:
-            ValueError: The id is taken.
-        """
-        return self._store.add_website(name, domain, id)
-
-    def clear(self) -> None:
-        """Forgets the events, the requests and the faults. The websites stay."""
-        self.clear_faults()
-        self._store.clear()
-        self._journal.clear()
-
-    def fail(
-        self,
-        status: int | None = 503,
-        *,
-        times: int | None = 1,
-        path: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Any = None,
-        delay: float = 0.0,
-        freeze: bool = False,
-        cut: Literal["before", "after", "body"] | None = None,
-        store: bool = False,
-        items: ItemFaults | None = None,
-    ) -> Fault:
-        """Scripts a fault for the next requests.
-
-        Faults are used up in the order in which they were scripted: a request takes the first one that is
-        for its path. Nothing is stored unless `status` is None or `store` or `cut` says so.
-
-        Args:
-            status: The status to answer with; None for the normal answer.
-            times: For how many requests; None for every one until the faults are cleared.
-            path: For which path, ``*`` standing for anything; None for ``/api/send`` and ``/api/batch``.
-            headers: Headers to add, such as ``Retry-After``.
-            body: A body in place of the usual one: bytes, text, or anything that JSON can say.
-            delay: Seconds until the answer.
-            freeze: No answer until `thaw`, or until the collector stops. A normal answer stores when it is
-                thawed, like a database that was frozen.
-            cut: Close the connection with no answer, ``'before'`` or ``'after'`` the events are stored, or
-                half-way through the ``'body'``.
-            store: Store the events all the same, and before any delay or freeze.
-            items: Which items fail, each for itself: a mapping of index to ``errorObject``, or a function of
-                index and item that returns one, or None. With a ``meta.modelName`` of ``EventData`` or
-                ``Revenue`` the item's event is stored, as in Umami. An object with an ``error`` member stands
-                for the whole reply instead.
-
-        Returns:
-            The fault, which counts its `Fault.hits`.
-
-        Raises:
-            ValueError: There are `items`, but the answer is not to be the normal one.
-
-        Example:
-            >>> collector.fail(429, headers={'Retry-After': '2'})
-            >>> collector.fail(None, items={3: {'code': 'P1001'}})
-        """
-        fault = Fault(status, times, path, headers or {}, body, delay, freeze, cut, store, items)
-        self._faults.add(fault)
-        return fault
-
-    def thaw(self) -> None:
-        """Lets the frozen requests go on, and freezes no more."""
-        self._faults.thaw()
-
-    def clear_faults(self) -> None:
-        """Forgets the faults. What is frozen stays so until `thaw`."""
-        self._faults.clear()
-
-    def revoke_tokens(self) -> None:
-        """Makes every token issued so far invalid: queries with them answer 401."""
-        self._auth.revoke()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     # asyncio sends small writes at once only on sockets that say they are TCP; socket.create_server's do not.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
     try:
@@ -294,9 +59,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it listens, and stops without waiting for anybody."""
+    """A uvicorn server that tells when it listens, and drops what is under way when it stops."""
 
-    def __init__(self, app: CollectorApp, *, keep_alive: int) -> None:
+    def __init__(self, app: ASGIApp, *, keep_alive: int) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -314,7 +79,7 @@ class _Server(uvicorn.Server):
         self._stop = asyncio.Event()
 
     def run_on(self, listener: socket.socket) -> None:
-        """Serves on a bound socket until `stop`."""
+        """Serves on a bound socket until `request_stop`."""
         try:
             asyncio.run(self.serve([listener]))
         except BaseException as error:
@@ -324,8 +89,8 @@ class _Server(uvicorn.Server):
         finally:
             listener.close()
 
-    def stop(self) -> None:
-        """Ends `run_on`, from any thread."""
+    def request_stop(self) -> None:
+        """Ends `run_on` soon, from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
 

@@ -56,8 +56,9 @@ def parse(text: str, base: str | None = None) -> URL:
         InvalidURLError: The address, or the base, is not one.
 
     Example:
-        >>> parse('/pricing?plan=pro', 'https://example.com').path
-        '/pricing'
+        ```python
+        parse("/pricing?plan=pro", "https://example.com").path  # "/pricing"
+        ```
     """
     parent = None if base is None else parse(base)
     text = re.sub("[\t\n\r]", "", text.strip("".join(map(chr, range(0x21)))))
