@@ -199,6 +199,7 @@ WRONG = {
     "UMAMI_ITEM_RETRY_LIMIT": "-1",
     "UMAMI_AT_MOST_ONCE": "perhaps",
     "UMAMI_SHUTDOWN_TIMEOUT": "-1",
+    "UMAMI_FLUSH_ON_SIGTERM": "perhaps",
 }
 
 

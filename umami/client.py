@@ -90,7 +90,8 @@ class Client:
                 (`drop_newest`, `drop_oldest` or `block`) and `block_timeout`; `batch_size` (events),
                 `batch_bytes`, `flush_interval` and `senders` (threads); `timeout`, `item_timeout`,
                 `retry_wait`, `retry_wait_max`, `retry_after_max`, `retry_limit`, `item_retry_limit`,
-                `at_most_once` and `shutdown_timeout`; the callbacks `before_send` and `on_error`.
+                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); the
+                callbacks `before_send` and `on_error`.
                 Times are in seconds.
 
         Raises:

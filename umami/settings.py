@@ -124,6 +124,7 @@ class Settings(BaseModel):
     item_retry_limit: Annotated[int, NoFlag, Field(ge=0)] = 3
     at_most_once: bool = False
     shutdown_timeout: Seconds = 10.0
+    flush_on_sigterm: bool = False
 
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     on_error: Callable[[ErrorReport], object] | None = None

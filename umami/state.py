@@ -21,13 +21,14 @@ import anyio.to_thread
 
 from . import endpoints
 from .endpoints import Server
-from .errors import OperationNotAllowedError
+from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, DiscardedError, Writer
 from .queue.buffer import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
+from .queue.report import logger
 from .queue.retry import Policy
-from .queue.worker import Agent, Plan
+from .queue.worker import Agent, Plan, sigterm
 from .settings import Settings, resolve
 from .transport import Flow, Session
 
@@ -90,7 +91,9 @@ class State:
         settings = self._settings
         if settings is None:
             with self._lock:
-                settings = self._settings = resolve(self._code)
+                settings = resolve(self._code)
+                self._handle_sigterm(settings)
+                self._settings = settings
         return settings
 
     def set(self, **code: Any) -> None:
@@ -98,11 +101,35 @@ class State:
         with self._lock:
             merged = {**self._code, **code}
             settings = resolve(merged)
+            self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             self._code = merged
             self._settings = settings
             self.route = None
             if self._agent is not None:
                 self._agent.configure(_plan(settings))
+
+    def _handle_sigterm(self, settings: Settings, *, asked: bool = False) -> None:
+        """Take the signal or give it back, as the settings want it, if this thread can."""
+        wanted = settings.flush_on_sigterm
+        try:
+            if wanted:
+                sigterm.install()
+            elif asked and not any(other.wants_sigterm for other in tuple(_states) if other is not self):
+                sigterm.uninstall()
+        except ValueError as error:
+            if asked:
+                raise ValidationError(
+                    f"flush_on_sigterm must be set in the main thread, where signals are handled: {error}."
+                ) from None
+            logger.warning(
+                "UMAMI_FLUSH_ON_SIGTERM has no effect here: call umami.configure() in the main thread (%s).",
+                error,
+            )
+
+    @property
+    def wants_sigterm(self) -> bool:
+        """Whether this client is set to flush at SIGTERM."""
+        return self._settings is not None and self._settings.flush_on_sigterm
 
     # The server and the login.
 
@@ -250,6 +277,7 @@ def _plan(settings: Settings) -> Plan:
         item_timeout=settings.item_timeout,
         senders=settings.senders,
         shutdown_timeout=settings.shutdown_timeout,
+        flush_on_sigterm=settings.flush_on_sigterm,
         on_error=settings.on_error,
     )
 

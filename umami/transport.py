@@ -6,6 +6,7 @@ sync and async. Both follow redirects themselves, so that a POST stays a POST an
 goes to another host.
 """
 
+import os
 import ssl
 import sys
 import threading
@@ -19,6 +20,7 @@ import anyio.lowlevel
 import httpx
 from pydantic_core import from_json
 
+from . import threads
 from ._version import __version__
 from .errors import ResponseError
 
@@ -131,11 +133,11 @@ class Reply:
 
 
 class Poster:
-    """Posts the queue's batches over pooled connections; may be shared by threads."""
+    """Posts the queue's batches. May be shared by threads; each has connections of its own."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, httpx.Client] = {}
-        self._lock = threading.Lock()
+        self._clients: dict[tuple[int, str], httpx.Client] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
 
     def post(
         self,
@@ -197,32 +199,45 @@ class Poster:
             return Reply(answer.status_code, answer.headers, _read(answer, patience, limit))
 
     def _client(self, url: str) -> httpx.Client:
-        scheme = url.partition(":")[0].lower()
-        client = self._clients.get(scheme)
+        key = threads.get_ident(), url.partition(":")[0].lower()
+        client = self._clients.get(key)
         if client is None:
-            with self._lock:
-                client = self._clients.get(scheme)
-                if client is None:
-                    client = self._clients[scheme] = _new_poster_client(scheme)
+            client = self._clients[key] = self._new_client(key[1])
         return client
 
-    def close(self) -> None:
-        """Close the connections. A later `post` opens new ones."""
-        with self._lock:
-            clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
+    def _new_client(self, scheme: str) -> httpx.Client:
+        with _importing:
+            import encodings.idna  # noqa: F401 - the look-up of a host name takes it
+
+            if scheme not in self._contexts:
+                self._contexts[scheme] = _new_context(scheme)
+            return httpx.Client(
+                verify=self._contexts[scheme],
+                headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
+                limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
+            )
+
+    def leave(self) -> None:
+        """Close this thread's connections. A later `post` opens new ones."""
+        mine = threads.get_ident()
+        for key in tuple(self._clients):
+            if key[0] == mine:
+                self._clients.pop(key).close()
 
 
-def _new_poster_client(scheme: str) -> httpx.Client:
+# The first client imports a lot. A fork in the middle of that would leave the child with import locks that
+# nobody gives back, so it waits.
+_importing: Final = threads.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
+    )
+
+
+def _new_context(scheme: str) -> ssl.SSLContext:
     # Loading the certificate authorities takes some 20 ms of CPU, which plain http has no use for;
     # a context without any still refuses every peer.
-    verify: Any = True if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.Client(
-        verify=verify,
-        headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
-        limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
-    )
+    return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _read(answer: httpx.Response, patience: float, limit: int) -> bytes | None:

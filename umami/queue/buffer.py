@@ -5,7 +5,6 @@ can matter. `take` and `settle` are the senders' side. Between them every event 
 """
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from umami import threads
 from umami.models import QueueStats
 
 from .delivery import DELIVERED, Destination, Failed, Fate, Outcome, Refused, Settled
@@ -86,8 +86,8 @@ class Buffer:
     def reset(self) -> None:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
         # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._lock = threads.RLock()
+        self._changed = threads.Condition(self._lock)
         self._watchers = 0
         self._inside = False
         self._interrupting: deque[tuple[Lane, bytes]] = deque()
@@ -110,7 +110,7 @@ class Buffer:
                 self._inside = False
                 self._admit_interrupting()
 
-    def _wait(self, condition: threading.Condition, seconds: float) -> None:
+    def _wait(self, condition: threads.Condition, seconds: float) -> None:
         self._inside = False
         self._admit_interrupting()
         condition.wait(None if seconds == math.inf else seconds)
@@ -128,8 +128,13 @@ class Buffer:
             lane.destination = destination
             return lane
 
-    def put(self, lane: Lane, event: bytes) -> bool:
+    def put(self, lane: Lane, event: bytes, *, anyway: bool = False) -> bool:
         """Put an event into a lane, if there is room; the fast way in.
+
+        Args:
+            lane: Where it belongs.
+            event: Its encoded body.
+            anyway: Take it even if there is no room, or the door is closed.
 
         Returns:
             Whether it was taken. If not, nothing was counted: `put_late` decides what becomes of it.
@@ -141,7 +146,7 @@ class Buffer:
             try:
                 self._inside = True
                 size = len(event)
-                if self._is_full(size) and not self._gives_way(lane, size):
+                if self._is_full(size) and not anyway and not self._gives_way(lane, size):
                     return False
                 self._ledger.submitted += 1
                 self._count += 1

@@ -4,12 +4,13 @@ A lane takes no lock and starts no thread: its buffer guards it, and tells it th
 """
 
 import math
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Any, Final
+
+from umami import threads
 
 from .delivery import Destination, Failed
 from .retry import Policy
@@ -81,14 +82,14 @@ class Lane:
         attempts: How many requests in a row have failed.
     """
 
-    def __init__(self, destination: Destination, limits: Limits, lock: threading.RLock) -> None:
+    def __init__(self, destination: Destination, limits: Limits, lock: Any) -> None:
         self.destination = destination
         self.limits = limits
         self.clear(lock)
 
-    def clear(self, lock: threading.RLock) -> None:
+    def clear(self, lock: Any) -> None:
         """Forget everything but the destination, as a fork's child does."""
-        self.wake = threading.Condition(lock)
+        self.wake = threads.Condition(lock)
         self.fresh: deque[bytes] = deque()
         self.returned: list[Batch] = []
         self.in_flight: set[Batch] = set()

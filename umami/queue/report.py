@@ -5,13 +5,14 @@ send events, flush, block or raise.
 """
 
 import logging
-import threading
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from umami import threads
 from umami.models import ErrorReport
 
 OnError = Callable[[ErrorReport], object]
@@ -51,10 +52,10 @@ class Reporter:
     def reset(self) -> None:
         """Start with nothing to say, as a fork's child does."""
         # Reentrant: code that interrupts `add` in its own thread may have something to add.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._lock = threads.RLock()
+        self._changed = threads.Condition(self._lock)
         self._stories: dict[tuple[str, str, str], _Story] = {}
-        self._thread: threading.Thread | None = None
+        self._thread: threads.Thread | None = None
         self._telling = False
         self._logged: dict[tuple[str, str], float] = {}
         self._unlogged: Counter[tuple[str, str]] = Counter()
@@ -68,7 +69,7 @@ class Reporter:
                 key = (kind, reason, "Many different messages; see last_error in queue_stats().")
             self._stories.setdefault(key, _Story()).add(events)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="umami-reporter", daemon=True)
+                self._thread = threads.Thread(self._run, name="umami-reporter")
                 try:
                     self._thread.start()
                 except RuntimeError:  # at interpreter shutdown: `tell` is called instead
@@ -88,9 +89,11 @@ class Reporter:
             seconds: The most seconds to wait.
         """
         give_up = time.monotonic() + seconds
-        if threading.current_thread() is self._thread:
+        if self._thread is not None and self._thread.is_current():
             return
         with self._lock:
+            if sys.is_finalizing():
+                self._thread = None  # it is frozen
             while self._thread is not None and (self._stories or self._telling):
                 remaining = give_up - time.monotonic()
                 if remaining <= 0:
@@ -117,7 +120,7 @@ class Reporter:
         for (kind, reason, message), story in stories.items():
             with suppress(Exception):  # a log handler's fault must not end the reports
                 self._log(kind, reason, message, story.count)
-            if self.on_error is not None and story.count:
+            if self.on_error is not None and story.count and not sys.is_finalizing():
                 self._call(
                     ErrorReport(
                         kind=kind,

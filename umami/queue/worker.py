@@ -1,8 +1,8 @@
 """The agent: sender threads over the buffer; flush, shutdown, the exit of the process, and forks.
 
 Senders are plain daemon threads with a sync client, because at exit an event loop can no longer resolve
-a host name; and no thread can be started by then on Python 3.12, so the exiting thread drains the
-buffer itself where no sender runs.
+a host name. Where no thread can be started, as at exit since Python 3.12, whoever needs the events sent
+sends them.
 """
 
 import atexit
@@ -15,17 +15,21 @@ import weakref
 from dataclasses import dataclass
 from typing import Final
 
+from umami import threads
 from umami.models import QueueStats
 from umami.transport import Poster
 
-from .buffer import Bounds, Buffer
+from .buffer import SHUTDOWN, Bounds, Buffer
 from .delivery import Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
+from .signals import SigtermFlush
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
 _REPORT_SECONDS: Final = 1.0
+_LAST_REPORT_SECONDS: Final = 0.2
+_LEAST_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Plan:
         item_timeout: See `Courier`.
         senders: The most sender threads of a destination; None for 2 with batches and 8 without.
         shutdown_timeout: The most seconds that the exit of the process may wait for deliveries.
+        flush_on_sigterm: Whether a SIGTERM waits for deliveries as well.
         on_error: The user's callback.
     """
 
@@ -46,6 +51,7 @@ class Plan:
     item_timeout: float
     senders: int | None
     shutdown_timeout: float
+    flush_on_sigterm: bool
     on_error: OnError | None
 
 
@@ -58,13 +64,16 @@ class Agent:
 
     def __init__(self, plan: Plan) -> None:
         self._reporter = Reporter(plan.on_error)
-        self._buffer = Buffer(plan.bounds, self._staff, self._reporter.add)
+        self._buffer = Buffer(plan.bounds, self._resume, self._reporter.add)
         self.put = self._buffer.put
         self._poster = Poster()
-        self._threads: set[threading.Thread] = set()
+        self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
+        self._said_what_is_left = False
         self.configure(plan)
         _agents.add(self)
+        if _exiting:
+            self.begin_exit()
 
     def configure(self, plan: Plan) -> None:
         """Work as `plan` says from now on. Nothing that is queued is lost, whatever the bounds."""
@@ -85,7 +94,11 @@ class Agent:
         Returns:
             None if it was taken, else why it was not.
         """
-        return self._buffer.put_late(lane, event, patience)
+        if self._exit_by is not None:
+            return self._put_at_exit(lane, event, self._exit_by)
+        if patience <= 0:
+            return self._buffer.put_late(lane, event, 0.0)
+        return threads.off_hub(self._buffer.put_late, lane, event, patience)
 
     def drop(self, reason: str, message: str, event: bytes) -> None:
         """Count an event that is given up before it was queued."""
@@ -97,26 +110,30 @@ class Agent:
 
     # Senders.
 
-    def _staff(self, lane: Lane) -> None:
-        """See to it that a lane with events has someone to send them."""
+    def _resume(self, lane: Lane) -> None:
+        """Have the events of a lane sent, for the first time or after a shutdown."""
+        if self._buffer.closing:
+            return
         self._buffer.stopped = False
-        if _exiting:
-            # A thread started now would not be waited for.
-            self._drain_here()
-        elif self._buffer.enlist(lane, 1):
-            self._start_sender(lane)
+        if not self._staff(lane):
+            # No thread can be started, and may never be: then whoever fills a batch sends it.
+            self._work(lane, time.monotonic())
 
-    def _start_sender(self, lane: Lane) -> None:
-        _watch_child_exit()
-        thread = threading.Thread(target=self._send, args=(lane,), name="umami-sender", daemon=True)
+    def _staff(self, lane: Lane) -> bool:
+        """See to it that a thread sends the events of a lane, and tell whether one does."""
+        return self._start_sender(lane) if self._buffer.enlist(lane, 1) else True
+
+    def _start_sender(self, lane: Lane) -> bool:
+        _watch_the_end()
+        thread = threads.Thread(self._send, lane, name="umami-sender")
         self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError:
-            # The interpreter is shutting down and starts no more threads.
             self._threads.discard(thread)
             self._buffer.dismiss(lane)
-            self._drain_here()
+            return False
+        return True
 
     def _send(self, lane: Lane) -> None:
         """A sender's life: take a batch, deliver it, settle it."""
@@ -132,7 +149,8 @@ class Agent:
                 ):
                     self._start_sender(lane)
         finally:
-            self._threads.discard(threading.current_thread())
+            self._poster.leave()
+            self._threads -= {thread for thread in self._threads if thread.is_current()}
 
     def _most_senders(self, lane: Lane) -> int:
         return self._plan.senders or (2 if lane.batched else 8)
@@ -151,51 +169,58 @@ class Agent:
                 self._buffer.dismiss(lane)
                 raise
 
-    def _drain_here(self) -> None:
-        """Deliver, in this thread and within the time that the exit may take, what no sender works for."""
-        give_up = self.exit_by()
-        self._buffer.hurry()
-        for lane in self._buffer.unsettled_lanes():
-            if not self._buffer.enlist(lane, 1):
-                continue
-            while lane.unsettled():
-                remaining = give_up - time.monotonic()
-                batch = self._buffer.take(lane, remaining)
-                if batch is None:
-                    break
-                self._ship(lane, batch, within=max(0.1, remaining))
-            else:
-                self._buffer.dismiss(lane)
+    def _work(self, lane: Lane, give_up: float) -> None:
+        """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
+        self._buffer.enlist(lane, sys.maxsize)
+        while lane.unsettled():
+            remaining = give_up - time.monotonic()
+            batch = self._buffer.take(lane, remaining)
+            if batch is None:
+                return
+            self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
+        self._buffer.dismiss(lane)
 
     # Flushing and stopping.
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
-        if threading.current_thread() in self._threads:
+        if any(thread.is_current() for thread in tuple(self._threads)):
             return False  # a log handler or the like, on a sender's thread: it would wait for itself
-        give_up = None if timeout is None else time.monotonic() + timeout
-        for lane in self._buffer.unsettled_lanes():
-            self._staff(lane)
-        settled = self._buffer.wait_settled(give_up)
-        left = _REPORT_SECONDS if give_up is None else give_up - time.monotonic()
-        self._reporter.tell(max(0.0, min(_REPORT_SECONDS, left)))
-        return settled
+        give_up = math.inf if timeout is None else time.monotonic() + timeout
+        return threads.off_hub(self._flush, give_up)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
         give_up = time.monotonic() + (self._plan.shutdown_timeout if timeout is None else timeout)
+        return threads.off_hub(self._shutdown, give_up)
+
+    def _flush(self, give_up: float) -> bool:
+        self._buffer.stopped = False
+        unattended = [lane for lane in self._buffer.unsettled_lanes() if not self._staff(lane)]
+        if unattended:
+            self._buffer.hurry()
+        for index, lane in enumerate(unattended):
+            now = time.monotonic()
+            self._work(lane, now + (give_up - now) / (len(unattended) - index))
+        settled = self._buffer.wait_settled(None if give_up == math.inf else give_up)
+        self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
+        return settled
+
+    def _shutdown(self, give_up: float) -> bool:
         self._buffer.closing = True
         try:
-            settled = self.flush(max(0.0, give_up - time.monotonic()))
-            self._buffer.stop()
-            for thread in tuple(self._threads):
-                if thread is not threading.current_thread():
-                    thread.join(max(0.0, give_up - time.monotonic()))
-            if not self._threads:
-                self._poster.close()
+            settled = self._flush(give_up)
+            self._stop(give_up)
         finally:
-            self._buffer.closing = False
+            self._buffer.closing = self._exit_by is not None
         return settled
+
+    def _stop(self, give_up: float) -> None:
+        self._buffer.stop()
+        for thread in tuple(self._threads):
+            if not thread.is_current():
+                thread.join(max(0.0, give_up - time.monotonic()))
+        self._poster.leave()
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
@@ -203,25 +228,60 @@ class Agent:
 
     # The end of the process, and forks.
 
-    def exit_by(self) -> float:
-        """Return the monotonic time by which the exit, once begun, must be over."""
+    def begin_exit(self) -> None:
+        """Close the door, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
             self._exit_by = time.monotonic() + self._plan.shutdown_timeout
-        return self._exit_by
-
-    def hurry(self) -> None:
-        """Have everything sent as soon as possible."""
+        self._buffer.closing = True
         self._buffer.hurry()
 
     def exit(self) -> None:
         """Flush before the process ends, and say what is left. Later sends deliver by themselves."""
-        if not self.shutdown(max(0.0, self.exit_by() - time.monotonic())):
-            stats = self._buffer.stats()
+        give_up = self._exit_by or 0.0
+        try:
+            self._flush(give_up)
+        except KeyboardInterrupt:
+            give_up = 0.0  # somebody has no time for this
+        self._stop(give_up)
+        self._say_what_is_left()
+
+    def _put_at_exit(self, lane: Lane, event: bytes, give_up: float) -> str | None:
+        """Deliver an event now or never: no one will wait for it."""
+        # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
+        if sys.is_finalizing() or threading.current_thread().daemon or time.monotonic() >= give_up:
+            self._buffer.drop(SHUTDOWN, "Sent when the process was ending.", [event])
+            self._reporter.tell(_LAST_REPORT_SECONDS)
+            return SHUTDOWN
+        self._buffer.put(lane, event, anyway=True)
+        self._flush(give_up)
+        self._say_what_is_left()
+        return None
+
+    def _say_what_is_left(self) -> None:
+        stats = self._buffer.stats()
+        if stats.pending and not self._said_what_is_left:
+            self._said_what_is_left = True
             logger.error(
-                "The process ends with %d events not delivered. Last error: %s",
+                "The process ends with %d event%s not delivered. Last error: %s",
                 stats.pending,
+                "" if stats.pending == 1 else "s",
                 stats.last_error or "none",
             )
+
+    @property
+    def flushes_on_sigterm(self) -> bool:
+        """Whether a SIGTERM waits for deliveries."""
+        return self._plan.flush_on_sigterm
+
+    def begin_flush(self) -> float:
+        """Have everything sent as soon as possible, and return until when to wait for it."""
+        self._buffer.hurry()
+        return time.monotonic() + self._plan.shutdown_timeout
+
+    def end_flush(self, give_up: float) -> None:
+        """Wait for deliveries, and say what is left then."""
+        if not self._flush(give_up):
+            self._say_what_is_left()
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
@@ -230,6 +290,7 @@ class Agent:
         self._poster = Poster()
         self._threads = set()
         self._exit_by = None
+        self._said_what_is_left = False
         self._reporter.reset()
         self._buffer.reset()
         self.configure(self._plan)
@@ -237,38 +298,53 @@ class Agent:
 
 _agents: weakref.WeakSet[Agent] = weakref.WeakSet()
 _exiting = False
-_watched_child: int | None = None
+_watching = False
 
 
-def _watch_child_exit() -> None:
-    """Have a `multiprocessing` child flush: it ends without atexit, but runs its own finalizers."""
-    global _watched_child  # noqa: PLW0603
-    process = sys.modules.get("multiprocessing.process")
-    if process is None or process.parent_process() is None or _watched_child == os.getpid():
+def _watch_the_end() -> None:
+    """Learn of the end of this process where it comes without atexit, or by SIGTERM."""
+    global _watching  # noqa: PLW0603
+    sigterm.attend()
+    if _watching:
         return
-    _watched_child = os.getpid()
-    from multiprocessing.util import Finalize
+    _watching = True
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
 
-    Finalize(None, _exit, exitpriority=0)
+        # The last of the finalizers: others may send events.
+        Finalize(None, _exit, exitpriority=-100)
+    celery = sys.modules.get("celery.signals")
+    if celery is not None:
+        # Its prefork workers run neither finalizers nor atexit handlers.
+        celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
 
 
-def _exit() -> None:
+def _exit(**_: object) -> None:
     global _exiting  # noqa: PLW0603
     _exiting = True
     agents = tuple(_agents)
     for agent in agents:
-        agent.exit_by()
-        agent.hurry()
+        agent.begin_exit()
     for agent in agents:
         agent.exit()
 
 
+def _flush_at_sigterm() -> None:
+    flushes = [(agent, agent.begin_flush()) for agent in tuple(_agents) if agent.flushes_on_sigterm]
+    for agent, give_up in flushes:
+        agent.end_flush(give_up)
+
+
 def _after_fork() -> None:
-    global _exiting  # noqa: PLW0603
-    _exiting = False
+    global _exiting, _watching  # noqa: PLW0603
+    _exiting = _watching = False
+    sigterm.after_fork()
     for agent in tuple(_agents):
         agent.after_fork()
 
+
+sigterm: Final = SigtermFlush(_flush_at_sigterm)
 
 atexit.register(_exit)
 if hasattr(os, "register_at_fork"):

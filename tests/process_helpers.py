@@ -1,0 +1,95 @@
+"""What the tests with real processes share: how to start, hear, signal and end a child program."""
+
+import os
+import queue
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from conftest import DEADLINE, ROOT, SITE
+
+from umami.collector import Collector
+
+
+def settings(server: Collector | int, **more: object) -> dict[str, str]:
+    """Return the environment of a program whose events go to `server`, which has a host name."""
+    port = server if isinstance(server, int) else urlsplit(server.url).port
+    basic = {"url": f"http://localhost:{port}", "website_id": SITE, "hostname": "example.com"}
+    return {f"UMAMI_{name.upper()}": str(value) for name, value in {**basic, **more}.items()}
+
+
+def stored(collector: Collector) -> Counter[str]:
+    """Return how often each event is stored, by its name."""
+    return Counter(event.name for event in collector.events)
+
+
+def once(*names: str) -> Counter[str]:
+    """Return what `stored` returns if each of these events arrived exactly once."""
+    return Counter(dict.fromkeys(names, 1))
+
+
+class Child:
+    """A program that runs, and whose lines can be waited for."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.pid = process.pid
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_lines(self) -> None:
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        for line in self.process.stderr:
+            self._errors.append(line)
+
+    def line(self) -> str:
+        """Wait for the next line that it prints."""
+        line = self._lines.get(timeout=DEADLINE)
+        assert line is not None, f"it ended: {''.join(self._errors)}"
+        return line
+
+    def end(self) -> int:
+        """Wait for its end, and return its exit code."""
+        code = self.process.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        return code
+
+    @property
+    def stderr(self) -> str:
+        """What it wrote to stderr until its end."""
+        return "".join(self._errors)
+
+
+@contextmanager
+def running(*arguments: str, **environment: str) -> Iterator[Child]:
+    """Start Python with `arguments` (a program follows `-c`), and see to its end."""
+    command = [sys.executable, *map(textwrap.dedent, arguments)]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Child(process)
+        finally:
+            process.kill()

@@ -1,0 +1,145 @@
+"""Threads and locks of the operating system, also where gevent has put greenlets in their place.
+
+gevent's monkey-patching makes `threading` start greenlets. A sender that is one stands still whenever
+any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
+"""
+
+import importlib
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _is_patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _hub() -> Any:
+    return sys.modules["gevent"].get_hub()
+
+
+def _original(name: str) -> Any:
+    """Return a name of `_thread` as it was before gevent came."""
+    monkey = sys.modules.get("gevent.monkey")
+    module = sys.modules["_thread"]
+    return getattr(module, name) if monkey is None else monkey.get_original("_thread", name)
+
+
+Lock: Final = _original("allocate_lock")
+RLock: Final = _original("RLock")
+get_ident: Final[Callable[[], int]] = _original("get_ident")
+_start_new_thread: Final = _original("start_new_thread")
+_ours: Final[set[int]] = set()
+
+
+class Condition:
+    """What `threading.Condition` is.
+
+    Args:
+        lock: The reentrant lock around what is waited for.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._waiters: deque[Any] = deque()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let go of the lock, which this thread holds, until notified; tell whether that happened in time."""
+        waiter = Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        held = self._lock._release_save()  # noqa: SLF001 - as threading.Condition does
+        notified: bool = False
+        try:
+            notified = waiter.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        finally:
+            self._lock._acquire_restore(held)  # noqa: SLF001
+            if not notified and waiter in self._waiters:
+                self._waiters.remove(waiter)
+        return notified
+
+    def notify(self) -> None:
+        """Wake one of the waiting threads, if there is one."""
+        if self._waiters:
+            self._waiters.popleft().release()
+
+    def notify_all(self) -> None:
+        """Wake every waiting thread."""
+        while self._waiters:
+            self.notify()
+
+
+class Thread:
+    """A daemon thread.
+
+    Args:
+        target: What it does.
+        args: What `target` is called with.
+        name: What debuggers show.
+    """
+
+    def __init__(self, target: Callable[..., object], *args: object, name: str) -> None:
+        self._target = target
+        self._args = args
+        self._name = name
+        self._ident: int | None = None
+        self._ended = Lock()
+
+    def start(self) -> None:
+        """Start.
+
+        Raises:
+            RuntimeError: No thread can be started: the process has too many, or is ending.
+        """
+        if sys.is_finalizing():
+            # Some interpreters would start it all the same, and wait for ever until it runs.
+            raise RuntimeError("can't start new thread at interpreter shutdown")
+        self._ended.acquire()
+        if _is_patched():
+            importlib.import_module("gevent.resolver.blocking")  # not in the thread: a fork may come between
+            _start_new_thread(self._run_beside_gevent, ())
+        else:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def is_current(self) -> bool:
+        """Tell whether this very thread asks."""
+        return self._ident == get_ident()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended, at most so many seconds."""
+        if self._ended.acquire(True, timeout):
+            self._ended.release()
+
+    def _run(self) -> None:
+        ident = self._ident = get_ident()
+        _ours.add(ident)
+        try:
+            self._target(*self._args)
+        finally:
+            self._ident = None
+            _ours.discard(ident)
+            self._ended.release()
+
+    def _run_beside_gevent(self) -> None:
+        # The patched sockets work in this thread too, by a hub of its own.
+        hub = _hub()
+        # The usual resolver starts a thread, which at exit cannot be done any more.
+        hub.resolver = sys.modules["gevent.resolver.blocking"].Resolver(hub)
+        try:
+            self._run()
+        finally:
+            hub.destroy(destroy_loop=True)
+
+
+def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
+    if not _is_patched() or get_ident() in _ours:
+        return call(*args, **kwargs)
+    result: T = _hub().threadpool.apply(call, args, kwargs)
+    return result
