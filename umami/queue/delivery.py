@@ -27,9 +27,12 @@ _DATABASE_AWAY_WORDS: Final = (
     "starting up",
     "not yet accepting connections",
     "Connection terminated unexpectedly",
+    "is not queryable",
 )
-_BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010"))
+_BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010", "ERR_INVALID_URL"))
+# What fails after the event's own row is stored: its data, or its revenue.
 _STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
+_STORED_FIRST_ERRORS: Final = frozenset(("PrismaClientValidationError", "RangeError"))
 _BOT: Final = (
     "Umami dropped it as a bot's: its User-Agent is not a browser's. "
     "Pass the visitor's as ua=, or set DISABLE_BOT_CHECK=1 on the server."
@@ -159,9 +162,11 @@ class Courier:
         body = reply.body or b""
         if reply.status in _NO_BATCH_ROUTE or (reply.status >= 500 and _BROKEN_BATCH_ROUTE in body):
             return NoBatchRoute(f"{url} answered {reply.status}")
+        answer = _decoded(body)
+        if reply.status == 500 and _choked(answer):
+            return Refused("500", f"{url} answered 500{_said(reply)}")
         if not 200 <= reply.status < 300:
             return self._read_failure(reply, url)
-        answer = _decoded(body)
         if (
             not isinstance(answer, dict)
             or answer.get("size") != count
@@ -222,13 +227,24 @@ def _verdict(response: Any) -> Verdict:
     meta = cause.get("meta")
     model = meta.get("modelName") if isinstance(meta, dict) else None
     said = f"{status} {code} {' '.join(words.split())[:300]}".replace("  ", " ")
-    if model in _STORED_FIRST:
-        return Verdict(
-            Fate.INCOMPLETE, code or str(status), f"{said} (the event is stored, its {model} is not)"
-        )
+    if model in _STORED_FIRST or cause.get("name") in _STORED_FIRST_ERRORS:
+        return Verdict(Fate.INCOMPLETE, code or str(status), f"{said} (the event is stored, its data is not)")
     if code in _DATABASE_AWAY or (not code and any(mark in words for mark in _DATABASE_AWAY_WORDS)):
         return Verdict(Fate.AGAIN, code or "database", said)
-    return Verdict(Fate.REJECTED if code in _BAD_DATA else Fate.DOUBTFUL, code or str(status), said)
+    # PostgreSQL's class 22 is bad data too; whether before or after the event was stored, it does not say.
+    bad = code in _BAD_DATA or _sql_state(cause).startswith("22")
+    return Verdict(Fate.REJECTED if bad else Fate.DOUBTFUL, code or str(status), said)
+
+
+def _sql_state(cause: Mapping[str, Any]) -> str:
+    inner = cause.get("cause")
+    return str(inner.get("originalCode") or "") if isinstance(inner, dict) else ""
+
+
+def _choked(answer: Any) -> bool:
+    """Tell Umami's own 500 to a whole batch: one item broke it, after those before were stored."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return isinstance(error, dict) and error.get("code") == "server-error" and not _error_object(answer)
 
 
 def _error_object(answer: Any) -> dict[str, Any]:
