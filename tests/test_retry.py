@@ -1,0 +1,432 @@
+"""What is tried again and when, what it costs in duplicates, and what is given up."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from conftest import DEADLINE
+from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored
+
+import umami
+from umami.collector import Collector
+from umami.queue.retry import Policy
+from umami.transport import Reply, UnansweredError
+
+MakeClient = Callable[..., umami.Client]
+Balanced = Callable[[umami.Client], None]
+TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 599]
+LAST = [200, 301, 400, 401, 403, 404, 405, 409, 410, 413, 422, 499]
+
+
+@pytest.fixture
+def heard() -> Iterator[Listener]:
+    listener = Listener()
+    logging.getLogger("umami").addHandler(listener)
+    yield listener
+    logging.getLogger("umami").removeHandler(listener)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# The policy's values.
+
+
+def policy(**settings: Any) -> Policy:
+    return Policy(**{"wait": 0.5, "wait_max": 30.0, "retry_after_max": 120.0, "limit": None, **settings})
+
+
+def reply(status: int, **headers: str) -> Reply:
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, b"")
+
+
+@pytest.mark.parametrize("status", TRANSIENT)
+def test_these_statuses_are_worth_another_try(status: int) -> None:
+    assert policy().again(reply(status))
+
+
+@pytest.mark.parametrize("status", LAST)
+def test_these_statuses_are_the_last_word(status: int) -> None:
+    assert not policy().again(reply(status))
+
+
+@pytest.mark.parametrize("stored_perhaps", [True, False])
+def test_no_answer_is_worth_another_try(stored_perhaps: bool) -> None:
+    assert policy().again(UnansweredError("silence", stored_perhaps=stored_perhaps))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "least", "most"),
+    [(1, 0.25, 0.5), (2, 0.5, 1.0), (3, 1.0, 2.0), (6, 8.0, 16.0), (7, 15.0, 30.0), (100_000, 15.0, 30.0)],
+)
+def test_the_wait_doubles_up_to_a_cap_and_half_of_it_is_random(
+    attempt: int, least: float, most: float
+) -> None:
+    waits = {policy().wait(attempt) for _ in range(200)}
+    assert least <= min(waits)
+    assert max(waits) <= most
+    assert len(waits) > 100
+    assert max(waits) - min(waits) > (most - least) / 4
+
+
+@pytest.mark.parametrize("value", ["7", "007", " 7 "])
+def test_retry_after_in_seconds_is_obeyed(value: str) -> None:
+    assert policy().wait(1, reply(503, retry_after=value)) == 7.0
+
+
+def test_retry_after_as_a_date_is_obeyed() -> None:
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)
+    assert 50 < policy().wait(1, reply(429, retry_after=date)) <= 60
+
+
+@pytest.mark.parametrize(
+    "value", ["86400", "9" * 4000, "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -0000"]
+)
+def test_an_absurd_retry_after_is_capped(value: str) -> None:
+    assert policy().wait(1, reply(429, retry_after=value)) == 120.0
+
+
+@pytest.mark.parametrize("value", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_retry_after_that_is_over_means_now(value: str) -> None:
+    assert policy().wait(5, reply(503, retry_after=value)) == 0.0
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "٣", "Fri, 99 Foo 2024 25:61:61 GMT", "\x00"])
+def test_a_retry_after_that_says_nothing_leaves_it_to_the_backoff(value: str) -> None:
+    assert 0.25 <= policy().wait(1, reply(503, retry_after=value)) <= 0.5
+
+
+def test_without_a_limit_there_is_always_another_attempt() -> None:
+    assert not policy().over(1_000_000)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5])
+def test_the_limit_counts_the_attempts_after_the_first(limit: int) -> None:
+    assert [policy(limit=limit).over(attempt) for attempt in (limit, limit + 1)] == [False, True]
+
+
+# A server that is away, and comes back.
+
+
+def test_events_wait_for_a_server_that_is_not_up_yet(
+    free_port: int, make_client: MakeClient, heard: Listener, balanced: Balanced
+) -> None:
+    client = make_client(url_base=f"http://127.0.0.1:{free_port}")
+    names = send_many(client, 100)
+    heard.wait_for("not getting through")
+    assert "ConnectError" in client.queue_stats().last_error
+    assert client.queue_stats().pending == 100
+    with Collector(port=free_port) as collector:
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(names, 1)
+    balanced(client)
+
+
+def test_a_restarted_server_gets_what_was_sent_meanwhile(
+    collector: Collector, client: umami.Client, heard: Listener, balanced: Balanced
+) -> None:
+    names = send_many(client, 10)
+    assert client.flush(DEADLINE)
+    collector.stop()
+    names += send_many(client, 10, "meanwhile")
+    heard.wait_for("not getting through")
+    collector.start()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    balanced(client)
+
+
+@pytest.mark.parametrize("status", [status for status in TRANSIENT if status not in (520, 599)])
+@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
+def test_a_request_that_met_a_passing_trouble_is_repeated(
+    status: int, batch: bool, make_client: MakeClient, balanced: Balanced
+) -> None:
+    with Collector(batch=batch) as collector:
+        client = make_client(url_base=collector.url)
+        collector.fail(status, times=2, path="/api/batch" if batch else "/api/send")
+        names = send_many(client, 5)
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(names, 1)
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.rejected, stats.dropped) == (5, 0, {})
+    assert stats.retries >= 2
+    balanced(client)
+
+
+def test_the_log_says_it_once(collector: Collector, client: umami.Client, heard: Listener) -> None:
+    collector.fail(503, times=10)
+    send_many(client, 5)
+    collector.wait_for(events=5, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert len(heard.matching("not getting through")) == 1
+    assert "answered 503" in heard.records[0].getMessage()
+
+
+def test_retry_after_holds_every_request_back_for_as_long(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(retry_wait=0.001)
+    collector.fail(429, headers={"Retry-After": "1"})
+    send_many(client, 100)
+    collector.wait_for(events=100, timeout=DEADLINE)
+    first, second = collector.requests[:2]
+    assert second.at - first.at >= 1.0
+
+
+def test_a_retry_after_date_is_waited_for(collector: Collector, make_client: MakeClient) -> None:
+    client = make_client(retry_wait=0.001)
+    date = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=2)
+    started, wait = time.monotonic(), date.timestamp() - time.time()
+    collector.fail(503, headers={"Retry-After": format_datetime(date, usegmt=True)})
+    client.new_event("patient")
+    collector.wait_for(events=1, timeout=DEADLINE)
+    assert collector.requests[1].at - started >= wait - 0.01
+
+
+@pytest.mark.parametrize("value", ["86400", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_an_absurd_retry_after_is_not_waited_for(
+    value: str, collector: Collector, make_client: MakeClient
+) -> None:
+    make_client(retry_after_max=0.01).new_event("impatient")
+    collector.fail(503, headers={"Retry-After": value})
+    collector.wait_for(events=1, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 503}, {"status": 429, "headers": {"Retry-After": "3600"}}],
+    ids=["backoff", "Retry-After"],
+)
+def test_a_flush_cuts_the_wait_short(
+    fault: dict[str, Any], collector: Collector, make_client: MakeClient, heard: Listener
+) -> None:
+    client = make_client(retry_wait=NEVER, retry_wait_max=NEVER, retry_after_max=NEVER)
+    collector.fail(**fault)
+    names = send_many(client, 3)
+    heard.wait_for("not getting through")
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+
+
+def test_a_flush_cuts_the_wait_of_single_events_short(collector: Collector, make_client: MakeClient) -> None:
+    reports = Reports()
+    client = make_client(retry_wait=NEVER, retry_wait_max=NEVER, on_error=reports)
+    collector.fail(None, items={0: {"code": "P1001"}, 1: {"code": "P2000"}})
+    send_many(client, 3)
+    reports.wait_for(1)  # so the request is settled, and what is to be repeated waits
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"e0": 1, "e2": 1}
+
+
+# An outage.
+
+
+def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    wait, wait_max, failures = 0.02, 0.1, 25
+    client = make_client(retry_wait=wait, retry_wait_max=wait_max, batch_size=50)
+    collector.fail(503, times=failures)
+    names = send_many(client, 1000)
+    collector.wait_for(events=1000, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    assert client.queue_stats().delivered == 1000
+    balanced(client)
+    # Each wait was at least as long as the backoff's fixed half.
+    at = [request.at for request in collector.requests]
+    waits = [after - before for before, after in pairwise(at[: failures + 1])]
+    assert len(waits) == failures
+    assert all(waited >= min(wait * 2**attempt, wait_max) / 2 for attempt, waited in enumerate(waits)), waits
+    # The probes are small, so is the first request that succeeds, and then they grow again.
+    assert sizes(collector)[1 : failures + 4] == [1] * failures + [2, 4, 8]
+
+
+def test_one_sender_only_knocks_at_a_server_that_is_away(make_client: MakeClient) -> None:
+    delay = 0.03
+    with Collector(batch=False, item_delay=delay) as server:
+        client = make_client(url_base=server.url)
+        names = send_many(client, 60)
+        server.wait_for(events=20, timeout=DEADLINE)  # several senders by now
+        server.fail(503, times=20, delay=delay)
+        assert client.flush(DEADLINE)
+        assert stored(server) == dict.fromkeys(names, 1)
+        failed = [request.at for request in server.requests if request.status == 503]
+    # Up to eight were on the wire when it went away; from then on each waits for the one before.
+    assert all(after - before >= delay for before, after in pairwise(failed[8:]))
+    assert len(failed) == 20
+
+
+# An unanswered request may have been stored.
+
+SILENT = [
+    pytest.param({"cut": "after"}, id="cut connection"),
+    pytest.param({"cut": "body"}, id="cut answer"),
+    pytest.param({"freeze": True, "store": True}, id="timeout"),
+    pytest.param({"status": 504, "store": True}, id="gateway timeout"),
+]
+
+
+@pytest.fixture(params=SILENT)
+def silent(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A fault with which the server stores what it gets and does not say so."""
+    return {"status": None, **request.param}
+
+
+def test_after_silence_one_event_asks_first_and_then_requests_grow_again(
+    silent: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(batch_size=16, timeout=1.0, item_timeout=0, senders=1, flush_interval=NEVER)
+    collector.fail(times=3, **silent)
+    names = send_many(client, 64)
+    assert client.flush(DEADLINE)
+    assert sizes(collector)[:7] == [16, 1, 1, 1, 2, 4, 8]
+    assert set(stored(collector)) == set(names)
+    duplicates = sum(stored(collector).values()) - 64
+    assert duplicates <= 16 + 2  # a batch, and one event for each of the two probes that met silence too
+    assert client.queue_stats().delivered == 64
+    balanced(client)
+
+
+def test_silence_with_two_connections_costs_one_batch_too(
+    make_client: MakeClient, balanced: Balanced
+) -> None:
+    with Collector(item_delay=0.03) as collector:
+        client = make_client(url_base=collector.url, batch_size=10, senders=2)
+        names = send_many(client, 200)
+        collector.wait_for(events=60, timeout=DEADLINE)  # both at work
+        collector.fail(None, times=3, cut="after")
+        assert client.flush(DEADLINE)
+        assert set(stored(collector)) == set(names)
+        assert sum(stored(collector).values()) - 200 <= 10 + 3
+    balanced(client)
+
+
+def test_at_most_once_drops_what_may_be_stored_and_sends_nothing_twice(
+    silent: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    reports = Reports()
+    client = make_client(
+        at_most_once=True, batch_size=8, timeout=1.0, item_timeout=0, senders=1, on_error=reports
+    )
+    collector.fail(times=2, **silent)
+    names = send_many(client, 40)
+    assert client.flush(DEADLINE)
+    assert max(stored(collector).values()) == 1
+    assert set(stored(collector)) == set(names)  # it had stored them indeed
+    lost = sum(sizes(collector)[:2])
+    assert client.queue_stats().dropped == {"uncertain": lost}
+    assert client.queue_stats().delivered == 40 - lost
+    balanced(client)
+    reports.wait_for(lost)
+    assert reports.counts() == {("dropped", "uncertain"): lost}
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, {"status": 429}, {"status": None, "items": {0: {"code": "P1001"}}}]
+)
+def test_at_most_once_still_repeats_what_was_surely_not_stored(
+    fault: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(at_most_once=True)
+    collector.fail(**fault)
+    names = send_many(client, 5)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    assert client.queue_stats().dropped == {}
+    balanced(client)
+
+
+def test_at_most_once_waits_for_a_server_that_is_not_up_yet(
+    free_port: int, make_client: MakeClient, heard: Listener
+) -> None:
+    client = make_client(url_base=f"http://127.0.0.1:{free_port}", at_most_once=True)
+    names = send_many(client, 5)
+    heard.wait_for("not getting through")
+    with Collector(port=free_port) as collector:
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(names, 1)
+
+
+def test_a_request_cut_before_it_was_stored_is_repeated(
+    collector: Collector, client: umami.Client, balanced: Balanced
+) -> None:
+    collector.fail(None, times=3, cut="before")
+    names = send_many(client, 20)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    balanced(client)
+
+
+# Limits, for those who set them.
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_past_the_retry_limit_the_events_are_dropped(
+    limit: int, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    reports = Reports()
+    client = make_client(retry_limit=limit, on_error=reports)
+    collector.fail(503, times=limit + 1)
+    send_many(client, 5, "lost")
+    assert client.flush(DEADLINE)
+    assert sizes(collector) == [5] + [1] * limit
+    assert client.queue_stats().dropped == {"retry_limit": 5}
+    balanced(client)
+    reports.wait_for(5)
+    assert "503" in reports.all[0].message
+    names = send_many(client, 5)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+
+
+def test_a_retry_within_the_limit_delivers(collector: Collector, make_client: MakeClient) -> None:
+    client = make_client(retry_limit=2)
+    collector.fail(503, times=2)
+    names = send_many(client, 5)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
+@pytest.mark.parametrize("limit", [0, 3])
+def test_poison_among_a_thousand_events_costs_nobody_else_anything(
+    limit: int, batch: bool, make_client: MakeClient, balanced: Balanced
+) -> None:
+    reports = Reports()
+
+    def boom(index: int, item: dict[str, Any]) -> dict[str, Any] | None:
+        return {"message": "poisoned"} if item["payload"]["name"].startswith("poison") else None
+
+    names = [f"poison{number}" if number % 200 == 100 else f"e{number}" for number in range(1005)]
+    poison = {name for name in names if name.startswith("poison")}
+    with Collector(batch=batch) as collector:
+        client = make_client(url_base=collector.url, item_retry_limit=limit, on_error=reports)
+        collector.fail(None, times=None, items=boom, path="/api/batch" if batch else "/api/send")
+        for name in names:
+            client.new_event(name)
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(set(names) - poison, 1)
+        route = "/api/batch" if batch else "/api/send"
+        tries = [
+            payload["name"]
+            for payloads in sent(request for request in collector.requests if request.path == route)
+            for payload in payloads
+        ]
+        assert {tries.count(name) for name in poison} == {limit + 1}
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.rejected) == (1005 - len(poison), len(poison))
+    balanced(client)
+    reports.wait_for(len(poison))
+    assert all("poisoned" in problem.message for problem in reports.all)
