@@ -15,7 +15,7 @@ Example:
     ```
 """
 
-from . import errors, models
+from . import errors, models, spool
 from ._version import __version__
 from .client import Client
 from .transport import USER_AGENT
@@ -100,6 +100,7 @@ __all__ = [
     "set_website_id",
     "shutdown",
     "shutdown_async",
+    "spool",
     "user_agent",
     "verify_token",
     "verify_token_async",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="umami", description="Tools around the Umami analytics client.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_collector(commands)
+    _add_spool(commands)
     arguments = parser.parse_args(argv)
     code: int = arguments.run(arguments)
     return code
@@ -113,6 +116,89 @@ def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
             print()
 
 
+def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "spool",
+        help="list, send or clear what lies in a spool",
+        description="Shows what lies in a spool's folder, sends it, or clears it away.",
+    )
+    parser.set_defaults(run=_run_spool)
+    parser.add_argument("action", choices=("list", "send", "clear"), help="what to do")
+    parser.add_argument(
+        "folder", nargs="?", default=os.environ.get("UMAMI_SPOOL"), help="the folder (default: UMAMI_SPOOL)"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="how long to send (default: %(default)s)",
+    )
+    parser.add_argument("--yes", action="store_true", help="clear without asking")
+
+
+def _run_spool(arguments: argparse.Namespace) -> int:
+    if not arguments.folder or not Path(arguments.folder).is_dir():
+        return _fail(f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: name the spool's folder")
+    actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
+    try:
+        return actions[arguments.action](arguments)
+    except OSError as error:
+        return _fail(str(error))
+
+
+def _list_spool(arguments: argparse.Namespace) -> int:
+    from umami import spool
+
+    files = spool.files(arguments.folder)
+    for file in files:
+        events = "?" if file.events is None else f"{file.events:,}"
+        where = file.send_url or "-"
+        print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:8}  {where}  {file.path.name}")
+    waiting = [file.events or 0 for file in files if file.state == "waiting"]
+    print(f"{sum(waiting):,} events in {len(waiting)} files wait to be sent.")
+    return 0
+
+
+def _send_spool(arguments: argparse.Namespace) -> int:
+    import umami
+
+    client = umami.Client(spool=arguments.folder, shutdown_timeout=0)
+    end = time.monotonic() + arguments.timeout
+    with _interrupted_by(signal.SIGINT, signal.SIGTERM):
+        try:
+            while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - time.monotonic()))):
+                stats = client.queue_stats()
+                if sys.stdout.isatty():
+                    print(f"\r{stats.delivered:,} sent, {stats.pending:,} to go", end="", flush=True)
+                if time.monotonic() >= end:
+                    break
+        except KeyboardInterrupt:
+            pass
+    stats = client.queue_stats()
+    print(
+        f"\r{stats.delivered:,} sent, {stats.rejected:,} rejected, {sum(stats.dropped.values()):,} dropped, "
+        f"{stats.pending:,} left"
+    )
+    if stats.pending:
+        return _fail(
+            f"not everything was sent: {stats.last_error or 'the time was too short, see --timeout'}", 1
+        )
+    return 0
+
+
+def _clear_spool(arguments: argparse.Namespace) -> int:
+    from umami import spool
+
+    if not arguments.yes:
+        print(f"Delete every event that waits in {arguments.folder}? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            return _fail("nothing was deleted", 1)
+    cleared = spool.clear(arguments.folder)
+    print(f"{sum(file.events or 0 for file in cleared):,} events in {len(cleared)} files deleted.")
+    return 0
+
+
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
     """Has each of the signals raise KeyboardInterrupt."""
@@ -131,6 +217,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 2) -> int:
     print(f"umami: {message}", file=sys.stderr)
-    return 2
+    return code

@@ -126,6 +126,10 @@ class Settings(BaseModel):
     shutdown_timeout: Seconds = 10.0
     flush_on_sigterm: bool = False
 
+    # The disk, for those who ask for it.
+    spool: str | None = None
+    spool_max_bytes: Count = 1024 * 1024 * 1024
+
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     on_error: Callable[[ErrorReport], object] | None = None
 

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,7 @@ from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
 from .queue.report import logger
 from .queue.retry import Policy
+from .queue.spool import SpoolPlan
 from .queue.worker import Agent, Plan, sigterm
 from .settings import Settings, resolve
 from .transport import Flow, Session
@@ -102,11 +104,14 @@ class State:
             merged = {**self._code, **code}
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
+            plan = _plan(settings)
+            if self._agent is not None:
+                self._agent.configure(plan)
+            elif plan.spool is not None:
+                self._agent = Agent(plan)  # what lies in the spool is not to wait for the first event
             self._code = merged
             self._settings = settings
             self.route = None
-            if self._agent is not None:
-                self._agent.configure(_plan(settings))
 
     def _handle_sigterm(self, settings: Settings, *, asked: bool = False) -> None:
         """Take the signal or give it back, as the settings want it, if this thread can."""
@@ -279,6 +284,9 @@ def _plan(settings: Settings) -> Plan:
         shutdown_timeout=settings.shutdown_timeout,
         flush_on_sigterm=settings.flush_on_sigterm,
         on_error=settings.on_error,
+        spool=None
+        if settings.spool is None
+        else SpoolPlan(Path(settings.spool), settings.spool_max_bytes, {"User-Agent": BROWSER_USER_AGENT}),
     )
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal
 
 from umami import threads
@@ -19,6 +20,8 @@ from .delivery import DELIVERED, Destination, Failed, Fate, Outcome, Refused, Se
 from .lane import Batch, Lane, Limits
 from .ledger import Ledger
 from .retry import Policy
+from .shelf import Shelf
+from .spool import Spool
 
 Overflow = Literal["drop_newest", "drop_oldest", "block"]
 
@@ -27,6 +30,9 @@ Report = tuple[str, str, str, list[bytes]]
 
 QUEUE_FULL: Final = "queue_full"
 SHUTDOWN: Final = "shutdown"
+SPOOL_DAMAGED: Final = "spool_damaged"
+TORN: Final = "torn"
+_LOAD_EVENTS: Final = 1_000
 _NOT_THE_EVENTS: Final = frozenset(("401", "403", "404", "405"))
 
 
@@ -69,6 +75,7 @@ class Buffer:
         report: Callable[[str, str, str, list[bytes]], None],
     ) -> None:
         self.bounds = bounds
+        self._spool: Spool | None = None
         self._staff = staff
         self._report = report
         self._lanes: dict[tuple[str, str | None], Lane] = {}
@@ -98,6 +105,26 @@ class Buffer:
         self.closing = False
         for lane in self._lanes.values():
             lane.clear(self._lock)
+        if self._spool is not None:
+            self._spool.forget()
+            self.use_spool(self._spool)
+
+    def use_spool(self, spool: Spool) -> None:
+        """Write events to disk from now on."""
+        with self._exclusively():
+            self._spool = spool
+            for lane in self._lanes.values():
+                lane.shelf = lane.shelf or Shelf(spool)
+
+    def close_spool(self) -> int:
+        """Leave what is on disk to another process, and return how many events that are."""
+        with self._exclusively():
+            if self._spool is None:
+                return 0
+            left = self._spool.close()
+            for lane in self._lanes.values():
+                lane.shelf = Shelf(self._spool)
+            return left
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -120,13 +147,19 @@ class Buffer:
 
     def lane(self, destination: Destination) -> Lane:
         """Return the lane to a destination; its headers are those given last."""
-        key = (destination.send_url, destination.batch_url)
         with self._exclusively():
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = self._lanes[key] = Lane(destination, self.bounds.limits, self._lock)
+            lane = self._lane(destination)
             lane.destination = destination
             return lane
+
+    def _lane(self, destination: Destination) -> Lane:
+        key = (destination.send_url, destination.batch_url)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(destination, self.bounds.limits, self._lock)
+        if lane.shelf is None and self._spool is not None:
+            lane.shelf = Shelf(self._spool)
+        return lane
 
     def put(self, lane: Lane, event: bytes, *, anyway: bool = False) -> bool:
         """Put an event into a lane, if there is room; the fast way in.
@@ -146,16 +179,19 @@ class Buffer:
             try:
                 self._inside = True
                 size = len(event)
-                if self._is_full(size) and not anyway and not self._gives_way(lane, size):
+                if self._spool is not None and self._store(self._spool, lane, event):
+                    waiting = len(lane.fresh)
+                elif self._is_full(size) and not anyway and not self._gives_way(lane, size):
                     return False
+                else:
+                    self._count += 1
+                    self._bytes += size
+                    waiting = len(lane.fresh)
+                    lane.fresh.append(event)
+                    if not waiting:
+                        lane.since = time.monotonic()
                 self._ledger.submitted += 1
-                self._count += 1
-                self._bytes += size
-                waiting = len(lane.fresh)
-                lane.fresh.append(event)
                 # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
-                if not waiting:
-                    lane.since = time.monotonic()
                 if lane.idle and (not waiting or waiting + 1 == lane.limits.batch_size):
                     lane.wake.notify()
             finally:
@@ -169,6 +205,19 @@ class Buffer:
     def _is_full(self, size: int) -> bool:
         bounds = self.bounds
         return self._count >= bounds.events or self._bytes + size > bounds.bytes or self.closing
+
+    def _store(self, spool: Spool, lane: Lane, event: bytes) -> bool:
+        """Write an event to disk; whether it stays there alone, since memory has no room for it."""
+        if self.closing or lane.shelf is None:
+            return False
+        place = spool.write(lane.destination, event)
+        if place is None:
+            return False
+        if lane.stored or self._is_full(len(event)):
+            lane.shelf.store(place[0])
+            return True
+        lane.shelf.note(lane.end(), place)
+        return False
 
     def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; without any, count it as dropped.
@@ -206,15 +255,16 @@ class Buffer:
         """Make room for `size` bytes by dropping the oldest events, if that is the policy."""
         if self.closing or self.bounds.overflow != "drop_oldest" or size > self.bounds.bytes:
             return False
-        evicted = []
+        evicted: list[bytes] = []
         while self._count >= self.bounds.events or self._bytes + size > self.bounds.bytes:
-            oldest = lane.evict() or next(
-                filter(None, (other.evict() for other in self._lanes.values())), None
-            )
-            if oldest is None:
+            for other in (lane, *self._lanes.values()):
+                oldest = other.evict()
+                if oldest is not None:
+                    self._forget(other, oldest)
+                    evicted += oldest.events
+                    break
+            else:
                 break
-            evicted.append(oldest)
-            self._forget(oldest)
         if evicted:
             self._ledger.dropped[QUEUE_FULL] += len(evicted)
             self._report("dropped", QUEUE_FULL, "The queue was full: the oldest events gave way.", evicted)
@@ -243,9 +293,13 @@ class Buffer:
         with self._exclusively():
             while not self.stopped:
                 now = time.monotonic()
+                if lane.stored and len(lane.fresh) < lane.limits.batch_size:
+                    self._load(lane)
                 wait = lane.wait(now)
                 if wait <= 0:
                     batch = lane.cut(now)
+                    if self.bounds.at_most_once and lane.shelf is not None:
+                        lane.shelf.settle(batch.numbers)
                     self._ledger.requests += 1
                     self._ledger.retries += batch.repeated
                     if lane.idle and lane.wait(now) <= 0:
@@ -259,6 +313,46 @@ class Buffer:
                 lane.idle -= 1
             lane.senders -= 1
             return None
+
+    def _load(self, lane: Lane) -> None:
+        """Bring events that are on disk alone into memory, as many as there is room for, or one batch."""
+        room = min(self.bounds.events - self._count, _LOAD_EVENTS)
+        if self._bytes >= self.bounds.bytes:
+            room = 0
+        known = len(lane.fresh)
+        lost = lane.load(max(room, lane.limits.batch_size))
+        loaded = list(islice(lane.fresh, known, None))
+        self._count += len(loaded)
+        self._bytes += sum(map(len, loaded))
+        if not known:
+            lane.since = -math.inf  # they have waited long enough
+        if lost:
+            self._ledger.dropped[SPOOL_DAMAGED] += lost
+            self._report("dropped", SPOOL_DAMAGED, "Their file in the spool is damaged.", [b""] * lost)
+
+    def adopt(self) -> Lane | None:
+        """Take over one file that another process left in the spool.
+
+        Returns:
+            The lane that its events are in now; None if there was none.
+        """
+        with self._exclusively():
+            segment = None if self._spool is None else self._spool.adopt()
+            if segment is None:
+                return None
+            lane = self._lane(segment.destination)
+            self._ledger.submitted += segment.unsettled
+            if segment.torn:
+                self._ledger.submitted += 1
+                self._ledger.dropped[TORN] += 1
+                message = f"The last record of {segment.path} was cut short, as when a process is killed."
+                self._report("dropped", TORN, message, [b""])
+            if lane.shelf is not None and segment.unsettled:
+                lane.shelf.store(segment, segment.unsettled)
+            elif self._spool is not None:
+                self._spool.discard(segment)
+            lane.wake.notify()
+            return lane
 
     def enlist(self, lane: Lane, most: int) -> bool:
         """Count one more sender for a lane, if it has fewer than `most`."""
@@ -299,9 +393,10 @@ class Buffer:
         lane.succeed()
         if not outcome.verdicts:
             self._ledger.delivered += len(batch.events)
-            self._forget(*batch.events)
+            self._forget(lane, batch)
             return []
-        again = []
+        again: list[int] = []
+        ended: list[int] = []
         reports: list[Report] = []
         tries = batch.tries + 1
         for index, event in enumerate(batch.events):
@@ -311,7 +406,7 @@ class Buffer:
                 again.append(index)
                 self._ledger.last_error = verdict.message
                 continue
-            self._forget(event)
+            ended.append(index)
             if fate is Fate.DELIVERED:
                 self._ledger.delivered += 1
                 continue
@@ -322,6 +417,7 @@ class Buffer:
             else:
                 self._ledger.rejected += 1
                 reports.append(("rejected", verdict.reason, verdict.message, [event]))
+        self._forget(lane, batch.part(ended))
         if again:
             lane.send_again(batch.part(again), now + self.bounds.policy.wait(tries), tries=tries)
         return reports
@@ -330,13 +426,12 @@ class Buffer:
         self._ledger.last_error = outcome.message
         reports: list[Report] = [("trouble", "unanswered", outcome.message, [])]
         if outcome.stored_perhaps and self.bounds.at_most_once:
-            reports.append(
-                self._give_up(batch, "uncertain", "No answer came, so the server may have stored them.")
-            )
+            message = "No answer came, so the server may have stored them."
+            reports.append(self._give_up(lane, batch, "uncertain", message))
         else:
             lane.send_again(batch, tries=batch.tries)
         for over in lane.fail(outcome, self.bounds.policy, now):
-            reports.append(self._give_up(over, "retry_limit", outcome.message))
+            reports.append(self._give_up(lane, over, "retry_limit", outcome.message))
         return reports
 
     def _settle_refused(self, lane: Lane, batch: Batch, outcome: Refused) -> list[Report]:
@@ -348,7 +443,7 @@ class Buffer:
             for half in batch.split(count // 2):
                 lane.send_again(half, tries=batch.tries)
             return []
-        self._forget(*batch.events)
+        self._forget(lane, batch)
         self._ledger.rejected += count
         return [("rejected", outcome.reason, outcome.message, batch.events)]
 
@@ -356,19 +451,22 @@ class Buffer:
         """Settle a batch as dropped."""
         with self._exclusively():
             lane.finish(batch)
-            report = self._give_up(batch, reason, message)
+            report = self._give_up(lane, batch, reason, message)
             if self._watchers:
                 self._changed.notify_all()
         self._report(*report)
 
-    def _give_up(self, batch: Batch, reason: str, message: str) -> Report:
-        self._forget(*batch.events)
+    def _give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> Report:
+        self._forget(lane, batch)
         self._ledger.dropped[reason] += len(batch.events)
         return ("dropped", reason, message, batch.events)
 
-    def _forget(self, *events: bytes) -> None:
-        self._count -= len(events)
-        self._bytes -= sum(map(len, events))
+    def _forget(self, lane: Lane, batch: Batch) -> None:
+        """Keep the events of a batch no longer, in memory and on disk: they are settled."""
+        self._count -= len(batch.events)
+        self._bytes -= sum(map(len, batch.events))
+        if lane.shelf is not None and batch.events:
+            lane.shelf.settle(batch.numbers)
 
     # Flushing and stopping.
 
@@ -416,6 +514,14 @@ class Buffer:
             for lane in self._lanes.values():
                 lane.wake.notify_all()
             self._changed.notify_all()
+
+    def wait_stopped(self, seconds: float) -> bool:
+        """Wait until `stop` is called, so many seconds at the most; tell whether it was."""
+        give_up = time.monotonic() + seconds
+        with self._watching():
+            while not self.stopped and (remaining := give_up - time.monotonic()) > 0:
+                self._changed.wait(remaining)
+            return self.stopped
 
     def unsettled_lanes(self) -> list[Lane]:
         """Return the lanes that have events."""

@@ -14,6 +14,7 @@ from umami import threads
 
 from .delivery import Destination, Failed
 from .retry import Policy
+from .shelf import Shelf
 
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
 
@@ -72,6 +73,7 @@ class Lane:
         destination: Where they go.
         wake: What its idle senders wait on.
         fresh: Events not yet on the wire, oldest first.
+        shelf: Its events on disk; None without a spool.
         returned: Batches to send again, oldest first.
         in_flight: Batches that a sender is delivering.
         senders: How many sender threads work for it.
@@ -91,6 +93,7 @@ class Lane:
         """Forget everything but the destination, as a fork's child does."""
         self.wake = threads.Condition(lock)
         self.fresh: deque[bytes] = deque()
+        self.shelf: Shelf | None = None
         self.returned: list[Batch] = []
         self.in_flight: set[Batch] = set()
         self.senders = 0
@@ -104,24 +107,34 @@ class Lane:
         self._window = self.limits.batch_size
         self._urgent_below = 0
 
-    def evict(self) -> bytes | None:
+    def evict(self) -> Batch | None:
         """Take out the oldest event that is not on the wire; None if all are."""
         if self.returned:
             first, rest = self.returned.pop(0).split(1)
             if rest.events:
                 self._give_back(rest)
-            return first.events[0]
-        if self.fresh:
-            self._first_number += 1
-            return self.fresh.popleft()
-        return None
+            return first
+        return self._cut_first(1) if self.fresh else None
+
+    def load(self, most: int) -> int:
+        """Load events that are on disk alone, and return how many of them are lost."""
+        if self.shelf is None:
+            return 0
+        events, lost = self.shelf.load(self._first_number + len(self.fresh), most)
+        self.fresh.extend(events)
+        return lost
 
     # Batches out.
 
     @property
     def backlog(self) -> int:
         """How many events wait, those on the wire left out."""
-        return len(self.fresh) + sum(len(batch.events) for batch in self.returned)
+        return len(self.fresh) + self.stored + sum(len(batch.events) for batch in self.returned)
+
+    @property
+    def stored(self) -> int:
+        """How many events are on disk alone."""
+        return 0 if self.shelf is None else self.shelf.count
 
     def wait(self, now: float) -> float:
         """Return the seconds until a batch may be cut, 0 for now, infinity if nothing waits."""
@@ -164,14 +177,15 @@ class Lane:
         return None
 
     def _cut_fresh(self, now: float) -> Batch:
-        count = self._fitting(self.fresh)
-        first = self._first_number
-        pop = self.fresh.popleft
-        events = [pop() for _ in range(count)]
         # What is left came after what was cut, and waits one more interval at the most.
         self.since = now
+        return self._cut_first(self._fitting(self.fresh))
+
+    def _cut_first(self, count: int) -> Batch:
+        first = self._first_number
         self._first_number += count
-        return Batch(events, range(first, first + count))
+        pop = self.fresh.popleft
+        return Batch([pop() for _ in range(count)], range(first, first + count))
 
     def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
         """Return how many of the first events make one batch, at least one."""
@@ -231,7 +245,7 @@ class Lane:
 
     def end(self) -> int:
         """Return the number that the next event will get: all events of before have smaller ones."""
-        return self._first_number + len(self.fresh)
+        return self._first_number + len(self.fresh) + self.stored
 
     def hurry(self, end: int, now: float) -> None:
         """Send the events numbered below `end` as soon as possible, and cut a pause short."""
@@ -250,7 +264,7 @@ class Lane:
         return self.backlog + sum(len(batch.events) for batch in self.in_flight)
 
     def _oldest_numbers(self) -> Iterator[int]:
-        if self.fresh:
+        if self.fresh or self.stored:
             yield self._first_number
         for batch in (*self.returned, *self.in_flight):
             yield batch.numbers[0]

@@ -162,6 +162,7 @@ class Reporter:
 
 _REPAIRS: Final = {
     "custom_data_array": "an array in custom_data over 500 characters was cut",
+    "custom_data_date": "a text in custom_data in a date's form that is none was sent with a blank for its T",
     "custom_data_key": "a key in custom_data over 500 characters was cut",
     "custom_data_text": "a text in custom_data over 500 characters was cut",
     "distinct_id": "a distinct_id over 50 characters was replaced by its digest",
@@ -169,9 +170,10 @@ _REPAIRS: Final = {
     "language": "a language was cut to its first tag",
     "large_number": "a number of 1e15 or more in custom_data was sent as text",
     "not_finite": "NaN or infinity in custom_data was sent as null",
-    "referrer": "a referrer that is no URL was left out",
+    "referrer": "a referrer that is no URL was left out, or an endless one cut",
     "screen": "a screen over 11 characters was left out",
-    "title": "U+0000 in a title was replaced",
+    "title": "U+0000 in a title was replaced, or an endless one cut",
+    "ua": "an endless ua was cut",
     "unprintable": "U+0000 or a lone surrogate was replaced",
-    "url": "a url was percent-encoded, or an over-long campaign value in it cut",
+    "url": "a url was percent-encoded, or it or an over-long campaign value in it cut",
 }

@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from umami import threads
+from umami.errors import ValidationError
 from umami.models import QueueStats
 from umami.transport import Poster
 
@@ -24,10 +26,12 @@ from .delivery import Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
 from .signals import SigtermFlush
+from .spool import Spool, SpoolPlan
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
 _REPORT_SECONDS: Final = 1.0
+_SPOOL_SECONDS: Final = 5.0
 _LAST_REPORT_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
 
@@ -44,6 +48,7 @@ class Plan:
         shutdown_timeout: The most seconds that the exit of the process may wait for deliveries.
         flush_on_sigterm: Whether a SIGTERM waits for deliveries as well.
         on_error: The user's callback.
+        spool: Where events wait on disk; None for nowhere.
     """
 
     bounds: Bounds
@@ -53,6 +58,7 @@ class Plan:
     shutdown_timeout: float
     flush_on_sigterm: bool
     on_error: OnError | None
+    spool: SpoolPlan | None = None
 
 
 class Agent:
@@ -70,17 +76,45 @@ class Agent:
         self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
         self._said_what_is_left = False
+        self._spool: Spool | None = None
+        self._watcher: threads.Thread | None = None
         self.configure(plan)
         _agents.add(self)
         if _exiting:
             self.begin_exit()
 
     def configure(self, plan: Plan) -> None:
-        """Work as `plan` says from now on. Nothing that is queued is lost, whatever the bounds."""
+        """Work as `plan` says from now on. Nothing that is queued is lost, whatever the bounds.
+
+        Raises:
+            ValidationError: The spool cannot be used, or there is another one already.
+        """
+        opened = self._open_spool(plan.spool)
         self._plan = plan
         self._reporter.on_error = plan.on_error
         self._courier = Courier(self._poster, plan.bounds.policy, plan.timeout, plan.item_timeout)
         self._buffer.rebound(plan.bounds)
+        if opened:
+            self.adopt()
+
+    def _open_spool(self, plan: SpoolPlan | None) -> bool:
+        """Open the spool, if there is to be one; whether it was opened just now."""
+        if self._spool is None:
+            if plan is None:
+                return False
+            try:
+                self._spool = Spool(plan, self._reporter.add)
+            except OSError as error:
+                raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
+            self._buffer.use_spool(self._spool)
+            return True
+        if plan is None or plan.folder != self._spool.folder:
+            raise ValidationError(
+                f"spool is {self._spool.folder} and cannot be changed, as events may lie there: "
+                "use another Client."
+            )
+        self._spool.max_bytes = plan.max_bytes
+        return False
 
     # Events in.
 
@@ -125,6 +159,7 @@ class Agent:
 
     def _start_sender(self, lane: Lane) -> bool:
         _watch_the_end()
+        self._watch_spool()
         thread = threads.Thread(self._send, lane, name="umami-sender")
         self._threads.add(thread)
         try:
@@ -180,6 +215,25 @@ class Agent:
             self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
         self._buffer.dismiss(lane)
 
+    def adopt(self) -> None:
+        """Take over what processes that are gone left in the spool."""
+        while lane := self._buffer.adopt():
+            self._staff(lane)
+
+    def _watch_spool(self) -> None:
+        """Look after what other processes leave in the spool while this one lives."""
+        if self._spool is None or self._watcher is not None:
+            return
+        watcher = threads.Thread(self._keep_adopting, name="umami-spool")
+        with suppress(RuntimeError):  # the interpreter is shutting down
+            watcher.start()
+            self._watcher = watcher
+
+    def _keep_adopting(self) -> None:
+        while not self._buffer.wait_stopped(_SPOOL_SECONDS):
+            self.adopt()
+        self._watcher = None
+
     # Flushing and stopping.
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -196,6 +250,7 @@ class Agent:
 
     def _flush(self, give_up: float) -> bool:
         self._buffer.stopped = False
+        self.adopt()
         unattended = [lane for lane in self._buffer.unsettled_lanes() if not self._staff(lane)]
         if unattended:
             self._buffer.hurry()
@@ -243,7 +298,7 @@ class Agent:
         except KeyboardInterrupt:
             give_up = 0.0  # somebody has no time for this
         self._stop(give_up)
-        self._say_what_is_left()
+        self._say_what_is_left(self._buffer.close_spool())
 
     def _put_at_exit(self, lane: Lane, event: bytes, give_up: float) -> str | None:
         """Deliver an event now or never: no one will wait for it."""
@@ -254,17 +309,18 @@ class Agent:
             return SHUTDOWN
         self._buffer.put(lane, event, anyway=True)
         self._flush(give_up)
-        self._say_what_is_left()
+        self._say_what_is_left(self._buffer.close_spool())
         return None
 
-    def _say_what_is_left(self) -> None:
+    def _say_what_is_left(self, kept: int = 0) -> None:
         stats = self._buffer.stats()
         if stats.pending and not self._said_what_is_left:
             self._said_what_is_left = True
             logger.error(
-                "The process ends with %d event%s not delivered. Last error: %s",
+                "The process ends with %d event%s not delivered%s. Last error: %s",
                 stats.pending,
                 "" if stats.pending == 1 else "s",
+                f", {kept} of them kept in the spool" if kept else "",
                 stats.last_error or "none",
             )
 
@@ -290,6 +346,7 @@ class Agent:
         self._poster = Poster()
         self._threads = set()
         self._exit_by = None
+        self._watcher = None
         self._said_what_is_left = False
         self._reporter.reset()
         self._buffer.reset()
