@@ -102,7 +102,7 @@ class Buffer:
         self._bytes = 0
         self._ledger = Ledger()
         self.stopped = False
-        self.closing = False
+        self.closing = 0
         for lane in self._lanes.values():
             lane.clear(self._lock)
         if self._spool is not None:
@@ -204,7 +204,7 @@ class Buffer:
 
     def _is_full(self, size: int) -> bool:
         bounds = self.bounds
-        return self._count >= bounds.events or self._bytes + size > bounds.bytes or self.closing
+        return self._count >= bounds.events or self._bytes + size > bounds.bytes or self.closing > 0
 
     def _store(self, spool: Spool, lane: Lane, event: bytes) -> bool:
         """Write an event to disk; whether it stays there alone, since memory has no room for it."""
@@ -470,6 +470,17 @@ class Buffer:
 
     # Flushing and stopping.
 
+    def close(self) -> None:
+        """Take no more events, those that wait for room included, until `reopen` is called as often."""
+        with self._exclusively():
+            self.closing += 1
+            self._changed.notify_all()
+
+    def reopen(self) -> None:
+        """Undo one `close`."""
+        with self._exclusively():
+            self.closing -= 1
+
     @contextmanager
     def _watching(self) -> Iterator[None]:
         """Be told of every change, while waiting for one."""
@@ -487,14 +498,14 @@ class Buffer:
             give_up: The monotonic time to stop waiting at; None for never.
 
         Returns:
-            Whether they all are.
+            Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
         with self._watching():
             ends = [(lane, lane.end()) for lane in self._lanes.values()]
             self.hurry()
             while not all(lane.settled(end) for lane, end in ends):
                 remaining = None if give_up is None else give_up - time.monotonic()
-                if remaining is not None and remaining <= 0:
+                if self.stopped or (remaining is not None and remaining <= 0):
                     return False
                 self._changed.wait(remaining)
         return True

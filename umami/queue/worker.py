@@ -130,6 +130,8 @@ class Agent:
         """
         if self._exit_by is not None:
             return self._put_at_exit(lane, event, self._exit_by)
+        if self._buffer.stopped:
+            self._resume(lane)  # the queue is full of what a shutdown left
         if patience <= 0:
             return self._buffer.put_late(lane, event, 0.0)
         return threads.off_hub(self._buffer.put_late, lane, event, patience)
@@ -148,10 +150,14 @@ class Agent:
         """Have the events of a lane sent, for the first time or after a shutdown."""
         if self._buffer.closing:
             return
-        self._buffer.stopped = False
-        if not self._staff(lane):
-            # No thread can be started, and may never be: then whoever fills a batch sends it.
-            self._work(lane, time.monotonic())
+        lanes = {lane}
+        if self._buffer.stopped:
+            self._buffer.stopped = False
+            lanes.update(self._buffer.unsettled_lanes())
+        for each in lanes:
+            if not self._staff(each):
+                # No thread can be started, and may never be: then whoever fills a batch sends it.
+                self._work(each, time.monotonic())
 
     def _staff(self, lane: Lane) -> bool:
         """See to it that a thread sends the events of a lane, and tell whether one does."""
@@ -249,9 +255,11 @@ class Agent:
         return threads.off_hub(self._shutdown, give_up)
 
     def _flush(self, give_up: float) -> bool:
-        self._buffer.stopped = False
         self.adopt()
-        unattended = [lane for lane in self._buffer.unsettled_lanes() if not self._staff(lane)]
+        lanes = self._buffer.unsettled_lanes()
+        if lanes:
+            self._buffer.stopped = False
+        unattended = [lane for lane in lanes if not self._staff(lane)]
         if unattended:
             self._buffer.hurry()
         for index, lane in enumerate(unattended):
@@ -262,12 +270,13 @@ class Agent:
         return settled
 
     def _shutdown(self, give_up: float) -> bool:
-        self._buffer.closing = True
+        self._buffer.close()
         try:
             settled = self._flush(give_up)
-            self._stop(give_up)
+            if self._buffer.closing == 1:  # or else another shutdown goes on, and stops them
+                self._stop(give_up)
         finally:
-            self._buffer.closing = self._exit_by is not None
+            self._buffer.reopen()
         return settled
 
     def _stop(self, give_up: float) -> None:
@@ -287,7 +296,7 @@ class Agent:
         """Close the door, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
             self._exit_by = time.monotonic() + self._plan.shutdown_timeout
-        self._buffer.closing = True
+        self._buffer.close()
         self._buffer.hurry()
 
     def exit(self) -> None:
