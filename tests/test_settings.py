@@ -200,6 +200,7 @@ WRONG = {
     "UMAMI_AT_MOST_ONCE": "perhaps",
     "UMAMI_SHUTDOWN_TIMEOUT": "-1",
     "UMAMI_FLUSH_ON_SIGTERM": "perhaps",
+    "UMAMI_SPOOL_MAX_BYTES": "0",
 }
 
 
@@ -219,7 +220,7 @@ def test_a_wrong_variable_is_named_by_the_first_call_that_needs_it(
 def test_every_setting_has_a_variable_that_is_tested_here() -> None:
     listed = refusal(umami.configure, nonsense=1).partition("The settings are: ")[2].rstrip(".").split(", ")
     code_only = {"before_send", "on_error"}
-    free_text = {"website_id", "hostname", "api_key"}
+    free_text = {"website_id", "hostname", "api_key", "spool"}
     renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_URL": "url_base"}
     tested = {renamed.get(name, name.removeprefix("UMAMI_").lower()) for name in WRONG}
     assert set(listed) == tested | code_only | free_text

@@ -228,7 +228,8 @@ def _verdict(response: Any) -> Verdict:
     model = meta.get("modelName") if isinstance(meta, dict) else None
     said = f"{status} {code} {' '.join(words.split())[:300]}".replace("  ", " ")
     if model in _STORED_FIRST or cause.get("name") in _STORED_FIRST_ERRORS:
-        return Verdict(Fate.INCOMPLETE, code or str(status), f"{said} (the event is stored, its data is not)")
+        lost = f"{said} (the event is stored, its {model or 'data'} is not)"
+        return Verdict(Fate.INCOMPLETE, code or str(status), lost)
     if code in _DATABASE_AWAY or (not code and any(mark in words for mark in _DATABASE_AWAY_WORDS)):
         return Verdict(Fate.AGAIN, code or "database", said)
     # PostgreSQL's class 22 is bad data too; whether before or after the event was stored, it does not say.
