@@ -217,7 +217,10 @@ class Writer:
         clean = _scrubbed(payload, self._note)
         if "data" in clean:
             clean["data"] = custom.fit(clean["data"], self._note)
-        return _joined(clean, tail)
+        try:
+            return _joined(clean, tail)
+        except (PydanticSerializationError, ValueError) as error:
+            raise DiscardedError(payload, f"before_send returned what is no JSON: {error}") from error
 
     def _screened(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Let the user's `before_send` change a payload or keep it back."""

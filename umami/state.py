@@ -236,6 +236,8 @@ class State:
 
     def discarded(self, discarded: DiscardedError) -> dict[str, Any]:
         """Count an event that `before_send` kept back."""
+        if not self.settings.enabled:
+            return {}
         if self.settings.mode == "queued":
             message = discarded.fault or "before_send returned None."
             self.agent.drop("before_send", message, discarded.encoded)
