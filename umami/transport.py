@@ -37,6 +37,7 @@ _MOST_REDIRECTS: Final = 5
 _CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 # Umami closes an idle connection after five seconds; one kept for less is not closed while it is reused.
 _KEEPALIVE: Final = 4.0
+_LEAST_READ: Final = 0.001
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Poster:
     """Posts the queue's batches. May be shared by threads; each has connections of its own."""
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[int, str], httpx.Client] = {}
+        self._clients: dict[tuple[int, str], tuple[httpx.Client, _Clock]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     def post(
@@ -156,7 +157,7 @@ class Poster:
             content: The body.
             headers: The headers; a credential among them does not follow a redirect to another host.
             timeout: Seconds for connecting and for writing.
-            patience: Seconds for the answer, from the first byte awaited to the last one read.
+            patience: Seconds for the whole of the answer, however slowly it comes.
             limit: The most bytes of the answer to read.
 
         Raises:
@@ -189,20 +190,26 @@ class Poster:
     def _attempt(
         self, request: Request, limits: httpx.Timeout, patience: float, limit: int
     ) -> Reply | Request:
-        client = self._client(request.url)
+        client, clock = self._client(request.url)
+        clock.read_until = time.monotonic() + (limits.connect or 0.0) + patience
         with client.stream(
-            "POST", request.url, content=request.content, headers=request.headers, timeout=limits
+            "POST",
+            request.url,
+            content=request.content,
+            headers=request.headers,
+            timeout=limits,
+            extensions={"trace": clock.watch},
         ) as answer:
             follow = redirected(request, answer)
             if follow is not None:
                 return follow
-            return Reply(answer.status_code, answer.headers, _read(answer, patience, limit))
+            return Reply(answer.status_code, answer.headers, _read(answer, clock, limit))
 
-    def _client(self, url: str) -> httpx.Client:
+    def _client(self, url: str) -> tuple[httpx.Client, "_Clock"]:
         key = threads.get_ident(), url.partition(":")[0].lower()
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._new_client(key[1])
+            client = self._clients[key] = self._new_client(key[1]), _Clock()
         return client
 
     def _new_client(self, scheme: str) -> httpx.Client:
@@ -222,7 +229,7 @@ class Poster:
         mine = threads.get_ident()
         for key in tuple(self._clients):
             if key[0] == mine:
-                self._clients.pop(key).close()
+                self._clients.pop(key)[0].close()
 
 
 # The first client imports a lot. A fork in the middle of that would leave the child with import locks that
@@ -240,9 +247,31 @@ def _new_context(scheme: str) -> ssl.SSLContext:
     return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _read(answer: httpx.Response, patience: float, limit: int) -> bytes | None:
+class _Clock:
+    """Bounds the time of a whole answer, which a server may send byte by byte, its head included.
+
+    httpx bounds each read of a connection, not their sum; so each is given what is left of the sum.
+    """
+
+    read_until = 0.0
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Bound the reads of each new connection; called by httpx with all that it does."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream = info["return_value"]
+        read = stream.read
+
+        def bounded(max_bytes: int, timeout: float | None = None) -> bytes:
+            left = max(_LEAST_READ, self.read_until - time.monotonic())
+            data: bytes = read(max_bytes, left if timeout is None else min(timeout, left))
+            return data
+
+        stream.read = bounded
+
+
+def _read(answer: httpx.Response, clock: _Clock, limit: int) -> bytes | None:
     """Read a body within a bound of bytes and of time, since a server may send for ever."""
-    give_up = time.monotonic() + patience
     chunks = []
     length = 0
     for chunk in answer.iter_raw():
@@ -250,7 +279,7 @@ def _read(answer: httpx.Response, patience: float, limit: int) -> bytes | None:
         length += len(chunk)
         if length > limit:
             return None
-        if time.monotonic() > give_up:
+        if time.monotonic() > clock.read_until:
             raise httpx.ReadTimeout("the answer took too long to come")
     return b"".join(chunks)
 
