@@ -64,6 +64,10 @@ class Reporter:
     def add(self, kind: str, reason: str, message: str, events: Sequence[bytes]) -> None:
         """Take a report, to be passed on soon. Never waits."""
         with self._lock:
+            if events and self._is_here():
+                # What `on_error` sent in vain. Were it told of that, it might send again, for ever.
+                self._unlogged[kind, reason] += len(events)
+                return
             key = (kind, reason, message)
             if key not in self._stories and len(self._stories) >= _MOST_STORIES:
                 key = (kind, reason, "Many different messages; see last_error in queue_stats().")
@@ -89,7 +93,7 @@ class Reporter:
             seconds: The most seconds to wait.
         """
         give_up = time.monotonic() + seconds
-        if self._thread is not None and self._thread.is_current():
+        if self._is_here():
             return
         with self._lock:
             if sys.is_finalizing():
@@ -134,9 +138,16 @@ class Reporter:
     def _call(self, report: ErrorReport) -> None:
         try:
             self.on_error(report)  # type: ignore[misc]
-        except Exception:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not self._is_here():
+                raise
             if self._may_log(("on_error", ""), 1):
-                logger.exception("on_error raised; the report was %r", report.message)
+                with suppress(Exception):
+                    logger.exception("on_error raised; the report was %r", report.message)
+
+    def _is_here(self) -> bool:
+        """Tell whether this is the reporter's own thread."""
+        return self._thread is not None and self._thread.is_current()
 
     def _log(self, kind: str, reason: str, message: str, count: int) -> None:
         key = (kind, reason)
