@@ -31,6 +31,10 @@ _MILLIONTHS: Final = re.compile(r"e-6(?!\d)")
 _LONGER_IN_JAVASCRIPT: Final = 4
 
 
+# What Umami takes for a date. It answers one that is not in the calendar with 500, after storing the event.
+_DATE_LIKE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:Z|\+\d\d:\d\d)?)?", re.ASCII)
+
+
 def is_plain(data: dict[str, Any]) -> bool:
     """Tell in one quick look whether `data` has only short-cut values: text, flags, null and modest numbers.
 
@@ -39,7 +43,11 @@ def is_plain(data: dict[str, Any]) -> bool:
     """
     for value in data.values():
         kind = type(value)
-        if kind is str or kind is bool or value is None:
+        if kind is str:
+            if value[10:11] == "T" and _DATE_LIKE.fullmatch(value):
+                return False
+            continue
+        if kind is bool or value is None:
             continue
         if (kind is int or kind is float) and -NUMBER_LIMIT < value < NUMBER_LIMIT:
             continue
@@ -86,6 +94,14 @@ def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ValidationError(f"{field} must be a mapping, got {type(data).__name__}.")
     return _Fitting(note, field).mapping(data, "", 0)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
 
 
 def _fields_of(instance: Any) -> dict[str, Any]:
@@ -174,6 +190,9 @@ class _Fitting:
         if len(fitted) > TEXT_LIMIT:
             self._note("custom_data_text")
             fitted = fitted[:TEXT_LIMIT]
+        if _DATE_LIKE.fullmatch(fitted) and not _is_date(fitted):
+            self._note("custom_data_date")
+            fitted = fitted.replace("T", " ")
         return fitted
 
     def _number(self, value: float | Decimal) -> Any:

@@ -120,7 +120,7 @@ class Writer:
         if type(url) is not str or len(url) > 255 or url[:1] != "/" or url[1:2] in _DOUBTFUL or "%00" in url:
             payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
         title = payload["title"]
-        if type(title) is not str or not title or "%00" in title:
+        if type(title) is not str or not title or "%00" in title or len(title) > fields.VISITOR_LIMIT:
             title = fields.title(fields.text("title", title), self._note)
             payload["title"] = title or payload.get("name", "")
         payload["referrer"] = referrer
@@ -187,7 +187,7 @@ class Writer:
             _put(payload, "ip", ip_address, fields.ip_address, self._note)
         agent = _text_or(None, "ua", ua)
         if agent and agent != BROWSER_USER_AGENT:
-            payload["userAgent"] = agent
+            payload["userAgent"] = fields.user_agent(agent, self._note)
 
     def _encode(self, payload: dict[str, Any], tail: Tail) -> bytes:
         if self._before_send is not None:
@@ -200,17 +200,15 @@ class Writer:
         except (PydanticSerializationError, ValueError):
             # A lone surrogate, which UTF-8 has no form for.
             encoded = self._encode_scrubbed(payload, tail)
-        if b"\\" in encoded and b"\\u0000" in encoded:
-            encoded = self._encode_scrubbed(payload, tail)
-        if len(encoded) > custom.TEXT_LIMIT:
-            if data and not custom.is_short(data):
-                payload["data"] = custom.fit(data, self._note)
+        else:
+            is_long = len(encoded) > custom.TEXT_LIMIT and data and not custom.is_short(data)
+            if is_long or (b"\\" in encoded and b"\\u0000" in encoded):
                 encoded = self._encode_scrubbed(payload, tail)
-            if len(encoded) > self._size_limit:
-                raise ValidationError(
-                    f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
-                    "send less custom_data, or raise batch_bytes."
-                )
+        if len(encoded) > self._size_limit:
+            raise ValidationError(
+                f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
+                "send less custom_data, or raise batch_bytes."
+            )
         return encoded
 
     def _encode_scrubbed(self, payload: dict[str, Any], tail: Tail) -> bytes:

@@ -10,11 +10,13 @@ import ipaddress
 import math
 import re
 import socket
+import string
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import quote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus
 
 from .errors import ValidationError
 
@@ -25,6 +27,7 @@ SCREEN_LIMIT: Final = 11
 DISTINCT_ID_LIMIT: Final = 50
 CURRENCY_LIMIT: Final = 10
 CAMPAIGN_LIMIT: Final = 255
+VISITOR_LIMIT: Final = 8192  # what web servers take of one header; Umami stores less
 NUMBER_LIMIT: Final = 1e15
 
 Note = Callable[[str], object]
@@ -38,10 +41,23 @@ _CAMPAIGN_KEYS: Final = frozenset(
 )
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 _PLAIN_ORIGIN: Final = re.compile(
-    r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)", re.IGNORECASE
+    r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)",
+    re.ASCII | re.IGNORECASE,
 )
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
-_HOST_FORBIDDEN: Final = re.compile(r"[\x00-\x20#/<>?@\[\\\]^|%\x7f:]")
+_AUTHORITY: Final = re.compile(
+    r"""(?:[^/?#@\[\]]*@)?
+    (?P<host>\[[0-9a-fA-F:.]+\]|[^\x00-\x20"\#%/:<>?@\[\\\]^`{|}\x7f]+)
+    (?::(?P<port>\d{0,5}))?(?=[/?\#]|\Z)""",
+    re.ASCII | re.VERBOSE,
+)
+_OPAQUE_HOST: Final = re.compile(r"//[\w.-]+(?:/|\Z)", re.ASCII)
+_SPECIAL_SCHEMES: Final = frozenset(("http:", "https:", "ws:", "wss:", "ftp:"))
+_TO_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_BLANKS: Final = "".join(map(chr, range(0x21)))
+_MARKS: Final = frozenset(("Mn", "Mc"))
+_LETTERS: Final = frozenset(("Ll", "Lm", "Lo")) | _MARKS
+_FILLERS: Final = frozenset("\u115f\u1160\u17b4\u17b5")
 _UNPRINTABLE: Final = re.compile("[\ud800-\udfff\x00]")
 
 
@@ -109,7 +125,7 @@ def hostname(value: Any) -> str:
         ValidationError: It is too long, or the server could not make a URL of it.
     """
     name = limited("hostname", value, HOSTNAME_LIMIT)
-    if " " in name or not parses_as_url(f"https://{name}"):
+    if " " in name or not parses_as_url(f"https://{scrubbed(name)}/"):
         raise ValidationError(
             f"hostname must be a host name like example.com, without spaces, got {given(name)}."
         )
@@ -219,13 +235,13 @@ def ip_address(value: str, note: Note) -> str | None:
 
 def url(value: str, note: Note) -> str:
     """Return a page's URL or path such that the server can parse and store it."""
-    fitted = value
+    fitted = scrubbed(value[:VISITOR_LIMIT])
     if "%00" in fitted:
         fitted = fitted.replace("%00", "%EF%BF%BD")
     if len(fitted) > CAMPAIGN_LIMIT and "?" in fitted:
         fitted = _with_short_campaign(fitted)
     if not parses_as_url(fitted):
-        fitted = f"/{quote(scrubbed(fitted), safe='/')}"
+        fitted = f"/{quote(fitted, safe='/').lstrip('/')}"
     if fitted != value:
         note("url")
     return fitted
@@ -233,7 +249,7 @@ def url(value: str, note: Note) -> str:
 
 def referrer(value: str, note: Note) -> str:
     """Return where a visitor came from, or nothing if the server could not parse it."""
-    fitted = value.replace("%00", "%EF%BF%BD")
+    fitted = scrubbed(value[:VISITOR_LIMIT]).replace("%00", "%EF%BF%BD")
     if not parses_as_url(fitted):
         fitted = ""
     if fitted != value:
@@ -243,10 +259,17 @@ def referrer(value: str, note: Note) -> str:
 
 def title(value: str, note: Note) -> str:
     """Return a page's title without an escaped U+0000: the server decodes titles before it stores them."""
-    if "%00" not in value:
-        return value
-    note("title")
-    return value.replace("%00", "\ufffd")
+    fitted = value[:VISITOR_LIMIT].replace("%00", "\ufffd")
+    if fitted != value:
+        note("title")
+    return fitted
+
+
+def user_agent(value: str, note: Note) -> str:
+    """Return a visitor's User-Agent, cut if it is endless."""
+    if len(value) > VISITOR_LIMIT:
+        note("ua")
+    return value[:VISITOR_LIMIT]
 
 
 def _with_short_campaign(value: str) -> str:
@@ -267,50 +290,67 @@ def parses_as_url(value: str) -> bool:
     """Tell whether the server's `new URL(value, base)` surely accepts this; when in doubt, no."""
     if _PLAIN_ORIGIN.match(value):
         return True
-    value = (
-        value.strip("".join(map(chr, range(0x21))))
-        .translate({9: None, 10: None, 13: None})
-        .replace("\\", "/")
-    )
+    value = value.strip(_BLANKS).translate({9: None, 10: None, 13: None})
     scheme = _SCHEME.match(value)
-    if scheme:
-        if scheme.group().lower() not in ("http:", "https:"):
-            return _is_opaque(value[scheme.end() :])
-        value = f"http://{value[scheme.end() :].lstrip('/')}"
-    elif value.startswith("//"):
-        value = f"http://{value.lstrip('/')}"
-    else:
+    rest = value[scheme.end() :] if scheme else value
+    kind = scheme.group().lower() if scheme else ""
+    if kind and kind not in _SPECIAL_SCHEMES:
+        # `mailto:…` and `app:path` always parse; `android-app://host/…` only with a plain host.
+        return not rest.startswith("//") or (kind != "file:" and _OPAQUE_HOST.match(rest) is not None)
+    rest = rest.replace("\\", "/")
+    if not kind and not rest.startswith("//"):
         return True
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError:
+    authority = _AUTHORITY.match(rest.lstrip("/"))
+    if authority is None or int(authority["port"] or 0) > 0xFFFF:
         return False
-    del port  # reading it is its check
-    return host is not None and _is_host(host, bracketed="[" in parts.netloc)
+    return _is_host(authority["host"])
 
 
-def _is_opaque(rest: str) -> bool:
-    """`mailto:…` and `app:path` always parse; `android-app://host/…` only with a plain host."""
-    return not rest.startswith("//") or re.match(r"//[\w.-]+(?:/|\Z)", rest, re.ASCII) is not None
-
-
-def _is_host(host: str, *, bracketed: bool) -> bool:
-    if bracketed:
-        return _is_address(ipaddress.IPv6Address, host)
-    if not host or _HOST_FORBIDDEN.search(host):
-        return False
-    if not host.isascii() or "xn--" in host:
-        try:
-            host = host.encode("idna").decode()
-            host.encode().decode("idna")
-        except UnicodeError:
-            return False
-    last = host.rstrip(".").rpartition(".")[2]
-    if last[:1].isdigit():
+def _is_host(host: str) -> bool:
+    if host.startswith("["):
+        return _is_address(ipaddress.IPv6Address, host[1:-1])
+    labels = host.translate(_TO_LOWER).removesuffix(".").split(".")
+    if labels[-1][:1].isdigit():
         # The URL standard reads a host that ends in a number as an IPv4 address, or fails.
         return _is_address(ipaddress.IPv4Address, host)
-    return last != ""
+    try:
+        decoded = [_decoded_label(label) for label in labels]
+        if not host.isascii():
+            host.encode("idna")
+    except UnicodeError:
+        return False
+    return labels[-1] != "" and _is_international(decoded)
+
+
+def _decoded_label(label: str) -> str:
+    if not label.startswith("xn--"):
+        return label
+    decoded = label[4:].encode().decode("punycode")
+    if decoded.isascii() or f"xn--{decoded.encode('punycode').decode()}" != label:
+        raise UnicodeError(label)
+    return decoded
+
+
+def _is_international(labels: list[str]) -> bool:
+    """Tell whether the letters beyond ASCII are such as every version of the standard takes."""
+    foreign = [label for label in labels if not label.isascii()]
+    letters = {character for label in foreign for character in label if not character.isascii()}
+    if not letters:
+        return True
+    host = ".".join(labels)
+    if unicodedata.normalize("NFKC", host) != host or not letters.isdisjoint(_FILLERS):
+        return False
+    if {unicodedata.category(letter) for letter in letters} - _LETTERS or any(
+        unicodedata.category(label[0]) in _MARKS for label in foreign
+    ):
+        return False
+    directions = {unicodedata.bidirectional(letter) for letter in letters} - {"NSM"}
+    if directions == {"L"}:
+        return True
+    # From right to left: only whole words, and in no mixture.
+    return directions <= {"R", "AL"} and all(
+        label.isalpha() if label.isascii() else letters.issuperset(label) for label in labels
+    )
 
 
 def _is_address(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], host: str) -> bool:
