@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs reliability clean
 .DELETE_ON_ERROR:
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test   the whole test suite"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
+	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
 	@echo "PYTHON=python3.12 VENV=.venv-3.12 choose another interpreter and environment"
 
 $(BIN)/python:
@@ -46,6 +47,20 @@ lint: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --quiet --strict
+
+# The fault tests on each Python that is here, and the page that says how they ended.
+FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers overflow callbacks flush threads \
+	fitting model spool,tests/test_$(name).py)
+
+reliability:
+	rm -f docs/reliability.json
+	for version in 3.10 3.11 3.12 3.13; do \
+		python=$$(ls $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null || command -v python$$version) || continue; \
+		$(MAKE) $(VENV)-$$version/.test PYTHON=$$python VENV=$(VENV)-$$version || exit 1; \
+		SPOOL_ROUNDS=200 PYTHONPATH=tests $(VENV)-$$version/bin/python -m pytest -q -p reliability \
+			--reliability docs/reliability.json $(FAULT_TESTS); \
+	done
+	$(PYTHON) tests/reliability.py docs/reliability.json docs/soak.json > docs/reliability.md
 
 clean:
 	rm -rf .venv* site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
