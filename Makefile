@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs reliability clean
+.PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard clean
 .DELETE_ON_ERROR:
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
 	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
+	@echo "make loadtest        quick load tests beside the peers (minutes); loadtest-full rewrites docs/performance.*"
+	@echo "make loadtest-guard  instruction counts against loadtests/baseline.json; needs valgrind"
 	@echo "PYTHON=python3.12 VENV=.venv-3.12 choose another interpreter and environment"
 
 $(BIN)/python:
@@ -32,6 +34,11 @@ $(VENV)/.lint: $(BIN)/python pyproject.toml
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.loadtest: $(BIN)/python pyproject.toml loadtests/peers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[loadtest]'
+	-$(BIN)/python -m loadtests setup
 	@touch $@
 
 demo: $(VENV)/.demo
@@ -61,6 +68,16 @@ reliability:
 			--reliability docs/reliability.json $(FAULT_TESTS); \
 	done
 	$(PYTHON) tests/reliability.py docs/reliability.json docs/soak.json > docs/reliability.md
+
+loadtest: $(VENV)/.loadtest
+	$(BIN)/python -m loadtests all --quick
+
+loadtest-full: $(VENV)/.loadtest
+	$(BIN)/python -m loadtests all --json loadtests/results/full.json
+	$(BIN)/python -m loadtests report --json loadtests/results/full.json
+
+loadtest-guard: $(VENV)/.loadtest
+	$(BIN)/python -m loadtests guard $(ARGS)
 
 clean:
 	rm -rf .venv* site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,103 @@
+"""The command line: `python -m loadtests enqueue`, `all`, `report`, `guard`, `setup`."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from . import environments, guard, report
+from .runner import run_scenario
+from .scenarios import SCENARIOS
+from .table import text
+
+QUICK_ROUNDS: Final = 3
+FULL_ROUNDS: Final = 7
+RESULTS: Final = Path(__file__).with_name("results")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
+    what = [*SCENARIOS, "all", "report", "guard", "setup"]
+    parser.add_argument("what", choices=what, help="a scenario, or one of the last four")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results there; report: read them there"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
+    parser.add_argument(
+        "--repeat", type=int, metavar="N", help=f"rounds ({QUICK_ROUNDS} quick, {FULL_ROUNDS} full)"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="only ours and the floor")
+    parser.add_argument("--update", action="store_true", help="guard: take today's counts for the baseline")
+    options = parser.parse_args(arguments)
+    if options.what == "setup":
+        return _setup()
+    if options.what == "guard":
+        return guard.main(update=options.update)
+    if options.what == "report":
+        return report.main(options.json or report.PERFORMANCE)
+    if not environments.is_clean():
+        print("ours runs in this environment, with all that is installed in it: see setup", file=sys.stderr)
+    names = list(SCENARIOS) if options.what == "all" else [options.what]
+    rounds = options.repeat or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
+    results: dict[str, Any] = {"meta": meta(quick=options.quick), "scenarios": {}}
+    file = options.json or RESULTS / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{options.what}.json"
+    for name in names:
+        scenario = SCENARIOS[name](options.quick)
+        results["scenarios"][name] = result = run_scenario(scenario, rounds, peers=not options.no_peers)
+        print(text(name, result), end="\n\n", flush=True)
+        _write(file, results)
+    print(f"written to {file}", file=sys.stderr)
+    return 0
+
+
+def _setup() -> int:
+    wrong = environments.install()
+    for line in wrong:
+        print(f"left out: {line}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _write(file: Path, results: dict[str, Any]) -> None:
+    """Write what is there so far: a run that is broken off keeps what it found."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
+
+def meta(*, quick: bool) -> dict[str, Any]:
+    """Return where and when the run was, and of what."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=environments.ROOT, check=False, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    return {
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "commit": commit,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "quick": quick,
+        "clean": environments.is_clean(),
+        "versions": environments.versions(),
+    }
+
+
+def _processor() -> str:
+    cores = f"{os.cpu_count()} cores"
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return cores
+    model = next(
+        (line for line in info.read_text().splitlines() if line.startswith("model name")), ": unknown"
+    )
+    return f"{cores}, {model.partition(':')[2].strip()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

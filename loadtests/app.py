@@ -1,0 +1,51 @@
+"""The web service of the `service` scenario: one page, tracked by the subject that the environment names."""
+
+import os
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from .peers import SUBJECTS
+from .subjects import USER
+
+_NAME = os.environ["LOADTEST_SUBJECT"]
+_SUBJECT = SUBJECTS[_NAME](os.environ["LOADTEST_URL"])
+
+
+def _page_view() -> Any:
+    """Return what a handler calls for a page view: a function of path and User-Agent, maybe a coroutine's."""
+    subject: Any = _SUBJECT
+    if _NAME == "ours":
+        send = subject.umami.new_page_view
+        return lambda path, ua: send("Checkout", path, ua=ua, ip_address="203.0.113.7", distinct_id=USER)
+    if _NAME == "umami-1.0.0":
+        send = subject.umami.new_page_view_async
+        return lambda path, ua: send("Checkout", path, ua=ua, ip_address="203.0.113.7", distinct_id=USER)
+    if _NAME == "posthog":
+        capture = subject.client.capture
+        return lambda path, ua: capture(
+            "$pageview",
+            distinct_id=USER,
+            properties={"$current_url": path, "title": "Checkout", "$useragent": ua, "$ip": "203.0.113.7"},
+        )
+    return lambda path, ua: None  # noqa: ARG005
+
+
+_TRACK = _page_view()
+
+
+async def page(request: Request) -> Response:
+    """Serve the page and track it; whatever tracking does, the visitor gets the page."""
+    try:
+        tracked = _TRACK(request.url.path, request.headers.get("user-agent", ""))
+        if tracked is not None and hasattr(tracked, "__await__"):
+            await tracked
+    except Exception:  # noqa: BLE001 - what a careful caller of a client that may raise has to write
+        return PlainTextResponse("Checkout")
+    return PlainTextResponse("Checkout")
+
+
+app = Starlette(routes=[Route("/checkout", page)])

@@ -1,0 +1,131 @@
+"""An environment for each client that is measured, with what its users would have installed, and no more.
+
+It matters: httpx imports trio where that is there, and Sentry another compression where statsig brought it.
+They stand in `.venv-loadtests/` (or `$LOADTEST_ENVIRONMENTS`) and are made by `python -m loadtests setup`. A
+peer's has its line of `peers.txt`; ours, which the floor shares, has our dependencies. All have the web
+server of the `service` scenario.
+"""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Final
+
+from .peers import REQUIREMENTS
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PEERS: Final = Path(__file__).with_name("peers.txt")
+_SERVER: Final = ("starlette", "uvicorn")
+_OURS: Final = ("anyio", "httpx", "pydantic", "tenacity")
+
+
+def directory() -> Path:
+    """Return where the environments stand."""
+    return Path(os.environ.get("LOADTEST_ENVIRONMENTS") or ROOT / ".venv-loadtests")
+
+
+def pinned(subject: str) -> str | None:
+    """Return a peer's line of `peers.txt`; None if the subject is no peer."""
+    package = REQUIREMENTS.get(subject)
+    if package is None:
+        return None
+    lines = PEERS.read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{package}=="))
+
+
+def interpreter(subject: str) -> Path | None:
+    """Return the Python that a subject runs on; None if it is a peer that is not installed.
+
+    Ours and the floor run here where they have no environment of their own.
+    """
+    line = pinned(subject)
+    if _is_made(subject if line else "ours"):
+        return directory() / (subject if line else "ours") / "bin" / "python"
+    return None if line else Path(sys.executable)
+
+
+def is_clean() -> bool:
+    """Tell whether ours runs in an environment of its own."""
+    return _is_made("ours")
+
+
+def _is_made(name: str) -> bool:
+    """Tell whether an environment is there, with what it is to have today."""
+    contents = directory() / name / "installed.txt"
+    return contents.exists() and contents.read_text().split() == _packages(name)
+
+
+def _packages(name: str) -> list[str]:
+    """Return what an environment is to have; what is not pinned in `peers.txt`, as it is installed here."""
+    line = pinned(name)
+    here = [] if line else list(_OURS)
+    return [
+        *([line] if line else []),
+        *(f"{package}=={importlib.metadata.version(package)}" for package in (*here, *_SERVER)),
+    ]
+
+
+def import_path(subject: str) -> list[Path]:
+    """Return what a subject can import from: this package for all, our client for none but our own.
+
+    `$LOADTEST_CLIENT` names another directory to take our client from, another version's checkout say.
+    """
+    if pinned(subject) is None and "LOADTEST_CLIENT" not in os.environ:
+        return [ROOT]
+    alone = directory() / "path"
+    alone.mkdir(parents=True, exist_ok=True)
+    link = alone / "loadtests"
+    if not link.is_symlink():
+        link.symlink_to(Path(__file__).parent, target_is_directory=True)
+    return [alone] if pinned(subject) else [alone, Path(os.environ["LOADTEST_CLIENT"]).resolve()]
+
+
+def variables(subject: str) -> dict[str, str]:
+    """Return the environment variables of a subject's process: nothing that would configure it in secret."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(map(str, import_path(subject))),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+    }
+
+
+def install() -> list[str]:
+    """Make the environments that are missing; return what went wrong with which."""
+    wrong = []
+    for name in ("ours", *REQUIREMENTS):
+        if _is_made(name):
+            continue
+        packages = _packages(name)
+        print(f"installing {' '.join(packages)} …", file=sys.stderr, flush=True)
+        home = directory() / name
+        venv.create(home, clear=True, with_pip=True)
+        command = [
+            str(home / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
+        done = subprocess.run([*command, *packages], check=False, capture_output=True, text=True)
+        if done.returncode:
+            wrong.append(f"{name}: {done.stderr.strip()[-300:]}")
+        else:
+            (home / "installed.txt").write_text("\n".join([*packages, ""]))
+    return wrong
+
+
+def versions() -> dict[str, str]:
+    """Return what each installed subject is, by name."""
+    found = {
+        package: importlib.metadata.version(package) for package in ("httpx", "pydantic", "pydantic_core")
+    }
+    for subject in REQUIREMENTS:
+        if interpreter(subject) is not None:
+            found[subject] = (pinned(subject) or "").partition("==")[2]
+    return found

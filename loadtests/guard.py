@@ -1,0 +1,97 @@
+"""A guard that is no timer: the instructions of a send and of a batch's settling, as callgrind counts them.
+
+They hardly change from run to run where times do. `baseline.json` holds them for each interpreter they were
+counted on; more than ten percent above fails. `python -m loadtests guard --update` records today's.
+"""
+
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from . import environments
+from .guarded import BATCH
+
+BASELINE: Final = Path(__file__).with_name("baseline.json")
+ALLOWED: Final = 0.10
+_SENDS: Final = 4_000
+_BATCHES: Final = 80
+_PATHS: Final = {
+    "new_event": ("event", "empty", _SENDS, 1),
+    "new_page_view": ("page_view", "empty", _SENDS, 1),
+    "new_revenue_event": ("revenue", "empty", _SENDS, 1),
+    "settling an event": ("settle", "fill", _BATCHES, BATCH),
+}
+"""What is counted: a path less another, so many times, and the events of each time."""
+
+
+def environment() -> str:
+    """Return what the counts depend on, beside the code."""
+    return (
+        f"{platform.python_implementation()} {platform.python_version()}, "
+        f"pydantic_core {version('pydantic_core')}, {platform.machine()}"
+    )
+
+
+def instructions(path: str, times: int) -> int:
+    """Count the instructions of walking a path so many times, the process's start included."""
+    variables = {**environments.variables("ours"), "PYTHONHASHSEED": "0"}
+    with tempfile.TemporaryDirectory() as place:
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={place}/out", sys.executable]
+        done = subprocess.run(
+            [*command, "-m", "loadtests.guarded", path, str(times)],
+            env=variables,
+            cwd=environments.import_path("ours")[0],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    counted = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or counted is None:
+        raise SystemExit(f"callgrind: {done.stderr.strip()[-500:]}")
+    return int(counted[1])
+
+
+def counts() -> dict[str, int]:
+    """Return the instructions an event takes on each path."""
+    walks = {(path, times) for walk, less, times, _ in _PATHS.values() for path in (walk, less)}
+    with ThreadPoolExecutor(2) as two:
+        total = dict(zip(walks, two.map(lambda walk: instructions(*walk), walks), strict=True))
+    return {
+        name: (total[walk, times] - total[less, times]) // (times * events)
+        for name, (walk, less, times, events) in _PATHS.items()
+    }
+
+
+def main(*, update: bool = False) -> int:
+    """Compare with the baseline, or record it; return the exit code."""
+    if shutil.which("valgrind") is None:
+        print("valgrind is not installed: apt-get install valgrind", file=sys.stderr)
+        return 2
+    baseline: dict[str, dict[str, int]] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    here = environment()
+    known = baseline.get(here)
+    if known is None and not update:
+        print(f"no baseline for {here}: take one with python -m loadtests guard --update", file=sys.stderr)
+        return 2
+    print(f"counting instructions on {here}; a minute or two …", file=sys.stderr, flush=True)
+    counted = counts()
+    worse = False
+    for name, count in counted.items():
+        before = (known or {}).get(name)
+        change = "" if before is None else f"  baseline {before:>8,}  {count / before - 1:+.1%}"
+        over = before is not None and count > before * (1 + ALLOWED)
+        worse |= over
+        print(f"{name:<20} {count:>8,} instructions{change}{'  TOO MUCH' if over else ''}")
+    if update:
+        BASELINE.write_text(json.dumps({**baseline, here: counted}, indent=1) + "\n")
+        print(f"recorded in {BASELINE.name}")
+        return 0
+    return 1 if worse else 0

@@ -1,0 +1,75 @@
+"""What the guard counts the instructions of: `python -m loadtests.guarded PATH TIMES`, under callgrind.
+
+One thread, no server, no garbage collector: a thread that the client starts does not run, and its
+poster answers at once as Umami would. What is left is the client's own work, the same in every run.
+"""
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import umami
+from umami import transport
+
+from .subjects import Ours
+
+BATCH: Final = 50
+_WARM_UP: Final = 4 * BATCH
+
+
+def _stay(self: threading.Thread) -> None:
+    """Start no thread."""
+
+
+def _answer(self: transport.Poster, url: str, content: bytes, *_: Any, **__: Any) -> transport.Reply:  # noqa: ARG001
+    body = b'{"size":%d,"processed":%d,"errors":0,"details":[],"cache":"%b"}' % (BATCH, BATCH, b"x" * 307)
+    return transport.Reply(200, {"content-type": "application/json"}, body)
+
+
+def main() -> None:
+    """Walk a path so many times, and end without ceremony."""
+    path, times = sys.argv[1], int(sys.argv[2])
+    threading.Thread.start = _stay  # type: ignore[method-assign]
+    transport.Poster.post = _answer  # type: ignore[method-assign]
+    subject = Ours("http://127.0.0.1:9", batch=BATCH)
+    state: Any = umami.new_event.__self__._state  # type: ignore[attr-defined] # noqa: SLF001
+    agent, lane = state.agent, (state.route or state.new_route()).lane
+
+    def settle() -> None:
+        """Do what a sender does with each batch."""
+        batch = agent._buffer.take(lane, 0)  # noqa: SLF001
+        agent._ship(lane, batch)  # noqa: SLF001
+
+    def walk(action: Callable[[], object], count: int) -> None:
+        for _ in range(count):
+            action()
+
+    sends = {kind: subject.sender(kind) for kind in ("event", "page_view", "revenue")}
+    for send in sends.values():
+        walk(send, _WARM_UP)
+    walk(settle, 4)
+    gc.collect()
+    gc.disable()
+    if path == "settle":
+        walk(sends["event"], times * BATCH)
+        walk(settle, times)
+    elif path == "fill":  # what `settle` has to do first
+        walk(sends["event"], times * BATCH)
+    elif path == "empty":
+        walk(lambda: None, times)
+    else:
+        walk(sends[path], times)
+    if umami.queue_stats().submitted != sum(_WARM_UP for _ in sends) + _sent(path, times):
+        raise SystemExit("the sends did not come in: the guard counts nothing")
+    os._exit(0)
+
+
+def _sent(path: str, times: int) -> int:
+    return {"settle": times * BATCH, "fill": times * BATCH, "empty": 0}.get(path, times)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""One measurement: a sink, a fresh process beside it, and what both had to say at their ends."""
+
+import dataclasses
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from . import environments
+from .model import Case, Metrics
+from .sink import Behaviour
+
+
+class MeasurementError(Exception):
+    """A measurement that came to nothing, and why."""
+
+
+@contextmanager
+def sink(behaviour: Behaviour | None) -> Iterator[int]:
+    """Run a sink and yield its port; without a behaviour, yield a port that refuses connections."""
+    if behaviour is None:
+        with socket.socket() as refusing:
+            refusing.bind(("127.0.0.1", 0))
+            yield refusing.getsockname()[1]
+        return
+    command = [sys.executable, "-m", "loadtests.sink", json.dumps(dataclasses.asdict(behaviour))]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environments.variables("floor"),
+        cwd=environments.ROOT,
+    ) as process:
+        try:
+            port = (process.stdout or sys.stdin.buffer).readline()
+            if not port:
+                raise MeasurementError("the sink did not start")
+            yield int(port)
+        finally:
+            process.kill()
+
+
+def sink_stats(port: int) -> Metrics:
+    """Ask a sink what it saw."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/stats")
+        return dict(json.loads(connection.getresponse().read()))
+    finally:
+        connection.close()
+
+
+def run(command: Sequence[str | Path], subject: str, seconds: float) -> tuple[dict[str, Any], float]:
+    """Run a process to its end; return the JSON of its last line, and the monotonic time of its end."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=err,
+            env=environments.variables(subject),
+            cwd=environments.import_path(subject)[0],  # python -m looks here before anywhere else
+        )
+        # A wait with a timeout polls, and would tell the end too late.
+        overdue = threading.Timer(seconds, process.kill)
+        overdue.start()
+        try:
+            process.wait()
+            ended = time.monotonic()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            overdue.cancel()
+        out.seek(0)
+        err.seek(0)
+        lines = out.read().decode(errors="replace").splitlines()
+        said = err.read().decode(errors="replace").strip()
+    if process.returncode == -signal.SIGKILL:
+        raise MeasurementError(f"not done after {seconds:.0f} s")
+    if process.returncode or not lines:
+        last = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+        raise MeasurementError(last[:200])
+    return json.loads(lines[-1]), ended
+
+
+def measure(case: Case) -> Metrics:
+    """Make one measurement.
+
+    Raises:
+        MeasurementError: It came to nothing.
+    """
+    python = environments.interpreter(case.subject)
+    if python is None:
+        raise MeasurementError("not installed: python -m loadtests setup")
+    with sink(case.behaviour) as port:
+        metrics = OUTSIDE.get(case.probe, _child)(case, python, port)
+        if case.behaviour is not None:
+            seen = sink_stats(port)
+            metrics["sink_share"] = 100 * seen["cpu_share"]
+            metrics["sink_events"] = seen["events"]
+            metrics["sink_requests"] = seen["requests"]
+            metrics["sink_connections"] = seen["connections"]
+            if seen["seconds"]:
+                metrics["sink_rate"] = seen["events"] / seen["seconds"]
+            if metrics.get("sent"):
+                metrics["delivered"] = 100 * seen["events"] / metrics["sent"]
+    return metrics
+
+
+def _child(case: Case, python: Path, port: int) -> Metrics:
+    """Run a probe in a fresh process."""
+    options = dict(case.options)
+    url = f"{options.pop('scheme', 'http')}://127.0.0.1:{port}"
+    task = {"subject": case.subject, "probe": case.probe, "url": url, "options": options}
+    found, ended = run([python, "-m", "loadtests.child", json.dumps(task)], case.subject, case.seconds)
+    if "last_event_at" in found:
+        found["exit_ms"] = 1000 * (ended - found.pop("last_event_at"))
+    return found
+
+
+_IMPORTS = """
+import sys, time
+wall, cpu = time.perf_counter(), time.process_time()
+for name in sys.argv[1].split(','):
+    __import__(name)
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print('{"import_ms": %f, "import_cpu_ms": %f}' % (wall * 1000, cpu * 1000))
+"""
+
+
+def _imports(case: Case, python: Path, port: int) -> Metrics:  # noqa: ARG001
+    """Import modules in a process that has imported nothing but `sys` and `time`."""
+    return run([python, "-c", _IMPORTS, case.options["modules"]], case.subject, case.seconds)[0]
+
+
+def _service(case: Case, python: Path, port: int) -> Metrics:
+    from .service import measure_service
+
+    return measure_service(case, python, port)
+
+
+OUTSIDE: Final[dict[str, Callable[[Case, Path, int], Metrics]]] = {"import": _imports, "service": _service}
+"""The probes that need more around them than a child."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a running process has taken so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

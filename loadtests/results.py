@@ -1,0 +1,82 @@
+"""What the rounds of a scenario come to: medians with their spread, and goals met or not; as plain JSON."""
+
+import statistics
+from typing import Any, TypeAlias
+
+from .model import Goal, Metrics, Rounds, Scenario
+
+Result: TypeAlias = dict[str, Any]
+"""A scenario's result as it stands in the JSON file."""
+
+
+def summary(scenario: Scenario, rounds: Rounds, left_out: dict[str, str]) -> Result:
+    """Sum up the rounds of a scenario.
+
+    Args:
+        scenario: What was measured.
+        rounds: What each round found.
+        left_out: Why a case is missing, by name.
+    """
+    if scenario.derive is not None:
+        for measured in rounds:
+            scenario.derive(measured)
+    rows = []
+    for case in scenario.cases:
+        found = [measured[case.name] for measured in rounds if case.name in measured]
+        if found:
+            rows.append({"case": case.name, "subject": case.subject, "metrics": _spread(found)})
+    return {
+        "question": scenario.question,
+        "method": scenario.method,
+        "rounds": len(rounds),
+        "columns": [vars(column) for column in scenario.columns],
+        "rows": rows,
+        "goals": [judged(goal, rounds) for goal in scenario.goals],
+        "left_out": left_out,
+    }
+
+
+def _spread(found: list[Metrics]) -> dict[str, dict[str, Any]]:
+    return {
+        metric: {
+            "median": round(statistics.median(values), 6),
+            "mad": round(deviation(values), 6),
+            "values": [round(value, 6) for value in values],
+        }
+        for metric in found[0]
+        if (values := [metrics[metric] for metrics in found if metric in metrics])
+    }
+
+
+def deviation(values: list[float]) -> float:
+    """Return the median absolute deviation from the median."""
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values)
+
+
+def judged(goal: Goal, rounds: Rounds) -> dict[str, Any]:
+    """Set a goal beside what was measured: the median over the rounds of the ratio within each."""
+    figures = [figure for measured in rounds if (figure := _figure(goal, measured)) is not None]
+    verdict: dict[str, Any] = {"text": goal.text, "at_most": goal.at_most, "at_least": goal.at_least}
+    if not figures:
+        return verdict | {"figure": None, "met": None}
+    figure = statistics.median(figures)
+    met = (goal.at_most is None or figure <= goal.at_most) and (
+        goal.at_least is None or figure >= goal.at_least
+    )
+    return verdict | {"figure": round(figure, 4), "mad": round(deviation(figures), 4), "met": met}
+
+
+def _figure(goal: Goal, measured: dict[str, Metrics]) -> float | None:
+    of = _least(goal.of, goal.metric, measured)
+    if of is None:
+        return None
+    if not goal.to:
+        return of - goal.less
+    to = _least(goal.to, goal.to_metric or goal.metric, measured)
+    return (of - goal.less) / to if to else None
+
+
+def _least(cases: tuple[str, ...], metric: str, measured: dict[str, Metrics]) -> float | None:
+    found = [measured[case][metric] for case in cases if metric in measured.get(case, {})]
+    return min(found, default=None)

@@ -1,0 +1,144 @@
+"""What a service feels: its event loop under a burst, and its visitors under load."""
+
+from typing import Final
+
+from loadtests.model import Case, Column, Goal, Metrics, Scenario
+from loadtests.sink import Behaviour
+
+from .calls import BUFFERED_PEERS
+
+_SERVERS: Final[dict[str, Behaviour | None]] = {
+    "healthy": Behaviour(),
+    "slow": Behaviour(latency=0.5),
+    "dead": None,
+}
+
+
+def burst(quick: bool) -> Scenario:
+    """How long does a burst of sends stop an event loop?"""
+    cases: list[Case] = []
+    goals: list[Goal] = []
+    for events in (1_000, 10_000):
+        options = {"events": events, "bursts": 3 if quick else 7, "room": events + 100}
+        floor, ours = f"floor, {events:,}", f"ours, {events:,}"
+        cases += [Case(floor, "floor", "burst", options), Case(ours, "ours", "burst", options)]
+        goals.append(Goal(f"{events:,} sends: block ÷ floor", "block_ms", (ours,), (floor,), at_most=2.5))
+    peer_options = {"events": 1_000, "bursts": 3 if quick else 7}
+    cases += [Case(f"{peer}, 1,000", peer, "burst", peer_options) for peer in BUFFERED_PEERS]
+    cases += [
+        Case("ours, first event", "ours", "first-event"),
+        Case("ours, first event, https", "ours", "first-event", {"scheme": "https"}, None),
+    ]
+    one = ("ours, 1,000",)
+    return Scenario(
+        "burst",
+        "How long does a burst of sends stop an event loop, and how does the loop tick afterwards?",
+        "A ticker wants every millisecond; its lateness is on the wall: idle, and while the worker drains. "
+        "First event: the ticker's worst in the 1.2 s after the first send of a process and after later ones; with "
+        "https the server refuses, and the client and its TLS context are built all the same.",
+        tuple(cases),
+        (
+            Column("block_ms", "block, ms", 2),
+            Column("idle_p99_ms", "tick late, idle, p99 ms", 2),
+            Column("draining_p99_ms", "draining, p99 ms", 2),
+            Column("first_ms", "first event, worst ms", 2),
+            Column("later_ms", "later event, worst ms", 2),
+        ),
+        (
+            *goals,
+            Goal(
+                "best peer's block ÷ ours",
+                "block_ms",
+                tuple(f"{peer}, 1,000" for peer in BUFFERED_PEERS),
+                one,
+                at_least=3,
+            ),
+            *(
+                Goal(
+                    f"tick's p99 draining ÷ idle, {size}",
+                    "draining_p99_ms",
+                    (f"ours, {size}",),
+                    (f"ours, {size}",),
+                    at_most=1.2,
+                    to_metric="idle_p99_ms",
+                )
+                for size in ("1,000", "10,000")
+            ),
+            *(
+                Goal(
+                    f"first event's stall ÷ a later one's{note}",
+                    "first_ms",
+                    (case,),
+                    (case,),
+                    1.2,
+                    None,
+                    "later_ms",
+                )
+                for case, note in (("ours, first event", ""), ("ours, first event, https", ", https"))
+            ),
+        ),
+    )
+
+
+def service(quick: bool) -> Scenario:
+    """What do a service's visitors feel of its tracking?"""
+    options = {"seconds": 3 if quick else 10, "connections": 16}
+    cases = [Case("ours, one page view", "ours", "enqueue", {"events": 4_000, "kind": "page_view"})]
+    for state, sink in _SERVERS.items():
+        cases += [
+            Case(f"{name}, {state}", subject, "service", options, sink)
+            for name, subject in (
+                ("no tracking", "none"),
+                ("ours", "ours"),
+                ("posthog", "posthog"),
+                ("umami-1.0.0 async", "umami-1.0.0"),
+            )
+        ]
+
+    def derive(measured: dict[str, Metrics]) -> None:
+        """Say what is left of the untracked requests a second when each pays for its send alone."""
+        send = measured.get("ours, one page view", {}).get("cpu_us")
+        for state in _SERVERS:
+            untracked = measured.get(f"no tracking, {state}", {})
+            if send is not None and "rps" in untracked:
+                untracked["rps_less_send"] = 1 / (1 / untracked["rps"] + send / 1e6)
+
+    goals = [
+        goal
+        for state in _SERVERS
+        for goal in (
+            Goal(
+                f"requests/s ÷ (untracked less the send's CPU), server {state}",
+                "rps",
+                (f"ours, {state}",),
+                (f"no tracking, {state}",),
+                at_least=0.97,
+                to_metric="rps_less_send",
+            ),
+            Goal(
+                f"p99 ÷ untracked, server {state}",
+                "p99_ms",
+                (f"ours, {state}",),
+                (f"no tracking, {state}",),
+                at_most=1.05,
+            ),
+        )
+    ]
+    return Scenario(
+        "service",
+        "What do a service's visitors feel of its tracking?",
+        f"uvicorn and Starlette, one process, a page view a request, under wrk with {options['connections']} "
+        f"connections for {options['seconds']} s after a warm-up. The analytics server is healthy, slow "
+        "(half a second an answer) or dead (it refuses connections).",
+        tuple(cases),
+        (
+            Column("rps", "requests/s", 0),
+            Column("p50_ms", "p50 ms", 2),
+            Column("p99_ms", "p99 ms", 2),
+            Column("p999_ms", "p99.9 ms", 2),
+            Column("cpu_us", "CPU µs a request", 1),
+            Column("errors", "errors", 0),
+        ),
+        tuple(goals),
+        derive,
+    )

@@ -1,0 +1,252 @@
+"""What is measured: a client in this process, behind one small interface. Here ours and the floor.
+
+The floor is the least a design like ours can cost: `to_json` into a deque, then pre-encoded batches
+over one `httpx.Client`. No checks, no retries, no account of what became of an event.
+"""
+
+import abc
+import importlib
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final
+
+from .sink import MARK
+
+SITE: Final = "978435e2-7ba1-4337-9860-ec31ece2db60"
+CUSTOM: Final[dict[str, Any]] = {
+    "plan": "pro",
+    "items": 3,
+    "total": 19.99,
+    "coupon": MARK.decode(),
+    "member": True,
+}
+"""The five keys of the typical event, beside its name, URL, title and user id."""
+USER: Final = "user-12345"
+
+Send = Callable[[], object]
+
+
+class Subject(abc.ABC):
+    """A client, configured as its documentation recommends and pointed at a sink.
+
+    Args:
+        url: The sink.
+        batch: How many events a request is to have; None for what its authors chose.
+        room: How many events it is to hold at least, if that can be set.
+    """
+
+    room: ClassVar[int] = 10_000
+    """The most events that it takes in one go before it drops any, as configured here."""
+    pace: ClassVar[float] = 1.0
+    """The part of a scenario's events that it is given, so that a slow one ends as soon as the others."""
+
+    def __init__(self, url: str, batch: int | None = None, room: int | None = None) -> None:
+        self.url = url
+        self.batch = batch
+        self.wanted_room = room or 0
+        self.start()
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Configure the client."""
+
+    @abc.abstractmethod
+    def sender(self, kind: str = "event") -> Send:
+        """Return a function that sends one typical event, page view or revenue event."""
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Wait until what was sent is delivered, as the client's own flush does."""
+
+    def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:
+        """Return the async twin of a sender."""
+        raise NotImplementedError(kind)
+
+    def wait_for_room(self) -> None:  # noqa: B027 - most need not wait
+        """Wait until a hundred events more find room; for clients whose queue cannot be made larger."""
+
+    def facts(self) -> dict[str, float]:
+        """Return what the client says of itself at the end."""
+        return {}
+
+
+class Ours(Subject):
+    """This repository's client."""
+
+    room = 100_000
+
+    def start(self) -> None:
+        """Configure the module's default client."""
+        self.umami: Any = importlib.import_module("umami")
+        settings: dict[str, Any] = {"url_base": self.url, "website_id": SITE, "hostname": "example.com"}
+        if self.batch:
+            settings["batch_size"] = self.batch
+        if self.wanted_room > self.room:
+            settings |= {"queue_size": self.wanted_room, "queue_bytes": self.wanted_room * 1024}
+        self.umami.configure(**settings)
+
+    def sender(self, kind: str = "event") -> Send:
+        """Return a sync send."""
+        umami = self.umami
+        if kind == "page_view":
+            send = umami.new_page_view
+            return lambda: send("Checkout", "/checkout", distinct_id=USER)
+        if kind == "revenue":
+            send = umami.new_revenue_event
+            return lambda: send(
+                19.99,
+                "EUR",
+                "checkout",
+                url="/checkout",
+                title="Checkout",
+                custom_data=CUSTOM,
+                distinct_id=USER,
+            )
+        send = umami.new_event
+        return lambda: send(
+            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
+        )
+
+    def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:  # noqa: ARG002
+        """Return an async send of the typical event."""
+        send = self.umami.new_event_async
+        return lambda: send(
+            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
+        )
+
+    def flush(self) -> None:
+        """Wait for everything."""
+        self.umami.flush(120)
+
+    def facts(self) -> dict[str, float]:
+        """Return the ledger's counts."""
+        stats = self.umami.queue_stats()
+        return {
+            "pending": stats.pending,
+            "pending_bytes": stats.pending_bytes,
+            "dropped": sum(stats.dropped.values()),
+            "retries": stats.retries,
+        }
+
+
+class Floor(Subject):
+    """The least that it can cost."""
+
+    room = 10_000_000
+
+    def start(self) -> None:
+        """Build the one client, before any clock runs."""
+        self.to_json: Any = importlib.import_module("pydantic_core").to_json
+        httpx: Any = importlib.import_module("httpx")
+        self.client = httpx.Client(headers={"Content-Type": "application/json"}, timeout=120)
+        self.queue: deque[bytes] = deque()
+
+    def sender(self, kind: str = "event") -> Send:
+        """Return `to_json` and `deque.append` of what ours sends for the same call."""
+        to_json, append = self.to_json, self.queue.append
+        if kind == "page_view":
+            return lambda: append(
+                to_json(
+                    {
+                        "payload": {
+                            "title": "Checkout",
+                            "url": "/checkout",
+                            "id": USER,
+                            "referrer": "",
+                            "timestamp": 1_700_000_000,
+                            "hostname": "example.com",
+                            "website": SITE,
+                            "language": "en-US",
+                            "screen": "1920x1080",
+                        },
+                        "type": "event",
+                    }
+                )
+            )
+        extra: dict[str, Any] = {"revenue": 19.99, "currency": "EUR"} if kind == "revenue" else {}
+        data = {**CUSTOM, **extra}
+        return lambda: append(
+            to_json(
+                {
+                    "payload": {
+                        "name": "checkout",
+                        "title": "Checkout",
+                        "url": "/checkout",
+                        "data": data,
+                        "id": USER,
+                        "referrer": "",
+                        "timestamp": 1_700_000_000,
+                        "hostname": "example.com",
+                        "website": SITE,
+                        "language": "en-US",
+                        "screen": "1920x1080",
+                    },
+                    "type": "event",
+                }
+            )
+        )
+
+    def flush(self) -> None:
+        """Post what is queued, batch after batch, on this thread."""
+        size, pop = self.batch or 50, self.queue.popleft
+        while self.queue:
+            events = [pop() for _ in range(min(size, len(self.queue)))]
+            self.client.post(
+                f"{self.url}/api/batch", content=b"[" + b",".join(events) + b"]"
+            ).raise_for_status()
+
+
+class FloorThreads(Floor):
+    """The floor on as many threads as the client has senders: pre-encoded bodies, one shared `httpx.Client`.
+
+    With a `batch` of 1 each event goes to `/api/send`, as it must on Umami Cloud.
+    """
+
+    threads: ClassVar[int] = 8
+
+    def flush(self) -> None:
+        """Post what is queued on all threads at once."""
+        workers = [threading.Thread(target=self._post) for _ in range(self.threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def _post(self) -> None:
+        size = self.batch or 50
+        while True:
+            events = []
+            try:
+                for _ in range(size):
+                    events.append(self.queue.popleft())
+            except IndexError:
+                pass
+            if not events:
+                return
+            path, body = (
+                ("/api/send", events[0]) if size == 1 else ("/api/batch", b"[" + b",".join(events) + b"]")
+            )
+            self.client.post(f"{self.url}{path}", content=body).raise_for_status()
+
+
+class FloorPair(FloorThreads):
+    """The floor on two connections, which is the most that ours opens to a server with batches."""
+
+    threads = 2
+
+
+class Nothing(Subject):
+    """No tracking at all."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def sender(self, kind: str = "event") -> Send:  # noqa: ARG002
+        """Return a function that does nothing."""
+        return lambda: None
+
+    def flush(self) -> None:
+        """Do nothing."""
+        time.sleep(0)

@@ -1,0 +1,27 @@
+"""The load tests run and print their table; how fast anything is, no test says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import DEADLINE, ROOT
+
+
+def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    command = [sys.executable, "-m", "loadtests", "enqueue", "--quick", "--repeat", "1", "--no-peers"]
+    done = subprocess.run(
+        [*command, "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    for row in ("floor, new_event", "ours, new_event", "ours, new_page_view", "new_event ÷ floor"):
+        assert row in done.stdout
+    assert "left out" not in done.stdout
+    rows = json.loads(file.read_text())["scenarios"]["enqueue"]["rows"]
+    assert len(rows) == 6
+    assert all(row["metrics"]["cpu_us"]["median"] > 0 for row in rows)
