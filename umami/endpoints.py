@@ -4,7 +4,7 @@ A call is a flow (see `transport.Flow`), which the sync and the async runner run
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -23,6 +23,7 @@ _CLOUD_DATA: Final = "https://api.umami.is/v1"
 _CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
+_COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(models.Total)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def login(server: Server, username: str, password: str) -> Flow[models.LoginResp
     """Exchange a user name and a password for a token."""
     account = {"username": username, "password": password}
     request = server.request("POST", "/auth/login", json=account, credential=False)
-    response = yield from exchange(request)
+    response = yield from exchange(replace(request, private=True))
     return _parsed(models.LoginResponse, json_of(response), request)
 
 
@@ -152,7 +153,10 @@ def active_users(server: Server, website_id: str) -> Flow[int]:
     if not isinstance(body, dict):
         raise _unexpected(request, body)
     visitors = body["visitors"] if "visitors" in body else body.get("x")
-    return int(visitors or 0)
+    try:
+        return _COUNT.validate_python(visitors)
+    except pydantic.ValidationError as error:
+        raise _unexpected(request, body, error) from None
 
 
 def website_stats(

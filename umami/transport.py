@@ -42,13 +42,18 @@ _LEAST_READ: Final = 0.001
 
 @dataclass(frozen=True)
 class Request:
-    """One request of a call that goes straight through."""
+    """One request of a call that goes straight through.
+
+    Attributes:
+        private: Whether the content is a credential, which goes to no other host either.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
     params: Mapping[str, Any] | None = None
     content: bytes | None = field(default=None, repr=False)
+    private: bool = False
 
 
 Flow = Generator[Request, httpx.Response, T]
@@ -81,6 +86,8 @@ def redirected(request: Request, response: httpx.Response) -> Request | None:
         return None
     headers = dict(request.headers)
     if not _same_origin(target, request.url):
+        if request.private:
+            return None
         headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
     return replace(request, url=target, headers=headers, params=None)
 
