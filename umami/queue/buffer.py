@@ -278,18 +278,19 @@ class Buffer:
 
     # The senders' side.
 
-    def take(self, lane: Lane, patience: float = math.inf) -> Batch | None:
+    def take(self, lane: Lane, patience: float = math.inf, spare: float = math.inf) -> Batch | None:
         """Wait for the next batch of a lane.
 
         Args:
             lane: The lane.
             patience: The most seconds to wait.
+            spare: The same, while another sender works for the lane: the last one does not leave.
 
         Returns:
             The batch; or None when there was none in time, or the senders are to end. With None the
             sender is dismissed: it counts for the lane no more.
         """
-        give_up = time.monotonic() + patience
+        called = time.monotonic()
         with self._exclusively():
             while not self.stopped:
                 now = time.monotonic()
@@ -305,8 +306,11 @@ class Buffer:
                     if lane.idle and lane.wait(now) <= 0:
                         lane.wake.notify()
                     return batch
-                wait = min(wait, give_up - now)
+                allowed = patience if lane.senders == 1 else min(patience, spare)
+                wait = min(wait, called + allowed - now)
                 if wait <= 0:
+                    if lane.idle:
+                        lane.wake.notify()  # it may have been this one that was woken for an event
                     break
                 lane.idle += 1
                 self._wait(lane.wake, wait)

@@ -179,7 +179,7 @@ class Agent:
     def _send(self, lane: Lane) -> None:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
-            while batch := self._buffer.take(lane, math.inf if lane.senders == 1 else _EXTRA_SENDER_SECONDS):
+            while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
                 started = time.monotonic()
                 self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
@@ -189,6 +189,11 @@ class Agent:
                     and self._buffer.enlist(lane, self._most_senders(lane))
                 ):
                     self._start_sender(lane)
+        except BaseException:
+            self._buffer.dismiss(lane)
+            if lane.unsettled() and not self._buffer.stopped:
+                self._staff(lane)  # another takes its place
+            raise
         finally:
             self._poster.leave()
             self._threads -= {thread for thread in self._threads if thread.is_current()}
@@ -204,21 +209,25 @@ class Agent:
             self._buffer.settle(lane, batch, outcome)
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
-            logger.exception("Delivering a batch failed unexpectedly: a bug in umami, please report it.")
             self._buffer.give_up(lane, batch, "internal_error", f"{type(error).__name__}: {error}")
+            with suppress(Exception):  # a log handler's fault is no more to cost than this
+                logger.exception("Delivering a batch failed unexpectedly: a bug in umami, please report it.")
             if not isinstance(error, Exception):
-                self._buffer.dismiss(lane)
                 raise
 
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
         self._buffer.enlist(lane, sys.maxsize)
-        while lane.unsettled():
-            remaining = give_up - time.monotonic()
-            batch = self._buffer.take(lane, remaining)
-            if batch is None:
-                return
-            self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
+        try:
+            while lane.unsettled():
+                remaining = give_up - time.monotonic()
+                batch = self._buffer.take(lane, remaining)
+                if batch is None:
+                    return
+                self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
+        except BaseException:
+            self._buffer.dismiss(lane)
+            raise
         self._buffer.dismiss(lane)
 
     def adopt(self) -> None:
