@@ -130,12 +130,13 @@ class Buffer:
     def _exclusively(self) -> Iterator[None]:
         """Hold the lock; what interrupts this thread meanwhile leaves its events at the door."""
         with self._lock:
-            self._inside = True
+            inside, self._inside = self._inside, True
             try:
                 yield
             finally:
-                self._inside = False
-                self._admit_interrupting()
+                self._inside = inside
+                if not inside:
+                    self._admit_interrupting()
 
     def _wait(self, condition: threads.Condition, seconds: float) -> None:
         self._inside = False
@@ -194,6 +195,9 @@ class Buffer:
                 # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
                 if lane.idle and (not waiting or waiting + 1 == lane.limits.batch_size):
                     lane.wake.notify()
+            except BaseException:
+                self._recount()  # Ctrl-C, say, between two of the counts
+                raise
             finally:
                 self._inside = False
                 if self._interrupting:
@@ -201,6 +205,15 @@ class Buffer:
         if not lane.senders or self.stopped:
             self._staff(lane)
         return True
+
+    def _recount(self) -> None:
+        """Set the counts by what is there."""
+        held = [event for lane in self._lanes.values() for event in lane.held()]
+        self._count = len(held)
+        self._bytes = sum(map(len, held))
+        ledger = self._ledger
+        pending = sum(lane.unsettled() for lane in self._lanes.values())
+        ledger.submitted = ledger.delivered + ledger.rejected + sum(ledger.dropped.values()) + pending
 
     def _is_full(self, size: int) -> bool:
         bounds = self.bounds

@@ -263,6 +263,12 @@ class Lane:
         """Return how many events wait or are on the wire."""
         return self.backlog + sum(len(batch.events) for batch in self.in_flight)
 
+    def held(self) -> Iterator[bytes]:
+        """Yield the events that are in memory."""
+        yield from self.fresh
+        for batch in (*self.returned, *self.in_flight):
+            yield from batch.events
+
     def _oldest_numbers(self) -> Iterator[int]:
         if self.fresh or self.stored:
             yield self._first_number
