@@ -3,6 +3,7 @@
 A call is a flow (see `transport.Flow`), which the sync and the async runner run alike.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -14,7 +15,7 @@ from pydantic_core import to_json
 
 from . import models
 from .errors import ResponseError, ValidationError
-from .fields import given
+from .fields import VISITOR_LIMIT, given
 from .transport import USER_AGENT, Flow, Request, exchange, json_of
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -23,6 +24,7 @@ _CLOUD_DATA: Final = "https://api.umami.is/v1"
 _CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
+_NO_HEADER: Final = re.compile(r"[^ -~]")
 _COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(models.Total)
 
 
@@ -174,7 +176,8 @@ def website_stats(
 
 def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
     """Post one event and return the server's answer."""
-    headers = {**server.send_headers, "User-Agent": user_agent, "Content-Type": "application/json"}
+    agent = _NO_HEADER.sub("?", user_agent[:VISITOR_LIMIT]).strip()  # whole it is in the payload
+    headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
     response = yield from exchange(Request("POST", server.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)
     return answer

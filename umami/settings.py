@@ -44,11 +44,14 @@ def checked_api_key(key: str | None) -> str:
     """Return a Cloud API key without blanks around it.
 
     Raises:
-        ValidationError: It is empty.
+        ValidationError: It is empty, or cannot be sent.
     """
     if not isinstance(key, str) or not key.strip():
         raise ValidationError("API key must not be empty.")
-    return key.strip()
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValidationError("API key must be of printable ASCII characters.")
+    return key
 
 
 def checked_region(region: str | None) -> str | None:
