@@ -392,6 +392,11 @@ def test_set_cloud_api_key_refuses_a_blank(key: Any) -> None:
     assert refusal(umami.Client().set_cloud_api_key, key) == "API key must not be empty."
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines", "nul\x00"])
+def test_set_cloud_api_key_refuses_what_no_header_can_carry(key: str) -> None:
+    assert refusal(umami.Client().set_cloud_api_key, key) == "API key must be of printable ASCII characters."
+
+
 @pytest.mark.parametrize("region", ["mars", "", "US", 5, ["us"]])
 def test_set_cloud_api_key_refuses_an_unknown_region(region: Any) -> None:
     client = umami.Client()
