@@ -13,9 +13,9 @@ from . import endpoints, fields, models
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
 from .settings import checked_api_key, checked_region, checked_url
-from .state import Prepared, State
+from .state import State
 from .transport import Flow
-from .twins import call, call_async, send, send_async
+from .twins import call, call_async, send_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -434,7 +434,7 @@ class Client:
 
     # Sends.
 
-    def _new_event(
+    def new_event(
         self,
         event_name: str,
         hostname: str | None = None,
@@ -451,7 +451,7 @@ class Client:
         tag: str | None = None,
         timestamp: datetime | float | None = None,
         ua: str | None = None,
-    ) -> Prepared:
+    ) -> dict[str, Any]:
         """Send a custom event. In the default `queued` mode it is queued, and this returns at once.
 
         What the program chooses (names, tags, custom data's types) is checked strictly; what comes with
@@ -508,9 +508,9 @@ class Client:
             timestamp,
             ua,
         )
-        return route, encoded, ua
+        return self._state.submit(route, encoded, ua)
 
-    def _new_revenue_event(
+    def new_revenue_event(
         self,
         revenue: float,
         currency: str = "USD",
@@ -529,7 +529,7 @@ class Client:
         tag: str | None = None,
         timestamp: datetime | float | None = None,
         ua: str | None = None,
-    ) -> Prepared:
+    ) -> dict[str, Any]:
         """Send an event that earned money, which Umami shows among its revenue.
 
         Args:
@@ -566,7 +566,8 @@ class Client:
         amount, code = fields.revenue(revenue), fields.currency(currency)
         data = custom.copied(custom_data)
         data["revenue"], data["currency"] = amount, code
-        return self._new_event(
+        return Client.new_event(  # not self's: see `send_async`
+            self,
             event_name,
             hostname,
             url,
@@ -583,7 +584,7 @@ class Client:
             ua=ua,
         )
 
-    def _new_page_view(
+    def new_page_view(
         self,
         page_title: str,
         url: str,
@@ -598,7 +599,7 @@ class Client:
         *,
         tag: str | None = None,
         timestamp: datetime | float | None = None,
-    ) -> Prepared:
+    ) -> dict[str, Any]:
         """Send a page view, as Umami's script does from a browser.
 
         Args:
@@ -645,9 +646,9 @@ class Client:
             timestamp,
             ua,
         )
-        return route, encoded, ua
+        return self._state.submit(route, encoded, ua)
 
-    def _identify(
+    def identify(
         self,
         distinct_id: str | int,
         data: Mapping[str, Any],
@@ -657,7 +658,7 @@ class Client:
         ip_address: str | None = None,
         timestamp: datetime | float | None = None,
         ua: str | None = None,
-    ) -> Prepared:
+    ) -> dict[str, Any]:
         """Send what you know about a visitor, which Umami keeps with the visitor's sessions.
 
         Args:
@@ -684,7 +685,7 @@ class Client:
         """
         route = self._state.route or self._state.new_route()
         encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
-        return route, encoded, ua
+        return self._state.submit(route, encoded, ua)
 
     # The queue.
 
@@ -791,10 +792,10 @@ class Client:
     websites, websites_async = call(_websites), call_async(_websites)
     active_users, active_users_async = call(_active_users), call_async(_active_users)
     website_stats, website_stats_async = call(_website_stats), call_async(_website_stats)
-    new_event, new_event_async = send(_new_event), send_async(_new_event)
-    new_revenue_event, new_revenue_event_async = send(_new_revenue_event), send_async(_new_revenue_event)
-    new_page_view, new_page_view_async = send(_new_page_view), send_async(_new_page_view)
-    identify, identify_async = send(_identify), send_async(_identify)
+    new_event_async = send_async(new_event)
+    new_revenue_event_async = send_async(new_revenue_event)
+    new_page_view_async = send_async(new_page_view)
+    identify_async = send_async(identify)
 
 
 def _seconds(timeout: Any) -> float | None:

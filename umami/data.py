@@ -44,7 +44,7 @@ def is_plain(data: dict[str, Any]) -> bool:
     for value in data.values():
         kind = type(value)
         if kind is str:
-            if value[10:11] == "T" and _DATE_LIKE.fullmatch(value):
+            if len(value) > 18 and value[10] == "T" and _DATE_LIKE.fullmatch(value):
                 return False
             continue
         if kind is bool or value is None:

@@ -6,14 +6,15 @@ walked through field by field, which costs more and is rarely needed.
 """
 
 import threading
-import time
 from collections.abc import Callable
+from time import time
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from . import data as custom
 from . import fields
+from .data import TEXT_LIMIT, is_plain
 from .errors import ValidationError
 from .fields import Note
 
@@ -24,6 +25,7 @@ BROWSER_USER_AGENT: Final = (
 """What sends call themselves: Umami drops anything less than a full browser's string as a bot's."""
 
 _REMEMBERED: Final = 4096
+_BACKSLASH: Final = ord("\\")  # as a number it is looked for four times as fast
 _DOUBTFUL: Final = frozenset("/\\\t\n\r")
 _ARGUMENTS: Final = {"ip": "ip_address"}
 
@@ -53,6 +55,7 @@ class Writer:
         size_limit: The most bytes that an encoded event may have.
         note: Called with the kind of each repair.
         before_send: The user's last word on a payload, or None.
+        kept_back: Called with an event that `before_send` kept back, and why.
     """
 
     def __init__(
@@ -61,13 +64,15 @@ class Writer:
         hostname: str | None,
         size_limit: int,
         note: Note,
-        before_send: BeforeSend | None = None,
+        before_send: BeforeSend | None,
+        kept_back: Callable[[bytes, str], object],
     ) -> None:
         self._website_id = website_id
         self._hostname = hostname
         self._size_limit = size_limit
         self._note = note
         self._before_send = before_send
+        self._kept_back = kept_back
         self._tails: dict[tuple[str | None, str | None, str, str], Tail] = {}
 
     def event(
@@ -84,7 +89,7 @@ class Writer:
         timestamp: Any,
         ua: str | None,
     ) -> bytes:
-        """Return an encoded event or page view.
+        """Return an encoded event or page view, or nothing if `before_send` kept it back.
 
         Args:
             payload: Its `url` and `title`; for an event `name` and `data` too.
@@ -101,7 +106,6 @@ class Writer:
 
         Raises:
             ValidationError: Something that the program chose is not what Umami takes.
-            DiscardedError: `before_send` kept the event back.
         """
         if distinct_id is not None:
             identity = fields.distinct_id(distinct_id, self._note)
@@ -130,7 +134,7 @@ class Writer:
             payload["tag"] = label
         if ip_address is not None or ua is not None:
             self._add_visitor(payload, ip_address, ua)
-        payload["timestamp"] = int(time.time()) if timestamp is None else fields.timestamp(timestamp)
+        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
         return self._encode(payload, tail)
 
     def identity(
@@ -143,14 +147,14 @@ class Writer:
         timestamp: Any,
         ua: str | None,
     ) -> bytes:
-        """Return an encoded `identify` record. Arguments and errors are those of `event`."""
+        """Return an encoded `identify` record. All else is as with `event`."""
         identity = fields.distinct_id(distinct_id, self._note)
         site = self._site(hostname, website_id)
         if identity is None:
             raise ValidationError("The distinct_id is required.")
         payload: dict[str, Any] = {"id": identity, "data": data}
         self._add_visitor(payload, ip_address, ua)
-        payload["timestamp"] = int(time.time()) if timestamp is None else fields.timestamp(timestamp)
+        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
         return self._encode(payload, _make_tail("identify", _scrubbed(site, self._note)))
 
     def _tail(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Tail:
@@ -190,19 +194,19 @@ class Writer:
             payload["userAgent"] = fields.user_agent(agent, self._note)
 
     def _encode(self, payload: dict[str, Any], tail: Tail) -> bytes:
-        if self._before_send is not None:
-            payload, tail = self._screened({**payload, **tail.fields}), _make_tail(tail.kind, {})
+        if self._before_send is not None and not getattr(_inside, "before_send", False):
+            return self._encode_screened(self._before_send, {**payload, **tail.fields}, tail.kind)
         data = payload.get("data")
-        if data is not None and (type(data) is not dict or not custom.is_plain(data)):
+        if data is not None and (type(data) is not dict or not is_plain(data)):
             payload["data"] = data = custom.fit(data, self._note)
         try:
-            encoded = _joined(payload, tail)
+            encoded = to_json({"payload": payload})[:-2] + tail.encoded
         except (PydanticSerializationError, ValueError):
             # A lone surrogate, which UTF-8 has no form for.
             encoded = self._encode_scrubbed(payload, tail)
         else:
-            is_long = len(encoded) > custom.TEXT_LIMIT and data and not custom.is_short(data)
-            if is_long or (b"\\" in encoded and b"\\u0000" in encoded):
+            is_long = len(encoded) > TEXT_LIMIT and data and not custom.is_short(data)
+            if is_long or (_BACKSLASH in encoded and b"\\u0000" in encoded):
                 encoded = self._encode_scrubbed(payload, tail)
         if len(encoded) > self._size_limit:
             raise ValidationError(
@@ -215,33 +219,31 @@ class Writer:
         clean = _scrubbed(payload, self._note)
         if "data" in clean:
             clean["data"] = custom.fit(clean["data"], self._note)
-        try:
-            return _joined(clean, tail)
-        except (PydanticSerializationError, ValueError) as error:
-            raise DiscardedError(payload, f"before_send returned what is no JSON: {error}") from error
+        return to_json({"payload": clean})[:-2] + tail.encoded
 
-    def _screened(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Let the user's `before_send` change a payload or keep it back."""
-        if getattr(_inside, "before_send", False):
-            return payload  # sent by before_send itself
-        _inside.before_send = True
+    def _encode_screened(self, before_send: BeforeSend, payload: dict[str, Any], kind: str) -> bytes:
+        """Encode what the user's `before_send` makes of a payload; it keeps back what it fails for."""
+        _inside.before_send = True  # what it sends itself does not come here again
         try:
-            screened = self._before_send(payload)  # type: ignore[misc]
-        except Exception as error:
-            raise DiscardedError(payload, f"before_send raised {type(error).__name__}: {error}") from error
+            screened = before_send(payload)
+            if isinstance(screened, dict):
+                return self._encode(screened, _make_tail(kind, {}))
+            why = "None." if screened is None else f"{type(screened).__name__}, neither a dict nor None."
+            why = f"before_send returned {why}"
+        except Exception as error:  # noqa: BLE001
+            why = f"before_send failed: {type(error).__name__}: {error}"
         finally:
             _inside.before_send = False
-        if screened is None:
-            raise DiscardedError(payload, None)
-        if not isinstance(screened, dict):
-            raise DiscardedError(
-                payload, f"before_send returned {type(screened).__name__}, neither a dict nor None"
-            )
-        return screened
+        self._kept_back(_shown(payload), why)
+        return b""
 
 
-def _joined(payload: dict[str, Any], tail: Tail) -> bytes:
-    return to_json({"payload": payload})[:-2] + tail.encoded
+def _shown(payload: dict[str, Any]) -> bytes:
+    """Encode a payload for a report, whatever it holds by now."""
+    try:
+        return to_json(payload, fallback=str)
+    except Exception:  # noqa: BLE001
+        return b""
 
 
 def _make_tail(kind: str, common: dict[str, str]) -> Tail:
@@ -256,18 +258,6 @@ def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:
     if clean != payload:
         note("unprintable")
     return clean
-
-
-class DiscardedError(Exception):
-    """`before_send` kept an event back, or failed."""
-
-    def __init__(self, payload: dict[str, Any], fault: str | None) -> None:
-        super().__init__(fault)
-        self.fault = fault
-        try:
-            self.encoded = to_json(payload, fallback=str)
-        except (PydanticSerializationError, ValueError):
-            self.encoded = b""
 
 
 _inside = threading.local()

@@ -23,7 +23,7 @@ import anyio.to_thread
 from . import endpoints
 from .endpoints import Server
 from .errors import OperationNotAllowedError, ValidationError
-from .events import BROWSER_USER_AGENT, DiscardedError, Writer
+from .events import BROWSER_USER_AGENT, Writer
 from .queue.buffer import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
@@ -61,6 +61,31 @@ Prepared: TypeAlias = tuple[Route, bytes, str | None]
 """A checked and encoded event, its way, and its User-Agent if it has one of its own."""
 
 
+class Preparing:
+    """Stands in for a client, and for its state: a send that runs on it returns the prepared event.
+
+    Args:
+        state: The state that it stands in for.
+    """
+
+    def __init__(self, state: "State") -> None:
+        self._whole = state
+        self._state = self
+
+    @property
+    def route(self) -> Route | None:
+        """See `State.route`."""
+        return self._whole.route
+
+    def new_route(self) -> Route:
+        """See `State.new_route`."""
+        return self._whole.new_route()
+
+    def submit(self, *prepared: Any) -> Any:
+        """Hand the event over."""
+        return prepared
+
+
 class State:
     """The settings of one client, its login, its agent and its connections.
 
@@ -79,6 +104,7 @@ class State:
             f"umami.waiting.{id(self)}"
         )
         self.session = Session(lambda: self.settings.timeout)
+        self.preparing = Preparing(self)
         _states.add(self)
 
     # Settings.
@@ -186,6 +212,7 @@ class State:
                 settings.batch_bytes - BATCH_FRAME,
                 agent.note_repair,
                 settings.before_send,
+                self._keep_back,
             )
             headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
             lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
@@ -201,12 +228,27 @@ class State:
                 self._agent = Agent(_plan(self.settings))
             return self._agent
 
+    def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
+        """Queue an event, or do with it what the settings say; return what the send is to return."""
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
+        return self.submit_slowly((route, encoded, user_agent))
+
+    async def submit_async(self, prepared: Prepared) -> dict[str, Any]:
+        """Do as `submit` does, without blocking the event loop."""
+        route, encoded, _ = prepared
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
+        return await self.submit_slowly_async(prepared)
+
     def submit_slowly(self, prepared: Prepared) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take."""
         route, encoded, _ = prepared
         settings = route.settings
         if not settings.enabled:
             return {}
+        if not encoded:
+            return {"queued": False, "reason": "before_send"}
         if settings.mode == "direct":
             return self.session.run(_direct(prepared))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
@@ -216,9 +258,11 @@ class State:
         """Do as `submit_slowly` does, without blocking the event loop."""
         route, encoded, _ = prepared
         settings = route.settings
-        if settings.enabled and settings.mode == "direct":
+        if not (encoded and settings.enabled):
+            return self.submit_slowly(prepared)
+        if settings.mode == "direct":
             return await self.session.run_async(_direct(prepared))
-        if not settings.enabled or settings.overflow != "block":
+        if settings.overflow != "block":
             return self.submit_slowly(prepared)
         agent, give_up = self.agent, time.monotonic() + settings.block_timeout
         return await anyio.to_thread.run_sync(
@@ -234,14 +278,11 @@ class State:
             self._waiting.set(limiter)
         return limiter
 
-    def discarded(self, discarded: DiscardedError) -> dict[str, Any]:
+    def _keep_back(self, encoded: bytes, why: str) -> None:
         """Count an event that `before_send` kept back."""
-        if not self.settings.enabled:
-            return {}
-        if self.settings.mode == "queued":
-            message = discarded.fault or "before_send returned None."
-            self.agent.drop("before_send", message, discarded.encoded)
-        return {"queued": False, "reason": "before_send"}
+        settings = self.settings
+        if settings.enabled and settings.mode == "queued":
+            self.agent.drop("before_send", why, encoded)
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""

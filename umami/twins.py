@@ -1,15 +1,15 @@
 """Makes the two functions of a call, sync and async, from its one description.
 
-A description is a method that does everything but the I/O. Of a call that goes straight through it is
-a flow, of a send it returns the encoded event. The functions made here take exactly its arguments.
+Of a call that goes straight through, the description is a flow, and both functions are made of it. Of a
+send it is the sync function itself: the async one has it run on a stand-in for the client, which hands
+the encoded event over. The functions made here take exactly the description's arguments.
 """
 
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
 
-from .events import DiscardedError
 from .state import Prepared, State
 from .transport import Flow
 
@@ -47,36 +47,17 @@ def call_async(
     return _dressed(run, describe, get_args(describe.__annotations__["return"])[2], "_async")
 
 
-def send(describe: Callable[Concatenate[S, P], Prepared]) -> Callable[Concatenate[S, P], dict[str, Any]]:
-    """Return the sync function of a send."""
-
-    def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        try:
-            prepared = route, event, _ = describe(self, *args, **kwargs)
-        except DiscardedError as discarded:
-            return self._state.discarded(discarded)
-        if route.put(route.lane, event):
-            return {"queued": True}
-        return self._state.submit_slowly(prepared)
-
-    return _dressed(submit, describe, dict[str, Any])
-
-
 def send_async(
-    describe: Callable[Concatenate[S, P], Prepared],
+    send: Callable[Concatenate[S, P], dict[str, Any]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, dict[str, Any]]]:
-    """Return the async function of a send."""
+    """Return the async function of a send, whose sync one may use nothing of its client but the state."""
 
     async def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        try:
-            prepared = route, event, _ = describe(self, *args, **kwargs)
-        except DiscardedError as discarded:
-            return self._state.discarded(discarded)
-        if route.put(route.lane, event):
-            return {"queued": True}
-        return await self._state.submit_slowly_async(prepared)
+        state = self._state
+        prepared = send(cast("S", state.preparing), *args, **kwargs)
+        return await state.submit_async(cast("Prepared", prepared))
 
-    return _dressed(submit, describe, dict[str, Any], "_async")
+    return _dressed(submit, send, dict[str, Any], "_async")
 
 
 F = TypeVar("F", bound=Callable[..., Any])
