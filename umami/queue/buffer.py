@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, Literal
 
@@ -412,15 +412,16 @@ class Buffer:
             self._ledger.delivered += len(batch.events)
             self._forget(lane, batch)
             return []
-        again: list[int] = []
+        waiting: list[int] = []
+        doubtful: list[int] = []
         ended: list[int] = []
         reports: list[Report] = []
         tries = batch.tries + 1
         for index, event in enumerate(batch.events):
             verdict = outcome.verdicts.get(index, DELIVERED)
             fate = verdict.fate
-            if fate is Fate.AGAIN or (fate is Fate.DOUBTFUL and tries <= self.bounds.item_retry_limit):
-                again.append(index)
+            if fate is Fate.AGAIN or (fate is Fate.DOUBTFUL and batch.doubts < self.bounds.item_retry_limit):
+                (waiting if fate is Fate.AGAIN else doubtful).append(index)
                 self._ledger.last_error = verdict.message
                 continue
             ended.append(index)
@@ -435,8 +436,10 @@ class Buffer:
                 self._ledger.rejected += 1
                 reports.append(("rejected", verdict.reason, verdict.message, [event]))
         self._forget(lane, batch.part(ended))
-        if again:
-            lane.send_again(batch.part(again), now + self.bounds.policy.wait(tries), tries=tries)
+        for indexes, doubts in ((waiting, batch.doubts), (doubtful, batch.doubts + 1)):
+            if indexes:
+                again = replace(batch.part(indexes), tries=tries, doubts=doubts)
+                lane.send_again(again, now + self.bounds.policy.wait(tries))
         return reports
 
     def _settle_failed(self, lane: Lane, batch: Batch, outcome: Failed, now: float) -> list[Report]:
@@ -446,7 +449,7 @@ class Buffer:
             message = "No answer came, so the server may have stored them."
             reports.append(self._give_up(lane, batch, "uncertain", message))
         else:
-            lane.send_again(batch, tries=batch.tries)
+            lane.send_again(batch)
         for over in lane.fail(outcome, self.bounds.policy, now):
             reports.append(self._give_up(lane, over, "retry_limit", outcome.message))
         return reports
@@ -458,7 +461,7 @@ class Buffer:
         if count > 1 and outcome.reason not in _NOT_THE_EVENTS:
             # One of them may be the cause: halve until it stands alone.
             for half in batch.split(count // 2):
-                lane.send_again(half, tries=batch.tries)
+                lane.send_again(half)
             return []
         self._forget(lane, batch)
         self._ledger.rejected += count

@@ -6,7 +6,7 @@ A lane takes no lock and starts no thread: its buffer guards it, and tells it th
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ class Batch:
         numbers: Each one's number in its lane, ascending.
         failures: How many requests have failed while they waited to be sent again.
         tries: How often the server answered them one by one and did not take them.
+        doubts: How many of these answers gave no clear reason.
         due: The monotonic time before which they are not sent again.
         repeated: Whether they have been on the wire before.
     """
@@ -51,6 +52,7 @@ class Batch:
     numbers: Sequence[int]
     failures: int = 0
     tries: int = 0
+    doubts: int = 0
     due: float = 0.0
     repeated: bool = False
 
@@ -58,7 +60,7 @@ class Batch:
         """Return a batch of some of the events, with the same history."""
         events = [self.events[index] for index in indexes]
         numbers = [self.numbers[index] for index in indexes]
-        return Batch(events, numbers, self.failures, self.tries, self.due, self.repeated)
+        return replace(self, events=events, numbers=numbers)
 
     def split(self, count: int) -> tuple["Batch", "Batch"]:
         """Return the first `count` events, and the rest."""
@@ -226,11 +228,10 @@ class Lane:
         self.returned = [batch for batch in self.returned if batch not in over]
         return over
 
-    def send_again(self, batch: Batch, due: float = 0.0, *, tries: int = 0) -> None:
+    def send_again(self, batch: Batch, due: float = 0.0) -> None:
         """Keep a batch to send again, not before `due`."""
         batch.repeated = True
         batch.due = due
-        batch.tries = tries
         self._give_back(batch)
 
     def _give_back(self, batch: Batch) -> None:
