@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,13 @@ def once(*names: str) -> Counter[str]:
     return Counter(dict.fromkeys(names, 1))
 
 
+def finished(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python with `arguments` to its end."""
+    with running(*arguments, **environment) as child:
+        code = child.end()
+        return subprocess.CompletedProcess(child.process.args, code, "".join(child.lines()), child.stderr)
+
+
 class Child:
     """A program that runs, and whose lines can be waited for."""
 
@@ -41,10 +49,9 @@ class Child:
         self.pid = process.pid
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str] = []
-        self._readers = [
-            threading.Thread(target=self._read_lines, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
+        self._readers = [threading.Thread(target=self._read_lines, daemon=True)]
+        if process.stderr is not None:
+            self._readers.append(threading.Thread(target=self._read_errors, daemon=True))
         for reader in self._readers:
             reader.start()
 
@@ -63,6 +70,18 @@ class Child:
         assert line is not None, f"it ended: {''.join(self._errors)}"
         return line
 
+    def lines(self) -> list[str]:
+        """Return what it prints until its end."""
+        return list(iter(self._lines.get, None))
+
+    def says(self, pattern: str, times: int = 1) -> "re.Match[str]":
+        """Wait until so many of its next lines match."""
+        while True:
+            match = re.search(pattern, self.line())
+            times -= match is not None
+            if match and not times:
+                return match
+
     def end(self) -> int:
         """Wait for its end, and return its exit code."""
         code = self.process.wait(DEADLINE)
@@ -77,8 +96,14 @@ class Child:
 
 
 @contextmanager
-def running(*arguments: str, **environment: str) -> Iterator[Child]:
-    """Start Python with `arguments` (a program follows `-c`), and see to its end."""
+def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) -> Iterator[Child]:
+    """Start Python with `arguments` (a program follows `-c`), and see to its end.
+
+    Args:
+        arguments: Python's.
+        errors: `subprocess.STDOUT` to have its stderr among its lines.
+        environment: Variables to add.
+    """
     command = [sys.executable, *map(textwrap.dedent, arguments)]
     with subprocess.Popen(
         command,
@@ -86,7 +111,7 @@ def running(*arguments: str, **environment: str) -> Iterator[Child]:
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
     ) as process:
         try:

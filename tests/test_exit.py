@@ -366,3 +366,203 @@ def test_an_interrupt_in_the_middle_of_a_flush(python: Run):
         assert time.monotonic() - began < SLACK
         assert child.end() == 0
         assert LOST.findall(child.stderr) == ["1"]
+
+
+# SIGTERM, for those who ask.
+
+WAITS = {
+    "sleeps": "time.sleep(600)",
+    "computes": "while True: pass",
+    "waits for a lock": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "waits for a thread": "sleeper.start(); sleeper.join()",
+    "runs an event loop": "asyncio.run(asyncio.sleep(600))",
+    "holds the agent's lock": "[umami.queue_stats() for _ in iter(int, 1)]",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_sigterm_flushes_and_then_kills(collector: Collector, wait: str):
+    program = f"""
+import asyncio, threading, time, umami
+umami.configure(flush_on_sigterm=True)
+umami.new_event("pending")
+sleeper = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+print("ready", flush=True)
+{wait}
+"""
+
+    with running("-c", program, **settings(collector, flush_interval=600)) as child:
+        assert child.line() == "ready"
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == -signal.SIGTERM
+
+    assert stored(collector) == once("pending")
+    assert child.stderr == ""
+
+
+def test_sigterm_in_the_middle_of_a_flush(python: Run):
+    program = """
+        import umami
+        umami.new_event("lost")
+        print("flushing", flush=True)
+        umami.flush()
+    """
+
+    asked = {"flush_on_sigterm": 1, "shutdown_timeout": 1}
+    with frozen() as server, running("-c", program, **settings(server, **asked)) as child:
+        assert child.line() == "flushing"
+        server.wait_for(requests=1)
+        began = time.monotonic()
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == -signal.SIGTERM
+        assert time.monotonic() - began < 1 + SLACK
+        assert LOST.findall(child.stderr) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "output"),
+    [
+        ("lambda *_: print(umami.queue_stats().delivered) or arrived.set()", 0, "1\n"),
+        ("lambda *_: sys.exit(umami.queue_stats().delivered + 4)", 5, ""),
+        ("signal.SIG_IGN", 0, ""),
+    ],
+    ids=["a function", "a function that exits", "ignored"],
+)
+def test_sigterm_flushes_and_then_has_its_former_effect(
+    collector: Collector, python: Run, handler: str, code: int, output: str
+):
+    ignored = handler == "signal.SIG_IGN"
+    program = f"""
+        import os, signal, sys, threading, umami
+        arrived = threading.Event()
+        signal.signal(signal.SIGTERM, {handler})
+        umami.configure(flush_on_sigterm=True)
+        umami.new_event("pending")
+        os.kill(os.getpid(), signal.SIGTERM)
+        {"umami.flush()" if ignored else "arrived.wait()"}
+    """
+
+    process = python(program, **settings(collector, flush_interval=600))
+
+    assert stored(collector) == once("pending")
+    assert (process.returncode, process.stdout, process.stderr) == (code, output, "")
+
+
+def test_sigterm_is_not_touched_unasked(collector: Collector, python: Run):
+    program = """
+        import os, signal, umami
+        umami.new_event("pending")
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+
+    process = python(program, **settings(collector, flush_interval=600))
+
+    assert process.returncode == -signal.SIGTERM
+    assert not collector.events
+
+
+def test_sigterm_is_given_back(python: Run):
+    program = """
+        import signal, umami
+        handler = lambda *_: None
+        signal.signal(signal.SIGTERM, handler)
+        other = umami.Client(flush_on_sigterm=True)
+        umami.configure(flush_on_sigterm=True)
+        assert signal.getsignal(signal.SIGTERM) is not handler
+        umami.configure(flush_on_sigterm=False)
+        assert signal.getsignal(signal.SIGTERM) is not handler
+        other.configure(flush_on_sigterm=False)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    """
+
+    process = python(program)
+
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_only_the_main_thread_can_ask_for_sigterm(python: Run):
+    program = """
+        import signal, threading, umami
+
+        def ask():
+            try:
+                umami.configure(flush_on_sigterm=True, batch_size=7)
+            except umami.errors.ValidationError as error:
+                print(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        umami.configure(flush_on_sigterm=True)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    """
+
+    process = python(program)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith("flush_on_sigterm must be set in the main thread")
+    assert process.stdout.count("\n") == 1
+
+
+def test_the_variable_says_when_it_comes_to_nothing(collector: Collector, python: Run):
+    program = """
+        import threading, umami
+        thread = threading.Thread(target=umami.new_event, args=("e0",))
+        thread.start()
+        thread.join()
+    """
+
+    process = python(program, **settings(collector, flush_on_sigterm=1))
+
+    assert stored(collector) == once("e0")
+    assert process.returncode == 0
+    assert re.fullmatch(r"UMAMI_FLUSH_ON_SIGTERM has no effect here: .* main thread .*\n", process.stderr)
+
+
+def test_five_hundred_signals_at_random_moments(collector: Collector, python: Run):
+    program = """
+        import os, random, signal, sys, threading, time, umami
+
+        handled = []
+        signal.signal(signal.SIGTERM, lambda *_: handled.append(1))
+        umami.configure(flush_on_sigterm=True)
+
+        def bombard():
+            moments = random.Random(3)
+            for _ in range(500):
+                time.sleep(moments.uniform(0, 0.004))
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def send(sender):
+            number = 0
+            while bomber.is_alive():
+                assert umami.new_event(f"{sender}-{number}") == {"queued": True}
+                number += 1
+                if number % 50 == 0:
+                    umami.flush()
+                    umami.queue_stats()
+            sent[sender] = number
+
+        sent = {}
+        bomber = threading.Thread(target=bombard)
+        bomber.start()
+        others = [threading.Thread(target=send, args=(sender,)) for sender in (1, 2)]
+        for other in others:
+            other.start()
+        send(0)
+        for other in others:
+            other.join()
+        print(sum(sent.values()), len(handled))
+    """
+
+    process = python(program, **settings(collector))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    sent, handled = map(int, process.stdout.split())
+    delivered = stored(collector)
+    assert len(delivered) == delivered.total() == sent
+    assert handled >= 10

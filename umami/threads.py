@@ -15,7 +15,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _is_patched() -> bool:
+def is_patched() -> bool:
+    """Tell whether gevent has replaced `threading`."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
@@ -101,8 +102,10 @@ class Thread:
             # Some interpreters would start it all the same, and wait for ever until it runs.
             raise RuntimeError("can't start new thread at interpreter shutdown")
         self._ended.acquire()
-        if _is_patched():
-            importlib.import_module("gevent.resolver.blocking")  # not in the thread: a fork may come between
+        if is_patched():
+            # Not in the thread, where an import that meets another one never ends.
+            importlib.import_module("gevent.resolver.blocking")
+            _hub()
             _start_new_thread(self._run_beside_gevent, ())
         else:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
@@ -128,18 +131,23 @@ class Thread:
 
     def _run_beside_gevent(self) -> None:
         # The patched sockets work in this thread too, by a hub of its own.
-        hub = _hub()
-        # The usual resolver starts a thread, which at exit cannot be done any more.
-        hub.resolver = sys.modules["gevent.resolver.blocking"].Resolver(hub)
+        resolve_here()
         try:
             self._run()
         finally:
-            hub.destroy(destroy_loop=True)
+            _hub().destroy(destroy_loop=True)
+
+
+def resolve_here() -> None:
+    """Look up host names in this very thread: gevent would start another, which at exit cannot be done."""
+    if is_patched():
+        hub = _hub()
+        hub.resolver = importlib.import_module("gevent.resolver.blocking").Resolver(hub)
 
 
 def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
-    if not _is_patched() or get_ident() in _ours:
+    if not is_patched() or get_ident() in _ours:
         return call(*args, **kwargs)
     result: T = _hub().threadpool.apply(call, args, kwargs)
     return result

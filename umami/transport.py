@@ -221,8 +221,7 @@ class Poster:
 
     def _new_client(self, scheme: str) -> httpx.Client:
         with _importing:
-            import encodings.idna  # noqa: F401 - the look-up of a host name takes it
-
+            load()
             if scheme not in self._contexts:
                 self._contexts[scheme] = _new_context(scheme)
             return httpx.Client(
@@ -239,6 +238,13 @@ class Poster:
                 self._clients.pop(key)[0].close()
 
 
+def load() -> None:
+    """Import what httpx and the look-up of a host name would import when they are used for the first time."""
+    import encodings.idna  # noqa: F401
+
+    import httpcore  # noqa: F401
+
+
 # The first client imports a lot. A fork in the middle of that would leave the child with import locks that
 # nobody gives back, so it waits.
 _importing: Final = threads.RLock()
@@ -246,6 +252,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
     )
+
+
+if threads.is_patched():
+    load()  # for gevent imports well in the main thread only
 
 
 def _new_context(scheme: str) -> ssl.SSLContext:

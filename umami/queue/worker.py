@@ -19,7 +19,7 @@ from typing import Final
 from umami import threads
 from umami.errors import ValidationError
 from umami.models import QueueStats
-from umami.transport import Poster
+from umami.transport import Poster, load
 
 from .buffer import SHUTDOWN, Bounds, Buffer
 from .delivery import Courier, Destination
@@ -148,6 +148,7 @@ class Agent:
 
     def _resume(self, lane: Lane) -> None:
         """Have the events of a lane sent, for the first time or after a shutdown."""
+        _watch_the_end()
         if self._buffer.closing:
             return
         lanes = {lane}
@@ -164,8 +165,9 @@ class Agent:
         return self._start_sender(lane) if self._buffer.enlist(lane, 1) else True
 
     def _start_sender(self, lane: Lane) -> bool:
-        _watch_the_end()
         self._watch_spool()
+        if threads.is_patched():
+            load()
         thread = threads.Thread(self._send, lane, name="umami-sender")
         self._threads.add(thread)
         try:
@@ -217,6 +219,8 @@ class Agent:
 
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
+        if self._exit_by:
+            threads.resolve_here()
         self._buffer.enlist(lane, sys.maxsize)
         try:
             while lane.unsettled():
@@ -233,6 +237,7 @@ class Agent:
     def adopt(self) -> None:
         """Take over what processes that are gone left in the spool."""
         while lane := self._buffer.adopt():
+            _watch_the_end()
             self._staff(lane)
 
     def _watch_spool(self) -> None:
@@ -385,10 +390,13 @@ def _watch_the_end() -> None:
     _watching = True
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
-        from multiprocessing.util import Finalize
+        from multiprocessing import util
 
-        # The last of the finalizers: others may send events.
-        Finalize(None, _exit, exitpriority=-100)
+        if util.is_exiting():
+            _exit()
+        else:
+            # The last of the finalizers: others may send events.
+            util.Finalize(None, _exit, exitpriority=-100)
     celery = sys.modules.get("celery.signals")
     if celery is not None:
         # Its prefork workers run neither finalizers nor atexit handlers.

@@ -1,0 +1,315 @@
+"""Forks: a child starts clean and delivers its own events, and no event arrives twice."""
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from process_helpers import finished, once, settings, stored
+
+from umami.collector import Collector
+
+Run = Callable[..., CompletedProcess[str]]
+
+# Python warns of a fork beside threads since 3.12; that is what is tested here.
+QUIET = {"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
+
+
+def test_two_hundred_forks_under_load(collector: Collector, python: Run):
+    program = """
+        import os, threading, umami
+
+        def send(sender):
+            number = 0
+            while not over.is_set():
+                assert umami.new_event(f"thread-{sender}-{number}") == {"queued": True}
+                number += 1
+                if number % 10 == 0:
+                    umami.flush()
+            sent.append(number)
+
+        over = threading.Event()
+        sent = []
+        threads = [threading.Thread(target=send, args=(sender,)) for sender in range(8)]
+        for thread in threads:
+            thread.start()
+        for number in range(200):
+            umami.new_event(f"parent-{number}")
+            child = os.fork()
+            if child == 0:
+                umami.new_event(f"child-{number}")
+                os._exit(0 if umami.flush(60) and umami.queue_stats().submitted == 1 else 1)
+            assert os.waitpid(child, 0)[1] == 0, number
+        over.set()
+        for thread in threads:
+            thread.join()
+        print(sum(sent))
+    """
+
+    process = python(program, timeout=120.0, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    delivered = stored(collector)
+    assert set(delivered.values()) == {1}
+    for family, count in (("thread", int(process.stdout)), ("parent", 200), ("child", 200)):
+        assert sum(name.startswith(family) for name in delivered) == count
+
+
+def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector, python: Run):
+    program = """
+        import os, sys, threading, umami
+
+        def watch(event, arguments):
+            if event == "import" and arguments[0] == "httpcore" and not importing.is_set():
+                importing.set()
+                forked.wait(1)
+
+        importing, forked = threading.Event(), threading.Event()
+        sys.addaudithook(watch)
+        umami.new_event("parent")
+        importing.wait()
+        child = os.fork()
+        forked.set()
+        if child == 0:
+            umami.new_event("child")
+            os._exit(0 if umami.flush(30) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+
+    process = python(program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("parent", "child")
+
+
+CHILDREN = {
+    "sys.exit": ("sys.exit(4)", 4, True),
+    "an exception": ("raise SystemExit('the end')", 1, True),
+    "the end of the program": ("", 0, True),
+    "os._exit": ("os._exit(4)", 4, False),
+    "os._exit after a flush": ("umami.flush(); os._exit(4)", 4, True),
+}
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["after others", "first ever"])
+@pytest.mark.parametrize(("ending", "code", "delivered"), CHILDREN.values(), ids=CHILDREN)
+def test_how_a_forked_child_ends(
+    collector: Collector, python: Run, ending: str, code: int, delivered: bool, earlier: bool
+):
+    program = f"""
+import os, sys, umami
+if {earlier}:
+    umami.new_event("parent before")
+child = os.fork()
+if child == 0:
+    for number in range(10):
+        umami.new_event(f"child {{number}}")
+    {ending or "pass"}
+else:
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    umami.new_event("parent after")
+"""
+
+    process = python(program, **settings(collector, flush_interval=600), **QUIET)
+
+    parents = ["parent before", "parent after"] if earlier else ["parent after"]
+    children = [f"child {number}" for number in range(10)] if delivered else []
+    assert stored(collector) == once(*parents, *children)
+    assert process.stdout == f"{code}\n"
+    assert process.stderr == ("the end\n" if "the end'" in ending else "")
+
+
+def test_a_grandchild(collector: Collector, python: Run):
+    program = """
+        import os, umami
+        generation = 0
+        while generation < 4:
+            umami.new_event(f"generation {generation}")
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                break
+            generation += 1
+    """
+
+    process = python(program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once(*(f"generation {number}" for number in range(4)))
+
+
+def test_what_a_child_does_not_inherit(collector: Collector, python: Run):
+    program = """
+        import os, umami
+        for number in range(120):
+            umami.new_event(f"e{number}")
+        child = os.fork()
+        if child == 0:
+            stats = umami.queue_stats()
+            assert (stats.submitted, stats.pending, stats.requests) == (0, 0, 0), stats
+            assert umami.flush() and umami.shutdown()
+            raise SystemExit
+        assert os.waitpid(child, 0)[1] == 0
+    """
+
+    process = python(program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once(*(f"e{number}" for number in range(120)))
+
+
+# multiprocessing, whose children skip the exit handlers that they inherit.
+
+Script = Callable[..., CompletedProcess[str]]
+METHODS = ["fork", "spawn", "forkserver"]
+EVERYBODY = once(
+    "before", "after", *(f"child {child} {number}" for child in range(3) for number in range(10))
+)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Run a program from a file, where spawned children find what they are to do."""
+
+    def run(program: str, **environment: str) -> CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(PROLOGUE + textwrap.dedent(program))
+        return finished(str(path), **environment, **QUIET)
+
+    return run
+
+
+PROLOGUE = """
+import concurrent.futures, multiprocessing, os, sys, threading, time, umami
+
+def work(child):
+    for number in range(10):
+        umami.new_event(f"child {child} {number}")
+"""
+
+COMMON_USES = {
+    "Process": """
+        def main(context):
+            children = [context.Process(target=work, args=(child,)) for child in range(3)]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join()
+                assert child.exitcode == 0
+    """,
+    "Pool": """
+        def main(context):
+            pool = context.Pool(2)
+            pool.map(work, range(3))
+            pool.close()
+            pool.join()
+    """,
+    "ProcessPoolExecutor": """
+        def main(context):
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
+                list(executor.map(work, range(3)))
+    """,
+}
+RARE_USES = {
+    "a Process that fails": """
+        def work_and_fail(child):
+            work(child)
+            sys.exit(7)
+
+        def main(context):
+            children = [context.Process(target=work_and_fail, args=(child,)) for child in range(3)]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join()
+                assert child.exitcode == 7
+    """,
+    "a Process whose thread outlives its target": """
+        def work_later(child):
+            threading.main_thread().join(0.2)
+            work(child)
+
+        def start_thread(child):
+            threading.Thread(target=work_later, args=(child,)).start()
+
+        def main(context):
+            children = [context.Process(target=start_thread, args=(child,)) for child in range(3)]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join()
+                assert child.exitcode == 0
+    """,
+    "a Process of a Process": """
+        def work_and_start(context, child):
+            work(child)
+            if child < 2:
+                process = context.Process(target=work_and_start, args=(context, child + 1))
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+
+        def main(context):
+            process = context.Process(target=work_and_start, args=(context, 0))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+    """,
+}
+USES = {**COMMON_USES, **RARE_USES}
+WAYS = [(use, method) for use in COMMON_USES for method in METHODS] + [(use, "fork") for use in RARE_USES]
+
+RUN_MAIN = """
+if __name__ == "__main__":
+    umami.new_event("before")
+    main(multiprocessing.get_context({method!r}))
+    umami.new_event("after")
+"""
+
+
+@pytest.mark.parametrize(("use", "method"), WAYS, ids=[" by ".join(way) for way in WAYS])
+def test_children_deliver_what_they_sent(collector: Collector, script: Script, use: str, method: str):
+    program = textwrap.dedent(USES[use]) + RUN_MAIN.format(method=method)
+
+    process = script(program, **settings(collector, flush_interval=600))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == EVERYBODY
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_children_that_are_terminated_deliver_if_asked_to(collector: Collector, script: Script, method: str):
+    program = """
+        def main(context):
+            with context.Pool(2) as pool:
+                pool.map(work, range(3))
+    """
+
+    process = script(
+        textwrap.dedent(program) + RUN_MAIN.format(method=method),
+        **settings(collector, flush_interval=600, flush_on_sigterm=1),
+    )
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == EVERYBODY
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_says_once_what_it_could_not_deliver(collector: Collector, script: Script, method: str):
+    program = """
+        def main(context):
+            child = context.Process(target=work, args=(1,))
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+    """
+    collector.fail(freeze=True, times=None)
+
+    process = script(
+        textwrap.dedent(program) + RUN_MAIN.format(method=method), **settings(collector, shutdown_timeout=0.5)
+    )
+
+    assert process.returncode == 0
+    assert re.findall(r"ends with (\d+) events not delivered", process.stderr) == ["10", "2"]

@@ -1,0 +1,290 @@
+"""Real servers and workers around the agent: what their processes send arrives exactly once."""
+
+import http.client
+import os
+import signal
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from conftest import ROOT
+from process_helpers import Child, once, running, settings, stored
+
+from umami.collector import Collector
+
+Run = Callable[..., CompletedProcess[str]]
+
+NEVER = 600
+"""Seconds between two flushes, where only the end of a process is to flush."""
+
+
+@contextmanager
+def serving(folder: Path, program: str, *command: str, **environment: str) -> Iterator[Child]:
+    """Run a command on a module `app`; its log is among its lines."""
+    (folder / "app.py").write_text(textwrap.dedent(program))
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+    # Python warns of a fork beside threads since 3.12.
+    environment["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
+    with running("-m", *command, errors=subprocess.STDOUT, **environment) as child:
+        yield child
+
+
+def get(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def visit(port: int, paths: Iterable[str]) -> set[str]:
+    """Make requests, several at a time, and return the different answers."""
+    with ThreadPoolExecutor(8) as executor:
+        return set(executor.map(lambda path: get(port, path), paths))
+
+
+WSGI = """
+    import os, time, umami
+
+    umami.new_event("preloaded")
+    umami.flush()
+
+    def app(environ, start_response):
+        umami.new_event(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/hang":
+            time.sleep(600)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+"""
+
+
+def gunicorn(*options: str) -> list[str]:
+    return ["gunicorn", "app:app", "--bind=127.0.0.1:0", "--preload", "--no-control-socket", *options]
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_gunicorn_restarted_gracefully(collector: Collector, tmp_path: Path, worker: str):
+    command = gunicorn("--workers=3", f"--worker-class={worker}")
+    with serving(tmp_path, WSGI, *command, **settings(collector, flush_interval=NEVER)) as child:
+        port = int(child.says(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
+        child.says("Booting worker", times=3)
+        visit(port, (f"/before/{number}" for number in range(60)))
+        child.process.send_signal(signal.SIGHUP)
+        child.says("Booting worker", times=3)
+        collector.wait_for(events=61)
+        visit(port, (f"/after/{number}" for number in range(60)))
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+    visits = [f"/{when}/{number}" for when in ("before", "after") for number in range(60)]
+    assert stored(collector) == once("preloaded", *visits)
+
+
+def test_gunicorn_when_a_worker_hangs(collector: Collector, tmp_path: Path):
+    command = gunicorn("--workers=1", "--timeout=2")
+    with serving(tmp_path, WSGI, *command, **settings(collector, flush_interval=NEVER)) as child:
+        port = int(child.says(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
+        get(port, "/fine")
+        with suppress(http.client.HTTPException, OSError):
+            get(port, "/hang")
+        child.says("Booting worker")
+        collector.wait_for(events=3)
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+    assert stored(collector) == once("preloaded", "/fine", "/hang")
+
+
+ASGI = """
+    import umami
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            LIFESPAN
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await umami.new_event_async(scope["path"])
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+"""
+
+# uvicorn ends by the signal that ended it, and so without the exit handlers of Python.
+UVICORN = {
+    "the lifespan flushes": ("await umami.shutdown_async()", {}),
+    "SIGTERM flushes": ("pass", {"flush_on_sigterm": 1}),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("lifespan", "more"), UVICORN.values(), ids=UVICORN)
+def test_uvicorn(collector: Collector, tmp_path: Path, lifespan: str, more: dict[str, int], workers: int):
+    command = ["uvicorn", "app:app", "--port=0", f"--workers={workers}"]
+    environment = settings(collector, flush_interval=NEVER, **more)
+    with serving(tmp_path, ASGI.replace("LIFESPAN", lifespan), *command, **environment) as child:
+        port = int(child.says(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1])
+        if workers > 1:
+            child.says("Application startup complete", times=workers)
+        visit(port, (f"/{number}" for number in range(100)))
+        child.process.send_signal(signal.SIGTERM)
+        child.end()
+
+    assert stored(collector) == once(*(f"/{number}" for number in range(100)))
+
+
+CELERY = """
+    import os, umami
+    from celery import Celery
+    from celery.signals import worker_ready
+
+    app = Celery("app", broker="filesystem://")
+    app.conf.broker_transport_options = {
+        "data_folder_in": os.environ["FOLDER"],
+        "data_folder_out": os.environ["FOLDER"],
+        "control_folder": os.environ["FOLDER"],
+    }
+    umami.new_event("imported")
+
+    @app.task
+    def track(number):
+        umami.new_event(f"task {number}")
+
+    @worker_ready.connect
+    def enqueue(**_):
+        for number in range(20):
+            track.delay(number)
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--max-tasks-per-child=3"]], ids=["to the end", "recycled"])
+def test_celery_prefork(collector: Collector, tmp_path: Path, options: list[str]):
+    command = ["celery", "-A", "app", "worker", "--pool=prefork", "--concurrency=2", "-l", "INFO", *options]
+    (tmp_path / "broker").mkdir()
+    environment = settings(collector, flush_interval=NEVER)
+    with serving(tmp_path, CELERY, *command, **environment, FOLDER=str(tmp_path / "broker")) as child:
+        child.says("succeeded in", times=20)
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+    assert stored(collector) == once("imported", *(f"task {number}" for number in range(20)))
+
+
+# gevent.
+
+PATCHES = {
+    "patched first": "from gevent import monkey; monkey.patch_all(); import umami",
+    "patched later": "import umami; from gevent import monkey; monkey.patch_all()",
+}
+
+
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_a_greenlet_that_blocks_does_not_stop_the_delivery(collector: Collector, python: Run, patch: str):
+    program = f"""
+        {patch}
+        import gevent
+
+        def block():
+            umami.new_event("e0")
+            while not umami.queue_stats().delivered:
+                pass
+
+        gevent.spawn(block).join()
+    """
+
+    process = python(program, **settings(collector))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("e0")
+
+
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_what_greenlets_send_survives_the_end(collector: Collector, python: Run, patch: str):
+    program = f"""
+        {patch}
+        import atexit, gevent
+
+        def send(sender):
+            for number in range(100):
+                umami.new_event(f"{{sender}} {{number}}")
+                gevent.sleep(0)
+
+        gevent.joinall([gevent.spawn(send, sender) for sender in range(10)])
+        assert umami.flush()
+        umami.new_event("last")
+    """
+
+    process = python(program, **settings(collector, flush_interval=NEVER))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    names = [f"{sender} {number}" for sender in range(10) for number in range(100)]
+    assert stored(collector) == once(*names, "last")
+
+
+@pytest.mark.parametrize("earlier", ["", 'umami.new_event("earlier")'], ids=["first ever", "after others"])
+def test_a_gevent_program_that_sends_from_an_exit_handler(collector: Collector, python: Run, earlier: str):
+    program = f"""
+        from gevent import monkey; monkey.patch_all()
+        import atexit
+        atexit.register(lambda: umami.new_event("goodbye"))
+        import umami
+        {earlier}
+    """
+
+    process = python(program, **settings(collector))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("goodbye", *(["earlier"] if earlier else []))
+
+
+def test_a_greenlet_that_flushes_does_not_stop_the_others(collector: Collector, python: Run):
+    program = """
+        from gevent import monkey; monkey.patch_all()
+        import gevent, umami
+
+        def tick():
+            global ticks
+            while True:
+                ticks += 1
+                gevent.sleep(0.01)
+
+        ticks = 0
+        gevent.spawn(tick)
+        umami.new_event("kept")
+        assert not umami.flush(1)
+        during_flush = ticks
+        assert not umami.shutdown(1)
+        print(during_flush, ticks - during_flush)
+    """
+    collector.fail(freeze=True, times=None)
+
+    process = python(program, **settings(collector, shutdown_timeout=0))
+
+    assert all(int(ticks) > 5 for ticks in process.stdout.split()), process
+    assert process.returncode == 0
+
+
+def test_a_forked_gevent_program(collector: Collector, python: Run):
+    program = """
+        from gevent import monkey; monkey.patch_all()
+        import gevent, os, umami
+        umami.new_event("parent")
+        umami.flush()
+        child = os.fork()
+        umami.new_event("child" if child == 0 else "parent again")
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    quiet = {"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
+
+    process = python(program, **settings(collector, flush_interval=NEVER), **quiet)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("parent", "child", "parent again")
