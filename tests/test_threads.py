@@ -1,0 +1,444 @@
+"""Many threads, many event loops, interrupted code, and threads that die: the ledger always balances."""
+
+import asyncio
+import contextlib
+import gc
+import linecache
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count, pairwise
+from types import FrameType
+from typing import Any
+
+import anyio
+import pytest
+from conftest import DEADLINE
+from queue_helpers import NEVER, Listener, in_threads, send_many, stored
+
+import umami
+from umami.collector import Collector
+from umami.models import QueueStats
+from umami.queue.buffer import Buffer
+from umami.queue.delivery import Courier, Destination
+from umami.queue.report import logger
+
+MakeClient = Callable[..., umami.Client]
+Balanced = Callable[[umami.Client], None]
+QUEUED = {"queued": True}
+
+
+@pytest.fixture
+def heard() -> Iterator[Listener]:
+    listener = Listener()
+    logger.addHandler(listener)
+    yield listener
+    logger.removeHandler(listener)
+
+
+# Many at once.
+
+
+def test_many_threads_send_at_once(collector: Collector, make_client: MakeClient, balanced: Balanced) -> None:
+    client = make_client()
+    in_threads(20, lambda number: send_many(client, 50, f"{number}-"))
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {f"{number}-{turn}": 1 for number in range(20) for turn in range(50)}
+    balanced(client)
+
+
+def test_the_events_of_each_thread_keep_their_order(collector: Collector, make_client: MakeClient) -> None:
+    client = make_client(senders=1)
+    in_threads(5, lambda number: send_many(client, 100, f"{number}-"))
+    assert client.flush(DEADLINE)
+    for number in range(5):
+        mine = [event.name for event in collector.events if event.name.startswith(f"{number}-")]
+        assert mine == [f"{number}-{turn}" for turn in range(100)]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_many_event_loops_send_at_once(
+    backend: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+
+    async def send(number: int) -> None:
+        async def one(turn: int) -> None:
+            assert await client.new_event_async(f"{number}-{turn}") == QUEUED
+
+        async with anyio.create_task_group() as tasks:
+            for turn in range(50):
+                tasks.start_soon(one, turn)
+        assert await client.flush_async(DEADLINE)
+
+    in_threads(6, lambda number: anyio.run(send, number, backend=backend))
+    assert stored(collector) == {f"{number}-{turn}": 1 for number in range(6) for turn in range(50)}
+    balanced(client)
+
+
+def test_one_event_loop_after_another_uses_the_same_client(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(flush_interval=NEVER)
+    for turn in range(3):
+        asyncio.run(client.new_event_async(f"loop{turn}"))
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"loop0": 1, "loop1": 1, "loop2": 1}
+
+
+def test_threads_and_loops_and_flushes_and_shutdowns_all_at_once(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+    sent: list[str] = []
+
+    def send(name: str, answer: dict[str, Any]) -> None:
+        if answer["queued"]:
+            sent.append(name)
+        else:
+            assert answer == {"queued": False, "reason": "shutdown"}
+
+    async def in_a_loop(number: int) -> None:
+        for turn in range(50):
+            name = f"{number}-{turn}"
+            send(name, await client.new_event_async(name))
+        await client.flush_async(DEADLINE)
+
+    def work(number: int) -> None:
+        if number == 0:
+            for _ in range(10):
+                client.shutdown(DEADLINE)
+        elif number % 2:
+            anyio.run(in_a_loop, number)
+        else:
+            for turn in range(50):
+                name = f"{number}-{turn}"
+                send(name, client.new_event(name))
+
+    in_threads(7, work)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(sent, 1)
+    balanced(client)
+
+
+def test_the_ledger_balances_at_every_moment_and_never_goes_back(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(
+        queue_size=100, overflow="drop_oldest", batch_size=10, retry_limit=4, item_retry_limit=1
+    )
+    collector.fail(503, times=2)
+    collector.fail(None, times=3, cut="after")
+    collector.fail(400, times=2)
+    collector.fail(None, times=20, items={0: {"code": "P2000"}, 1: {"code": "P1001"}, 2: {"message": "odd"}})
+    done = threading.Event()
+    seen: list[QueueStats] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            while not done.is_set():
+                balanced(client)
+                seen.append(client.queue_stats())
+        else:
+            try:
+                send_many(client, 300, f"{number}-")
+            finally:
+                if number == 1:
+                    client.flush(DEADLINE)
+                    done.set()
+
+    in_threads(4, work)
+    assert client.flush(DEADLINE)
+    balanced(client)
+    for before, after in pairwise(seen):
+        assert after.submitted >= before.submitted
+        assert after.delivered >= before.delivered
+        assert after.rejected >= before.rejected
+        assert 0 <= after.pending <= 100
+        assert after.pending_bytes >= 0
+    final = client.queue_stats()
+    assert (final.submitted, final.pending, final.pending_bytes) == (900, 0, 0)
+
+
+# Interrupted code.
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_handler_may_send_whatever_it_interrupts(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+    names: list[str] = []
+    numbers = count()  # a handler may be interrupted by the next signal
+
+    def send(signum: int, frame: FrameType | None) -> None:
+        name = f"signal{next(numbers)}"
+        names.append(name)
+        assert client.new_event(name) == QUEUED
+
+    before = signal.signal(signal.SIGALRM, send)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        turn = 0
+        while len(names) < 200 or turn < 1000:
+            client.new_event(f"main{turn}")
+            turn += 1
+            if turn % 100 == 0:
+                client.flush(0.001)
+                client.queue_stats()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys([*names, *(f"main{n}" for n in range(turn))], 1)
+    balanced(client)
+
+
+def lines_of(function: Any) -> list[int]:
+    """Return the lines of a function that are executed when it is called."""
+    code = function.__code__
+    lines = {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
+    # Nothing is executed at the word `try`, and nothing can interrupt it.
+    return sorted(line for line in lines if linecache.getline(code.co_filename, line).strip() != "try:")
+
+
+@contextlib.contextmanager
+def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in this thread when a line of a function is about to be executed, the first time."""
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is not function.__code__:
+            return None
+        if event == "line" and frame.f_lineno == line:
+            sys.settrace(None)
+            frame.f_trace = None
+            act()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+@pytest.mark.parametrize("line", lines_of(Buffer.put))
+def test_a_send_that_interrupts_a_send_anywhere_loses_neither(
+    line: int, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(queue_size=2, overflow="drop_oldest", flush_interval=NEVER)
+    reached = []
+
+    def interrupt() -> None:
+        reached.append(client.new_event("handler"))
+
+    with at_line(Buffer.put, line, interrupt):
+        client.new_event("interrupted")
+    balanced(client)
+    assert client.flush(DEADLINE)
+    assert reached in ([], [QUEUED])
+    assert stored(collector) == dict.fromkeys(["interrupted", *["handler"] * len(reached)], 1)
+    balanced(client)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("line", lines_of(Buffer.put))
+def test_a_send_that_is_broken_off_anywhere_wedges_nothing(
+    line: int,
+    fault: type[BaseException],
+    collector: Collector,
+    make_client: MakeClient,
+    balanced: Balanced,
+) -> None:
+    client = make_client(queue_size=3, flush_interval=NEVER)
+
+    def break_off() -> None:
+        raise fault
+
+    with contextlib.suppress(fault), at_line(Buffer.put, line, break_off):
+        client.new_event("broken off")
+    balanced(client)
+    in_threads(1, lambda number: send_many(client, 2))
+    balanced(client)
+    assert client.flush(DEADLINE)
+    assert {name: count for name, count in stored(collector).items() if name != "broken off"} == {
+        "e0": 1,
+        "e1": 1,
+    }
+    assert stored(collector)["broken off"] <= 1
+    stats = client.queue_stats()
+    assert (stats.pending, stats.pending_bytes) == (0, 0)
+    # All of the room is there again.
+    send_many(client, 3)
+    assert client.new_event("one too many")["queued"] is False
+
+
+def test_finalizers_may_send_during_a_send(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+    names: list[str] = []
+    numbers = count()
+
+    class Farewell:
+        def __init__(self) -> None:
+            self.me = self  # a cycle, so that the collector of garbage finds it, in the middle of anything
+
+        def __del__(self) -> None:
+            name = f"farewell{next(numbers)}"
+            names.append(name)
+            client.new_event(name)
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        turn = 0
+        while len(names) < 200:
+            Farewell()
+            client.new_event(f"main{turn}", custom_data={"list": [[turn]]})
+            turn += 1
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys([*names, *(f"main{n}" for n in range(turn))], 1)
+    balanced(client)
+
+
+# Threads that die. No public seam makes a sender fail unexpectedly, so the courier is replaced.
+
+
+@pytest.fixture
+def break_courier(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, int], None]]:
+    """Have the next deliveries raise."""
+    died = threading.Semaphore(0)
+    deadly: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: died.release())
+
+    def install(error: BaseException, times: int) -> None:
+        deliver = Courier.deliver
+        left = [error] * times
+        deadly.extend(left if not isinstance(error, Exception) else [])
+
+        def broken(self: Courier, *args: Any, **kwargs: Any) -> Any:
+            if left:
+                raise left.pop()
+            return deliver(self, *args, **kwargs)
+
+        monkeypatch.setattr(Courier, "deliver", broken)
+
+    yield install
+    for _ in deadly:
+        assert died.acquire(timeout=DEADLINE)
+
+
+UNEXPECTED = [ValueError("a bug"), MemoryError("too much"), SystemExit(1)]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
+def test_an_unexpected_error_costs_one_batch_and_the_rest_is_delivered(
+    error: BaseException,
+    collector: Collector,
+    make_client: MakeClient,
+    break_courier: Callable[[BaseException, int], None],
+    heard: Listener,
+    balanced: Balanced,
+) -> None:
+    break_courier(error, 1)
+    client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
+    send_many(client, 30)
+    collector.wait_for(events=20, timeout=DEADLINE)  # without a further send or flush
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped == {"internal_error": 10}
+    assert client.queue_stats().delivered == 20
+    balanced(client)
+    (line,) = heard.matching("please report it")
+    assert line.exc_info is not None
+    assert line.exc_info[1] is error
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=repr)
+def test_it_is_counted_and_told_like_any_drop(
+    error: BaseException,
+    make_client: MakeClient,
+    break_courier: Callable[[BaseException, int], None],
+    heard: Listener,
+    balanced: Balanced,
+) -> None:
+    break_courier(error, 3)
+    client = make_client(batch_size=1, flush_interval=0, senders=1)
+    send_many(client, 3)
+    assert client.flush(DEADLINE)
+    heard.wait_for("dropped (internal_error)")
+    assert type(error).__name__ in heard.matching("dropped (internal_error)")[0].getMessage()
+    assert client.queue_stats().dropped == {"internal_error": 3}
+    balanced(client)
+
+
+def test_a_log_handler_that_raises_does_not_make_it_worse(
+    collector: Collector,
+    make_client: MakeClient,
+    break_courier: Callable[[BaseException, int], None],
+    balanced: Balanced,
+) -> None:
+    class Broken(Listener):
+        def emit(self, record: Any) -> None:
+            raise RuntimeError("this handler is broken")
+
+    handler = Broken()
+    logger.addHandler(handler)
+    try:
+        break_courier(ValueError("a bug"), 1)
+        client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
+        send_many(client, 30)
+        collector.wait_for(events=20, timeout=DEADLINE)
+        assert client.flush(DEADLINE)
+    finally:
+        logger.removeHandler(handler)
+    assert client.queue_stats().dropped == {"internal_error": 10}
+    balanced(client)
+
+
+# Threads that have nothing to do.
+
+
+def test_idle_senders_leave_and_the_last_one_stays(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
+) -> None:
+    # They leave after some idle seconds; here at once, all of them together.
+    monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.0)
+    with Collector(batch=False, item_delay=0.03) as slow:
+        client = make_client(url_base=slow.url, flush_interval=0)
+        for turn in range(1, 6):
+            send_many(client, 20, f"{turn}-")
+            slow.wait_for(events=20 * turn, timeout=DEADLINE)  # without a flush, which would replace them
+        assert client.flush(DEADLINE)
+        assert client.queue_stats().delivered == 100
+    balanced(client)
+
+
+def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> None:
+    client = make_client(flush_interval=NEVER)
+    buffer = client._state.agent._buffer
+    lane = buffer.lane(Destination("http://nowhere/api/send", None))
+    assert buffer.enlist(lane, 2)
+    assert buffer.enlist(lane, 2)
+    assert buffer.put(lane, b"{}")
+    batches: list[Any] = []
+    stays = threading.Thread(target=lambda: batches.append(buffer.take(lane, spare=NEVER)), daemon=True)
+    stays.start()
+    assert buffer.take(lane, spare=0.0) is None
+    assert lane.senders == 1
+    second = threading.Thread(target=lambda: batches.append(buffer.take(lane, spare=0.0)), daemon=True)
+    buffer.hurry()
+    stays.join(DEADLINE)
+    (batch,) = batches
+    buffer.give_up(lane, batch, "test", "Enough.")
+    second.start()
+    assert buffer.put(lane, b"{}")
+    buffer.hurry()
+    second.join(DEADLINE)
+    assert [len(batch.events) for batch in batches] == [1, 1]
+    buffer.give_up(lane, batches[1], "test", "Enough.")
+    buffer.dismiss(lane)
