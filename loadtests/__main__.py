@@ -1,7 +1,6 @@
 """The command line: `python -m loadtests enqueue`, `all`, `report`, `guard`, `setup`."""
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import environments, guard, report
+from .results import as_json
 from .runner import run_scenario
 from .scenarios import SCENARIOS
 from .table import text
@@ -67,7 +67,7 @@ def _setup() -> int:
 def _write(file: Path, results: dict[str, Any]) -> None:
     """Write what is there so far: a run that is broken off keeps what it found."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    file.write_text(as_json(results))
 
 
 def meta(*, quick: bool) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from . import environments
-from .guarded import BATCH
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 ALLOWED: Final = 0.10
+BATCH: Final = 50
 _SENDS: Final = 4_000
 _BATCHES: Final = 80
 _PATHS: Final = {

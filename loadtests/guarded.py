@@ -14,9 +14,9 @@ from typing import Any, Final
 import umami
 from umami import transport
 
+from .guard import BATCH
 from .subjects import Ours
 
-BATCH: Final = 50
 _WARM_UP: Final = 4 * BATCH
 
 

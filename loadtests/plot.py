@@ -28,7 +28,7 @@ def draw(scenarios: dict[str, Result], file: Path) -> bool:
         return False
     # The same picture for the same numbers: no date, no random ids.
     matplotlib.rcParams.update({"svg.hashsalt": "umami", "svg.fonttype": "none", "font.family": "sans-serif"})
-    figure, axes = pyplot.subplots(len(panels), 1, figsize=(8, 3.2 * len(panels)), squeeze=False)
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 3.4 * len(panels)), squeeze=False)
     for axis, (title, bars) in zip(axes[:, 0], panels, strict=True):
         names = [name for name, _, _ in bars]
         values = [value for _, value, _ in bars]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import environments, plot
-from .results import Result
+from .results import Result, as_json
 from .table import cells, goal_line, sink_share
 
 PERFORMANCE: Final = environments.ROOT / "docs" / "performance.json"
@@ -21,7 +21,7 @@ pre-encoded batches over one `httpx.Client`; no checks, no retries, no account).
 Each measurement is a process of its own against a server of its own on the loopback interface, taken in turn
 with the others and repeated. Shown are medians with their median absolute deviation; a goal is judged by the
 ratio within each round. The other clients are pinned in `loadtests/peers.txt` and set up as their
-documentation recommends. To measure here: `make loadtest` for a few minutes, `make loadtest-full` for this page.
+documentation recommends. `make loadtest` measures here in minutes, `make loadtest-full` makes this page.
 """
 
 
@@ -30,11 +30,11 @@ def main(file: Path) -> int:
     if not file.exists():
         print(f"{file} is not there: python -m loadtests all --json {file}", file=sys.stderr)
         return 1
-    results = json.loads(file.read_text())
+    results: dict[str, Any] = json.loads(file.read_text())
     page = PERFORMANCE.with_suffix(".md")
     picture = PERFORMANCE.with_suffix(".svg")
     drawn = plot.draw(results["scenarios"], picture)
-    PERFORMANCE.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    PERFORMANCE.write_text(as_json(results))
     page.write_text(markdown(results, picture.name if drawn else None))
     print(
         f"wrote {page}{f' and {picture}' if drawn else ', without a plot: pip install matplotlib'}",
@@ -81,7 +81,7 @@ def _section(name: str, result: Result) -> str:
     lines += [f"- {case} was left out: {reason}" for case, reason in result["left_out"].items()]
     if result["left_out"]:
         lines.append("")
-    said = [f"{result['rounds']} rounds"]
+    said = [f"Rounds: {result['rounds']}"]
     share = sink_share(result)
     if share is not None:
         said.append(f"the server took at most {share:.0f} % of a core")

@@ -1,12 +1,24 @@
 """What the rounds of a scenario come to: medians with their spread, and goals met or not; as plain JSON."""
 
+import json
+import re
 import statistics
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .model import Goal, Metrics, Rounds, Scenario
 
+_NUMBERS: Final = re.compile(r"\[([\d\s.,eE+-]+)\]")
+
 Result: TypeAlias = dict[str, Any]
 """A scenario's result as it stands in the JSON file."""
+
+
+def as_json(results: dict[str, Any]) -> str:
+    """Return results as the text of a file, each list of numbers on one line."""
+    indented = json.dumps(results, indent=1, ensure_ascii=False)
+    return (
+        _NUMBERS.sub(lambda numbers: f"[{', '.join(numbers[1].split())}]".replace(",,", ","), indented) + "\n"
+    )
 
 
 def summary(scenario: Scenario, rounds: Rounds, left_out: dict[str, str]) -> Result:
@@ -39,13 +51,18 @@ def summary(scenario: Scenario, rounds: Rounds, left_out: dict[str, str]) -> Res
 def _spread(found: list[Metrics]) -> dict[str, dict[str, Any]]:
     return {
         metric: {
-            "median": round(statistics.median(values), 6),
-            "mad": round(deviation(values), 6),
-            "values": [round(value, 6) for value in values],
+            "median": _short(statistics.median(values)),
+            "mad": _short(deviation(values)),
+            "values": [_short(value) for value in values],
         }
         for metric in found[0]
         if (values := [metrics[metric] for metrics in found if metric in metrics])
     }
+
+
+def _short(value: float) -> float:
+    """Return a value with as many digits as it may have meaning in."""
+    return float(f"{value:.5g}")
 
 
 def deviation(values: list[float]) -> float:

@@ -103,7 +103,7 @@ def single(quick: bool) -> Scenario:
 def umami_paced(quick: bool) -> Scenario:
     """Does it get out of a real Umami what there is to get?"""
     sink = Behaviour(item_seconds=(0.008, 0.010))
-    options = {"events": 600 if quick else 3_000}
+    options = {"events": 400 if quick else 3_000}
     return Scenario(
         "umami-paced",
         "Does it get out of a real Umami what there is to get?",

@@ -34,8 +34,8 @@ def burst(quick: bool) -> Scenario:
         "burst",
         "How long does a burst of sends stop an event loop, and how does the loop tick afterwards?",
         "A ticker wants every millisecond; its lateness is on the wall: idle, and while the worker drains. "
-        "First event: the ticker's worst in the 1.2 s after the first send of a process and after later ones; with "
-        "https the server refuses, and the client and its TLS context are built all the same.",
+        "First event: the ticker's worst in the 1.2 s after a process's first send and after later ones; "
+        "with https the server refuses, and the client and its TLS context are built all the same.",
         tuple(cases),
         (
             Column("block_ms", "block, ms", 2),
@@ -82,7 +82,7 @@ def burst(quick: bool) -> Scenario:
 
 def service(quick: bool) -> Scenario:
     """What do a service's visitors feel of its tracking?"""
-    options = {"seconds": 3 if quick else 10, "connections": 16}
+    options = {"seconds": 2 if quick else 10, "connections": 16}
     cases = [Case("ours, one page view", "ours", "enqueue", {"events": 4_000, "kind": "page_view"})]
     for state, sink in _SERVERS.items():
         cases += [
