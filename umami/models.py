@@ -19,7 +19,16 @@ def _total(value: Any) -> Any:
 Total = Annotated[int, BeforeValidator(_total)]
 
 
-class User(BaseModel):
+class Model(BaseModel):
+    """What all of them have in common: they are checked by a validator that is built at the first use.
+
+    Building those of all models takes longer than the rest of `import umami`.
+    """
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class User(Model):
     """The account that logged in."""
 
     id: str
@@ -29,21 +38,21 @@ class User(BaseModel):
     isAdmin: bool = False  # noqa: N815
 
 
-class LoginResponse(BaseModel):
+class LoginResponse(Model):
     """What `login()` returns. The client keeps the token by itself; it is never shown in a repr."""
 
     token: str = Field(repr=False)
     user: User
 
 
-class WebsiteUser(BaseModel):
+class WebsiteUser(Model):
     """The owner or creator of a website, in short."""
 
     username: str
     id: str
 
 
-class Website(BaseModel):
+class Website(Model):
     """A website registered with the server. A team's listing has `createUser` in place of `user`."""
 
     id: str
@@ -60,7 +69,7 @@ class Website(BaseModel):
     createUser: WebsiteUser | None = None  # noqa: N815
 
 
-class WebsitesResponse(BaseModel):
+class WebsitesResponse(Model):
     """One page of the websites listing; built from the wire's `data`, read as `websites`."""
 
     websites: list[Website] = Field(alias="data")
@@ -70,7 +79,7 @@ class WebsitesResponse(BaseModel):
     orderBy: str | None = None  # noqa: N815
 
 
-class WebsiteStatsCmp(BaseModel):
+class WebsiteStatsCmp(Model):
     """The same five sums as `WebsiteStats`, for the period before."""
 
     pageviews: Total = 0
@@ -80,7 +89,7 @@ class WebsiteStatsCmp(BaseModel):
     totaltime: Total = 0
 
 
-class WebsiteStats(BaseModel):
+class WebsiteStats(Model):
     """A website's sums over a range of time. `totaltime` is in seconds. Custom events do not count here."""
 
     pageviews: Total
@@ -91,7 +100,7 @@ class WebsiteStats(BaseModel):
     comparison: WebsiteStatsCmp | None = None
 
 
-class QueueStats(BaseModel):
+class QueueStats(Model):
     """The ledger of the queue at one instant.
 
     It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
@@ -124,7 +133,7 @@ class QueueStats(BaseModel):
     last_error: str | None = None
 
 
-class ErrorReport(BaseModel):
+class ErrorReport(Model):
     """What `on_error` is called with: some events that ended otherwise than delivered whole.
 
     Attributes:
