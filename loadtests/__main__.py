@@ -84,6 +84,7 @@ def meta(*, quick: bool) -> dict[str, Any]:
         "processor": _processor(),
         "quick": quick,
         "clean": environments.is_clean(),
+        "client": os.environ.get("LOADTEST_CLIENT"),
         "versions": environments.versions(),
     }
 

@@ -61,6 +61,8 @@ def _about(meta: dict[str, Any], scenarios: dict[str, Result]) -> str:
         "",
         f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals are met.",
     ]
+    if meta["client"]:
+        lines += ["", f"Ours was taken from {meta['client']}."]
     if not meta["clean"]:
         lines += ["", "Ours ran in the environment of its developers, with more installed than it needs."]
     if meta["quick"]:

@@ -135,6 +135,8 @@ def import_time(quick: bool) -> Scenario:  # noqa: ARG001
     """What does it cost to import the package?"""
     modules = {
         "httpx, pydantic": ("floor", "httpx,pydantic"),
+        # Both leave most of themselves for the first use: what a program that does use them imports.
+        "httpx, pydantic, in use": ("floor", "httpx,httpcore,pydantic.main"),
         "ours": ("ours", "umami"),
         "umami-1.0.0": ("umami-1.0.0", "umami"),
         "posthog": ("posthog", "posthog"),
