@@ -37,7 +37,7 @@ def main(file: Path) -> int:
     PERFORMANCE.write_text(as_json(results))
     page.write_text(markdown(results, picture.name if drawn else None))
     print(
-        f"wrote {page}{f' and {picture}' if drawn else ', no plot: it needs matplotlib, and enqueue or drain'}",
+        f"wrote {page}{f' and {picture}' if drawn else ', no plot (no matplotlib, or nothing to draw)'}",
         file=sys.stderr,
     )
     return 0
