@@ -1,6 +1,7 @@
 """Fixtures: a collector that answers as Umami does, clients that ship to it, and real child processes."""
 
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
 import umami
@@ -19,6 +21,12 @@ SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
 ROOT = Path(__file__).parent.parent
 DEADLINE = 60.0
 """Seconds after which a test that waits for something gives up on it."""
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
+)
+
+_TLS = ssl.create_default_context()
+"""Shared, because making one takes longer than most tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +47,33 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
+def browse() -> Iterator[Callable[..., httpx.Client]]:
+    """Make HTTP clients that look like a browser."""
+    clients = []
+
+    def make(collector: Collector, **options: Any) -> httpx.Client:
+        client = httpx.Client(
+            base_url=collector.url,
+            headers={"User-Agent": CHROME},
+            verify=_TLS,
+            **{"timeout": 30.0, **options},
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def http(collector: Collector, browse: Callable[..., httpx.Client]) -> httpx.Client:
+    return browse(collector)
+
+
+@pytest.fixture
 def make_client(collector: Collector) -> Iterator[Callable[..., umami.Client]]:
-    """Make clients of the collector, with quick retries unless told otherwise; each is shut down at the end."""
+    """Make clients of the collector, with quick retries unless told otherwise, shut down at the end."""
     clients = []
 
     def make(**settings: Any) -> umami.Client:
@@ -82,7 +115,7 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def balanced() -> Iterator[Callable[[umami.Client], None]]:
+def balanced() -> Callable[[umami.Client], None]:
     """Check that a client's ledger balances."""
 
     def check(client: umami.Client) -> None:
@@ -90,7 +123,7 @@ def balanced() -> Iterator[Callable[[umami.Client], None]]:
         ended = stats.delivered + stats.rejected + sum(stats.dropped.values())
         assert stats.submitted == ended + stats.pending, stats
 
-    yield check
+    return check
 
 
 @pytest.fixture

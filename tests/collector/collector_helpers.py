@@ -1,13 +1,10 @@
-"""What the collector's tests share: a website, a browser, and events to send. None of it is the client's."""
+"""What the collector's tests share: a website, and events to send. None of it is the client's."""
 
 from typing import Any
 
 import httpx
 
 SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
-CHROME = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
-)
 ABSENT = object()
 """The value of a field that is to be left out."""
 

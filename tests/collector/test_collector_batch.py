@@ -6,7 +6,8 @@ import threading
 
 import httpx
 import pytest
-from collector_helpers import ABSENT, CHROME, SITE, item
+from collector_helpers import ABSENT, SITE, item
+from conftest import CHROME
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from collector_helpers import CHROME, item
+from collector_helpers import item
+from conftest import CHROME
 
 from umami.cli import main
 

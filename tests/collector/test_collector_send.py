@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import httpx
 import pytest
-from collector_helpers import ABSENT, CHROME, SITE, failure, item, send, wrong
+from collector_helpers import ABSENT, SITE, failure, item, send, wrong
+from conftest import CHROME
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

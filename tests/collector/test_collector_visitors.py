@@ -1,7 +1,7 @@
 """Who is a bot, which browser it is, and which addresses are local; as a real Umami 3.1.0 answered."""
 
 import pytest
-from collector_helpers import CHROME
+from conftest import CHROME
 
 from umami.collector import visitors
 
