@@ -230,6 +230,10 @@ class Poster:
                 limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
             )
 
+    def prepare(self, url: str) -> None:
+        """Make ready to post from this thread, which takes a while the first time."""
+        self._client(url)
+
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
         mine = threads.get_ident()

@@ -95,7 +95,7 @@ class Buffer:
         # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
         self._lock = threads.RLock()
         self._changed = threads.Condition(self._lock)
-        self._watchers = 0
+        self._awaited: list[Callable[[], bool]] = []
         self._inside = False
         self._interrupting: deque[tuple[Lane, bytes]] = deque()
         self._count = 0
@@ -252,9 +252,7 @@ class Buffer:
             if remaining <= 0:
                 self.drop(QUEUE_FULL, "The queue is full: the server does not keep up, or is away.", [event])
                 return QUEUE_FULL
-            with self._watching():
-                if self._is_full(len(event)) and not self.closing:
-                    self._changed.wait(remaining)
+            self._wait_until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
         return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
@@ -401,8 +399,7 @@ class Buffer:
                 lane.send_again(batch)
             if lane.idle and lane.wait(now) < math.inf:
                 lane.wake.notify()
-            if self._watchers:
-                self._changed.notify_all()
+            self._tell_waiting()
         for report in reports:
             self._report(*report)
 
@@ -472,8 +469,7 @@ class Buffer:
         with self._exclusively():
             lane.finish(batch)
             report = self._give_up(lane, batch, reason, message)
-            if self._watchers:
-                self._changed.notify_all()
+            self._tell_waiting()
         self._report(*report)
 
     def _give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> Report:
@@ -501,15 +497,24 @@ class Buffer:
         with self._exclusively():
             self.closing -= 1
 
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Be told of every change, while waiting for one."""
+    def _wait_until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
+        """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""
         with self._lock:
-            self._watchers += 1
+            self._awaited.append(wanted)
             try:
-                yield
+                while not wanted():
+                    remaining = None if give_up is None else give_up - time.monotonic()
+                    if remaining is not None and remaining <= 0:
+                        return False
+                    self._changed.wait(remaining)
             finally:
-                self._watchers -= 1
+                self._awaited.remove(wanted)
+        return True
+
+    def _tell_waiting(self) -> None:
+        # To wake a thread for nothing costs more than to look whether it is for nothing.
+        if any(wanted() for wanted in self._awaited):
+            self._changed.notify_all()
 
     def wait_settled(self, give_up: float | None) -> bool:
         """Hurry every event accepted so far, and wait until each is settled.
@@ -520,15 +525,14 @@ class Buffer:
         Returns:
             Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
-        with self._watching():
+        with self._lock:
             ends = [(lane, lane.end()) for lane in self._lanes.values()]
             self.hurry()
-            while not all(lane.settled(end) for lane, end in ends):
-                remaining = None if give_up is None else give_up - time.monotonic()
-                if self.stopped or (remaining is not None and remaining <= 0):
-                    return False
-                self._changed.wait(remaining)
-        return True
+
+        def settled() -> bool:
+            return all(lane.settled(end) for lane, end in ends)
+
+        return self._wait_until(lambda: self.stopped or settled(), give_up) and settled()
 
     def hurry(self) -> None:
         """Have the senders send every event accepted so far as soon as possible."""
@@ -548,11 +552,7 @@ class Buffer:
 
     def wait_stopped(self, seconds: float) -> bool:
         """Wait until `stop` is called, so many seconds at the most; tell whether it was."""
-        give_up = time.monotonic() + seconds
-        with self._watching():
-            while not self.stopped and (remaining := give_up - time.monotonic()) > 0:
-                self._changed.wait(remaining)
-            return self.stopped
+        return self._wait_until(lambda: self.stopped, time.monotonic() + seconds)
 
     def unsettled_lanes(self) -> list[Lane]:
         """Return the lanes that have events."""

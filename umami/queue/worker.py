@@ -30,6 +30,7 @@ from .spool import Spool, SpoolPlan
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
+_SLOW_ITEM: Final = 0.002
 _REPORT_SECONDS: Final = 1.0
 _SPOOL_SECONDS: Final = 5.0
 _LAST_REPORT_SECONDS: Final = 0.2
@@ -182,11 +183,12 @@ class Agent:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
             while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
+                self._poster.prepare(lane.destination.send_url)
                 started = time.monotonic()
                 self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
                 if (
-                    time.monotonic() - started > _SLOW_ANSWER
+                    time.monotonic() - started > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                     and lane.is_behind()
                     and self._buffer.enlist(lane, self._most_senders(lane))
                 ):
