@@ -1,0 +1,529 @@
+"""The soak: minutes of steady events against servers that misbehave at random, and nothing lost or leaked.
+
+`python -m loadtests.soak` starts two processes. One holds two collectors that go through every fault that
+they can be told, by a seed (`soak_server`); one of them loses its batch route on the way. The other sends
+numbered events to both, from threads and an event loop (`soak_sender`). This one watches the sender's
+memory, threads and descriptors, compares event by event what was sent with what was stored, and exits
+with 1 if anything does not hold. It reads /proc, so it needs Linux.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import random
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from . import soak_sender
+from .soak_lines import ROOT, Child, ChildError
+
+TIMEOUT: Final = 1.5
+BATCHED_SENDERS: Final = 2  # the client's own defaults
+UNBATCHED_SENDERS: Final = 8
+
+# Growth says nothing before everything has been used once.
+JUDGED_FROM_SECONDS: Final = 60.0
+WARM_UP: Final = 0.25
+MOST_GROWTH_MB: Final = 4.0
+MOST_MORE: Final = 2.0
+_SENDERS: Final = BATCHED_SENDERS + UNBATCHED_SENDERS
+MOST_THREADS: Final = 1 + soak_sender.WORKERS + _SENDERS + 2  # the main one; a reporter for each client
+SPOOL_THREADS: Final = 2  # one for each client
+MOST_SOCKETS: Final = 2 * _SENDERS + 2  # to the server and to its other name; the event loop's own pair
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the sender from outside.
+
+    Attributes:
+        at: Seconds since the start.
+        rss: Resident memory, in MB.
+        threads: How many threads it has.
+        descriptors: How many files it has open, the sockets included.
+        sockets: How many sockets it has open.
+        pending: How many events are queued.
+    """
+
+    at: float
+    rss: float
+    threads: int
+    descriptors: int
+    sockets: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold, whether it does, and the figures; `holds` is None if the run is too short."""
+
+    name: str
+    holds: bool | None
+    figures: str
+
+
+@dataclass
+class Evidence:
+    """All that a run has found out.
+
+    Attributes:
+        looks: Every ledger seen on the way, with the last ones at the end.
+        samples: The looks at the sender's process.
+        settled: Whether each client's flush settled everything.
+        ledgers: Each client's ledger at the end.
+        sent: What each worker sent.
+        reported: How many events `on_error` was told of, by kind.
+        servers: Each server's account.
+        exit_code: The sender's.
+        log: What the sender wrote to stderr.
+        left: How many files are left in the spool.
+    """
+
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    settled: list[bool] = field(default_factory=list)
+    ledgers: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    reported: dict[str, int] = field(default_factory=dict)
+    servers: list[dict[str, Any]] = field(default_factory=list)
+    exit_code: int = 0
+    log: str = ""
+    left: int = 0
+
+    def accepted(self, server: int) -> set[int]:
+        """Return the numbers of the events that sends to a server queued."""
+        numbers: set[int] = set()
+        for worker in self.sent:
+            if worker["server"] == server:
+                first = worker["number"]
+                numbers.update(
+                    range(first, first + worker["sent"] * soak_sender.WORKERS, soak_sender.WORKERS)
+                )
+                numbers.difference_update(worker["refused"])
+        return numbers
+
+    def total(self, name: str) -> int:
+        """Return the sum of one count over the clients."""
+        return sum(_count(ledger, name) for ledger in self.ledgers)
+
+
+# Running.
+
+
+def settings(rate: float, spool: Path | None) -> dict[str, Any]:
+    """Return what the clients are set to: quick retries, so that a short run sees many faults."""
+    return {
+        "timeout": TIMEOUT,
+        "item_timeout": 0.01,
+        "retry_wait": 0.05,
+        "retry_wait_max": 0.5,
+        "retry_after_max": 1.0,
+        "flush_interval": 0.2,
+        # Two seconds' worth. Some outages are longer: events overflow, onto the disk if there is a spool.
+        "queue_size": max(50, round(2 * rate)),
+        **({} if spool is None else {"spool": str(spool)}),
+    }
+
+
+def run(seconds: float, rate: float, seed: int, folder: Path, *, spool: bool) -> Evidence:
+    """Run the soak, and return what was found.
+
+    Raises:
+        ChildError: One of the processes broke down.
+    """
+    spool_folder = folder / "spool" if spool else None
+    server_log, sender_log = folder / "server.log", folder / "sender.log"
+    evidence = Evidence()
+    children: list[Child] = []
+    try:
+        task = {"folder": str(folder), "seed": seed, "seconds": seconds, "timeout": TIMEOUT}
+        children.append(server := Child("loadtests.soak_server", task, server_log))
+        plan = {"urls": server.ask("start"), "settings": settings(rate, spool_folder)}
+        children.append(
+            sender := Child("loadtests.soak_sender", {"seconds": seconds, "rate": rate, **plan}, sender_log)
+        )
+        _watch(sender, evidence, seconds)
+        _say("the faults end; flushing")
+        server.ask("calm")
+        evidence.settled = sender.ask("flush", within=300)
+        evidence.ledgers = sender.ask("stats")
+        evidence.looks += evidence.ledgers
+        evidence.sent = sender.ask("sent")
+        evidence.reported = sender.ask("reported")
+        evidence.exit_code = sender.end()
+        evidence.servers = server.ask("report")
+        server.end()
+    except ChildError as error:
+        tail = "".join(log.read_text()[-3000:] for log in (server_log, sender_log) if log.exists())
+        raise ChildError(f"{error}\n{tail}") from None
+    finally:
+        for child in children:
+            child.kill()
+    evidence.log = sender_log.read_text()
+    if spool_folder is not None:
+        evidence.left = len(list(spool_folder.iterdir()))
+    return evidence
+
+
+def _watch(sender: Child, evidence: Evidence, seconds: float) -> None:
+    """Look at the sender until it has sent everything."""
+    interval = min(5.0, max(0.5, seconds / 60))
+    started = time.monotonic()
+    sender.ask("start")
+    for look in itertools.count(1):
+        time.sleep(max(0.0, started + look * interval - time.monotonic()))
+        if evidence.samples and not sender.ask("is_sending"):
+            return
+        ledgers = sender.ask("stats")
+        evidence.looks += ledgers
+        pending = sum(ledger["pending"] for ledger in ledgers)
+        sample = _sample(sender.pid, time.monotonic() - started, pending)
+        evidence.samples.append(sample)
+        submitted, requests, retries = (
+            sum(ledger[name] for ledger in ledgers) for name in ("submitted", "requests", "retries")
+        )
+        _say(
+            f"{sample.at:4.0f} s: {submitted} sent, {pending} pending, {requests} requests, {retries} retries"
+            f", {sample.rss:.1f} MB, {sample.threads} threads, {sample.sockets} sockets"
+        )
+
+
+def _sample(pid: int, at: float, pending: int) -> Sample:
+    process = Path(f"/proc/{pid}")
+    pages = int((process / "statm").read_text().split()[1])
+    descriptors = list(_descriptors(process / "fd"))
+    return Sample(
+        at=round(at, 2),
+        rss=round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 3),
+        threads=len(list((process / "task").iterdir())),
+        descriptors=len(descriptors),
+        sockets=sum(target.startswith("socket:") for target in descriptors),
+        pending=pending,
+    )
+
+
+def _descriptors(folder: Path) -> Iterator[str]:
+    for descriptor in folder.iterdir():
+        try:
+            yield str(descriptor.readlink())
+        except OSError:
+            continue  # closed meanwhile
+
+
+# Judging.
+
+
+def judge(evidence: Evidence, seconds: float, *, spool: bool) -> list[Check]:
+    """Say of each thing that must hold whether it does."""
+    checks = [_ledger(evidence), _settled(evidence)]
+    for index, server in enumerate(evidence.servers):
+        checks += _compare(evidence, index, server)
+    checks += [_dropped(evidence), _reported(evidence), _callers(evidence), _end(evidence, spool=spool)]
+    judged = seconds >= JUDGED_FROM_SECONDS
+    samples = evidence.samples
+    threads = MOST_THREADS + (SPOOL_THREADS if spool else 0)
+    return [
+        *checks,
+        _memory(samples, judged=judged),
+        _threads(samples, threads),
+        *_files(samples, judged=judged),
+    ]
+
+
+def _ledger(evidence: Evidence) -> Check:
+    exact = all(
+        look["submitted"] == look["delivered"] + look["rejected"] + _count(look, "dropped") + look["pending"]
+        for look in evidence.looks
+    )
+    sent = sum(worker["sent"] for worker in evidence.sent)
+    submitted = evidence.total("submitted")
+    counts = ", ".join(
+        f"{evidence.total(name)} {name}" for name in ("delivered", "rejected", "dropped", "pending")
+    )
+    return Check(
+        "the ledger is exact",
+        exact and submitted == sent,
+        f"{sent} sent, {submitted} submitted: {counts}; {len(evidence.looks)} looks",
+    )
+
+
+def _settled(evidence: Evidence) -> Check:
+    pending = evidence.total("pending") + evidence.total("pending_bytes")
+    return Check(
+        "the last flush settles everything", all(evidence.settled) and not pending, f"{pending} left"
+    )
+
+
+def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Check]:
+    """Compare number by number what was sent to one server with what it stored."""
+    name = Path(server["database"]).stem
+    accepted = evidence.accepted(index)
+    stored = _stored(server["database"])
+    ledger = evidence.ledgers[index]
+    missing = accepted - stored.keys()
+    unexplained = missing - set(server["refused"])
+    strangers = stored.keys() - accepted
+    both = stored.keys() & set(server["refused"])
+    # An event may be stored in a request that got no answer, and be refused the next time.
+    counted = 0 <= ledger["rejected"] - len(missing) <= len(both)
+    unanswered = dict(server["unanswered"])
+    surplus = {number: count - 1 for number, count in stored.items() if count > 1}
+    beyond = {number for number, more in surplus.items() if more > unanswered.get(number, 0)}
+    return [
+        Check(
+            f"{name}: every accepted event is stored, or the server refused it",
+            not unexplained and counted,
+            f"{len(accepted)} accepted, {len(stored)} stored, {len(missing)} missing"
+            f", {ledger['rejected']} rejected{_sample_of(unexplained)}",
+        ),
+        Check(
+            f"{name}: nothing else is stored",
+            not strangers,
+            f"{len(strangers)} strangers{_sample_of(strangers)}",
+        ),
+        Check(
+            f"{name}: each duplicate has its unanswered request",
+            not beyond and not server["overlooked"],
+            f"{sum(surplus.values())} duplicates; {server['unanswered_requests']} unanswered requests"
+            f" explain up to {sum(unanswered.values())}{_sample_of(beyond)}",
+        ),
+    ]
+
+
+def _stored(database: str) -> Counter[int]:
+    """Return how often each number is stored."""
+    connection = sqlite3.connect(database)
+    try:
+        rows = connection.execute("select url_path, count(*) from event group by url_path")
+        return Counter({int(path.rpartition("/")[2]): count for path, count in rows})
+    finally:
+        connection.close()
+
+
+def _dropped(evidence: Evidence) -> Check:
+    reasons: Counter[str] = Counter()
+    for ledger in evidence.ledgers:
+        reasons.update(ledger["dropped"])
+    refused = sum(len(worker["refused"]) for worker in evidence.sent)
+    return Check(
+        "what is dropped is what sends were told of",
+        reasons == Counter(queue_full=refused),
+        f"{refused} sends returned queued: False; dropped {dict(reasons)}",
+    )
+
+
+def _reported(evidence: Evidence) -> Check:
+    told = {kind: evidence.reported.get(kind, 0) for kind in ("rejected", "dropped")}
+    return Check(
+        "on_error is told of everything else than delivered",
+        all(count == evidence.total(kind) for kind, count in told.items()),
+        f"told of {told}",
+    )
+
+
+def _callers(evidence: Evidence) -> Check:
+    errors = [worker["error"] for worker in evidence.sent if worker["error"]]
+    slowest = max(worker["slowest"] for worker in evidence.sent)
+    return Check(
+        "no send raises", not errors, "; ".join(errors) or f"the slowest took {slowest * 1e3:.1f} ms"
+    )
+
+
+def _end(evidence: Evidence, *, spool: bool) -> Check:
+    clean = (
+        evidence.exit_code == 0 and "a bug in umami" not in evidence.log and "Traceback" not in evidence.log
+    )
+    left = f", {evidence.left} files left in the spool" if spool else ""
+    return Check(
+        "the sender ends cleanly", clean and not evidence.left, f"exit code {evidence.exit_code}{left}"
+    )
+
+
+def _memory(samples: Sequence[Sample], *, judged: bool) -> Check:
+    warm = [sample for sample in samples if sample.at >= samples[-1].at * WARM_UP]
+    growth = _growth(warm)
+    least, most = (extreme(sample.rss for sample in warm) for extreme in (min, max))
+    return Check(
+        "memory is flat after the warm-up",
+        growth <= MOST_GROWTH_MB if judged else None,
+        f"{growth:+.2f} MB over {warm[-1].at - warm[0].at:.0f} s by its slope (at most {MOST_GROWTH_MB}); "
+        f"{least:.1f} to {most:.1f} MB",
+    )
+
+
+def _threads(samples: Sequence[Sample], allowed: int) -> Check:
+    """Senders come and go with the backlog, so that it is their bound that tells a leak."""
+    most = max(sample.threads for sample in samples)
+    figures = (
+        f"{samples[0].threads} at first, {samples[-1].threads} at last, {most} at most (allowed {allowed})"
+    )
+    return Check("threads stay under their bound", most <= allowed, figures)
+
+
+def _files(samples: Sequence[Sample], *, judged: bool) -> list[Check]:
+    """Each sender has connections of its own, so that what grows beside the threads is a leak."""
+    end = samples[-1].at
+    early = [sample for sample in samples if WARM_UP <= sample.at / end < 2 * WARM_UP] or samples[:1]
+    late = [sample for sample in samples if sample.at / end >= 1 - WARM_UP]
+    checks = []
+    for name, allowed in (("sockets", MOST_SOCKETS), ("descriptors", None)):
+        more = _beside_threads(late, name) - _beside_threads(early, name)
+        most = max(getattr(sample, name) for sample in samples)
+        figures = (
+            f"{more:+.1f} beside the threads from the second quarter to the last (at most {MOST_MORE})"
+            f"; {most} at most" + ("" if allowed is None else f" (allowed {allowed})")
+        )
+        within = allowed is None or most <= allowed
+        steady = more <= MOST_MORE if judged else None
+        checks.append(Check(f"{name} do not grow", steady if within else False, figures))
+    return checks
+
+
+def _beside_threads(samples: Sequence[Sample], name: str) -> float:
+    return statistics.fmean(getattr(sample, name) - sample.threads for sample in samples)
+
+
+def _growth(samples: Sequence[Sample]) -> float:
+    """Return how much memory a straight line through the samples gains from the first to the last."""
+    if len(samples) < 2:
+        return 0.0
+    times = [sample.at for sample in samples]
+    slope = statistics.linear_regression(times, [sample.rss for sample in samples]).slope
+    return slope * (times[-1] - times[0])
+
+
+def _count(ledger: dict[str, Any], name: str) -> int:
+    value = ledger[name]
+    return sum(value.values()) if isinstance(value, dict) else int(value)
+
+
+def _sample_of(numbers: set[int]) -> str:
+    return f"; NOT EXPLAINED: {len(numbers)}, such as {sorted(numbers)[:5]}" if numbers else ""
+
+
+# Telling.
+
+
+def result(
+    evidence: Evidence, checks: Sequence[Check], seconds: float, rate: float, seed: int, *, spool: bool
+) -> dict[str, Any]:
+    """Return the run as JSON says it."""
+    return {
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": _machine(),
+        "seconds": seconds,
+        "rate": rate,
+        "seed": seed,
+        "spool": spool,
+        "settings": settings(rate, None),
+        "holds": all(check.holds is not False for check in checks),
+        "checks": [asdict(check) for check in checks],
+        "ledger": {
+            name: evidence.total(name)
+            for name in ("submitted", "delivered", "rejected", "dropped", "pending", "requests", "retries")
+        },
+        "servers": [
+            {
+                "requests": server["requests"],
+                "stored": server["stored"],
+                "unanswered_requests": server["unanswered_requests"],
+                "faults": server["scripted"],
+                "requests_hit": server["hit"],
+            }
+            for server in evidence.servers
+        ],
+        "samples": [list(asdict(sample).values()) for sample in evidence.samples],
+        "samples_of": list(Sample.__dataclass_fields__),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.strip()
+
+
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {model}"
+
+
+def _print(checks: Sequence[Check], figures: dict[str, Any]) -> None:
+    faults: Counter[str] = Counter()
+    hit: Counter[str] = Counter()
+    for server in figures["servers"]:
+        faults.update(server["faults"])
+        hit.update(server["requests_hit"])
+    print(
+        f"{figures['seconds']:g} s at {figures['rate']:g} events/s, seed {figures['seed']}, "
+        f"on {figures['machine']}"
+    )
+    print(f"Python {figures['python']}, umami {figures['commit']}, {figures['date']}")
+    print(f"settings: {json.dumps(figures['settings'])}{', and a spool' if figures['spool'] else ''}")
+    print(
+        f"{faults.total()} faults of {len(faults)} kinds hit {hit.total()} requests; "
+        f"{figures['ledger']['requests']} requests, {figures['ledger']['retries']} retries"
+    )
+    for check in checks:
+        verdict = {True: "ok", False: "NOT SO", None: "run too short"}[check.holds]
+        print(f"{verdict}: {check.name} ({check.figures})")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _keep(file: Path, figures: dict[str, Any]) -> None:
+    """Add a run to the list in a file."""
+    runs = json.loads(file.read_text()) if file.exists() else []
+    lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in [*runs, figures])
+    file.write_text(f"[\n{lines}\n]\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long to send (600)")
+    parser.add_argument("--rate", type=float, default=500.0, help="events a second, of all senders (500)")
+    parser.add_argument("--seed", type=int, help="of the faults; a new one when left out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add the run to the list in this file")
+    parser.add_argument("--spool", action="store_true", help="with a spool folder")
+    options = parser.parse_args(arguments)
+    seed = random.randrange(1_000_000) if options.seed is None else options.seed
+    spool: bool = options.spool
+    with tempfile.TemporaryDirectory(prefix="umami-soak-") as folder:
+        try:
+            evidence = run(options.seconds, options.rate, seed, Path(folder), spool=spool)
+        except ChildError as error:
+            print(f"NOT SO: {error}")
+            return 1
+        checks = judge(evidence, options.seconds, spool=spool)
+    figures = result(evidence, checks, options.seconds, options.rate, seed, spool=spool)
+    _print(checks, figures)
+    if options.json is not None:
+        _keep(options.json, figures)
+    broken = [check.name for check in checks if check.holds is False]
+    print(f"FAILED: {'; '.join(broken)}" if broken else "everything holds: the ledger is exact")
+    if broken:
+        print(evidence.log[-3000:], file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Child processes that answer lines: a word goes in, a line of JSON comes out.
+
+A child ends when its standard input does, so none outlives the process that started it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_END_SECONDS: Final = 30.0
+
+Commands = Mapping[str, Callable[[], Any]]
+
+
+class ChildError(Exception):
+    """A child has ended, or does not answer."""
+
+
+class Child:
+    """A module that runs in a process of its own, and answers.
+
+    Args:
+        module: Its name; it is told `task`, and calls `serve`.
+        task: What it is to do.
+        log: Where what it writes to stderr goes.
+    """
+
+    def __init__(self, module: str, task: Mapping[str, Any], log: Path) -> None:
+        self.name = module.rpartition("_")[2]
+        self._log: IO[bytes] = log.open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(task)],
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self.pid = self._process.pid
+
+    def ask(self, command: str, within: float = _END_SECONDS) -> Any:
+        """Say a word, and return the answer.
+
+        Raises:
+            ChildError: There is none within so many seconds; the child is killed.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(within, self._process.kill)
+        watchdog.start()
+        try:
+            self._process.stdin.write(f"{command}\n".encode())
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            watchdog.cancel()
+        if not line.endswith(b"\n"):
+            code = self._process.wait()
+            raise ChildError(f"the {self.name} did not answer {command!r} and ended with {code}")
+        return json.loads(line)
+
+    def end(self) -> int:
+        """Let it end by itself, and return its exit code."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            return self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+        finally:
+            self._process.stdout.close()
+            self._log.close()
+
+    def kill(self) -> int:
+        """Kill it if it still runs, and return its exit code."""
+        self._process.kill()
+        return self._process.wait()
+
+
+def serve(commands: Commands) -> None:
+    """Answer each line of standard input, until it ends."""
+    for line in sys.stdin:
+        print(json.dumps(commands[line.strip()]()), flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what would configure the client in secret."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("UMAMI_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}

@@ -1,0 +1,173 @@
+"""The sender of the soak: threads and an event loop that send numbered events at a steady rate."""
+
+import asyncio
+import json
+import logging
+import sys
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import umami
+from umami.models import ErrorReport
+
+from .soak_lines import serve
+
+BATCHED_THREADS: Final = 3
+WORKERS: Final = BATCHED_THREADS + 2  # and an event loop; and one thread for the server without batches
+UNBATCHED_SHARE: Final = 0.1
+SITE: Final = "978435e2-7ba1-4337-9860-ec31ece2db60"
+
+
+@dataclass
+class Worker:
+    """One source of events: those numbered `number`, `number + WORKERS`, and so on.
+
+    Attributes:
+        number: Its own number.
+        client: What it sends with.
+        server: Which server that is, by its place in the list.
+        rate: Events a second.
+        sent: How many events it has sent.
+        refused: The numbers of those that the queue did not take.
+        slowest: The most seconds that a send took.
+        error: What ended it before its time.
+    """
+
+    number: int
+    client: umami.Client
+    server: int
+    rate: float
+    sent: int = 0
+    refused: "array[int]" = field(default_factory=lambda: array("Q"))
+    slowest: float = 0.0
+    error: str | None = None
+
+    def run(self, seconds: float) -> None:
+        """Send for so many seconds."""
+        self._guarded(self._run, seconds)
+
+    def run_async(self, seconds: float) -> None:
+        """Send from an event loop for so many seconds."""
+        self._guarded(lambda seconds: asyncio.run(self._run_async(seconds)), seconds)
+
+    def _guarded(self, run: Callable[[float], object], seconds: float) -> None:
+        try:
+            run(seconds)
+        except Exception as error:  # noqa: BLE001 - no send may raise: the verdict says it
+            self.error = repr(error)
+
+    def _run(self, seconds: float) -> None:
+        started = time.monotonic()
+        while self._due() < seconds:
+            time.sleep(self._pause(started))
+            before = time.monotonic()
+            self._count(self.client.new_event("soak", **self._event()), before)
+
+    async def _run_async(self, seconds: float) -> None:
+        started = time.monotonic()
+        while self._due() < seconds:
+            await asyncio.sleep(self._pause(started))
+            before = time.monotonic()
+            self._count(await self.client.new_event_async("soak", **self._event()), before)
+
+    def _due(self) -> float:
+        return self.sent / self.rate
+
+    def _pause(self, started: float) -> float:
+        return max(0.0, started + self._due() - time.monotonic())
+
+    def _next(self) -> int:
+        return self.number + self.sent * WORKERS
+
+    def _event(self) -> dict[str, Any]:
+        return {"url": f"/soak/{self._next()}", "custom_data": {"plan": "pro", "price": 19.99, "items": 3}}
+
+    def _count(self, answer: Any, before: float) -> None:
+        self.slowest = max(self.slowest, time.monotonic() - before)
+        if not answer["queued"]:
+            self.refused.append(self._next())
+        self.sent += 1
+
+
+class Sender:
+    """All workers, and what became of their events.
+
+    Args:
+        task: What to do.
+    """
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        self.seconds: float = task["seconds"]
+        self.reported: Counter[str] = Counter()
+        self.clients = [
+            umami.Client(
+                url_base=url,
+                website_id=SITE,
+                hostname="example.com",
+                on_error=self._on_error,
+                **task["settings"],
+            )
+            for url in task["urls"]
+        ]
+        batched, unbatched = self.clients
+        sources = WORKERS - 1
+        rate = task["rate"] * (1 - UNBATCHED_SHARE) / sources
+        self.workers = [Worker(number, batched, 0, rate) for number in range(sources)]
+        self.workers.append(Worker(sources, unbatched, 1, task["rate"] * UNBATCHED_SHARE))
+        self.threads: list[threading.Thread] = []
+
+    def _on_error(self, report: ErrorReport) -> None:
+        self.reported[report.kind] += report.count
+
+    def start(self) -> None:
+        """Start to send."""
+        for worker in self.workers:
+            run = worker.run_async if worker.number == BATCHED_THREADS else worker.run
+            thread = threading.Thread(target=run, args=(self.seconds,), daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return each client's ledger."""
+        return [client.queue_stats().model_dump() for client in self.clients]
+
+    def is_sending(self) -> bool:
+        """Tell whether any worker still sends."""
+        return any(thread.is_alive() for thread in self.threads)
+
+    def flush(self) -> list[bool]:
+        """Flush each client; tell which are settled."""
+        return [client.flush(timeout=120) for client in self.clients]
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Return what each worker has sent."""
+        fields = ("number", "server", "sent", "refused", "slowest", "error")
+        return [
+            {name: list(worker.refused) if name == "refused" else getattr(worker, name) for name in fields}
+            for worker in self.workers
+        ]
+
+
+def main() -> None:
+    """Send as the argument says, until standard input ends."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    sender = Sender(json.loads(sys.argv[1]))
+    serve(
+        {
+            "start": sender.start,
+            "is_sending": sender.is_sending,
+            "stats": sender.stats,
+            "flush": sender.flush,
+            "sent": sender.sent,
+            "reported": lambda: dict(sender.reported),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
