@@ -71,7 +71,7 @@ def copied(data: Any) -> dict[str, Any]:
     """
     if data is None:
         return {}
-    if not isinstance(data, Mapping):
+    if type(data) is not dict and not isinstance(data, Mapping):
         raise ValidationError(f"custom_data must be a mapping, got {type(data).__name__}.")
     try:
         return dict(data)

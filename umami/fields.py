@@ -75,7 +75,7 @@ def given(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return the text or number that a value is, whatever its own class makes of it: an Enum's, say."""
-    if type(value) is bool:
+    if type(value) in _EXACT:
         return value
     for kind, convert in _PLAIN:
         if isinstance(value, kind):
@@ -83,6 +83,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+_EXACT: Final = frozenset((bool, str, int, float))
 _PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
     (str, str.__str__),
     (int, int.__int__),
