@@ -286,18 +286,18 @@ def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Che
             f"{name}: every accepted event is stored, or the server refused it",
             not unexplained and counted,
             f"{len(accepted)} accepted, {len(stored)} stored, {len(missing)} missing"
-            f", {ledger['rejected']} rejected{_sample_of(unexplained)}",
+            f", {ledger['rejected']} rejected{_examples(unexplained)}",
         ),
         Check(
             f"{name}: nothing else is stored",
             not strangers,
-            f"{len(strangers)} strangers{_sample_of(strangers)}",
+            f"{len(strangers)} strangers{_examples(strangers)}",
         ),
         Check(
             f"{name}: each duplicate has its unanswered request",
             not beyond and not server["overlooked"],
             f"{sum(surplus.values())} duplicates; {server['unanswered_requests']} unanswered requests"
-            f" explain up to {sum(unanswered.values())}{_sample_of(beyond)}",
+            f" explain up to {sum(unanswered.values())}{_examples(beyond)}",
         ),
     ]
 
@@ -409,7 +409,7 @@ def _count(ledger: dict[str, Any], name: str) -> int:
     return sum(value.values()) if isinstance(value, dict) else int(value)
 
 
-def _sample_of(numbers: set[int]) -> str:
+def _examples(numbers: set[int]) -> str:
     return f"; NOT EXPLAINED: {len(numbers)}, such as {sorted(numbers)[:5]}" if numbers else ""
 
 
