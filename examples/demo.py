@@ -1,4 +1,4 @@
-"""A web service and a batch job ship events to Umami; then their ledgers and the server's own count are compared.
+"""A web service and a batch job ship events to Umami; then their ledgers and its own counts are compared.
 
 Starts the embedded collector, or uses the server at UMAMI_URL, logging in as UMAMI_USERNAME (admin) with
 UMAMI_PASSWORD (umami). Exits with 1 if the two sides disagree.
@@ -28,10 +28,9 @@ VISITS = 3_000
 ROWS = 500
 BUYERS = 10  # every so many visits, someone buys
 BROWSERS = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36",
     "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
-    "Version/18.0 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Safari/604.1",
 )
 
 
@@ -73,7 +72,8 @@ def collector() -> Iterator[str]:
 def new_website(url: str) -> str:
     """Register a website of this run's own, so that its counts begin at zero."""
     headers = {"Authorization": f"Bearer {token()}"}
-    answer = httpx.post(f"{url}/api/websites", json={"name": "Demo", "domain": "shop.example"}, headers=headers)
+    website = {"name": "Demo", "domain": "shop.example"}
+    answer = httpx.post(f"{url}/api/websites", json=website, headers=headers)
     answer.raise_for_status()
     return str(answer.json()["id"])
 
@@ -87,7 +87,14 @@ def token() -> str:
 def run_service(environment: dict[str, str]) -> umami.models.QueueStats:
     """Run the web service under traffic, stop it, and return its ledger."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "examples.service:app", "--port", str(port), "--log-level", "warning"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "examples.service:app",
+        f"--port={port}",
+        "--log-level=warning",
+    ]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         base = f"http://127.0.0.1:{port}"
         wait_until_up(f"{base}/ledger", process)
@@ -137,9 +144,8 @@ def compare(
     start, end = began - timedelta(minutes=1), datetime.now(timezone.utc) + timedelta(minutes=1)
     views = umami.website_stats(start, end).pageviews
     bounds = {"startAt": int(start.timestamp() * 1000), "endAt": int(end.timestamp() * 1000)}
-    answer = httpx.get(
-        f"{url}/api/websites/{website}/events/stats", params=bounds, headers={"Authorization": f"Bearer {token()}"}
-    )
+    headers = {"Authorization": f"Bearer {token()}"}
+    answer = httpx.get(f"{url}/api/websites/{website}/events/stats", params=bounds, headers=headers)
     answer.raise_for_status()
     events = int(answer.json()["data"]["events"])
 

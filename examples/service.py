@@ -66,7 +66,11 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 
 
 app = Starlette(
-    routes=[*(Route(path, page) for path in PAGES), Route("/buy", buy, methods=["POST"]), Route("/ledger", ledger)],
+    routes=[
+        *(Route(path, page) for path in PAGES),
+        Route("/buy", buy, methods=["POST"]),
+        Route("/ledger", ledger),
+    ],
     middleware=[Middleware(TrackPageViews)],
     lifespan=lifespan,
 )

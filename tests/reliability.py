@@ -111,17 +111,30 @@ def cell(counts: dict[str, int] | None) -> str:
 
 def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
     """Return the figures of the soak runs, as `loadtests/soak.py` wrote them."""
-    if not soaks:
-        return []
-    lines = ["## Soak", "", "A server that misbehaves at random, written by `python -m loadtests.soak`.", ""]
-    names = list(dict.fromkeys(name for soak in soaks for name in soak))
-    lines += ["| | " + " | ".join(f"run {number}" for number in range(1, len(soaks) + 1)) + " |"]
-    lines += ["|---|" + "---|" * len(soaks)]
-    for name in names:
-        values = [soak.get(name, "-") for soak in soaks]
-        if not any(isinstance(value, (dict, list)) for value in values):
-            lines.append(f"| {name.replace('_', ' ')} | {' | '.join(map(str, values))} |")
-    return [*lines, ""]
+    lines = [
+        "## Soak",
+        "",
+        "Events at a steady rate to servers that misbehave at random, by `python -m loadtests.soak`.",
+        "",
+    ]
+    for soak in soaks:
+        where = "with a spool" if soak["spool"] else "in memory"
+        lines += [
+            f"### {soak['seconds']:.0f} s at {soak['rate']:.0f} events/s, {where}",
+            "",
+            f"{soak['date']}, Python {soak['python']}, {soak['machine']}, commit {soak['commit']}. "
+            + ", ".join(f"{count:,} {name}" for name, count in soak["ledger"].items())
+            + ".",
+            "",
+            "| check | holds | figures |",
+            "|---|---|---|",
+            *(
+                f"| {check['name']} | {'yes' if check['holds'] else '**no**'} | {check['figures']} |"
+                for check in soak["checks"]
+            ),
+            "",
+        ]
+    return lines if soaks else []
 
 
 if __name__ == "__main__":
