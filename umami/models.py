@@ -20,10 +20,7 @@ Total = Annotated[int, BeforeValidator(_total)]
 
 
 class Model(BaseModel):
-    """What all of them have in common: they are checked by a validator that is built at the first use.
-
-    Building those of all models takes longer than the rest of `import umami`.
-    """
+    """A record of Umami's, whose validator is built at its first use: `import umami` is not to wait for it."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -100,7 +97,7 @@ class WebsiteStats(Model):
     comparison: WebsiteStatsCmp | None = None
 
 
-class QueueStats(Model):
+class QueueStats(BaseModel):
     """The ledger of the queue at one instant.
 
     It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
@@ -133,7 +130,7 @@ class QueueStats(Model):
     last_error: str | None = None
 
 
-class ErrorReport(Model):
+class ErrorReport(BaseModel):
     """What `on_error` is called with: some events that ended otherwise than delivered whole.
 
     Attributes:

@@ -92,7 +92,7 @@ Count = Annotated[int, NoFlag, Field(ge=1)]
 class Settings(BaseModel):
     """One client's settings, complete and checked. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Where to, and who.
     url_base: Annotated[str | None, _checks(checked_url), Field(repr=False)] = None
