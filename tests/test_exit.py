@@ -19,7 +19,9 @@ SLACK = 10.0
 """Seconds that a loaded machine may take for what is measured in milliseconds."""
 
 TRACEBACK = r"Traceback \(most recent call last\):\n(  .*\n)+"
-LOST = re.compile(r"^The process ends with (\d+) events? not delivered\.", re.MULTILINE)
+LOST = re.compile(
+    r"^(?:The process ends|SIGTERM takes effect) with (\d+) events? not delivered\.", re.MULTILINE
+)
 THOUSAND = once(*(f"e{number}" for number in range(1000)))
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from cloud_proxy import Internet
 from conftest import ROOT
 from process_helpers import Child, once, running, settings, stored
 
@@ -140,6 +142,7 @@ def test_uvicorn(collector: Collector, tmp_path: Path, lifespan: str, more: dict
     assert stored(collector) == once(*(f"/{number}" for number in range(100)))
 
 
+# Celery's workers run neither finalizers nor exit handlers when they end.
 CELERY = """
     import os, umami
     from celery import Celery
@@ -159,22 +162,24 @@ CELERY = """
 
     @worker_ready.connect
     def enqueue(**_):
-        for number in range(20):
+        for number in range(6):
             track.delay(number)
 """
 
 
-@pytest.mark.parametrize("options", [[], ["--max-tasks-per-child=3"]], ids=["to the end", "recycled"])
+@pytest.mark.parametrize("options", [[], ["--max-tasks-per-child=1"]], ids=["to the end", "recycled"])
 def test_celery_prefork(collector: Collector, tmp_path: Path, options: list[str]):
     command = ["celery", "-A", "app", "worker", "--pool=prefork", "--concurrency=2", "-l", "INFO", *options]
     (tmp_path / "broker").mkdir()
     environment = settings(collector, flush_interval=NEVER)
     with serving(tmp_path, CELERY, *command, **environment, FOLDER=str(tmp_path / "broker")) as child:
-        child.says("succeeded in", times=20)
+        child.says("succeeded in", times=6)
+        if options:
+            collector.wait_for(events=6)
         child.process.send_signal(signal.SIGTERM)
         assert child.end() == 0
 
-    assert stored(collector) == once("imported", *(f"task {number}" for number in range(20)))
+    assert stored(collector) == once("imported", *(f"task {number}" for number in range(6)))
 
 
 # gevent.
@@ -269,6 +274,60 @@ def test_a_greenlet_that_flushes_does_not_stop_the_others(collector: Collector, 
 
     assert all(int(ticks) > 5 for ticks in process.stdout.split()), process
     assert process.returncode == 0
+
+
+def test_a_gevent_program_through_a_proxy_and_tls(collector: Collector, python: Run, tmp_path: Path):
+    program = """
+        from gevent import monkey; monkey.patch_all()
+        import umami
+        for number in range(100):
+            umami.new_event(f"e{number}", custom_data={str(key): "x" * 400 for key in range(9)})
+        assert umami.flush()
+        umami.new_event("last")
+    """
+
+    with Internet(collector, tmp_path, "umami.example.com") as internet:
+        environment = {**settings(collector, url="https://umami.example.com"), **internet.environment}
+        process = python(program, **environment)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once(*(f"e{number}" for number in range(100)), "last")
+
+
+def test_a_gevent_program_that_trusts_no_certificate(collector: Collector, python: Run, tmp_path: Path):
+    program = """
+        from gevent import monkey; monkey.patch_all()
+        import umami
+        umami.new_event("kept")
+        umami.flush(1)
+        print(umami.queue_stats().last_error)
+    """
+
+    with Internet(collector, tmp_path, "other.example.com") as internet:
+        environment = {**settings(collector, url="https://umami.example.com"), **internet.environment}
+        process = python(program, **environment, UMAMI_SHUTDOWN_TIMEOUT="0")
+
+    assert re.search("ConnectError.*certificate verify failed", process.stdout)
+    assert not collector.events
+
+
+def test_sigterm_in_a_gevent_program(collector: Collector):
+    program = """
+        from gevent import monkey; monkey.patch_all()
+        import time, umami
+        umami.configure(flush_on_sigterm=True)
+        umami.new_event("pending")
+        print("ready", flush=True)
+        time.sleep(600)
+    """
+
+    with running("-c", program, **settings(collector, flush_interval=NEVER)) as child:
+        assert child.line() == "ready"
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == -signal.SIGTERM
+
+    assert child.stderr == ""
+    assert stored(collector) == once("pending")
 
 
 def test_a_forked_gevent_program(collector: Collector, python: Run):

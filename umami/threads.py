@@ -4,7 +4,6 @@ gevent's monkey-patching makes `threading` start greenlets. A sender that is one
 any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
 """
 
-import importlib
 import sys
 import threading
 from collections import deque
@@ -19,10 +18,6 @@ def is_patched() -> bool:
     """Tell whether gevent has replaced `threading`."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
-def _hub() -> Any:
-    return sys.modules["gevent"].get_hub()
 
 
 def _original(name: str) -> Any:
@@ -103,10 +98,7 @@ class Thread:
             raise RuntimeError("can't start new thread at interpreter shutdown")
         self._ended.acquire()
         if is_patched():
-            # Not in the thread, where an import that meets another one never ends.
-            importlib.import_module("gevent.resolver.blocking")
-            _hub()
-            _start_new_thread(self._run_beside_gevent, ())
+            _start_new_thread(self._run, ())
         else:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
@@ -129,25 +121,10 @@ class Thread:
             _ours.discard(ident)
             self._ended.release()
 
-    def _run_beside_gevent(self) -> None:
-        # The patched sockets work in this thread too, by a hub of its own.
-        resolve_here()
-        try:
-            self._run()
-        finally:
-            _hub().destroy(destroy_loop=True)
-
-
-def resolve_here() -> None:
-    """Look up host names in this very thread: gevent would start another, which at exit cannot be done."""
-    if is_patched():
-        hub = _hub()
-        hub.resolver = importlib.import_module("gevent.resolver.blocking").Resolver(hub)
-
 
 def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
     if not is_patched() or get_ident() in _ours:
         return call(*args, **kwargs)
-    result: T = _hub().threadpool.apply(call, args, kwargs)
+    result: T = sys.modules["gevent"].get_hub().threadpool.apply(call, args, kwargs)
     return result

@@ -224,11 +224,14 @@ class Poster:
             load()
             if scheme not in self._contexts:
                 self._contexts[scheme] = _new_context(scheme)
-            return httpx.Client(
+            client = httpx.Client(
                 verify=self._contexts[scheme],
                 headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
                 limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
             )
+            if threads.is_patched():
+                _use_real_sockets(client)
+            return client
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
@@ -248,6 +251,9 @@ def load() -> None:
 
     import httpcore  # noqa: F401
 
+    if threads.is_patched():
+        from . import real_sockets  # noqa: F401
+
 
 # The first client imports a lot. A fork in the middle of that would leave the child with import locks that
 # nobody gives back, so it waits.
@@ -260,6 +266,15 @@ if hasattr(os, "register_at_fork"):
 
 if threads.is_patched():
     load()  # for gevent imports well in the main thread only
+
+
+def _use_real_sockets(client: httpx.Client) -> None:
+    """Have a client connect without gevent, which httpx itself has no setting for."""
+    from .real_sockets import RealSockets
+
+    for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
+        if isinstance(transport, httpx.HTTPTransport):
+            transport._pool._network_backend = RealSockets()  # noqa: SLF001
 
 
 def _new_context(scheme: str) -> ssl.SSLContext:

@@ -221,8 +221,6 @@ class Agent:
 
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
-        if self._exit_by:
-            threads.resolve_here()
         self._buffer.enlist(lane, sys.maxsize)
         try:
             while lane.unsettled():
@@ -323,7 +321,7 @@ class Agent:
         except KeyboardInterrupt:
             give_up = 0.0  # somebody has no time for this
         self._stop(give_up)
-        self._say_what_is_left(self._buffer.close_spool())
+        self._say_at_exit_what_is_left()
 
     def _put_at_exit(self, lane: Lane, event: bytes, give_up: float) -> str | None:
         """Deliver an event now or never: no one will wait for it."""
@@ -334,20 +332,27 @@ class Agent:
             return SHUTDOWN
         self._buffer.put(lane, event, anyway=True)
         self._flush(give_up)
-        self._say_what_is_left(self._buffer.close_spool())
+        self._say_at_exit_what_is_left()
         return None
 
-    def _say_what_is_left(self, kept: int = 0) -> None:
+    def _say_at_exit_what_is_left(self) -> None:
+        kept = self._buffer.close_spool()
+        if not self._said_what_is_left:
+            self._said_what_is_left = self._say_what_is_left("The process ends", kept)
+
+    def _say_what_is_left(self, what: str, kept: int = 0) -> bool:
+        """Log how many events are pending, if any are."""
         stats = self._buffer.stats()
-        if stats.pending and not self._said_what_is_left:
-            self._said_what_is_left = True
+        if stats.pending:
             logger.error(
-                "The process ends with %d event%s not delivered%s. Last error: %s",
+                "%s with %d event%s not delivered%s. Last error: %s",
+                what,
                 stats.pending,
                 "" if stats.pending == 1 else "s",
                 f", {kept} of them kept in the spool" if kept else "",
                 stats.last_error or "none",
             )
+        return stats.pending > 0
 
     @property
     def flushes_on_sigterm(self) -> bool:
@@ -362,7 +367,7 @@ class Agent:
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and say what is left then."""
         if not self._flush(give_up):
-            self._say_what_is_left()
+            self._say_what_is_left("SIGTERM takes effect")
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
