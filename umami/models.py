@@ -20,7 +20,7 @@ Total = Annotated[int, BeforeValidator(_total)]
 
 
 class Model(BaseModel):
-    """A record of Umami's, whose validator is built at its first use: `import umami` is not to wait for it."""
+    """A record of Umami's. Its validator is built at the first use: `import umami` does not wait for it."""
 
     model_config = ConfigDict(defer_build=True)
 
