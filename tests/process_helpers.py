@@ -3,13 +3,14 @@
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from conftest import DEADLINE, ROOT, SITE
@@ -72,7 +73,7 @@ class Child:
 
     def lines(self) -> list[str]:
         """Return what it prints until its end."""
-        return list(iter(self._lines.get, None))
+        return list(iter(lambda: self._lines.get(timeout=DEADLINE), None))
 
     def says(self, pattern: str, times: int = 1) -> "re.Match[str]":
         """Wait until so many of its next lines match."""
@@ -113,8 +114,11 @@ def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) 
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             yield Child(process)
         finally:
-            process.kill()
+            # Its children too: one that is left behind would keep its output open for ever.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -313,3 +313,23 @@ def test_a_child_says_once_what_it_could_not_deliver(collector: Collector, scrip
 
     assert process.returncode == 0
     assert re.findall(r"ends with (\d+) events not delivered", process.stderr) == ["10", "2"]
+
+
+def test_a_sigterm_that_comes_as_a_child_begins_ends_it(collector: Collector, python: Run):
+    program = """
+        import os, signal, time, umami
+
+        umami.new_event("before")  # has SIGTERM handled
+        for _ in range(100):
+            child = os.fork()
+            if child == 0:
+                time.sleep(60)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    """
+
+    process = python(program, **settings(collector, flush_on_sigterm=1))
+
+    assert (process.returncode, process.stdout) == (0, "")
+    assert stored(collector) == once("before")

@@ -5,6 +5,7 @@ thread, which flushes and then raises it again; the second time round the handle
 """
 
 import signal
+import threading
 from _queue import SimpleQueue  # reentrant, and never gevent's
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,7 @@ class SigtermFlush:
         self._thread: threads.Thread | None = None
         self._arrived: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self._flushed = False
+        self._held = threading.local()
 
     def install(self) -> None:
         """Handle SIGTERM from now on, for as long as nobody else takes it.
@@ -68,11 +70,24 @@ class SigtermFlush:
                 thread.start()
                 self._thread = thread
 
+    def before_fork(self) -> None:
+        """Hold SIGTERM back: a child forgets a signal that comes before its interpreter is set up."""
+        if self._installed:
+            self._held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def after_fork_in_parent(self) -> None:
+        """Let SIGTERM come again."""
+        mask = getattr(self._held, "mask", None)
+        if mask is not None:
+            self._held.mask = None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def after_fork(self) -> None:
         """Start clean in a fork's child: it has the handler, but not the thread."""
         self._thread = None
         self._arrived = SimpleQueue()
         self._flushed = False
+        self.after_fork_in_parent()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._flushed or self._thread is None:

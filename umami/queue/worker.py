@@ -429,13 +429,15 @@ def _flush_at_sigterm() -> None:
 def _after_fork() -> None:
     global _exiting, _watching  # noqa: PLW0603
     _exiting = _watching = False
-    sigterm.after_fork()
     for agent in tuple(_agents):
         agent.after_fork()
+    sigterm.after_fork()
 
 
 sigterm: Final = SigtermFlush(_flush_at_sigterm)
 
 atexit.register(_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=sigterm.before_fork, after_in_parent=sigterm.after_fork_in_parent, after_in_child=_after_fork
+    )
