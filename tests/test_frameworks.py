@@ -66,19 +66,22 @@ WSGI = """
 """
 
 
-def gunicorn(*options: str) -> list[str]:
-    return ["gunicorn", "app:app", "--bind=127.0.0.1:0", "--preload", "--no-control-socket", *options]
+def gunicorn(folder: Path, *options: str) -> list[str]:
+    config = folder / "gunicorn.conf.py"
+    config.write_text("def post_worker_init(worker): worker.log.info('Ready')")
+    address = ["--bind=127.0.0.1:0", "--no-control-socket"]
+    return ["gunicorn", "app:app", "--preload", f"--config={config}", *address, *options]
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
 def test_gunicorn_restarted_gracefully(collector: Collector, tmp_path: Path, worker: str):
-    command = gunicorn("--workers=3", f"--worker-class={worker}")
+    command = gunicorn(tmp_path, "--workers=3", f"--worker-class={worker}")
     with serving(tmp_path, WSGI, *command, **settings(collector, flush_interval=NEVER)) as child:
         port = int(child.says(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
-        child.says("Booting worker", times=3)
+        child.says("Ready", times=3)
         visit(port, (f"/before/{number}" for number in range(60)))
         child.process.send_signal(signal.SIGHUP)
-        child.says("Booting worker", times=3)
+        child.says("Ready", times=3)
         collector.wait_for(events=61)
         visit(port, (f"/after/{number}" for number in range(60)))
         child.process.send_signal(signal.SIGTERM)
@@ -89,7 +92,7 @@ def test_gunicorn_restarted_gracefully(collector: Collector, tmp_path: Path, wor
 
 
 def test_gunicorn_when_a_worker_hangs(collector: Collector, tmp_path: Path):
-    command = gunicorn("--workers=1", "--timeout=2")
+    command = gunicorn(tmp_path, "--workers=1", "--timeout=2")
     with serving(tmp_path, WSGI, *command, **settings(collector, flush_interval=NEVER)) as child:
         port = int(child.says(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
         get(port, "/fine")
