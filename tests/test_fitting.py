@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import string
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -570,6 +571,18 @@ def test_no_repair_shows_the_visitors_value_in_the_log(
     assert client.flush(DEADLINE)
     assert len([record for record in caplog.records if record.name == "umami"]) == 2
     assert "visitor-secret" not in caplog.text
+
+
+def test_no_thread_is_left_behind_to_tell_of_repairs(client: umami.Client) -> None:
+    client.new_event("signup", screen="x" * 12)
+    assert client.flush(DEADLINE)
+    for thread in threading.enumerate():
+        if thread.name == "umami-reporter":
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+    client.new_event("signup", language=LONG_HEADER)
+    assert client.flush(DEADLINE)
+    assert repaired(client) == {"screen": 1, "language": 1}
 
 
 def test_direct_mode_fits_alike(make_client: Callable[..., umami.Client], collector: Collector) -> None:

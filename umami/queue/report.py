@@ -20,6 +20,7 @@ OnError = Callable[[ErrorReport], object]
 LOG_INTERVAL: Final = 60.0
 """Seconds in which one kind of trouble is logged at most once, with its count."""
 
+_IDLE_SECONDS: Final = 1.0
 _SAMPLE: Final = 10
 _MOST_STORIES: Final = 200
 
@@ -108,8 +109,11 @@ class Reporter:
     def _run(self) -> None:
         while True:
             with self._lock:
-                while not self._stories:
-                    self._changed.wait()
+                if not self._stories:
+                    self._changed.wait(_IDLE_SECONDS)
+                if not self._stories:
+                    self._thread = None  # the next report starts another
+                    return
                 self._telling = True
             try:
                 self._tell_all()
