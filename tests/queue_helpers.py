@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +47,14 @@ def send_many(client: umami.Client, count: int, prefix: str = "e") -> list[str]:
     for name in names:
         assert client.new_event(name) == {"queued": True}
     return names
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Block until a condition holds that nothing tells of."""
+    give_up = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < give_up, "it never came true"
+        threading.Event().wait(0.001)
 
 
 class Listener(logging.Handler):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored
+from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
 
 import umami
 from umami.collector import Collector
@@ -256,16 +256,19 @@ def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
 def test_one_sender_only_knocks_at_a_server_that_is_away(make_client: MakeClient) -> None:
     delay = 0.03
     with Collector(batch=False, item_delay=delay) as server:
-        client = make_client(url_base=server.url)
-        names = send_many(client, 60)
-        server.wait_for(events=20, timeout=DEADLINE)  # several senders by now
-        server.fail(503, times=20, delay=delay)
+        client = make_client(url_base=server.url, senders=4)
+        names = send_many(client, 200)
+        until(lambda: len({request.client_port for request in server.requests}) == 4)
+        # It goes away while all of them wait for it.
+        away = server.fail(503, times=4, freeze=True)
+        until(lambda: away.hits == 4)
+        server.fail(503, times=16, delay=delay)
+        server.thaw()
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
         failed = [request.at for request in server.requests if request.status == 503]
-    # Up to eight were on the wire when it went away; from then on each waits for the one before.
-    assert all(after - before >= delay for before, after in pairwise(failed[8:]))
     assert len(failed) == 20
+    assert all(after - before >= delay - 0.001 for before, after in pairwise(failed[4:]))
 
 
 # An unanswered request may have been stored.
