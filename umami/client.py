@@ -696,7 +696,8 @@ class Client:
             timeout: The most seconds to wait; None for as long as it takes.
 
         Returns:
-            Whether all of them are delivered, rejected or dropped; False when the time ran out.
+            Whether all of them are delivered, rejected or dropped; False when the time ran out,
+            or a shutdown ended the threads.
 
         Raises:
             ValidationError: The timeout is no number of seconds.
@@ -716,7 +717,8 @@ class Client:
             timeout: The most seconds to wait; None for as long as it takes.
 
         Returns:
-            Whether all of them are delivered, rejected or dropped; False when the time ran out.
+            Whether all of them are delivered, rejected or dropped; False when the time ran out,
+            or a shutdown ended the threads.
 
         Raises:
             ValidationError: The timeout is no number of seconds.

@@ -106,8 +106,8 @@ class QueueStats(BaseModel):
         submitted: Events that sends handed to the queue, the refused ones included.
         delivered: Events that the server stored.
         rejected: Events that the server refused for good, or dropped as a bot's.
-        dropped: Events given up on this side, by reason: `queue_full`, `before_send`, `uncertain`,
-            `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
+        dropped: Events given up on this side, by reason: `queue_full`, `before_send`, `shutdown`,
+            `uncertain`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
         pending: Events still queued or under way.
         pending_bytes: The encoded size of the pending events.
         retries: Requests that carried events for a second time or more.
