@@ -1,6 +1,7 @@
 """Direct mode: one POST and the server's answer for each send, as the published client does."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -9,7 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from conftest import SITE
+from conftest import DEADLINE, SITE
 
 import umami
 from umami.collector import Collector
@@ -110,10 +111,14 @@ def test_the_setting_timeout_bounds_a_send(
     collector.thaw()
 
 
-def test_a_bots_event_returns_what_the_server_says(
-    direct: umami.Client, collector: Collector, call: Call
+def test_a_bots_event_returns_what_the_server_says_and_the_log_what_it_means(
+    direct: umami.Client, collector: Collector, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
+    told = threading.Event()
+    direct.configure(on_error=lambda report: told.set())
     assert call(direct.new_page_view, "Home", "/", ua="curl/8.5.0") == {"beep": "boop"}
+    assert told.wait(DEADLINE)
+    assert "User-Agent is not a browser's" in caplog.text
     assert collector.events == ()
 
 

@@ -250,7 +250,7 @@ class State:
         if not encoded:
             return {"queued": False, "reason": "before_send"}
         if settings.mode == "direct":
-            return self.session.run(_direct(prepared))
+            return self.session.run(self._direct(prepared))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
         return _late(self.agent.put_late(route.lane, encoded, patience))
 
@@ -261,7 +261,7 @@ class State:
         if not (encoded and settings.enabled):
             return self.submit_slowly(prepared)
         if settings.mode == "direct":
-            return await self.session.run_async(_direct(prepared))
+            return await self.session.run_async(self._direct(prepared))
         if settings.overflow != "block":
             return self.submit_slowly(prepared)
         agent, give_up = self.agent, time.monotonic() + settings.block_timeout
@@ -278,6 +278,13 @@ class State:
             self._waiting.set(limiter)
         return limiter
 
+    def _direct(self, prepared: Prepared) -> Flow[dict[str, Any]]:
+        route, encoded, user_agent = prepared
+        answer = yield from endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
+        if isinstance(answer, dict) and "beep" in answer:
+            self.agent.report_bot(encoded)  # the answer itself looks like success
+        return answer
+
     def _keep_back(self, encoded: bytes, why: str) -> None:
         """Count an event that `before_send` kept back."""
         settings = self.settings
@@ -293,11 +300,6 @@ class State:
 
 def _put_nothing(lane: Lane, event: bytes) -> bool:  # noqa: ARG001
     return False
-
-
-def _direct(prepared: Prepared) -> Flow[dict[str, Any]]:
-    route, encoded, user_agent = prepared
-    return endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
 
 
 def _late(reason: str | None) -> dict[str, Any]:

@@ -33,9 +33,9 @@ _BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010", "ERR_INVALID_URL"))
 # What fails after the event's own row is stored: its data, or its revenue.
 _STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
 _STORED_FIRST_ERRORS: Final = frozenset(("PrismaClientValidationError", "RangeError"))
-_BOT: Final = (
+BOT: Final = (
     "Umami dropped it as a bot's: its User-Agent is not a browser's. "
-    "Pass the visitor's as ua=, or set DISABLE_BOT_CHECK=1 on the server."
+    "Pass the visitor's as ua=, or set DISABLEBOT_CHECK=1 on the server."
 )
 
 
@@ -186,7 +186,7 @@ class Courier:
         if "cache" not in answer:
             # Present whenever any item was stored, and null when none was answered OK.
             for index in range(count):
-                verdicts.setdefault(index, Verdict(Fate.REJECTED, "bot", _BOT))
+                verdicts.setdefault(index, Verdict(Fate.REJECTED, "bot", BOT))
         return Settled(verdicts)
 
     def _read_one(self, reply: Reply, url: str) -> Outcome:
@@ -195,7 +195,7 @@ class Courier:
             if not isinstance(answer, dict):
                 return _not_umami(reply, url)
             if "beep" in answer:
-                return Settled({0: Verdict(Fate.REJECTED, "bot", _BOT)})
+                return Settled({0: Verdict(Fate.REJECTED, "bot", BOT)})
             return Settled() if "sessionId" in answer or "cache" in answer else _not_umami(reply, url)
         if _error_object(answer):
             verdict = _verdict(answer)

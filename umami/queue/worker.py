@@ -22,7 +22,7 @@ from umami.models import QueueStats
 from umami.transport import Poster, load
 
 from .buffer import SHUTDOWN, Bounds, Buffer
-from .delivery import Courier, Destination
+from .delivery import BOT, Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
 from .signals import SigtermFlush
@@ -140,6 +140,10 @@ class Agent:
     def drop(self, reason: str, message: str, event: bytes) -> None:
         """Count an event that is given up before it was queued."""
         self._buffer.drop(reason, message, [event])
+
+    def report_bot(self, event: bytes) -> None:
+        """Tell that the server took an event for a bot's that was not queued."""
+        self._reporter.add("rejected", "bot", BOT, [event])
 
     def note_repair(self, kind: str) -> None:
         """Count a field that was made to fit."""
