@@ -313,7 +313,10 @@ def test_every_event_ends_in_one_place_under_load(
     overflow: str, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     reports = Reports()
-    client = make_client(queue_size=20, overflow=overflow, block_timeout=0.001, on_error=reports)
+    # Not all of the queue can be on the wire at once, or else even the oldest could not give way.
+    client = make_client(
+        queue_size=20, batch_size=5, overflow=overflow, block_timeout=0.001, on_error=reports
+    )
     refused = []
 
     def send(number: int) -> None:
