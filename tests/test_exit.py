@@ -525,6 +525,35 @@ def test_the_variable_says_when_it_comes_to_nothing(collector: Collector, python
     assert re.fullmatch(r"UMAMI_FLUSH_ON_SIGTERM has no effect here: .* main thread .*\n", process.stderr)
 
 
+def test_a_signal_is_not_lost_on_a_system_call_that_just_begins(collector: Collector, python: Run):
+    program = """
+        import os, signal, time, umami
+
+        class Woken(Exception):
+            pass
+
+        def wake(*_):
+            raise Woken
+
+        signal.signal(signal.SIGTERM, wake)
+        umami.configure(flush_on_sigterm=True)
+        umami.new_event("delivered")
+        umami.flush()
+        for _ in range(500):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                # With nothing to flush, the signal is raised again in just this moment.
+                time.sleep(600)
+            except Woken:
+                continue
+    """
+
+    process = python(program, **settings(collector))
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("delivered")
+
+
 def test_five_hundred_signals_at_random_moments(collector: Collector, python: Run):
     program = """
         import os, random, signal, sys, threading, time, umami

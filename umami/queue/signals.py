@@ -6,7 +6,7 @@ thread, which flushes and then raises it again; the second time round the handle
 
 import signal
 import threading
-from _queue import SimpleQueue  # reentrant, and never gevent's
+from _queue import Empty, SimpleQueue  # reentrant, and never gevent's
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -15,6 +15,9 @@ from typing import Any, Final
 from umami import threads
 
 from .report import logger
+
+_FIRST_WAIT: Final = 0.25
+_LONGEST_WAIT: Final = 2.0
 
 
 class SigtermFlush:
@@ -30,6 +33,7 @@ class SigtermFlush:
         self._former: Any = None
         self._thread: threads.Thread | None = None
         self._arrived: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._taken: SimpleQueue[None] = SimpleQueue()
         self._flushed = False
         self._held = threading.local()
 
@@ -85,13 +89,16 @@ class SigtermFlush:
     def after_fork(self) -> None:
         """Start clean in a fork's child: it has the handler, but not the thread."""
         self._thread = None
-        self._arrived = SimpleQueue()
+        self._arrived, self._taken = SimpleQueue(), SimpleQueue()
         self._flushed = False
         self.after_fork_in_parent()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._flushed or self._thread is None:
+        if self._thread is None:
+            self._take_effect(number, frame)
+        elif self._flushed:
             self._flushed = False
+            self._taken.put(None)
             self._take_effect(number, frame)
         else:
             self._arrived.put((number, threads.get_ident()))
@@ -111,5 +118,11 @@ class SigtermFlush:
             except Exception:  # noqa: BLE001 - the signal must have its effect
                 logger.exception("Flushing at SIGTERM failed unexpectedly: a bug in umami, please report it.")
             self._flushed = True
-            # To the main thread, which may be waiting in a system call: only there handlers run.
-            signal.pthread_kill(main_thread, number)
+            # To the main thread, where handlers run. If that was just about to begin a system call, it sleeps
+            # on the signal, as Python does not look between; so it is woken until it has taken it.
+            wait = _FIRST_WAIT
+            while self._flushed:
+                signal.pthread_kill(main_thread, number)
+                with suppress(Empty):
+                    self._taken.get(timeout=wait)
+                wait = min(2 * wait, _LONGEST_WAIT)

@@ -332,7 +332,8 @@ class Agent:
         # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
         if sys.is_finalizing() or threading.current_thread().daemon or time.monotonic() >= give_up:
             self._buffer.drop(SHUTDOWN, "Sent when the process was ending.", [event])
-            self._reporter.tell(_LAST_REPORT_SECONDS)
+            left = give_up + _LAST_REPORT_SECONDS - time.monotonic()
+            self._reporter.tell(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
         self._buffer.put(lane, event, anyway=True)
         self._flush(give_up)
