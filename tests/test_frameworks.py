@@ -14,7 +14,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from cloud_proxy import Internet
-from conftest import ROOT
+from conftest import DEADLINE, ROOT
 from process_helpers import Child, once, running, settings, stored
 
 from umami.collector import Collector
@@ -178,7 +178,8 @@ def test_celery_prefork(collector: Collector, tmp_path: Path, options: list[str]
     with serving(tmp_path, CELERY, *command, **environment, FOLDER=str(tmp_path / "broker")) as child:
         child.says("succeeded in", times=6)
         if options:
-            collector.wait_for(events=6)
+            # billiard lets a child that has done its tasks wait up to 30 s before it ends.
+            collector.wait_for(events=6, timeout=2 * DEADLINE)
         child.process.send_signal(signal.SIGTERM)
         assert child.end() == 0
 
