@@ -232,16 +232,16 @@ class State:
         """Queue an event, or do with it what the settings say; return what the send is to return."""
         if encoded and route.put(route.lane, encoded):
             return {"queued": True}
-        return self.submit_slowly((route, encoded, user_agent))
+        return self._submit_slowly((route, encoded, user_agent))
 
     async def submit_async(self, prepared: Prepared) -> dict[str, Any]:
         """Do as `submit` does, without blocking the event loop."""
         route, encoded, _ = prepared
         if encoded and route.put(route.lane, encoded):
             return {"queued": True}
-        return await self.submit_slowly_async(prepared)
+        return await self._submit_slowly_async(prepared)
 
-    def submit_slowly(self, prepared: Prepared) -> dict[str, Any]:
+    def _submit_slowly(self, prepared: Prepared) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take."""
         route, encoded, _ = prepared
         settings = route.settings
@@ -254,16 +254,16 @@ class State:
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
         return _late(self.agent.put_late(route.lane, encoded, patience))
 
-    async def submit_slowly_async(self, prepared: Prepared) -> dict[str, Any]:
-        """Do as `submit_slowly` does, without blocking the event loop."""
+    async def _submit_slowly_async(self, prepared: Prepared) -> dict[str, Any]:
+        """Do as `_submit_slowly` does, without blocking the event loop."""
         route, encoded, _ = prepared
         settings = route.settings
         if not (encoded and settings.enabled):
-            return self.submit_slowly(prepared)
+            return self._submit_slowly(prepared)
         if settings.mode == "direct":
             return await self.session.run_async(self._direct(prepared))
         if settings.overflow != "block":
-            return self.submit_slowly(prepared)
+            return self._submit_slowly(prepared)
         agent, give_up = self.agent, time.monotonic() + settings.block_timeout
         return await anyio.to_thread.run_sync(
             lambda: _late(agent.put_late(route.lane, encoded, max(0.0, give_up - time.monotonic()))),
