@@ -6,6 +6,7 @@ sync and async. Both follow redirects themselves, so that a POST stays a POST an
 goes to another host.
 """
 
+import functools
 import os
 import ssl
 import sys
@@ -210,7 +211,7 @@ class Poster:
         clock.read_until = time.monotonic() + limits["connect"] + patience
         post = httpx.Request(
             "POST",
-            request.url,
+            _parsed(request.url),
             headers=request.headers,
             content=request.content,
             extensions={"timeout": limits, "trace": clock.watch},
@@ -258,6 +259,9 @@ class Poster:
         for key in tuple(self._lines):
             if key[0] == mine:
                 self._lines.pop(key).transport.close()
+
+
+_parsed: Final = functools.lru_cache(maxsize=64)(httpx.URL)
 
 
 def load() -> None:
