@@ -25,6 +25,7 @@ DESTINATIONS = [
     Destination("http://cloud/api/send", None),
 ]
 WAIT_MAX = 8.0
+LARGEST = 250
 
 lanes = st.sampled_from(range(len(DESTINATIONS)))
 fates = st.sampled_from(list(Fate))
@@ -83,12 +84,16 @@ class BufferMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.real_time = buffer_module.time
         buffer_module.time = SimpleNamespace(monotonic=lambda: self.now)  # type: ignore[assignment]
+        # One thread only, and small bounds: the doors may stay open to the last event.
+        self.door = buffer_module._DOOR_MARGIN, buffer_module._DOOR_BYTES
+        buffer_module._DOOR_MARGIN, buffer_module._DOOR_BYTES = 0, LARGEST
         self.reported: list[tuple[str, str, list[bytes]]] = []
         self.staffed: list[Lane] = []
         self.count = 0
 
     def teardown(self) -> None:
         buffer_module.time = self.real_time
+        buffer_module._DOOR_MARGIN, buffer_module._DOOR_BYTES = self.door
 
     @initialize(bounds=bounds())
     def start(self, bounds: Bounds) -> None:
@@ -119,10 +124,26 @@ class BufferMachine(RuleBasedStateMachine):
 
     # The callers' side.
 
-    @rule(which=lanes, sizes=st.lists(st.integers(8, 60) | st.integers(60, 250), min_size=1, max_size=12))
+    @rule(which=lanes, sizes=st.lists(st.integers(8, 60) | st.integers(60, LARGEST), min_size=1, max_size=12))
     def put_some(self, which: int, sizes: list[int]) -> None:
         for size in sizes:
             self.put(which, size)
+
+    @rule(
+        which=lanes,
+        sizes=st.lists(st.integers(8, 60), min_size=1, max_size=12),
+        send=st.booleans(),
+        data=st.data(),
+    )
+    def put_some_that_nobody_looks_at_before(
+        self, which: int, sizes: list[int], send: bool, data: st.DataObject
+    ) -> None:
+        """Leave events at the door for the senders, or whatever else may happen, to find them there."""
+        self.put_some(which, sizes)
+        if send:
+            self.send_what_is_due()
+        else:
+            self.live(data)
 
     def put(self, which: int, size: int) -> None:
         self.count += 1
@@ -396,8 +417,8 @@ class BufferMachine(RuleBasedStateMachine):
     @invariant()
     def each_lane_holds_what_the_model_holds(self) -> None:
         for model in getattr(self, "models", ()):
-            assert sorted(model.lane.held()) == sorted(model.pending)
-            assert model.lane.unsettled() == len(model.pending)
+            assert sorted([*model.lane.held(), *model.lane.door]) == sorted(model.pending)
+            assert model.lane.unsettled() + len(model.lane.door) == len(model.pending)
             assert model.lane.batched == model.batched
             assert model.lane.senders == len(model.wire)
 
@@ -422,3 +443,34 @@ def test_the_machine_turns_the_buffers_clock_and_gives_it_back() -> None:
     machine = BufferMachine()
     machine.teardown()
     assert buffer_module.time is time
+
+
+def test_events_stand_at_the_door_while_a_sender_is_at_work_and_are_counted_by_whoever_looks() -> None:
+    buffer = Buffer(
+        Bounds(
+            events=1000,
+            bytes=10_000_000,
+            overflow="drop_newest",
+            limits=Limits(batch_size=3, batch_bytes=1000, interval=60.0),
+            policy=Policy(wait=1.0, wait_max=1.0, retry_after_max=1.0, limit=None),
+            item_retry_limit=0,
+            at_most_once=False,
+        ),
+        lambda lane: None,
+        lambda *report: None,
+    )
+    lane = buffer.lane(DESTINATIONS[0])
+    assert buffer.enlist(lane, 1)
+    for number in range(3):
+        buffer.put(lane, b"%d" % number)
+    assert (list(lane.door), list(lane.fresh)) == ([b"0", b"1", b"2"], [])
+    stats = buffer.stats()
+    assert (stats.submitted, stats.pending, stats.pending_bytes) == (3, 3, 3)
+    assert (list(lane.door), list(lane.fresh)) == ([], [b"0", b"1", b"2"])
+    buffer.put(lane, b"3")
+    batch = buffer.take(lane)
+    assert batch is not None
+    assert (batch.events, list(lane.fresh)) == ([b"0", b"1", b"2"], [b"3"])
+    buffer.close()
+    assert not buffer.put(lane, b"late")
+    assert not lane.door

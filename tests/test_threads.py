@@ -15,13 +15,14 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, in_threads, send_many, stored
+from queue_helpers import NEVER, Listener, in_threads, send_many, stored, until
 
 import umami
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
 from umami.queue.delivery import Courier, Destination
+from umami.queue.lane import Lane
 from umami.queue.report import logger
 
 MakeClient = Callable[..., umami.Client]
@@ -223,28 +224,54 @@ def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[Non
         sys.settrace(None)
 
 
-@pytest.mark.parametrize("line", lines_of(Buffer.put))
+PUTTING = [
+    pytest.param(function, line, id=f"{function.__name__} {line}")
+    for function in (Buffer.put, Buffer.put_counted, Buffer._shut, Buffer._open, Lane.admit, Lane.unwatched)
+    for line in lines_of(function)
+]
+"""Every line of what a send does to the buffer."""
+
+
+def open_the_door(client: umami.Client) -> None:
+    """Have events left at the door: send one, and wait until the sender waits for its batch to fill."""
+    assert client.new_event("first") == QUEUED
+    until(lambda: client._state.route.lane.room > 0)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["door open", "door shut"])
+@pytest.mark.parametrize(("function", "line"), PUTTING)
 def test_a_send_that_interrupts_a_send_anywhere_loses_neither(
-    line: int, collector: Collector, make_client: MakeClient, balanced: Balanced
+    function: Any,
+    line: int,
+    is_open: bool,
+    collector: Collector,
+    make_client: MakeClient,
+    balanced: Balanced,
 ) -> None:
-    client = make_client(queue_size=2, overflow="drop_oldest", flush_interval=NEVER)
+    bounds = {} if is_open else {"queue_size": 2, "overflow": "drop_oldest"}
+    client = make_client(flush_interval=NEVER, **bounds)
+    first = ["first"] if is_open else []
+    if is_open:
+        open_the_door(client)
     reached = []
 
     def interrupt() -> None:
         reached.append(client.new_event("handler"))
 
-    with at_line(Buffer.put, line, interrupt):
+    with at_line(function, line, interrupt):
         client.new_event("interrupted")
+        client.queue_stats()  # lets in what stands at the door
     balanced(client)
     assert client.flush(DEADLINE)
     assert reached in ([], [QUEUED])
-    assert stored(collector) == dict.fromkeys(["interrupted", *["handler"] * len(reached)], 1)
+    assert stored(collector) == dict.fromkeys([*first, "interrupted", *["handler"] * len(reached)], 1)
     balanced(client)
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("line", lines_of(Buffer.put))
+@pytest.mark.parametrize(("function", "line"), PUTTING)
 def test_a_send_that_is_broken_off_anywhere_wedges_nothing(
+    function: Any,
     line: int,
     fault: type[BaseException],
     collector: Collector,
@@ -256,7 +283,7 @@ def test_a_send_that_is_broken_off_anywhere_wedges_nothing(
     def break_off() -> None:
         raise fault
 
-    with contextlib.suppress(fault), at_line(Buffer.put, line, break_off):
+    with contextlib.suppress(fault), at_line(function, line, break_off):
         client.new_event("broken off")
     balanced(client)
     in_threads(1, lambda number: send_many(client, 2))

@@ -236,7 +236,9 @@ class State:
         """The agent, which is made at the first use, and starts its threads at the first event."""
         with self._lock:
             if self._agent is None:
-                self._agent = Agent(_plan(self.settings))
+                agent = Agent(_plan(self.settings))
+                # A signal handler may have interrupted that with a send, and so with an agent of its own.
+                self._agent = self._agent or agent
             return self._agent
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:

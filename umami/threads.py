@@ -45,19 +45,39 @@ class Condition:
         self._lock = lock
         self._waiters: deque[Any] = deque()
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Let go of the lock, which this thread holds, until notified; tell whether that happened in time."""
+    @property
+    def waiting(self) -> int:
+        """How many threads wait, and have not been notified."""
+        return len(self._waiters)
+
+    def register(self) -> Any:
+        """Count this thread, which holds the lock, as one that waits; it must `wait` or `withdraw` then."""
         waiter = Lock()
         waiter.acquire()
         self._waiters.append(waiter)
+        return waiter
+
+    def withdraw(self, waiter: Any) -> bool:
+        """Count a thread as waiting no more; tell whether it was notified."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+            return False
+        return True
+
+    def wait(self, timeout: float | None = None, waiter: Any = None) -> bool:
+        """Let go of the lock, which this thread holds, until notified; tell whether that happened in time.
+
+        Args:
+            timeout: The most seconds to wait.
+            waiter: What `register` returned, if it was called before.
+        """
+        waiter = waiter or self.register()
         held = self._lock._release_save()  # noqa: SLF001 - as threading.Condition does
-        notified: bool = False
         try:
-            notified = waiter.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            waiter.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
             self._lock._acquire_restore(held)  # noqa: SLF001
-            if not notified and waiter in self._waiters:
-                self._waiters.remove(waiter)
+            notified = self.withdraw(waiter)
         return notified
 
     def notify(self) -> None:

@@ -33,6 +33,10 @@ SHUTDOWN: Final = "shutdown"
 SPOOL_DAMAGED: Final = "spool_damaged"
 TORN: Final = "torn"
 _LOAD_EVENTS: Final = 1_000
+# An event of up to so many bytes may wait at a lane's door, and the doors are shut so many events before
+# the buffer is full: as many threads may have passed the check at one time.
+_DOOR_BYTES: Final = 1_024
+_DOOR_MARGIN: Final = 256
 _NOT_THE_EVENTS: Final = frozenset(("401", "403", "404", "405"))
 
 
@@ -130,21 +134,50 @@ class Buffer:
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
-        """Hold the lock; what interrupts this thread meanwhile leaves its events at the door."""
+        """Hold the lock, with all doors shut; what interrupts this thread leaves its events aside."""
         with self._lock:
-            inside, self._inside = self._inside, True
+            if self._inside:
+                yield
+                return
             try:
+                self._shut()
                 yield
             finally:
-                self._inside = inside
-                if not inside:
-                    self._admit_interrupting()
+                self._open()
 
-    def _wait(self, condition: threads.Condition, seconds: float) -> None:
-        self._inside = False
-        self._admit_interrupting()
-        condition.wait(None if seconds == math.inf else seconds)
+    def _shut(self) -> None:
+        """Shut the doors, and count what stands there."""
         self._inside = True
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            lane.room = 0
+            count = len(lane.door)
+            if count:
+                try:
+                    lane.admit(count)
+                    self._count += count
+                    self._bytes += sum(map(len, islice(reversed(lane.fresh), count)))
+                    self._ledger.submitted += count
+                except BaseException:
+                    self._recount()
+                    raise
+            lane.looked_at = now
+
+    def _open(self) -> None:
+        """Open the doors as wide as no sender has to be called and the bounds allow."""
+        try:
+            free = min(self._most - self._count, (self._most_bytes - self._bytes) // _DOOR_BYTES)
+            room = free // max(1, len(self._lanes)) - _DOOR_MARGIN
+            if self.stopped or self._spool is not None:
+                room = 0
+            for lane in self._lanes.values():
+                lane.room = int(max(0, min(room, lane.unwatched())))
+        finally:
+            self._inside = False
+        while self._interrupting:
+            lane, event = self._interrupting.popleft()
+            if not self.put(lane, event):
+                self.drop(QUEUE_FULL, "The queue is full.", [event])
 
     # The callers' side.
 
@@ -164,52 +197,73 @@ class Buffer:
             lane.shelf = Shelf(self._spool)
         return lane
 
-    def put(self, lane: Lane, event: bytes, *, anyway: bool = False) -> bool:
-        """Put an event into a lane, if there is room; the fast way in.
+    def put(self, lane: Lane, event: bytes) -> bool:
+        """Put an event into a lane, if there is room.
+
+        Mostly this takes no lock: the event is left at the lane's door, and counted by whoever holds the
+        lock next, before anything else. The door is open as long as a sender looks there by itself.
 
         Args:
             lane: Where it belongs.
             event: Its encoded body.
-            anyway: Take it even if there is no room, or the door is closed.
 
         Returns:
             Whether it was taken. If not, nothing was counted: `put_late` decides what becomes of it.
+        """
+        door = lane.door
+        if len(door) < lane.room and len(event) <= _DOOR_BYTES:
+            door.append(event)
+            # Who shuts a door looks behind it then; so between the two, no event is overlooked.
+            return lane.room > 0 or self._recall(lane, event)
+        return self.put_counted(lane, event)
+
+    def _recall(self, lane: Lane, event: bytes) -> bool:
+        """Take back an event whose door was shut at that very moment, and put it in the other way."""
+        with self._lock:
+            try:
+                lane.door.remove(event)
+            except ValueError:
+                return True  # it was let in
+        return self.put_counted(lane, event)
+
+    def put_counted(self, lane: Lane, event: bytes, *, anyway: bool = False) -> bool:
+        """Put an event into a lane, if there is room, and count it at once.
+
+        Args:
+            lane: Where it belongs.
+            event: Its encoded body.
+            anyway: Take it even if there is no room, or `close` was called.
+
+        Returns:
+            As `put` does.
         """
         with self._lock:
             if self._inside:
                 self._interrupting.append((lane, event))
                 return True
             try:
-                self._inside = True
+                self._shut()
                 size = len(event)
+                # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
+                called = lane.unwatched() < 1
                 if self._spool is not None and self._store(self._spool, lane, event):
-                    waiting = len(lane.fresh)
-                elif (
-                    # `_is_full`, spelled out: a call costs as much as the rest of it.
-                    (self._count >= self._most or self._bytes + size > self._most_bytes)
-                    and not anyway
-                    and not self._gives_way(lane, size)
-                ):
+                    pass  # to stay there until memory has room
+                elif self._is_full(size) and not anyway and not self._gives_way(lane, size):
                     return False
                 else:
                     self._count += 1
                     self._bytes += size
-                    fresh = lane.fresh
-                    waiting = len(fresh)
-                    fresh.append(event)
-                    if not waiting:
+                    if not lane.fresh:
                         lane.since = time.monotonic()
+                    lane.fresh.append(event)
                 self._ledger.submitted += 1
-                # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
-                if lane.idle and (not waiting or waiting + 1 == lane.limits.batch_size):
+                if called:
                     lane.wake.notify()
             except BaseException:
                 self._recount()  # Ctrl-C, say, between two of the counts
                 raise
             finally:
-                self._inside = False
-                if self._interrupting:
-                    self._admit_interrupting()
+                self._open()
         if not lane.senders or self.stopped:
             self._staff(lane)
         return True
@@ -288,12 +342,6 @@ class Buffer:
             self._report("dropped", QUEUE_FULL, "The queue was full: the oldest events gave way.", evicted)
         return self._count < self.bounds.events and self._bytes + size <= self.bounds.bytes
 
-    def _admit_interrupting(self) -> None:
-        while self._interrupting:
-            lane, event = self._interrupting.popleft()
-            if not self.put(lane, event):
-                self.drop(QUEUE_FULL, "The queue is full.", [event])
-
     # The senders' side.
 
     def take(self, lane: Lane, patience: float = math.inf, spare: float = math.inf) -> Batch | None:
@@ -327,14 +375,21 @@ class Buffer:
                 allowed = patience if lane.senders == 1 else min(patience, spare)
                 wait = min(wait, called + allowed - now)
                 if wait <= 0:
-                    if lane.idle:
-                        lane.wake.notify()  # it may have been this one that was woken for an event
+                    lane.wake.notify()  # it may have been this one that was woken for an event
                     break
-                lane.idle += 1
-                self._wait(lane.wake, wait)
-                lane.idle -= 1
+                self._sleep(lane, None if wait == math.inf else wait)
             lane.senders -= 1
             return None
+
+    def _sleep(self, lane: Lane, seconds: float | None) -> None:
+        """Wait for a lane's next event. The doors are open meanwhile, as suits a lane whose sender sleeps."""
+        waiter = lane.wake.register()
+        try:
+            self._open()
+            lane.wake.wait(seconds, waiter)
+        finally:
+            lane.wake.withdraw(waiter)
+            self._shut()
 
     def _load(self, lane: Lane) -> None:
         """Bring events that are on disk alone into memory, as many as there is room for, or one batch."""
@@ -378,11 +433,17 @@ class Buffer:
 
     def enlist(self, lane: Lane, most: int) -> bool:
         """Count one more sender for a lane, if it has fewer than `most`."""
-        with self._exclusively():
-            if lane.senders >= most:
-                return False
-            lane.senders += 1
-            return True
+        enlisted = False
+        try:
+            with self._exclusively():
+                if lane.senders < most:
+                    lane.senders += 1
+                    enlisted = True
+        except BaseException:  # Ctrl-C, say: the caller will not know, and start nobody
+            if enlisted:
+                self.dismiss(lane)
+            raise
+        return enlisted
 
     def dismiss(self, lane: Lane) -> None:
         """Count one sender less, other than by `take`."""
@@ -538,7 +599,7 @@ class Buffer:
         Returns:
             Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
-        with self._lock:
+        with self._exclusively():
             ends = [(lane, lane.end()) for lane in self._lanes.values()]
             self.hurry()
 

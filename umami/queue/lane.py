@@ -74,13 +74,15 @@ class Lane:
     Attributes:
         destination: Where they go.
         wake: What its idle senders wait on.
+        door: Events that came without the lock, after the fresh ones and not yet counted.
+        room: How many may stand there.
         fresh: Events not yet on the wire, oldest first.
         shelf: Its events on disk; None without a spool.
         returned: Batches to send again, oldest first.
         in_flight: Batches that a sender is delivering.
         senders: How many sender threads work for it.
-        idle: How many of them wait for events.
         since: When the oldest fresh event came, in monotonic time.
+        looked_at: When somebody last looked at the door.
         batched: Whether the batch route is used.
         proven: Whether the server has ever answered as Umami does.
         attempts: How many requests in a row have failed.
@@ -94,20 +96,46 @@ class Lane:
     def clear(self, lock: Any) -> None:
         """Forget everything but the destination, as a fork's child does."""
         self.wake = threads.Condition(lock)
+        self.door: deque[bytes] = deque()
+        self.room = 0
         self.fresh: deque[bytes] = deque()
         self.shelf: Shelf | None = None
         self.returned: list[Batch] = []
         self.in_flight: set[Batch] = set()
         self.senders = 0
-        self.idle = 0
         self.batched = self.destination.batch_url is not None
         self.proven = False
         self.attempts = 0
         self.since = 0.0
+        self.looked_at = 0.0
         self._first_number = 0
         self._resume_at = 0.0
         self._window = self.limits.batch_size
         self._urgent_below = 0
+
+    # Events in, and senders that wait for them.
+
+    @property
+    def idle(self) -> int:
+        """How many of its senders wait for events, and have not been called."""
+        return self.wake.waiting
+
+    def unwatched(self) -> float:
+        """Return how many events may come before a sender has to be called for them."""
+        if not self.senders:
+            return 0
+        if not self.idle or self.attempts or (self.in_flight and not self.proven):
+            return math.inf  # one looks again by itself
+        return max(0, self.limits.batch_size - 1 - len(self.fresh)) if self.fresh else 0
+
+    def admit(self, count: int) -> None:
+        """Take in the first `count` events that stand at the door."""
+        if self.unwatched() < count:
+            self.wake.notify()
+        if not self.fresh:
+            self.since = self.looked_at  # the earliest that the first of them can have come
+        # All in one call that nothing can interrupt: none is lost, or taken in twice.
+        self.fresh.extend(islice(iter(self.door.popleft, None), count))
 
     def evict(self) -> Batch | None:
         """Take out the oldest event that is not on the wire; None if all are."""
@@ -263,7 +291,7 @@ class Lane:
         return all(number >= end for number in self._oldest_numbers())
 
     def unsettled(self) -> int:
-        """Return how many events wait or are on the wire."""
+        """Return how many events wait or are on the wire, those at the door left out."""
         return self.backlog + sum(len(batch.events) for batch in self.in_flight)
 
     def held(self) -> Iterator[bytes]:

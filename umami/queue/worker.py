@@ -199,7 +199,7 @@ class Agent:
                     self._start_sender(lane)
         except BaseException:
             self._buffer.dismiss(lane)
-            if lane.unsettled() and not self._buffer.stopped:
+            if (lane.unsettled() or lane.door) and not self._buffer.stopped:
                 self._staff(lane)  # another takes its place
             raise
         finally:
@@ -227,7 +227,7 @@ class Agent:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
         self._buffer.enlist(lane, sys.maxsize)
         try:
-            while lane.unsettled():
+            while lane.unsettled() or lane.door:
                 remaining = give_up - time.monotonic()
                 batch = self._buffer.take(lane, remaining)
                 if batch is None:
@@ -335,7 +335,7 @@ class Agent:
             left = give_up + _LAST_REPORT_SECONDS - time.monotonic()
             self._reporter.tell(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
-        self._buffer.put(lane, event, anyway=True)
+        self._buffer.put_counted(lane, event, anyway=True)
         self._flush(give_up)
         self._say_at_exit_what_is_left()
         return None
