@@ -309,7 +309,8 @@ def test_a_server_that_is_asked_to_end_refuses_the_new_and_answers_what_is_under
         socket.create_connection(("127.0.0.1", collector.port))
     assert not stopping.done()
     collector.thaw()
-    assert pending.result().json()["processed"] == 3
+    response = pending.result()
+    assert (response.json()["processed"], response.headers["Connection"]) == (3, "close")
     stopping.result()
     assert names(collector) == ["a", "b", "c"]
 

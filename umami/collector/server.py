@@ -114,6 +114,8 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         if self._finishes:
+            # Said with each answer, or a client might use the connection again at the moment it is closed.
+            self.server_state.default_headers.append((b"connection", b"close"))
             for connection in list(self.server_state.connections):
                 connection.shutdown()
         # A connection that is there no more has had all of its answer.
