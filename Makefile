@@ -56,19 +56,22 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --quiet --strict
 
 # The fault tests on each Python that is here, and the page that says how they ended.
-FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers overflow callbacks flush threads \
-	fitting model spool,tests/test_$(name).py)
+FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers umami_trouble connections outage \
+	overflow callbacks flush threads fitting model spool,tests/test_$(name).py)
 
 # How often the spool's test kills a process: some two seconds each time.
 SPOOL_ROUNDS ?= 200
+
+# How long the server of the outage's test is away, each of the two times.
+OUTAGE_SECONDS ?= 30
 
 reliability:
 	rm -f docs/reliability.json
 	for version in 3.10 3.11 3.12 3.13; do \
 		python=$$(ls $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null || command -v python$$version) || continue; \
 		$(MAKE) $(VENV)-$$version/.test PYTHON=$$python VENV=$(VENV)-$$version || exit 1; \
-		SPOOL_ROUNDS=$(SPOOL_ROUNDS) PYTHONPATH=tests $(VENV)-$$version/bin/python -m pytest -q -p reliability \
-			--reliability docs/reliability.json $(FAULT_TESTS); \
+		SPOOL_ROUNDS=$(SPOOL_ROUNDS) OUTAGE_SECONDS=$(OUTAGE_SECONDS) PYTHONPATH=tests \
+			$(VENV)-$$version/bin/python -m pytest -q -p reliability --reliability docs/reliability.json $(FAULT_TESTS); \
 	done
 	$(PYTHON) tests/reliability.py docs/reliability.json docs/soak.json > docs/reliability.md
 

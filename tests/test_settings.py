@@ -363,7 +363,18 @@ def test_set_url_base_refuses_what_is_no_http_url(url: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "https:///path", "http://:3000", "http://host:port", "http://[::1"]
+    "url",
+    [
+        "http://",
+        "https:///path",
+        "http://:3000",
+        "http://host:port",
+        "http://[::1",
+        f"http://{'a' * 64}.example",
+        "http://a..example",
+        "http://.example",
+        "http://example..",
+    ],
 )
 def test_set_url_base_refuses_a_url_without_a_host(url: str) -> None:
     assert refusal(umami.Client().set_url_base, url).startswith("The url must name a host")

@@ -30,7 +30,7 @@ def checked_url(url: str | None) -> str:
     url = url.strip().rstrip("/").strip()
     try:
         parts = urlsplit(url)
-        named = parts.hostname and (parts.port is None or parts.port > 0)
+        named = _is_host(parts.hostname or "") and (parts.port is None or parts.port > 0)
     except ValueError:
         named = False
     if not named:
@@ -38,6 +38,11 @@ def checked_url(url: str | None) -> str:
             "The url must name a host, like https://analytics.example.com or http://localhost:3000."
         )
     return url
+
+
+def _is_host(name: str) -> bool:
+    """Tell whether a name could be looked up: a part of it has 1 to 63 characters."""
+    return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))
 
 
 def checked_api_key(key: str | None) -> str:

@@ -41,6 +41,17 @@ _CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 _KEEPALIVE: Final = 4.0
 _LEAST_READ: Final = 0.001
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
+# Before any of a request is written. The last is the resolver's, of a name that can be no host's.
+_NEVER_LEFT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.InvalidURL,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -86,11 +97,15 @@ def redirected(request: Request, response: httpx.Response) -> Request | None:
     location = response.headers.get("location")
     if not location:
         return None
-    target = urljoin(str(response.request.url), location)
+    try:
+        target = urljoin(str(response.request.url), location)
+        same_origin = _same_origin(target, request.url)
+    except ValueError:  # it is no URL
+        return None
     if not target.startswith(("http://", "https://")):
         return None
     headers = dict(request.headers)
-    if not _same_origin(target, request.url):
+    if not same_origin:
         if request.private:
             return None
         headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
@@ -98,13 +113,16 @@ def redirected(request: Request, response: httpx.Response) -> Request | None:
 
 
 def _same_origin(one: str, other: str) -> bool:
-    """Tell whether a credential may go along: the same host, and not from https down to http."""
+    """Tell whether a credential may go along: the same host, and not from https down to http.
+
+    Raises:
+        ValueError: One of them is no URL.
+    """
     a, b = urlsplit(one), urlsplit(other)
-    if a.hostname != b.hostname:
-        return False
-    return (a.scheme, a.port) == (b.scheme, b.port) or (
+    same_door = (a.scheme, a.port) == (b.scheme, b.port) or (
         a.scheme == "https" and b.scheme == "http" and not a.port
     )
+    return same_door and a.hostname == b.hostname
 
 
 def json_of(response: httpx.Response) -> Any:
@@ -184,15 +202,7 @@ class Poster:
         for _ in range(_MOST_REDIRECTS + 1):
             try:
                 answer = self._attempt(request, limits, patience, limit)
-            except (
-                httpx.ConnectError,
-                httpx.ConnectTimeout,
-                httpx.PoolTimeout,
-                httpx.ProxyError,
-                httpx.UnsupportedProtocol,
-                httpx.LocalProtocolError,
-                httpx.InvalidURL,
-            ) as error:
+            except _NEVER_LEFT as error:
                 raise UnansweredError(_described(error), stored_perhaps=False) from error
             except httpx.HTTPError as error:
                 raise UnansweredError(_described(error), stored_perhaps=True) from error

@@ -290,6 +290,50 @@ def test_stopping_ends_idle_and_half_sent_requests_at_once(collector, http, sent
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.fixture
+def idle(collector):
+    """A connection that nothing goes over, so that it is closed as soon as the collector is asked to end."""
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=30) as connection:
+        yield connection
+
+
+def test_a_server_that_is_asked_to_end_refuses_the_new_and_answers_what_is_under_way(
+    collector, http, idle, background
+):
+    collector.fail(None, freeze=True)
+    pending = background(batch, http, "a", "b", "c")
+    collector.wait_for(requests=1)
+    stopping = background(collector.stop, finish=True)
+    assert idle.recv(1) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", collector.port))
+    assert not stopping.done()
+    collector.thaw()
+    response = pending.result()
+    assert (response.json()["processed"], response.headers["Connection"]) == (3, "close")
+    stopping.result()
+    assert names(collector) == ["a", "b", "c"]
+
+
+def test_a_server_that_is_asked_to_end_finishes_what_its_client_no_longer_waits_for(browse, background):
+    with Collector(item_delay=0.01) as collector:
+        with pytest.raises(httpx.ReadTimeout):
+            batch(browse(collector, timeout=0.05), *map(str, range(30)))
+        collector.stop(finish=True)
+        assert names(collector) == list(map(str, range(30)))
+
+
+def test_a_second_stop_does_not_wait_for_what_the_first_would_finish(collector, http, idle, background):
+    collector.fail(None, freeze=True)
+    pending = background(send, http)
+    collector.wait_for(requests=1)
+    stopping = background(collector.stop, finish=True)
+    assert idle.recv(1) == b""
+    collector.stop()
+    stopping.result()
+    assert isinstance(pending.exception(), httpx.RemoteProtocolError)
+
+
 def test_no_thread_stays_behind(browse):
     before = set(threading.enumerate())
     with Collector() as collector:

@@ -141,13 +141,17 @@ class Collector:
             self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
             self.port = self._server.port
 
-    def stop(self) -> None:
+    def stop(self, *, finish: bool = False) -> None:
         """Stops the server at once: requests under way end as if it had been killed, with no answer.
 
         Returns when its thread has ended. Does nothing if it does not run.
+
+        Args:
+            finish: Stop as Umami does on SIGTERM instead: refuse new connections from now on, and
+                answer the requests under way first. Another `stop` meanwhile ends that.
         """
         if self._server is not None:
-            self._server.stop()
+            self._server.stop(finish=finish)
             self._server = None
 
     def __enter__(self) -> Self:

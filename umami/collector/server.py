@@ -16,6 +16,8 @@ from umami.collector.app import TRANSPORT
 
 _logger = logging.getLogger("umami.collector")
 
+_LOOK_AGAIN = 0.01
+
 
 class ServerThread:
     """An HTTP server that listens from when it is made until it is stopped.
@@ -40,9 +42,13 @@ class ServerThread:
         self._thread.start()
         self._server.listening.result()
 
-    def stop(self) -> None:
-        """Cuts every connection and returns when the thread has ended."""
-        self._server.request_stop()
+    def stop(self, *, finish: bool = False) -> None:
+        """Cuts every connection and returns when the thread has ended.
+
+        Args:
+            finish: Answer the requests under way first, unless another call of this has no time for that.
+        """
+        self._server.request_stop(finish=finish)
         self._thread.join()
 
 
@@ -77,6 +83,7 @@ class _Server(uvicorn.Server):
         self.listening: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._finishes = False
 
     def run_on(self, listener: socket.socket) -> None:
         """Serves on a bound socket until `request_stop`."""
@@ -89,8 +96,9 @@ class _Server(uvicorn.Server):
         finally:
             listener.close()
 
-    def request_stop(self) -> None:
-        """Ends `run_on` soon, from any thread."""
+    def request_stop(self, *, finish: bool) -> None:
+        """Ends `run_on` soon, from any thread; if it is to finish, once every request is answered."""
+        self._finishes = finish
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
 
@@ -105,6 +113,14 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         for server in self.servers:
             server.close()
+        if self._finishes:
+            # Said with each answer, or a client might use the connection again at the moment it is closed.
+            self.server_state.default_headers.append((b"connection", b"close"))
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+        # A connection that is there no more has had all of its answer.
+        while self._finishes and (self.server_state.connections or self.server_state.tasks):  # noqa: ASYNC110 - nothing tells of the last one
+            await asyncio.sleep(_LOOK_AGAIN)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         # The requests learn of the lost connections before they are cancelled, and end quietly.

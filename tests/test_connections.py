@@ -1,0 +1,475 @@
+"""What goes wrong below HTTP: names, TLS, and connections that are closed at the wrong moment."""
+
+import json
+import logging
+import re
+import socket
+import ssl
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from conftest import DEADLINE
+from process_helpers import once, running, settings, stored
+from queue_helpers import Listener, Reports, send_many, until
+from typing_extensions import Self
+
+import umami
+from umami.collector import Collector
+
+MakeClient = Callable[..., umami.Client]
+Balanced = Callable[[umami.Client], None]
+Record = Callable[[str, object], None]
+Behaviour = Callable[["Wire", socket.socket], None]
+
+
+@pytest.fixture(params=[True, False], ids=["batch", "send"])
+def batch(request: pytest.FixtureRequest) -> bool:
+    """Whether the server has a batch route."""
+    return request.param
+
+
+@pytest.fixture
+def heard() -> Iterator[Listener]:
+    listener = Listener()
+    logging.getLogger("umami").addHandler(listener)
+    yield listener
+    logging.getLogger("umami").removeHandler(listener)
+
+
+class Wire:
+    """A server whose behaviour with each connection is a function, and may be changed meanwhile.
+
+    Args:
+        behaviour: Is given each connection, and closes it by returning.
+        batch: Whether it has a batch route.
+    """
+
+    def __init__(self, behaviour: Behaviour, *, batch: bool = True) -> None:
+        self.behaviour = behaviour
+        self.accepted: Counter[str] = Counter()
+        self.connections = 0
+        self.closed = threading.Semaphore(0)
+        self._batch = batch
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        self._thread = threading.Thread(target=self._listen)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(DEADLINE)
+        for handle in tuple(self._open):
+            with suppress(OSError):
+                handle.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(DEADLINE)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # TLS takes a socket over; with another handle the connection can be ended all the same.
+        with connection, connection.dup() as handle, suppress(OSError):
+            self._open.add(handle)
+            self.behaviour(self, connection)
+        self._open.discard(handle)
+        self.closed.release()
+
+    def read(self, connection: socket.socket) -> tuple[str, Any] | None:
+        """Read the next request: its path, and its body; None at the end of the connection."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = connection.recv(65536)
+            if not more:
+                return None
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        while len(body) < int(length[1]):
+            body += connection.recv(65536)
+        return head.split()[1].decode(), json.loads(body)
+
+    def store(self, path: str, body: Any) -> bytes:
+        """Take the events of a request in, and return the answer's body; empty if there is no such route."""
+        if path == "/api/batch" and not self._batch:
+            return b""
+        items = body if isinstance(body, list) else [body]
+        self.accepted.update(item["payload"]["name"] for item in items)
+        if not isinstance(body, list):
+            return b'{"cache":"x","sessionId":"s","visitId":"v"}'
+        count = len(items)
+        return b'{"size":%d,"processed":%d,"errors":0,"details":[],"cache":"x"}' % (count, count)
+
+    def answer(self, connection: socket.socket, path: str, body: Any) -> None:
+        """Take the events of a request in and say so, as a server that keeps the connection."""
+        reply = self.store(path, body)
+        status = b"200 OK" if reply else b"404 Not Found"
+        head = b"HTTP/1.1 %s\r\nConnection: keep-alive\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % (status, len(reply)) + reply)
+
+
+def well(wire: Wire, connection: socket.socket) -> None:
+    """Answer every request."""
+    while request := wire.read(connection):
+        wire.answer(connection, *request)
+
+
+# TLS.
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """The one certificate authority that is trusted."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    return authority
+
+
+def with_certificate_of(authority: trustme.CA, host: str = "localhost") -> Behaviour:
+    """Answer every request, over TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host).configure_cert(context)
+
+    def secured(wire: Wire, connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            well(wire, tls)
+
+    return secured
+
+
+def in_plain_text(wire: Wire, connection: socket.socket) -> None:
+    """Answer as a server that expects HTTP and is spoken to in TLS."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+
+def closing(wire: Wire, connection: socket.socket) -> None:
+    """Close the connection in the middle of the handshake."""
+    connection.recv(65536)
+
+
+def resetting(wire: Wire, connection: socket.socket) -> None:
+    """Break the connection off in the middle of the handshake."""
+    connection.recv(1)
+    reset(connection)
+
+
+def silent(wire: Wire, connection: socket.socket) -> None:
+    """Never get on with the handshake."""
+    while connection.recv(65536):
+        pass
+
+
+def untrusted(wire: Wire, connection: socket.socket) -> None:
+    """Present a certificate that anybody could have made."""
+    with_certificate_of(trustme.CA())(wire, connection)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close a connection as if its process had crashed."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("refusal", [in_plain_text, closing, resetting, silent, untrusted])
+def test_a_server_whose_tls_fails_gets_every_event_when_it_works(
+    refusal: Behaviour,
+    batch: bool,
+    authority: trustme.CA,
+    make_client: MakeClient,
+    heard: Listener,
+    balanced: Balanced,
+) -> None:
+    with Wire(refusal, batch=batch) as wire:
+        # Nothing can have been stored, so `at_most_once` gives nothing up either.
+        client = make_client(url_base=f"https://localhost:{wire.port}", timeout=0.2, at_most_once=True)
+        names = send_many(client, 20)
+        heard.wait_for("not getting through")
+        until(lambda: wire.connections >= 4)
+        stats = client.queue_stats()
+        assert (stats.pending, stats.rejected, stats.dropped) == (20, 0, {})
+        assert re.search(r"/api/(batch|send): Connect(Error|Timeout): \S", stats.last_error)
+        wire.behaviour = with_certificate_of(authority)
+        client.configure(timeout=DEADLINE)
+        assert client.flush(DEADLINE)
+        assert wire.accepted == once(*names)
+    assert len(heard.matching("not getting through")) == 1
+    assert client.queue_stats().delivered == 20
+    balanced(client)
+
+
+def test_a_certificate_for_another_name_is_refused_until_it_is_the_right_one(
+    authority: trustme.CA, make_client: MakeClient, heard: Listener, balanced: Balanced
+) -> None:
+    with Wire(with_certificate_of(authority, "elsewhere.example")) as wire:
+        client = make_client(url_base=f"https://localhost:{wire.port}", at_most_once=True)
+        names = send_many(client, 20)
+        heard.wait_for("not getting through")
+        assert "certificate" in client.queue_stats().last_error.lower()
+        wire.behaviour = with_certificate_of(authority)
+        assert client.flush(DEADLINE)
+        assert wire.accepted == once(*names)
+    balanced(client)
+
+
+# Names.
+
+LATE_NAME = """
+    # The resolver is the one of this process's own `socket`, replaced before umami knows it.
+    import logging, socket, threading
+
+    real, known, told = socket.getaddrinfo, threading.Event(), threading.Event()
+    asked = threading.Semaphore(0)
+
+    def getaddrinfo(host, *rest, **more):
+        if host == "umami.test":
+            asked.release()
+            if not known.is_set():
+                raise socket.gaierror(socket.{error}, "it does not resolve")
+            host = "127.0.0.1"
+        return real(host, *rest, **more)
+
+    socket.getaddrinfo = getaddrinfo
+
+    import umami
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            print(record.getMessage(), flush=True)
+            told.set()
+
+    logging.getLogger("umami").addHandler(Listener())
+    for number in range(100):
+        assert umami.new_event(f"e{{number}}") == {{"queued": True}}
+    assert told.wait({deadline})
+    for _ in range(3):
+        assert asked.acquire(timeout={deadline})
+    assert umami.queue_stats().pending == 100
+"""
+
+
+@pytest.fixture
+def late_name(request: pytest.FixtureRequest) -> str:
+    """A program whose 100 events go to a host whose name does not resolve until `known` is set."""
+    return LATE_NAME.format(error=getattr(request, "param", "EAI_NONAME"), deadline=DEADLINE)
+
+
+def with_name(server: Collector | Wire, **more: object) -> dict[str, str]:
+    return settings(
+        server, url=f"http://umami.test:{server.port}", retry_wait=0.02, retry_wait_max=0.1, **more
+    )
+
+
+@pytest.mark.parametrize("late_name", ["EAI_NONAME", "EAI_AGAIN"], indirect=True)
+@pytest.mark.parametrize("end", ["assert umami.flush(60)", ""], ids=["flush", "exit"])
+def test_a_host_whose_name_does_not_resolve_yet_gets_every_event_once_it_does(
+    late_name: str, end: str, collector: Collector
+) -> None:
+    program = f"{late_name}    known.set()\n    {end}\n"
+    with running("-c", program, **with_name(collector, at_most_once=True)) as child:
+        lines = child.lines()
+        assert (child.end(), child.stderr) == (0, "")
+    assert stored(collector) == once(*(f"e{number}" for number in range(100)))
+    assert len(lines) == 1
+    assert "not getting through" in lines[0]
+    assert "it does not resolve" in lines[0]
+
+
+def test_a_program_whose_servers_name_never_resolves_ends_and_says_what_is_lost(
+    late_name: str, collector: Collector
+) -> None:
+    with running("-c", late_name, **with_name(collector, shutdown_timeout=0.5)) as child:
+        _, *lines = child.lines()
+        assert (child.end(), child.stderr) == (0, "")
+    (line,) = lines
+    assert "The process ends with 100 events not delivered" in line
+    assert "it does not resolve" in line
+    assert collector.events == ()
+
+
+NOWHERE = [f"http://{'a' * 64}.example/", "http://a..example/", "http://localhost:port/"]
+NO_URLS = ["http://[/", "http://localhost:99999/"]
+
+
+@pytest.mark.parametrize("location", NOWHERE)
+def test_a_redirect_to_what_can_be_no_host_costs_no_event(
+    location: str, collector: Collector, client: umami.Client, heard: Listener, balanced: Balanced
+) -> None:
+    wrong = collector.fail(302, times=None, headers={"Location": location})
+    names = send_many(client, 10)
+    heard.wait_for("not getting through")
+    assert client.queue_stats().pending == 10
+    wrong.cancel()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == once(*names)
+    assert client.queue_stats().dropped == {}
+    balanced(client)
+
+
+@pytest.mark.parametrize("location", NO_URLS)
+def test_a_redirect_to_what_is_no_url_is_not_followed(
+    location: str,
+    collector: Collector,
+    make_client: MakeClient,
+    call: Callable[..., Any],
+    balanced: Balanced,
+) -> None:
+    reports = Reports()
+    client = make_client(on_error=reports)
+    collector.fail(302, headers={"Location": location})
+    client.new_event("lost")
+    assert client.flush(DEADLINE)
+    reports.wait_for(1)
+    assert reports.counts() == {("rejected", "302"): 1}
+    balanced(client)
+    collector.fail(302, path="/api/auth/login", headers={"Location": location})
+    with pytest.raises(httpx.HTTPStatusError, match="302"):
+        call(client.login, "admin", "umami")
+
+
+# A connection that the server closes while it is used again.
+
+
+class Mischief:
+    """Answers first requests, and does something else to so many of those that use a connection again."""
+
+    def __init__(self, times: int, act: Callable[[Wire, socket.socket], None]) -> None:
+        self.left = times
+        self._act = act
+
+    def __call__(self, wire: Wire, connection: socket.socket) -> None:
+        answered = 0
+        while True:
+            if answered and self.left and wire.accepted:
+                connection.recv(1, socket.MSG_PEEK)
+                self.left -= 1
+                self._act(wire, connection)
+                return
+            request = wire.read(connection)
+            if request is None:
+                return
+            wire.answer(connection, *request)
+            answered += 1
+
+
+def close_unread(wire: Wire, connection: socket.socket) -> None:
+    """Close it with the request in it unread, which breaks it off."""
+
+
+def close_read(wire: Wire, connection: socket.socket) -> None:
+    """Read the request, and close without a byte."""
+    wire.read(connection)
+
+
+def break_off(wire: Wire, connection: socket.socket) -> None:
+    """Read the request, and break off without a byte."""
+    wire.read(connection)
+    reset(connection)
+
+
+def answer_half(wire: Wire, connection: socket.socket) -> None:
+    """Read the request, and close within the first line of the answer."""
+    wire.read(connection)
+    connection.sendall(b"HTTP/1.")
+
+
+def close_stored(wire: Wire, connection: socket.socket) -> None:
+    """Store what the request carries, and close without a byte."""
+    wire.store(*wire.read(connection))
+
+
+NOT_STORED = [close_unread, close_read, break_off, answer_half]
+
+
+@pytest.mark.parametrize("act", [*NOT_STORED, close_stored])
+def test_a_connection_that_is_closed_while_it_is_used_again_loses_nothing(
+    act: Callable[[Wire, socket.socket], None],
+    batch: bool,
+    make_client: MakeClient,
+    balanced: Balanced,
+    record_property: Record,
+) -> None:
+    mischief = Mischief(1, act)
+    with Wire(mischief, batch=batch) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", senders=1)
+        names = send_many(client, 10)
+        assert client.flush(DEADLINE)
+        names += send_many(client, 10, "again")
+        assert client.flush(DEADLINE)
+        assert mischief.left == 0
+        assert set(wire.accepted) == set(names)
+        duplicates = sum(wire.accepted.values()) - 20
+    record_property("duplicates", duplicates)
+    assert duplicates == 0 if act in NOT_STORED else 0 < duplicates <= (10 if batch else 1)
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.rejected, stats.dropped, stats.pending) == (20, 0, {}, 0)
+    balanced(client)
+
+
+@pytest.mark.parametrize("act", [*NOT_STORED, close_stored])
+def test_with_at_most_once_what_such_a_connection_carried_is_given_up_and_nothing_is_doubled(
+    act: Callable[[Wire, socket.socket], None], batch: bool, make_client: MakeClient, balanced: Balanced
+) -> None:
+    reports = Reports()
+    with Wire(Mischief(1, act), batch=batch) as wire:
+        client = make_client(
+            url_base=f"http://127.0.0.1:{wire.port}", senders=1, at_most_once=True, on_error=reports
+        )
+        names = send_many(client, 10)
+        assert client.flush(DEADLINE)
+        names += send_many(client, 10, "again")
+        assert client.flush(DEADLINE)
+        assert set(wire.accepted) <= set(names)
+        assert set(wire.accepted.values()) == {1}
+    uncertain = 10 if batch else 1
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.dropped) == (20 - uncertain, {"uncertain": uncertain})
+    reports.wait_for(uncertain)
+    balanced(client)
+
+
+def test_a_connection_that_is_closed_before_it_is_used_again_costs_nothing(
+    batch: bool, make_client: MakeClient, balanced: Balanced
+) -> None:
+    def once_only(wire: Wire, connection: socket.socket) -> None:
+        stored = sum(wire.accepted.values())
+        while sum(wire.accepted.values()) == stored and (request := wire.read(connection)):
+            wire.answer(connection, *request)
+
+    with Wire(once_only, batch=batch) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", senders=1, at_most_once=True)
+        names: list[str] = []
+        for round_number in range(5):
+            names += send_many(client, 1, f"r{round_number}.")
+            assert client.flush(DEADLINE)
+            assert wire.closed.acquire(timeout=DEADLINE)
+        assert wire.accepted == once(*names)
+        assert wire.connections == 5
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.dropped, stats.last_error) == (5, {}, None)
+    balanced(client)
