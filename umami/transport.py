@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
@@ -216,7 +217,10 @@ class Poster:
         key = threads.get_ident(), url.partition(":")[0].lower()
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._new_client(key[1]), _Clock()
+            try:
+                client = self._clients[key] = self._new_client(key[1]), _Clock()
+            except Exception as error:  # a proxy or a certificate file that the environment names wrongly
+                raise UnansweredError(_described(error), stored_perhaps=False) from error
         return client
 
     def _new_client(self, scheme: str) -> httpx.Client:
@@ -235,7 +239,8 @@ class Poster:
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
-        self._client(url)
+        with suppress(UnansweredError):  # `post` will say so
+            self._client(url)
 
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
