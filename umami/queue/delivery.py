@@ -109,6 +109,14 @@ class Destination:
     batch_url: str | None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @property
+    def is_private(self) -> bool:
+        """Whether what guards the server lets nobody in without the credential of the headers.
+
+        Umami itself takes events from anybody; a login's token, which may go along, is not needed.
+        """
+        return self.headers.get("Authorization", "").startswith("Basic ")
+
 
 @dataclass(frozen=True)
 class Courier:
