@@ -396,6 +396,50 @@ def test_a_200_that_is_not_umamis_delivers_nothing_and_loses_nothing(
     balanced(client)
 
 
+LIES = [
+    {"errors": 5},
+    {"errors": {"a": 1}},
+    {"errors": True, "properties": {"payload": {"errors": 1.5}}},
+    {"errorObject": {"name": ["a"], "code": {"b": 1}, "meta": {"modelName": ["EventData"]}}},
+    {"errorObject": {"cause": {"originalCode": [22]}, "message": ["x"]}},
+    {"status": ["4"], "message": {"long": "x" * 30_000}, "errors": ["y" * 30_000]},
+    {"errorObject": {"code": "z" * 30_000, "name": {}}},
+]
+
+
+@pytest.mark.parametrize("error", LIES, ids=range(len(LIES)))
+@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
+def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
+    error: dict[str, Any], batch: bool, balanced: Balanced, make_client: MakeClient
+) -> None:
+    def answer(path: str, body: bytes) -> tuple[int, bytes | None]:
+        events = json.loads(body)
+        if path == "/api/batch":
+            if not batch:
+                return 404, b""
+            names = [event["payload"]["name"] for event in events]
+            if "odd" not in names:
+                return 200, None
+            details = [{"index": names.index("odd"), "response": {"error": error}}]
+            proxy.accept([event for event in events if event["payload"]["name"] != "odd"])
+            reply = {"size": len(events), "errors": 1, "details": details, "cache": "x"}
+            return 200, json.dumps(reply).encode()
+        if events["payload"]["name"] != "odd":
+            return 200, None
+        return 400, json.dumps({"error": error}).encode()
+
+    with Proxy(answer) as proxy:
+        client = make_client(url_base=proxy.url, item_retry_limit=1)
+        names = send_many(client, 5)
+        client.new_event("odd")
+        assert client.flush(DEADLINE)
+        stats = client.queue_stats()
+        assert (stats.delivered, stats.rejected, stats.dropped) == (5, 1, {})
+        assert proxy.accepted == dict.fromkeys(names, 1)
+        assert len(stats.last_error or "") < 1000
+    balanced(client)
+
+
 def test_the_error_says_what_came_back_instead(collector: Collector, client: umami.Client) -> None:
     collector.fail(200, body=HTML)
     client.new_event("asked")

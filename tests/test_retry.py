@@ -304,6 +304,9 @@ SILENT = [
     pytest.param({"cut": "body"}, id="cut answer"),
     pytest.param({"freeze": True, "store": True}, id="timeout"),
     pytest.param({"status": 504, "store": True}, id="gateway timeout"),
+    pytest.param({"status": 502, "store": True}, id="bad gateway"),
+    pytest.param({"status": 200, "store": True, "body": b'{"size":8,"proce'}, id="half an answer"),
+    pytest.param({"status": 200, "store": True, "body": b""}, id="empty answer"),
 ]
 
 
