@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored
+from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored, until
 
 import umami
 from umami.collector import Collector
@@ -109,8 +109,9 @@ BAD_DATA = [{"code": code, "message": "no good"} for code in ("P2000", "P2020", 
 
 @pytest.mark.parametrize("error", TRANSIENT)
 def test_an_item_that_met_an_absent_database_is_sent_again_alone(
-    error: dict[str, Any], collector: Collector, client: umami.Client, balanced: Balanced
+    error: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
+    client = make_client(flush_interval=NEVER)
     collector.fail(None, items={1: error})
     names = send_many(client, 3)
     assert client.flush(DEADLINE)
@@ -533,6 +534,18 @@ def test_redirects_in_a_circle_end_and_lose_nothing(
     assert stored(collector) == {"dizzy": 1}
     assert "redirects" in client.queue_stats().last_error
     balanced(client)
+
+
+def test_redirects_that_take_long_share_the_time_of_one_answer(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(timeout=0.6, item_timeout=0)
+    collector.fail(307, headers={"Location": f"{collector.url}/api/batch"}, delay=0.5, times=None)
+    client.new_event("patient")
+    until(lambda: "redirects took too long" in (client.queue_stats().last_error or ""))
+    collector.clear_faults()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"patient": 1}
 
 
 def test_a_redirect_to_something_that_is_no_http_is_not_followed(

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -527,3 +528,46 @@ def test_a_write_that_is_broken_off_anywhere_confuses_nothing(
     assert client.flush(DEADLINE)
     client.shutdown()
     assert not client.queue_stats().pending
+
+
+def test_a_process_that_ends_takes_nothing_over(
+    leave: Callable[..., Path], collector: Collector, folder: Path, python: Run
+) -> None:
+    file = leave(100)
+    away = file.rename(folder.with_name("later.events"))
+    collector.fail(503, times=None)
+    program = f"""
+        import shutil, umami
+        umami.configure(url_base={collector.url!r}, website_id={SITE!r}, hostname="example.com",
+                        shutdown_timeout=0.2)
+        umami.new_event("own")
+        shutil.move({str(away)!r}, {str(file)!r})
+    """
+    done = python(program, UMAMI_SPOOL=str(folder))
+    assert "1 event not delivered, 1 of them kept in the spool" in done.stderr
+    collector.clear()
+    assert drain(folder).delivered == 101
+
+
+def test_the_next_sender_starts_another_watcher(
+    collector: Collector, folder: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = threading.Event()
+
+    def adopt(_: object) -> None:
+        if threading.current_thread().name == "umami-spool":
+            broken.set()
+            raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    client = make_client(spool=str(folder))
+    monkeypatch.setattr("umami.queue.worker.Agent.adopt", adopt)
+    client.new_event("e0")
+    assert broken.wait(DEADLINE)
+    until(lambda: "umami-spool" not in {thread.name for thread in threading.enumerate()})
+    monkeypatch.undo()
+    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    client.shutdown()
+    client.new_event("e1")
+    assert "umami-spool" in {thread.name for thread in threading.enumerate()}

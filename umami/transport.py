@@ -173,6 +173,7 @@ class Poster:
         """
         request = Request("POST", url, headers, content=content)
         limits = httpx.Timeout(timeout, read=patience)
+        give_up = time.monotonic() + timeout + patience
         for _ in range(_MOST_REDIRECTS + 1):
             try:
                 answer = self._attempt(request, limits, patience, limit)
@@ -191,6 +192,10 @@ class Poster:
             if isinstance(answer, Reply):
                 return answer
             request = answer
+            if time.monotonic() > give_up:
+                raise UnansweredError(
+                    f"the redirects took too long, the last to {request.url}", stored_perhaps=False
+                )
         raise UnansweredError(
             f"more than {_MOST_REDIRECTS} redirects, the last to {request.url}", stored_perhaps=False
         )

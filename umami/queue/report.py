@@ -107,12 +107,21 @@ class Reporter:
         self._tell_all()
 
     def _run(self) -> None:
+        try:
+            self._keep_telling()
+        finally:
+            with self._lock:
+                if self._is_here():
+                    self._thread = None  # the next report starts another
+                self._changed.notify_all()
+
+    def _keep_telling(self) -> None:
         while True:
             with self._lock:
                 if not self._stories:
                     self._changed.wait(_IDLE_SECONDS)
                 if not self._stories:
-                    self._thread = None  # the next report starts another
+                    self._thread = None  # under the lock: a report that comes now is to start another
                     return
                 self._telling = True
             try:

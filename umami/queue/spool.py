@@ -22,6 +22,7 @@ _LEAST_SEGMENT_BYTES: Final = 1024 * 1024
 _MOST_SEGMENTS: Final = 128
 """About how many files a process holds open when the spool is full of its own events."""
 _MOST_ADOPTED: Final = 32
+_MOST_ADOPTED_BYTES: Final = 16 * 1024 * 1024
 _TRIES: Final = 100
 
 Place = tuple[Segment, int]
@@ -184,7 +185,10 @@ class Spool:
     @property
     def is_hungry(self) -> bool:
         """Whether there are files of others that were too many, and now are not."""
-        return self._left_some and len(self._adopted) <= _MOST_ADOPTED // 2
+        return self._left_some and not self._has_adopted(_MOST_ADOPTED // 2, _MOST_ADOPTED_BYTES // 2)
+
+    def _has_adopted(self, count: int, size: int) -> bool:
+        return len(self._adopted) >= count or sum(segment.size for segment in self._adopted) >= size
 
     def own(self) -> set[Path]:
         """Return the files of this process."""
@@ -213,7 +217,7 @@ class Spool:
         for path in _files(self.folder):
             if path in own:
                 continue
-            if len(self._adopted) >= _MOST_ADOPTED:
+            if self._has_adopted(_MOST_ADOPTED, _MOST_ADOPTED_BYTES):
                 left_some = True
             else:
                 segment = self._take_over(path, trusted)

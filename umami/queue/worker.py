@@ -256,15 +256,18 @@ class Agent:
         """Look after what other processes leave in the spool while this one lives."""
         if self._spool is None or self._watcher is not None:
             return
-        watcher = threads.Thread(self._keep_adopting, name="umami-spool")
-        with suppress(RuntimeError):  # the interpreter is shutting down
+        self._watcher = watcher = threads.Thread(self._keep_adopting, name="umami-spool")
+        try:
             watcher.start()
-            self._watcher = watcher
+        except RuntimeError:  # there are too many threads, or the interpreter is shutting down
+            self._watcher = None
 
     def _keep_adopting(self) -> None:
-        while not self._buffer.wait_stopped(_SPOOL_SECONDS):
-            self.adopt()
-        self._watcher = None
+        try:
+            while not self._buffer.wait_stopped(_SPOOL_SECONDS):
+                self.adopt()
+        finally:
+            self._watcher = None  # the next sender starts another
 
     # Flushing and stopping.
 
@@ -282,9 +285,14 @@ class Agent:
 
     def _flush(self, give_up: float) -> bool:
         self.adopt()
-        settled = self._settle(give_up)
+        settled = self._flush_own(give_up)
         while settled and self._has_more():
-            settled = self._settle(give_up)
+            settled = self._flush_own(give_up)
+        return settled
+
+    def _flush_own(self, give_up: float) -> bool:
+        """Flush, and take over nothing more: a process that ends is not to pay for what others left."""
+        settled = self._settle(give_up)
         self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
         return settled
 
@@ -341,7 +349,7 @@ class Agent:
         """Flush before the process ends, and say what is left. Later sends deliver by themselves."""
         give_up = self._exit_by or 0.0
         try:
-            self._flush(give_up)
+            self._flush_own(give_up)
         except KeyboardInterrupt:
             give_up = self._exit_by = 0.0  # somebody has no time for this
         self._stop(give_up)
@@ -358,7 +366,7 @@ class Agent:
             self._reporter.tell(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
         self._buffer.put(lane, event, anyway=True)
-        self._flush(give_up)
+        self._flush_own(give_up)
         self._say_at_exit_what_is_left()
         return None
 
@@ -393,7 +401,7 @@ class Agent:
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and say what is left then."""
-        if not self._flush(give_up):
+        if not self._flush_own(give_up):
             self._say_what_is_left("SIGTERM takes effect")
 
     def after_fork(self) -> None:
