@@ -265,6 +265,7 @@ def test_a_damaged_file_is_set_aside_and_named(
     assert kept.suffix == ".damaged"
     assert kept.read_bytes() == content
     assert str(kept) in caplog.text
+    assert "not getting through" not in caplog.text  # nor are they: the others are
 
 
 def test_what_the_server_refused_is_not_sent_again(

@@ -426,6 +426,56 @@ def test_what_could_not_be_noted_as_delivered_is_noted_later(
     assert {f"e{number}" for number in range(11)} <= set(stored(collector))
 
 
+def test_what_a_full_disk_does_not_take_is_sent_after_what_it_took(
+    collector: Collector, folder: Path, make_client: MakeClient
+) -> None:
+    collector.fail(None, freeze=True)
+    client = make_client(spool=str(folder), spool_max_bytes=20_000, queue_size=20, senders=1)
+    while client.new_event(f"e{client.queue_stats().pending}")["queued"]:
+        pass
+    client.configure(queue_size=1000)
+    for _ in range(20):
+        assert client.new_event(f"e{client.queue_stats().pending}")["queued"]
+    sent = client.queue_stats().pending
+    collector.thaw()
+    assert client.flush(DEADLINE)
+    assert [event.name for event in collector.events] == [f"e{number}" for number in range(sent)]
+
+
+def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
+    folder: Path, make_client: MakeClient
+) -> None:
+    with Collector(item_delay=0.02) as collector:
+        collector.fail(None, freeze=True)
+        client = make_client(
+            url_base=collector.url,
+            spool=str(folder),
+            spool_max_bytes=20_000,
+            queue_size=20,
+            batch_size=1,
+            senders=1,
+            overflow="drop_oldest",
+        )
+        before = []
+        while not client.queue_stats().dropped:
+            before.append(f"e{len(before)}")
+            client.new_event(before[-1])
+        seen: list[set[str]] = []
+
+        def flush() -> None:
+            assert client.flush(DEADLINE)
+            seen.append(set(stored(collector)))
+
+        flushing = threading.Thread(target=flush, daemon=True)
+        flushing.start()
+        until(lambda: client._state._agent._buffer._awaited != [])
+        for number in range(15):
+            client.new_event(f"later{number}")
+        collector.thaw()
+        flushing.join(DEADLINE)
+        assert set(before[20:]) <= seen[0]
+
+
 # at_most_once, the end of the process, and Ctrl-C.
 
 

@@ -226,12 +226,20 @@ class Buffer:
             return False
         place = spool.write(lane.destination, event)
         if place is None:
+            self._catch_up(lane)
             return False
         if lane.stored or self._is_full(len(event)):
             lane.shelf.store(place[0])
             return True
         lane.shelf.note(lane.end(), place)
         return False
+
+    def _catch_up(self, lane: Lane) -> None:
+        """Load what is on disk alone, as far as there is room: what cannot join it there comes after it."""
+        while lane.stored and not self._is_full(0):
+            self._load(lane)
+        if lane.stored and self.bounds.overflow == "drop_oldest":
+            lane.overtaken += 1
 
     def keep(self, lane: Lane, event: bytes) -> bool:
         """Leave an event on disk alone, for another process; tell whether that could be done."""
@@ -559,11 +567,11 @@ class Buffer:
             Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
         with self._lock:
-            ends = [(lane, lane.end()) for lane in self._lanes.values()]
+            ends = [(lane, lane.end() - lane.overtaken) for lane in self._lanes.values()]
             self.hurry()
 
         def settled() -> bool:
-            return all(lane.settled(end) for lane, end in ends)
+            return all(lane.settled(end + lane.overtaken) for lane, end in ends)
 
         return self._wait_until(lambda: self.stopped or settled(), give_up) and settled()
 

@@ -167,7 +167,9 @@ class Reporter:
         if not self._may_log(key, count):
             return
         count = self._unlogged.pop(key, 0)
-        if kind == "trouble":
+        if kind == "trouble" and reason.startswith("spool"):
+            logger.warning("%s", message)
+        elif kind == "trouble":
             logger.warning("Events are not getting through, and are kept and sent again. %s", message)
         elif kind == "repaired":
             logger.warning("Made to fit: %s. %d so far.", message, self.repaired[reason])
