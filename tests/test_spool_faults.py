@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -491,10 +492,12 @@ def test_at_most_once_leaves_what_was_surely_not_stored_to_the_next_process(
             assert umami.new_event(f"e{{number}}") == {{"queued": True}}
     """
     done = python(program, UMAMI_SPOOL=str(folder))
-    assert "120 events not delivered, 120 of them kept in the spool" in done.stderr
+    said = re.search(r"120 events not delivered, (\d+) of them kept in the spool", done.stderr)
+    assert said is not None, done.stderr
     collector.clear()
-    assert drain(folder).delivered == 120
-    assert stored(collector) == names(120)
+    # One may have been on the wire at the end, and might be stored.
+    assert 119 <= drain(folder).delivered == int(said[1])
+    assert stored(collector) <= names(120)
 
 
 def test_at_most_once_does_not_send_again_what_was_on_the_wire_at_a_kill(

@@ -86,6 +86,7 @@ class Segment:
         self.lost = 0
         self._settled: set[int] = set()
         self._unnoted: set[int] = set()
+        self._marked: set[int] = set()
 
     def __del__(self) -> None:
         """Let go of a file that nobody thinks of any more."""
@@ -101,6 +102,11 @@ class Segment:
     def unsettled(self) -> int:
         """How many of its events are not settled."""
         return self.count - len(self._settled)
+
+    @property
+    def left(self) -> int:
+        """How many of its events the next owner would send."""
+        return self.count - len(self._settled | self._marked)
 
     @classmethod
     def create(cls, path: Path, destination: Destination) -> "Segment":
@@ -255,6 +261,7 @@ class Segment:
             OSError: It could not be written.
         """
         self._append(_listed(_SETTLED if settled else _UNSETTLED, indexes))
+        (self._marked.update if settled else self._marked.difference_update)(indexes)
 
     def events(self) -> Iterator[tuple[int, bytes]]:
         """Read the events that are not settled, each with its index.

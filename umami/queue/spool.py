@@ -284,9 +284,9 @@ class Spool:
             How many events that are.
         """
         own, self._own, self._adopted, self._current = self._own, set(), set(), {}
-        left = sum(segment.unsettled for segment in own)
+        left = sum(segment.left for segment in own)
         for segment in own:
-            if segment.unsettled:
+            if segment.left:
                 segment.close()
             else:
                 segment.remove()
