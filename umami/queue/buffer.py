@@ -80,6 +80,7 @@ class Buffer:
         self._staff = staff
         self._report = report
         self._lanes: dict[tuple[str, str | None], Lane] = {}
+        self._home: Lane | None = None
         self.reset()
 
     def rebound(self, bounds: Bounds) -> None:
@@ -148,9 +149,9 @@ class Buffer:
     # The callers' side.
 
     def lane(self, destination: Destination) -> Lane:
-        """Return the lane to a destination; its headers are those given last."""
+        """Return the lane to a destination; its headers are those given last, and its last sender stays."""
         with self._exclusively():
-            lane = self._lane(destination)
+            self._home = lane = self._lane(destination)
             lane.destination = destination
             return lane
 
@@ -314,7 +315,8 @@ class Buffer:
         Args:
             lane: The lane.
             patience: The most seconds to wait.
-            spare: The same, while another sender works for the lane: the last one does not leave.
+            spare: The same, if it can be spared. The last sender of a lane with events cannot, nor that of
+                the lane asked for last: it would soon be missed.
 
         Returns:
             The batch; or None when there was none in time, or the senders are to end. With None the
@@ -336,7 +338,8 @@ class Buffer:
                     if lane.idle and lane.wait(now) <= 0:
                         lane.wake.notify()
                     return batch
-                allowed = patience if lane.senders == 1 else min(patience, spare)
+                missed = lane.senders == 1 and (lane is self._home or lane.unsettled() > 0)
+                allowed = patience if missed else min(patience, spare)
                 wait = min(wait, called + allowed - now)
                 if wait <= 0:
                     if lane.idle:
