@@ -9,15 +9,16 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, send_many, stored, until
+from queue_helpers import NEVER, in_threads, send_many, stored, until
 from test_threads import at_line, lines_of
 
 import umami
@@ -624,3 +625,26 @@ def test_the_next_sender_starts_another_watcher(
     client.shutdown()
     client.new_event("e1")
     assert "umami-spool" in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.usefixtures("restless")
+def test_files_may_be_taken_over_while_others_are_settled(
+    leave: Callable[..., Path], collector: Collector, folder: Path, make_client: MakeClient
+) -> None:
+    one = shutil.copy(leave(1), folder.with_name("one"))
+    client = make_client(spool=str(folder))
+    for turn in range(20):
+        for number in range(60):
+            shutil.copy(one, folder / f"{turn}-{number}.events")
+        in_threads(3, lambda _: client.flush(DEADLINE))
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"e0": 1201}
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Have threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

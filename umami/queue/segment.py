@@ -307,7 +307,7 @@ class Segment:
 
 def _framed(kind: bytes, payload: bytes) -> bytes:
     frame = _FRAME.pack(kind, len(payload), zlib.crc32(payload))
-    return b"%b%b%b" % (frame, _CHECK.pack(zlib.crc32(frame)), payload)
+    return frame + _CHECK.pack(zlib.crc32(frame)) + payload
 
 
 def _listed(kind: bytes, indexes: Iterable[int]) -> bytes:

@@ -188,7 +188,8 @@ class Spool:
         return self._left_some and not self._has_adopted(_MOST_ADOPTED // 2, _MOST_ADOPTED_BYTES // 2)
 
     def _has_adopted(self, count: int, size: int) -> bool:
-        return len(self._adopted) >= count or sum(segment.size for segment in self._adopted) >= size
+        adopted = tuple(self._adopted)  # at one stroke: `orphans` may look while a sender settles
+        return len(adopted) >= count or sum(segment.size for segment in adopted) >= size
 
     def own(self) -> set[Path]:
         """Return the files of this process."""
