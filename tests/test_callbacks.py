@@ -457,3 +457,29 @@ def test_a_log_handler_may_do_what_it_likes(
     assert client.flush(DEADLINE)
     assert set(names) <= set(stored(collector))
     balanced(client)
+
+
+def test_a_log_handler_that_ends_its_thread_does_not_end_the_reports(
+    collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    class Ending(Listener):
+        def emit(self, record: Any) -> None:
+            if not ended.is_set():
+                raise SystemExit
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    handler = Ending()
+    logger.addHandler(handler)
+    try:
+        reports = Reports()
+        client = make_client(on_error=reports, batch_size=1)
+        collector.fail(413, times=1)
+        client.new_event("first")
+        assert ended.wait(DEADLINE)
+        collector.fail(413, times=1)
+        client.new_event("second")
+        reports.wait_for(1)
+    finally:
+        logger.removeHandler(handler)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored
+from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored, until
 
 import umami
 from umami.collector import Collector
@@ -109,8 +109,9 @@ BAD_DATA = [{"code": code, "message": "no good"} for code in ("P2000", "P2020", 
 
 @pytest.mark.parametrize("error", TRANSIENT)
 def test_an_item_that_met_an_absent_database_is_sent_again_alone(
-    error: dict[str, Any], collector: Collector, client: umami.Client, balanced: Balanced
+    error: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
+    client = make_client(flush_interval=NEVER)
     collector.fail(None, items={1: error})
     names = send_many(client, 3)
     assert client.flush(DEADLINE)
@@ -396,6 +397,50 @@ def test_a_200_that_is_not_umamis_delivers_nothing_and_loses_nothing(
     balanced(client)
 
 
+LIES = [
+    {"errors": 5},
+    {"errors": {"a": 1}},
+    {"errors": True, "properties": {"payload": {"errors": 1.5}}},
+    {"errorObject": {"name": ["a"], "code": {"b": 1}, "meta": {"modelName": ["EventData"]}}},
+    {"errorObject": {"cause": {"originalCode": [22]}, "message": ["x"]}},
+    {"status": ["4"], "message": {"long": "x" * 30_000}, "errors": ["y" * 30_000]},
+    {"errorObject": {"code": "z" * 30_000, "name": {}}},
+]
+
+
+@pytest.mark.parametrize("error", LIES, ids=range(len(LIES)))
+@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
+def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
+    error: dict[str, Any], batch: bool, balanced: Balanced, make_client: MakeClient
+) -> None:
+    def answer(path: str, body: bytes) -> tuple[int, bytes | None]:
+        events = json.loads(body)
+        if path == "/api/batch":
+            if not batch:
+                return 404, b""
+            names = [event["payload"]["name"] for event in events]
+            if "odd" not in names:
+                return 200, None
+            details = [{"index": names.index("odd"), "response": {"error": error}}]
+            proxy.accept([event for event in events if event["payload"]["name"] != "odd"])
+            reply = {"size": len(events), "errors": 1, "details": details, "cache": "x"}
+            return 200, json.dumps(reply).encode()
+        if events["payload"]["name"] != "odd":
+            return 200, None
+        return 400, json.dumps({"error": error}).encode()
+
+    with Proxy(answer) as proxy:
+        client = make_client(url_base=proxy.url, item_retry_limit=1)
+        names = send_many(client, 5)
+        client.new_event("odd")
+        assert client.flush(DEADLINE)
+        stats = client.queue_stats()
+        assert (stats.delivered, stats.rejected, stats.dropped) == (5, 1, {})
+        assert proxy.accepted == dict.fromkeys(names, 1)
+        assert len(stats.last_error or "") < 1000
+    balanced(client)
+
+
 def test_the_error_says_what_came_back_instead(collector: Collector, client: umami.Client) -> None:
     collector.fail(200, body=HTML)
     client.new_event("asked")
@@ -489,6 +534,18 @@ def test_redirects_in_a_circle_end_and_lose_nothing(
     assert stored(collector) == {"dizzy": 1}
     assert "redirects" in client.queue_stats().last_error
     balanced(client)
+
+
+def test_redirects_that_take_long_share_the_time_of_one_answer(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(timeout=0.6, item_timeout=0)
+    collector.fail(307, headers={"Location": f"{collector.url}/api/batch"}, delay=0.5, times=None)
+    client.new_event("patient")
+    until(lambda: "redirects took too long" in (client.queue_stats().last_error or ""))
+    collector.clear_faults()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"patient": 1}
 
 
 def test_a_redirect_to_something_that_is_no_http_is_not_followed(

@@ -133,6 +133,32 @@ def test_events_wait_for_a_server_that_is_not_up_yet(
     balanced(client)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HTTP_PROXY", "nonsense://proxy"), ("SSL_CERT_FILE", "/none.pem")],
+)
+def test_an_environment_that_allows_no_connection_is_told_and_its_events_wait(
+    variable: str,
+    value: str,
+    collector: Collector,
+    make_client: MakeClient,
+    heard: Listener,
+    balanced: Balanced,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    if variable == "SSL_CERT_FILE":
+        collector.fail(301, times=1, headers={"Location": "https://127.0.0.1:1/"})
+    client = make_client()
+    names = send_many(client, 10)
+    heard.wait_for("not getting through")
+    assert client.queue_stats().pending == 10
+    monkeypatch.delenv(variable)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    balanced(client)
+
+
 def test_a_restarted_server_gets_what_was_sent_meanwhile(
     collector: Collector, client: umami.Client, heard: Listener, balanced: Balanced
 ) -> None:
@@ -278,6 +304,9 @@ SILENT = [
     pytest.param({"cut": "body"}, id="cut answer"),
     pytest.param({"freeze": True, "store": True}, id="timeout"),
     pytest.param({"status": 504, "store": True}, id="gateway timeout"),
+    pytest.param({"status": 502, "store": True}, id="bad gateway"),
+    pytest.param({"status": 200, "store": True, "body": b'{"size":8,"proce'}, id="half an answer"),
+    pytest.param({"status": 200, "store": True, "body": b""}, id="empty answer"),
 ]
 
 

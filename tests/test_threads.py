@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, in_threads, send_many, stored, until
+from queue_helpers import NEVER, Listener, Proxy, in_threads, send_many, stored, until
 
 import umami
 from umami.collector import Collector
@@ -469,3 +469,26 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
     assert [len(batch.events) for batch in batches] == [1, 1]
     buffer.give_up(lane, batches[1], "test", "Enough.")
     buffer.dismiss(lane)
+
+
+def test_senders_leave_a_server_that_the_client_has_turned_away_from(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
+) -> None:
+    monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.05)
+
+    def senders() -> int:
+        return sum(thread.name == "umami-sender" for thread in threading.enumerate())
+
+    before = senders()
+    with Proxy(lambda path, body: (200, None)) as proxy:
+        client = make_client(url_base=proxy.url)
+        for number in range(10):
+            client.set_url_base(f"{proxy.url}/{number}")
+            send_many(client, 3, f"{number}-")
+        assert client.flush(DEADLINE)
+        until(lambda: senders() - before <= 1)
+        client.set_url_base(f"{proxy.url}/3")
+        send_many(client, 3, "again")
+        assert client.flush(DEADLINE)
+        assert sum(proxy.accepted.values()) == len(proxy.accepted) == 33
+    balanced(client)

@@ -3,10 +3,11 @@
 To send it, make a client of the folder and flush: `umami.Client(spool=folder).flush()`.
 """
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .queue.segment import DAMAGED_SUFFIX, SUFFIX, DamagedError, Segment, TakenError
+from .queue.segment import DAMAGED_SUFFIX, SUFFIX, DamagedError, ForeignError, Segment, TakenError
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class SpoolFile:
     Attributes:
         path: Where it is.
         size: Its length in bytes.
-        state: `waiting` for a process to send it, `in use` by one that runs, or `damaged`.
+        state: `waiting` for a process to send it, `in use` by one that runs, `damaged`, or `foreign`, which
+            is of another version.
         events: How many of its events are not settled; None if that cannot be told.
         send_url: Where they go; None if that cannot be told.
     """
@@ -46,8 +48,7 @@ def files(folder: str | Path) -> list[SpoolFile]:
             print(file.path, file.state, file.events)
         ```
     """
-    paths = (path for path in sorted(Path(folder).iterdir()) if path.suffix in (SUFFIX, DAMAGED_SUFFIX))
-    return [file for path in paths if (file := _look(path)) is not None]
+    return [file for path in _paths(folder) if (file := _look(path)) is not None]
 
 
 def clear(folder: str | Path) -> list[SpoolFile]:
@@ -67,10 +68,11 @@ def clear(folder: str | Path) -> list[SpoolFile]:
         lost = sum(file.events or 0 for file in umami.spool.clear("/var/spool/umami"))
         ```
     """
-    cleared = [file for file in files(folder) if file.state != "in use"]
-    for file in cleared:
-        file.path.unlink(missing_ok=True)
-    return cleared
+    return [file for path in _paths(folder) if (file := _delete(path)) is not None]
+
+
+def _paths(folder: str | Path) -> list[Path]:
+    return [path for path in sorted(Path(folder).iterdir()) if path.suffix in (SUFFIX, DAMAGED_SUFFIX)]
 
 
 def _look(path: Path) -> SpoolFile | None:
@@ -78,12 +80,37 @@ def _look(path: Path) -> SpoolFile | None:
         size = path.stat().st_size
         if path.suffix == DAMAGED_SUFFIX:
             return SpoolFile(path, size, "damaged")
-        segment = Segment.adopt(path)
+        segment = Segment.taken(path)
+        try:
+            segment.look()
+        finally:
+            segment.close()
     except FileNotFoundError:
         return None  # sent a moment ago
     except TakenError:
         return SpoolFile(path, size, "in use")
+    except ForeignError:
+        return SpoolFile(path, size, "foreign")
     except DamagedError:
         return SpoolFile(path, size, "damaged")
-    segment.close()
     return SpoolFile(path, size, "waiting", segment.unsettled, segment.destination.send_url)
+
+
+def _delete(path: Path) -> SpoolFile | None:
+    """Delete a file, unless a process uses it: until it is gone, none can take it over."""
+    try:
+        segment = Segment.taken(path)
+    except TakenError:
+        return None
+    try:
+        file = SpoolFile(path, path.stat().st_size, "damaged")
+        if path.suffix == SUFFIX:
+            with suppress(DamagedError, ForeignError):
+                segment.read()
+                file = replace(
+                    file, state="waiting", events=segment.unsettled, send_url=segment.destination.send_url
+                )
+        path.unlink()
+    finally:
+        segment.close()
+    return file

@@ -340,8 +340,22 @@ def _plan(settings: Settings) -> Plan:
         on_error=settings.on_error,
         spool=None
         if settings.spool is None
-        else SpoolPlan(Path(settings.spool), settings.spool_max_bytes, {"User-Agent": BROWSER_USER_AGENT}),
+        else SpoolPlan(
+            Path(settings.spool),
+            settings.spool_max_bytes,
+            {"User-Agent": BROWSER_USER_AGENT},
+            _home(settings),
+        ),
     )
+
+
+def _home(settings: Settings) -> Destination | None:
+    """Return where the settings alone have events go, with the credential of the URL."""
+    if settings.api_key is not None or settings.url_base is None:
+        return None
+    server = Server(*_without_user(settings.url_base))
+    headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
+    return Destination(server.send_url, server.batch_url, headers)
 
 
 def _without_user(url: str) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
@@ -199,6 +200,7 @@ class Poster:
         """
         request = Request("POST", url, {**_HEADERS, **headers}, content=content)
         limits = {"connect": timeout, "write": timeout, "pool": timeout, "read": patience}
+        give_up = time.monotonic() + timeout + patience
         for _ in range(_MOST_REDIRECTS + 1):
             try:
                 answer = self._attempt(request, limits, patience, limit)
@@ -209,6 +211,10 @@ class Poster:
             if isinstance(answer, Reply):
                 return answer
             request = answer
+            if time.monotonic() > give_up:
+                raise UnansweredError(
+                    f"the redirects took too long, the last to {request.url}", stored_perhaps=False
+                )
         raise UnansweredError(
             f"more than {_MOST_REDIRECTS} redirects, the last to {request.url}", stored_perhaps=False
         )
@@ -241,7 +247,10 @@ class Poster:
         key = threads.get_ident(), f"{scheme.lower()}://{rest.partition('/')[0]}"
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(self._new_transport(key[1]))
+            try:
+                line = self._lines[key] = _Line(self._new_transport(key[1]))
+            except Exception as error:  # a proxy or a certificate file that the environment names wrongly
+                raise UnansweredError(_described(error), stored_perhaps=False) from error
         return line
 
     def _new_transport(self, origin: str) -> httpx.HTTPTransport:
@@ -261,7 +270,8 @@ class Poster:
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
-        self._line(url)
+        with suppress(UnansweredError):  # `post` will say so
+            self._line(url)
 
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""

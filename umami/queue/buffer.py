@@ -20,6 +20,7 @@ from .delivery import DELIVERED, Destination, Failed, Fate, Outcome, Refused, Se
 from .lane import Batch, Lane, Limits
 from .ledger import Ledger
 from .retry import Policy
+from .segment import Segment
 from .shelf import Shelf
 from .spool import Spool
 
@@ -83,6 +84,7 @@ class Buffer:
         self._staff = staff
         self._report = report
         self._lanes: dict[tuple[str, str | None], Lane] = {}
+        self._home: Lane | None = None
         self.reset()
 
     def rebound(self, bounds: Bounds) -> None:
@@ -182,9 +184,9 @@ class Buffer:
     # The callers' side.
 
     def lane(self, destination: Destination) -> Lane:
-        """Return the lane to a destination; its headers are those given last."""
+        """Return the lane to a destination; its headers are those given last, and its last sender stays."""
         with self._exclusively():
-            lane = self._lane(destination)
+            self._home = lane = self._lane(destination)
             lane.destination = destination
             return lane
 
@@ -246,7 +248,7 @@ class Buffer:
                 size = len(event)
                 # The first event starts a sender's clock, and the one that fills a batch is worth a wake-up.
                 called = lane.unwatched() < 1
-                if self._spool is not None and self._store(self._spool, lane, event):
+                if self._spool is not None and self._store(self._spool, lane, event, anyway=anyway):
                     pass  # to stay there until memory has room
                 elif self._is_full(size) and not anyway and not self._gives_way(lane, size):
                     return False
@@ -280,18 +282,36 @@ class Buffer:
     def _is_full(self, size: int) -> bool:
         return self._count >= self._most or self._bytes + size > self._most_bytes
 
-    def _store(self, spool: Spool, lane: Lane, event: bytes) -> bool:
+    def _store(self, spool: Spool, lane: Lane, event: bytes, *, anyway: bool) -> bool:
         """Write an event to disk; whether it stays there alone, since memory has no room for it."""
-        if self.closing or lane.shelf is None:
+        if (self.closing and not anyway) or lane.shelf is None:
             return False
         place = spool.write(lane.destination, event)
         if place is None:
+            self._catch_up(lane)
             return False
         if lane.stored or self._is_full(len(event)):
             lane.shelf.store(place[0])
             return True
         lane.shelf.note(lane.end(), place)
         return False
+
+    def _catch_up(self, lane: Lane) -> None:
+        """Load what is on disk alone, as far as there is room: what cannot join it there comes after it."""
+        while lane.stored and not self._is_full(0):
+            self._load(lane)
+        if lane.stored and self.bounds.overflow == "drop_oldest":
+            lane.overtaken += 1
+
+    def keep(self, lane: Lane, event: bytes) -> bool:
+        """Leave an event on disk alone, for another process; tell whether that could be done."""
+        with self._exclusively():
+            place = None if self._spool is None else self._spool.write(lane.destination, event)
+            if place is None or lane.shelf is None:
+                return False
+            lane.shelf.store(place[0])
+            self._ledger.submitted += 1
+            return True
 
     def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; without any, count it as dropped.
@@ -350,7 +370,8 @@ class Buffer:
         Args:
             lane: The lane.
             patience: The most seconds to wait.
-            spare: The same, while another sender works for the lane: the last one does not leave.
+            spare: The same, if it can be spared. The last sender of a lane with events cannot, nor that of
+                the lane asked for last: it would soon be missed.
 
         Returns:
             The batch; or None when there was none in time, or the senders are to end. With None the
@@ -366,13 +387,14 @@ class Buffer:
                 if wait <= 0:
                     batch = lane.cut(now)
                     if self.bounds.at_most_once and lane.shelf is not None:
-                        lane.shelf.settle(batch.numbers)
+                        lane.shelf.mark(batch.numbers, settled=True)
                     self._ledger.requests += 1
                     self._ledger.retries += batch.repeated
                     if lane.idle and lane.wait(now) <= 0:
                         lane.wake.notify()
                     return batch
-                allowed = patience if lane.senders == 1 else min(patience, spare)
+                missed = lane.senders == 1 and (lane is self._home or lane.unsettled() > 0)
+                allowed = patience if missed else min(patience, spare)
                 wait = min(wait, called + allowed - now)
                 if wait <= 0:
                     lane.wake.notify()  # it may have been this one that was woken for an event
@@ -407,29 +429,45 @@ class Buffer:
             self._ledger.dropped[SPOOL_DAMAGED] += lost
             self._report("dropped", SPOOL_DAMAGED, "Their file in the spool is damaged.", [b""] * lost)
 
-    def adopt(self) -> Lane | None:
-        """Take over one file that another process left in the spool.
+    def adopt(self) -> list[Lane]:
+        """Take over files that other processes left in the spool.
 
         Returns:
-            The lane that its events are in now; None if there was none.
+            The lanes that their events are in now.
         """
         with self._exclusively():
-            segment = None if self._spool is None else self._spool.adopt()
-            if segment is None:
-                return None
-            lane = self._lane(segment.destination)
+            spool = self._spool
+            if spool is None:
+                return []
+            own = spool.own()
+            trusted = {
+                lane.destination.send_url for lane in self._lanes.values() if lane.destination.is_private
+            }
+        return [lane for segment in spool.orphans(own, trusted) for lane in self._take_in(spool, segment)]
+
+    def _take_in(self, spool: Spool, segment: Segment) -> list[Lane]:
+        """Count a file's events as this client's, and return the lane that they are in, if any are left."""
+        with self._exclusively():
+            spool.add(segment)
             self._ledger.submitted += segment.unsettled
             if segment.torn:
-                self._ledger.submitted += 1
-                self._ledger.dropped[TORN] += 1
-                message = f"The last record of {segment.path} was cut short, as when a process is killed."
-                self._report("dropped", TORN, message, [b""])
-            if lane.shelf is not None and segment.unsettled:
+                self._lose(1, TORN, f"The last record of {segment.path} was cut short, as by a kill.")
+            if segment.lost:
+                self._lose(segment.lost, SPOOL_DAMAGED, "Their file in the spool is damaged.")
+            if not segment.unsettled:
+                spool.discard(segment)
+                return []
+            lane = self._lane(segment.destination)
+            if lane.shelf is not None:
                 lane.shelf.store(segment, segment.unsettled)
-            elif self._spool is not None:
-                self._spool.discard(segment)
             lane.wake.notify()
-            return lane
+            return [lane]
+
+    def _lose(self, count: int, reason: str, message: str) -> None:
+        """Count events that another process had queued as dropped."""
+        self._ledger.submitted += count
+        self._ledger.dropped[reason] += count
+        self._report("dropped", reason, message, [b""] * count)
 
     def enlist(self, lane: Lane, most: int) -> bool:
         """Count one more sender for a lane, if it has fewer than `most`."""
@@ -464,7 +502,7 @@ class Buffer:
             else:
                 reports = []
                 lane.batched = False
-                lane.send_again(batch)
+                self._again(lane, batch)
             if lane.idle and lane.wait(now) < math.inf:
                 lane.wake.notify()
             self._tell_waiting()
@@ -504,7 +542,7 @@ class Buffer:
         for indexes, doubts in ((waiting, batch.doubts), (doubtful, batch.doubts + 1)):
             if indexes:
                 again = replace(batch.part(indexes), tries=tries, doubts=doubts)
-                lane.send_again(again, now + self.bounds.policy.wait(tries))
+                self._again(lane, again, now + self.bounds.policy.wait(tries))
         return reports
 
     def _settle_failed(self, lane: Lane, batch: Batch, outcome: Failed, now: float) -> list[Report]:
@@ -514,7 +552,7 @@ class Buffer:
             message = "No answer came, so the server may have stored them."
             reports.append(self._give_up(lane, batch, "uncertain", message))
         else:
-            lane.send_again(batch)
+            self._again(lane, batch)
         for over in lane.fail(outcome, self.bounds.policy, now):
             reports.append(self._give_up(lane, over, "retry_limit", outcome.message))
         return reports
@@ -526,11 +564,17 @@ class Buffer:
         if count > 1 and outcome.reason not in _NOT_THE_EVENTS:
             # One of them may be the cause: halve until it stands alone.
             for half in batch.split(count // 2):
-                lane.send_again(half)
+                self._again(lane, half)
             return []
         self._forget(lane, batch)
         self._ledger.rejected += count
         return [("rejected", outcome.reason, outcome.message, batch.events)]
+
+    def _again(self, lane: Lane, batch: Batch, due: float = 0.0) -> None:
+        """Keep a batch to send again, which is surely not stored, or may be stored twice."""
+        lane.send_again(batch, due)
+        if self.bounds.at_most_once and lane.shelf is not None:
+            lane.shelf.mark(batch.numbers, settled=False)
 
     def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
@@ -600,11 +644,11 @@ class Buffer:
             Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
         with self._exclusively():
-            ends = [(lane, lane.end()) for lane in self._lanes.values()]
+            ends = [(lane, lane.end() - lane.overtaken) for lane in self._lanes.values()]
             self.hurry()
 
         def settled() -> bool:
-            return all(lane.settled(end) for lane, end in ends)
+            return all(lane.settled(end + lane.overtaken) for lane, end in ends)
 
         return self._wait_until(lambda: self.stopped or settled(), give_up) and settled()
 
@@ -625,8 +669,16 @@ class Buffer:
             self._changed.notify_all()
 
     def wait_stopped(self, seconds: float) -> bool:
-        """Wait until `stop` is called, so many seconds at the most; tell whether it was."""
-        return self._wait_until(lambda: self.stopped, time.monotonic() + seconds)
+        """Wait until `stop` is called, or the spool has more; so many seconds at the most.
+
+        Returns:
+            Whether `stop` was called.
+        """
+        spool = self._spool
+        self._wait_until(
+            lambda: self.stopped or (spool is not None and spool.is_hungry), time.monotonic() + seconds
+        )
+        return self.stopped
 
     def unsettled_lanes(self) -> list[Lane]:
         """Return the lanes that have events."""

@@ -29,6 +29,10 @@ _DATABASE_AWAY_WORDS: Final = (
     "Connection terminated unexpectedly",
     "is not queryable",
 )
+# A gateway that lost the server behind it, or gave up waiting, does not know what that did.
+_NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 524))
+_MOST_WORDS: Final = 300
+_MOST_REASON: Final = 50
 _BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010", "ERR_INVALID_URL"))
 # What fails after the event's own row is stored: its data, or its revenue.
 _STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
@@ -108,6 +112,14 @@ class Destination:
     send_url: str
     batch_url: str | None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether what guards the server lets nobody in without the credential of the headers.
+
+        Umami itself takes events from anybody; a login's token, which may go along, is not needed.
+        """
+        return self.headers.get("Authorization", "").startswith("Basic ")
 
 
 @dataclass(frozen=True)
@@ -207,8 +219,7 @@ class Courier:
     def _read_failure(self, reply: Reply, url: str) -> Outcome:
         message = f"{url} answered {reply.status}{_said(reply)}"
         if self.policy.again(reply):
-            # A gateway that gave up waiting does not know what the server behind it did.
-            return Failed(reply, message, stored_perhaps=reply.status == 504)
+            return Failed(reply, message, stored_perhaps=reply.status in _NO_WORD_FROM_BEHIND)
         return Refused(str(reply.status), message)
 
 
@@ -221,20 +232,25 @@ def _verdict(response: Any) -> Verdict:
     cause = _error_object(response)
     if not cause:
         fate = Fate.DOUBTFUL if isinstance(status, int) and status >= 500 else Fate.REJECTED
-        return Verdict(fate, str(status or "unknown"), _words(error))
-    code = str(cause.get("code") or "")
+        return Verdict(fate, _short(status or "unknown"), _words(error))
+    code = _short(cause.get("code") or "")
     words = str(cause.get("message") or "")
     meta = cause.get("meta")
-    model = meta.get("modelName") if isinstance(meta, dict) else None
-    said = f"{status} {code} {' '.join(words.split())[:300]}".replace("  ", " ")
-    if model in _STORED_FIRST or cause.get("name") in _STORED_FIRST_ERRORS:
+    model = str(meta.get("modelName")) if isinstance(meta, dict) else ""
+    said = f"{_short(status)} {code} {' '.join(words.split())[:_MOST_WORDS]}".replace("  ", " ")
+    if model in _STORED_FIRST or str(cause.get("name")) in _STORED_FIRST_ERRORS:
         lost = f"{said} (the event is stored, its {model or 'data'} is not)"
-        return Verdict(Fate.INCOMPLETE, code or str(status), lost)
+        return Verdict(Fate.INCOMPLETE, code or _short(status), lost)
     if code in _DATABASE_AWAY or (not code and any(mark in words for mark in _DATABASE_AWAY_WORDS)):
         return Verdict(Fate.AGAIN, code or "database", said)
     # PostgreSQL's class 22 is bad data too; whether before or after the event was stored, it does not say.
     bad = code in _BAD_DATA or _sql_state(cause).startswith("22")
-    return Verdict(Fate.REJECTED if bad else Fate.DOUBTFUL, code or str(status), said)
+    return Verdict(Fate.REJECTED if bad else Fate.DOUBTFUL, code or _short(status), said)
+
+
+def _short(value: Any) -> str:
+    """Make a reason of what a server may have made as long as it likes."""
+    return str(value)[:_MOST_REASON]
 
 
 def _sql_state(cause: Mapping[str, Any]) -> str:
@@ -256,16 +272,17 @@ def _error_object(answer: Any) -> dict[str, Any]:
 
 def _words(error: Mapping[str, Any]) -> str:
     """Say what a validation error complains of, field by field."""
-    text = f"{error.get('status')} {error.get('message')}"
+    text = f"{error.get('status')} {error.get('message')}"[:_MOST_WORDS]
     faults: list[str] = []
     _collect(error, "", faults)
-    return f"{text}: {'; '.join(faults)[:300]}" if faults else text
+    return f"{text}: {'; '.join(faults)[:_MOST_WORDS]}" if faults else text
 
 
 def _collect(node: Any, path: str, faults: list[str]) -> None:
     if not isinstance(node, dict):
         return
-    for fault in node.get("errors") or ():
+    found = node.get("errors")
+    for fault in found if isinstance(found, list) else ():
         faults.append(f"{path}: {fault}" if path else str(fault))
     properties = node.get("properties")
     for name, child in properties.items() if isinstance(properties, dict) else ():
@@ -279,7 +296,8 @@ def _not_umami(reply: Reply, url: str) -> Failed:
     return Failed(
         reply,
         f"{url} answered {reply.status} with {size} of {kind}, not as Umami does: is the URL right?",
-        stored_perhaps=reply.body is None,
+        # A page is another's; anything else may be what is left of Umami's answer.
+        stored_perhaps=not (reply.body or b"").lstrip().startswith(b"<"),
     )
 
 

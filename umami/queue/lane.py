@@ -86,6 +86,7 @@ class Lane:
         batched: Whether the batch route is used.
         proven: Whether the server has ever answered as Umami does.
         attempts: How many requests in a row have failed.
+        overtaken: How many events have taken the number of one that is on disk alone, and moved those on.
     """
 
     def __init__(self, destination: Destination, limits: Limits, lock: Any) -> None:
@@ -106,6 +107,7 @@ class Lane:
         self.batched = self.destination.batch_url is not None
         self.proven = False
         self.attempts = 0
+        self.overtaken = 0
         self.since = 0.0
         self.looked_at = 0.0
         self._first_number = 0

@@ -107,12 +107,21 @@ class Reporter:
         self._tell_all()
 
     def _run(self) -> None:
+        try:
+            self._keep_telling()
+        finally:
+            with self._lock:
+                if self._is_here():
+                    self._thread = None  # the next report starts another
+                self._changed.notify_all()
+
+    def _keep_telling(self) -> None:
         while True:
             with self._lock:
                 if not self._stories:
                     self._changed.wait(_IDLE_SECONDS)
                 if not self._stories:
-                    self._thread = None  # the next report starts another
+                    self._thread = None  # under the lock: a report that comes now is to start another
                     return
                 self._telling = True
             try:
@@ -158,7 +167,9 @@ class Reporter:
         if not self._may_log(key, count):
             return
         count = self._unlogged.pop(key, 0)
-        if kind == "trouble":
+        if kind == "trouble" and reason.startswith("spool"):
+            logger.warning("%s", message)
+        elif kind == "trouble":
             logger.warning("Events are not getting through, and are kept and sent again. %s", message)
         elif kind == "repaired":
             logger.warning("Made to fit: %s. %d so far.", message, self.repaired[reason])

@@ -87,11 +87,11 @@ class Shelf:
         lost = 0
         while self._stock and len(loaded) < most:
             stock = self._stock[0]
-            if stock.events is None:
-                self._spool.seal(stock.segment)
-                stock.events = stock.segment.events()
-                self._skip_what_is_known(stock)
             try:
+                if stock.events is None:
+                    self._spool.seal(stock.segment)
+                    stock.events = stock.segment.events()
+                    self._skip_what_is_known(stock)
                 while stock.count and len(loaded) < most:
                     index, event = next(stock.events)
                     self.note(number + len(loaded), (stock.segment, index))
@@ -108,7 +108,11 @@ class Shelf:
         return loaded, lost
 
     def _skip_what_is_known(self, stock: _Stock) -> None:
-        """Pass over a file's earlier events, which are in memory: the ones on disk alone are its last."""
+        """Pass over a file's earlier events, which are in memory: the ones on disk alone are its last.
+
+        Raises:
+            StopIteration: There are fewer than that.
+        """
         for _ in range(stock.segment.unsettled - stock.count):
             next(stock.events or iter(()))
 
@@ -118,6 +122,11 @@ class Shelf:
             run.unsettled -= len(indexes)
             self._spool.settle(run.segment, indexes)
         self._runs = [run for run in self._runs if run.unsettled]
+
+    def mark(self, numbers: Sequence[int], *, settled: bool) -> None:
+        """Note on disk what another process is to think of these events if this one dies now."""
+        for run, indexes in self._places(numbers):
+            self._spool.mark(run.segment, indexes, settled=settled)
 
     def _places(self, numbers: Iterable[int]) -> list[tuple[_Run, list[int]]]:
         places: list[tuple[_Run, list[int]]] = []

@@ -91,6 +91,8 @@ class Agent:
             ValidationError: The spool cannot be used, or there is another one already.
         """
         opened = self._open_spool(plan.spool)
+        if plan.spool is not None and plan.spool.home is not None:
+            self._buffer.lane(plan.spool.home)  # what others left for it is to have its credential
         self._plan = plan
         self._reporter.on_error = plan.on_error
         self._courier = Courier(self._poster, plan.bounds.policy, plan.timeout, plan.item_timeout)
@@ -114,7 +116,7 @@ class Agent:
                 f"spool is {self._spool.folder} and cannot be changed, as events may lie there: "
                 "use another Client."
             )
-        self._spool.max_bytes = plan.max_bytes
+        self._spool.resize(plan.max_bytes)
         return False
 
     # Events in.
@@ -238,25 +240,34 @@ class Agent:
             raise
         self._buffer.dismiss(lane)
 
-    def adopt(self) -> None:
-        """Take over what processes that are gone left in the spool."""
-        while lane := self._buffer.adopt():
+    def adopt(self) -> bool:
+        """Take over what processes that are gone left in the spool, as much as this one may at a time.
+
+        Returns:
+            Whether there was anything.
+        """
+        lanes = self._buffer.adopt()
+        for lane in lanes:
             _watch_the_end()
             self._staff(lane)
+        return bool(lanes)
 
     def _watch_spool(self) -> None:
         """Look after what other processes leave in the spool while this one lives."""
         if self._spool is None or self._watcher is not None:
             return
-        watcher = threads.Thread(self._keep_adopting, name="umami-spool")
-        with suppress(RuntimeError):  # the interpreter is shutting down
+        self._watcher = watcher = threads.Thread(self._keep_adopting, name="umami-spool")
+        try:
             watcher.start()
-            self._watcher = watcher
+        except RuntimeError:  # there are too many threads, or the interpreter is shutting down
+            self._watcher = None
 
     def _keep_adopting(self) -> None:
-        while not self._buffer.wait_stopped(_SPOOL_SECONDS):
-            self.adopt()
-        self._watcher = None
+        try:
+            while not self._buffer.wait_stopped(_SPOOL_SECONDS):
+                self.adopt()
+        finally:
+            self._watcher = None  # the next sender starts another
 
     # Flushing and stopping.
 
@@ -274,6 +285,25 @@ class Agent:
 
     def _flush(self, give_up: float) -> bool:
         self.adopt()
+        settled = self._flush_own(give_up)
+        while settled and self._has_more():
+            settled = self._flush_own(give_up)
+        return settled
+
+    def _flush_own(self, give_up: float) -> bool:
+        """Flush, and take over nothing more: a process that ends is not to pay for what others left."""
+        settled = self._settle(give_up)
+        self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
+        return settled
+
+    def _has_more(self) -> bool:
+        """Take over more of what others left in the spool, if there was too much of it before."""
+        if self._spool is None or not self._spool.is_busy:
+            return False
+        return self.adopt() or bool(self._buffer.unsettled_lanes())
+
+    def _settle(self, give_up: float) -> bool:
+        """Wait until what is there is settled."""
         lanes = self._buffer.unsettled_lanes()
         if lanes:
             self._buffer.stopped = False
@@ -283,9 +313,7 @@ class Agent:
         for index, lane in enumerate(unattended):
             now = time.monotonic()
             self._work(lane, now + (give_up - now) / (len(unattended) - index))
-        settled = self._buffer.wait_settled(None if give_up == math.inf else give_up)
-        self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
-        return settled
+        return self._buffer.wait_settled(None if give_up == math.inf else give_up)
 
     def _shutdown(self, give_up: float) -> bool:
         self._buffer.close()
@@ -321,22 +349,24 @@ class Agent:
         """Flush before the process ends, and say what is left. Later sends deliver by themselves."""
         give_up = self._exit_by or 0.0
         try:
-            self._flush(give_up)
+            self._flush_own(give_up)
         except KeyboardInterrupt:
-            give_up = 0.0  # somebody has no time for this
+            give_up = self._exit_by = 0.0  # somebody has no time for this
         self._stop(give_up)
         self._say_at_exit_what_is_left()
 
     def _put_at_exit(self, lane: Lane, event: bytes, give_up: float) -> str | None:
-        """Deliver an event now or never: no one will wait for it."""
+        """Deliver an event now or leave it to the next process: no one will wait for it."""
         # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
         if sys.is_finalizing() or threading.current_thread().daemon or time.monotonic() >= give_up:
+            if self._buffer.keep(lane, event):
+                return None
             self._buffer.drop(SHUTDOWN, "Sent when the process was ending.", [event])
             left = give_up + _LAST_REPORT_SECONDS - time.monotonic()
             self._reporter.tell(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
         self._buffer.put_counted(lane, event, anyway=True)
-        self._flush(give_up)
+        self._flush_own(give_up)
         self._say_at_exit_what_is_left()
         return None
 
@@ -371,7 +401,7 @@ class Agent:
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and say what is left then."""
-        if not self._flush(give_up):
+        if not self._flush_own(give_up):
             self._say_what_is_left("SIGTERM takes effect")
 
     def after_fork(self) -> None:
