@@ -361,13 +361,13 @@ class TestCommand:
         assert main(["spool", "list", str(folder)]) == 0
         output = capsys.readouterr().out
         assert f"{collector.url}/api/send" in output
-        assert f"{left} events in 1 files wait" in output
+        assert f"{left:,} events in 1 files wait" in output
 
     def test_send_sends_it(
         self, left: int, collector: Collector, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["spool", "send", str(folder)]) == 0
-        assert f"{left} sent" in capsys.readouterr().out
+        assert f"{left:,} sent" in capsys.readouterr().out
         assert len(collector.events) == left
 
     def test_send_says_what_is_left_when_the_server_is_away(
@@ -376,12 +376,12 @@ class TestCommand:
         collector.fail(503, times=None)
         assert main(["spool", "send", str(folder), "--timeout", "0.2"]) == 1
         captured = capsys.readouterr()
-        assert f"{left} left" in captured.out
+        assert f"{left:,} left" in captured.out
         assert "503" in captured.err
 
     def test_clear_deletes_it(self, left: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["spool", "clear", str(folder), "--yes"]) == 0
-        assert f"{left} events in 1 files deleted" in capsys.readouterr().out
+        assert f"{left:,} events in 1 files deleted" in capsys.readouterr().out
         assert not list(folder.iterdir())
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
