@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, SITE
+from conftest import DEADLINE, PASSWORD, ROOT, SITE
 
 import umami
 from umami.cli import main
@@ -317,12 +317,12 @@ def test_only_its_owner_may_read_the_spool(
 def test_no_credential_is_written_to_disk(
     folder: Path, collector: Collector, make_client: Callable[..., umami.Client]
 ) -> None:
-    client = make_client(spool=str(folder), url_base=collector.url.replace("//", "//user:geheim@"))
-    token = client.login("admin", "umami").token
+    client = make_client(spool=str(folder), url_base=collector.url.replace("//", "//user:g3heim-zeichen@"))
+    token = client.login("admin", PASSWORD).token
     collector.fail(None, freeze=True)
     client.new_event("e")
     (file,) = folder.iterdir()
-    assert b"geheim" not in file.read_bytes()
+    assert b"g3heim-zeichen" not in file.read_bytes()
     assert token.encode() not in file.read_bytes()
 
 

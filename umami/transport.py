@@ -7,6 +7,7 @@ goes to another host.
 """
 
 import os
+import re
 import ssl
 import sys
 import threading
@@ -38,6 +39,7 @@ _CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 # Umami closes an idle connection after five seconds; one kept for less is not closed while it is reused.
 _KEEPALIVE: Final = 4.0
 _LEAST_READ: Final = 0.001
+_PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,12 @@ def _same_origin(one: str, other: str) -> bool:
     )
 
 
-def json_of(response: httpx.Response) -> Any:
+def json_of(response: httpx.Response, *, private: bool = False) -> Any:
     """Return the decoded body of a response.
+
+    Args:
+        response: Any response.
+        private: Whether the body may hold a credential, which no error is to show.
 
     Raises:
         ResponseError: It is no JSON.
@@ -113,6 +119,8 @@ def json_of(response: httpx.Response) -> Any:
     except ValueError:
         kind = response.headers.get("content-type", "no content type")
         start = response.text[:80].strip() or "nothing"
+        if private:
+            start = _PERHAPS_SECRET.sub("…", start)
         raise ResponseError(
             f"{response.request.method} {response.request.url} answered {response.status_code} with no JSON "
             f"({kind}, {len(response.content)} bytes: {start!r}). Does the URL base point at an Umami server?"
