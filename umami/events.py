@@ -8,6 +8,7 @@ walked through field by field, which costs more and is rarely needed.
 import threading
 from collections.abc import Callable
 from time import time
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -113,7 +114,7 @@ class Writer:
                 payload["id"] = identity
         try:
             tail = self._tails[hostname, website_id, language, screen]
-        except (KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - a hash of the caller's own may raise anything
             tail = self._tail(hostname, website_id, language, screen)
         if "name" in payload:
             name = payload["name"]
@@ -166,10 +167,12 @@ class Writer:
         tail = _make_tail("event", _scrubbed(common, repairs.append))
         for repair in repairs:
             self._note(repair)
-        if not repairs:  # what was repaired is not remembered, so that each repair counts
+        key = (hostname, website_id, language, screen)
+        # What was repaired is not remembered, so that each repair counts; nor what may equal anything.
+        if not repairs and all(type(part) in (str, NoneType) for part in key):
             if len(self._tails) >= _REMEMBERED:
                 self._tails.clear()
-            self._tails[hostname, website_id, language, screen] = tail
+            self._tails[key] = tail
         return tail
 
     def _site(self, hostname: Any, website_id: Any) -> dict[str, str]:
