@@ -172,7 +172,8 @@ class Values:
         arguments = {field: self.data() if field == "custom_data" else self.argument() for field in fields}
         ua = arguments.get("ua")
         if issubclass(type(ua), str):
-            arguments["ua"] = f"{BROWSER} {str.__str__(ua)}"  # any other text is a bot's
+            odd = "".join(letter for letter in str.__str__(ua) if not " " < letter <= "~")
+            arguments["ua"] = f"{BROWSER} {odd}"  # with any other text it might be a bot's
         return arguments
 
     def argument(self) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -360,10 +360,16 @@ def test_a_timestamp_is_a_datetime_or_seconds(client: umami.Client, value: Any) 
         assert message.startswith("timestamp must be a datetime or epoch seconds, got ")
 
 
-@pytest.mark.parametrize("value", [1_767_225_600_000, 1e18, math.inf, -math.inf, math.nan, HUGE])
-def test_a_timestamp_in_milliseconds_is_refused(client: umami.Client, value: Any) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1_767_225_600_000, 1e18, math.inf, -math.inf, math.nan, HUGE, -62_135_596_801, 253_402_300_800),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+    ],
+)
+def test_a_timestamp_in_milliseconds_or_of_no_year_is_refused(client: umami.Client, value: Any) -> None:
     message = refusal(client.new_event, "signup", timestamp=value)
-    assert message.startswith("timestamp must be epoch seconds before the year 10000, got ")
+    assert message.startswith("timestamp must be epoch seconds of the years 1 to 9999, got ")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ _CAMPAIGN_KEYS: Final = frozenset(
         *("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid"),
     )
 )
+_EARLIEST: Final = -62_135_596_800  # the first second of the year 1
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 _PLAIN_ORIGIN: Final = re.compile(
     r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)",
@@ -190,14 +191,14 @@ def timestamp(value: Any) -> int:
     value = plain(value)
     if is_a(value, datetime):
         try:
-            return int(datetime.timestamp(value) // 1)
+            value = datetime.timestamp(value)
         except Exception as error:  # noqa: BLE001 - a time zone of the caller's own may raise anything
             raise ValidationError(f"timestamp is out of range ({type(error).__name__}).") from None
     if is_a(value, bool) or not is_a(value, (int, float)):
         raise ValidationError(f"timestamp must be a datetime or epoch seconds, got {given(value)}.")
-    if not -_LATEST <= value <= _LATEST:
+    if not _EARLIEST <= value < _LATEST + 1:
         raise ValidationError(
-            f"timestamp must be epoch seconds before the year 10000, got {given(value)}: milliseconds?"
+            f"timestamp must be epoch seconds of the years 1 to 9999, got {given(value)}: milliseconds?"
         )
     return int(value // 1)
 
