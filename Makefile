@@ -77,9 +77,9 @@ reliability-%: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
 reliability-3.13: export FITTING_EXAMPLES := $(FITTING_EXAMPLES)
 reliability-%:
 	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null || command -v python$*) || exit 0; \
-	$(MAKE) $(VENV)-$*/.test PYTHON=$$python VENV=$(VENV)-$* && \
-	PYTHONPATH=tests $(VENV)-$*/bin/python -m pytest -q -p reliability --reliability $(RECORDS)/$*.json $(FAULT_TESTS) \
-		|| echo "Python $*: the page says what failed."
+	$(MAKE) $(VENV)-$*/.test PYTHON=$$python VENV=$(VENV)-$* || exit 1; \
+	PYTHONPATH=tests $(VENV)-$*/bin/python -m pytest -q -p reliability --reliability $(RECORDS)/$*.json \
+		$(FAULT_TESTS) || echo "Python $*: the page says what failed."
 
 loadtest: $(VENV)/.loadtest
 	$(BIN)/python -m loadtests all --quick

@@ -5,6 +5,7 @@ import random
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -184,20 +185,19 @@ class Values:
         """Return custom data, usually a mapping."""
         draw = self._luck.random()
         if draw < 0.8:
-            return {self.key(): self.value(0) for _ in range(self._luck.randrange(6))}
+            return self.mapping(5, 0)
         if draw < 0.9:
             return Lying(**self._luck.choice(LIES))
         return self.value(0)
 
-    def key(self) -> Any:
-        """Return a key of a mapping."""
-        while True:
+    def mapping(self, most: int, depth: int) -> dict[Any, Any]:
+        """Return a mapping of so many items at most."""
+        mapping = {}
+        for _ in range(self._luck.randrange(most + 1)):
             key = self.text() if self._luck.random() < 0.8 else self.value(3)
-            try:
-                hash(key)
-            except Exception:  # noqa: BLE001 - no mapping can have it
-                continue
-            return key
+            with suppress(Exception):  # it has no hash, or does not want to be compared
+                mapping[key] = self.value(depth)
+        return mapping
 
     def text(self) -> str:
         """Return a text."""
@@ -227,7 +227,7 @@ class Values:
         luck = self._luck
         draw = luck.random() + depth * 0.05
         if draw < 0.15:
-            return {self.key(): self.value(depth + 1) for _ in range(luck.randrange(5))}
+            return self.mapping(4, depth + 1)
         if draw < 0.25:
             return [self.value(depth + 1) for _ in range(luck.randrange(5))]
         if draw < 0.30:

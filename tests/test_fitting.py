@@ -582,6 +582,11 @@ class Unhashable(str):
         raise RuntimeError
 
 
+class Unwilling(set):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        raise RuntimeError
+
+
 class Impostor:
     @property
     def __class__(self) -> Any:
@@ -616,6 +621,14 @@ def test_a_mapping_of_anything_but_pairs_is_refused(client: umami.Client) -> Non
 
     with pytest.raises(umami.errors.ValidationError, match="custom_data"):
         client.new_event("signup", custom_data=Threes())
+
+
+def test_a_set_that_pydantic_panics_at_is_refused(client: umami.Client) -> None:
+    class Holder(pydantic.BaseModel):
+        value: Any
+
+    with pytest.raises(umami.errors.ValidationError, match=r"custom_data\.key"):
+        client.new_event("signup", custom_data={"key": Holder(value=Unwilling())})
 
 
 @pytest.mark.parametrize("kind", [Impostor, Nobody])

@@ -117,6 +117,16 @@ def _value_of(member: Enum) -> Any:
     return member.value
 
 
+def _key_text(key: Any) -> str:
+    ((text, _),) = to_jsonable_python({key: None}).items()
+    return str(text)
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Tell what pydantic's Rust code raises at a value that it cannot believe: it is no Exception."""
+    return type(error).__name__ == "PanicException"
+
+
 def _fields_of(instance: Any) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
@@ -228,10 +238,7 @@ class _Fitting:
     def _key(self, key: Any, path: str) -> str:
         key = plain(key)
         if not is_a(key, str):
-            try:
-                ((key, _),) = to_jsonable_python({key: None}).items()
-            except Exception:  # noqa: BLE001
-                raise self._refusal(key, path, "is a key, and a key must be a string") from None
+            key = self._convert(_key_text, key, path, "is a key, and a key must be a string")
         name = scrubbed(key)
         if name != key:
             self._note("unprintable")
@@ -240,12 +247,15 @@ class _Fitting:
     def _items(self, data: Any, path: str) -> Any:
         return self._convert(_items_of, data, path)
 
-    def _convert(self, convert: Callable[[Any], Any], value: Any, path: str) -> Any:
+    def _convert(self, convert: Callable[[Any], Any], value: Any, path: str, why: str | None = None) -> Any:
         """Run code that belongs to the caller's own types, which may raise anything at all."""
         try:
             return convert(value)
-        except Exception as error:  # noqa: BLE001
-            raise self._refusal(value, path, f"cannot be encoded as JSON ({type(error).__name__})") from None
+        except BaseException as error:
+            if not (isinstance(error, Exception) or _is_panic(error)):
+                raise
+            why = why or f"cannot be encoded as JSON ({type(error).__name__})"
+            raise self._refusal(value, path, why) from None
 
     def _refusal(self, value: Any, path: str, why: str) -> ValidationError:
         where = f"{self._field}.{path}" if path else self._field
