@@ -70,7 +70,7 @@ RECORDS := .reliability
 
 reliability:
 	rm -rf $(RECORDS)
-	$(MAKE) --jobs=2 --output-sync=target $(PYTHONS:%=reliability-%)
+	$(MAKE) --jobs=2 $(PYTHONS:%=reliability-%)
 	$(PYTHON) tests/reliability.py docs/soak.json $(RECORDS)/*.json > docs/reliability.md
 
 reliability-%: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
