@@ -88,7 +88,7 @@ loadtest-full: $(VENV)/.loadtest
 	$(BIN)/python -m loadtests all --json loadtests/results/full.json
 	$(BIN)/python -m loadtests report --json loadtests/results/full.json
 
-loadtest-guard: $(VENV)/.loadtest
+loadtest-guard: $(VENV)/.test
 	$(BIN)/python -m loadtests guard $(ARGS)
 
 clean:

@@ -9,7 +9,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .subjects import CUSTOM, SITE, USER, Floor, FloorPair, FloorThreads, Nothing, Ours, Send, Subject
+from .subjects import (
+    CUSTOM,
+    SITE,
+    USER,
+    Floor,
+    FloorPair,
+    FloorThreads,
+    Nothing,
+    Ours,
+    OursSpooled,
+    Send,
+    Subject,
+)
 
 _PAGE: Final[dict[str, Any]] = {"url": "/checkout", "title": "Checkout", **CUSTOM}
 
@@ -214,6 +226,7 @@ class Umami1(Subject):
 
 SUBJECTS: Final[dict[str, type[Subject]]] = {
     "ours": Ours,
+    "ours-spooled": OursSpooled,
     "floor": Floor,
     "floor-threads": FloorThreads,
     "floor-pair": FloorPair,

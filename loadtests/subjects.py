@@ -5,7 +5,10 @@ over one `httpx.Client`. No checks, no retries, no account of what became of an 
 """
 
 import abc
+import atexit
 import importlib
+import shutil
+import tempfile
 import threading
 import time
 from collections import deque
@@ -62,7 +65,7 @@ class Subject(abc.ABC):
 
     def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:
         """Return the async twin of a sender."""
-        raise NotImplementedError(kind)
+        raise TypeError(f"{type(self).__name__} has no async send of {kind}")
 
     def wait_for_room(self) -> None:  # noqa: B027 - most need not wait
         """Wait until a hundred events more find room; for clients whose queue cannot be made larger."""
@@ -129,6 +132,17 @@ class Ours(Subject):
             "dropped": sum(stats.dropped.values()),
             "retries": stats.retries,
         }
+
+
+class OursSpooled(Ours):
+    """This repository's client with a spool: each event is on disk when its send returns."""
+
+    def start(self) -> None:
+        """Configure the module's default client, and a folder that is gone at the end."""
+        folder = tempfile.mkdtemp(prefix="umami-loadtest-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the client's own handler
+        super().start()
+        self.umami.configure(spool=folder)
 
 
 class Floor(Subject):

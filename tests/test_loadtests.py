@@ -23,5 +23,5 @@ def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None
         assert row in done.stdout
     assert "left out" not in done.stdout
     rows = json.loads(file.read_text())["scenarios"]["enqueue"]["rows"]
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert all(row["metrics"]["cpu_us"]["median"] > 0 for row in rows)

@@ -508,6 +508,8 @@ class Client:
             timestamp,
             ua,
         )
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
     def new_revenue_event(
@@ -566,23 +568,29 @@ class Client:
         amount, code = fields.revenue(revenue), fields.currency(currency)
         data = custom.copied(custom_data)
         data["revenue"], data["currency"] = amount, code
-        return Client.new_event(  # not self's: see `send_async`
-            self,
-            event_name,
-            hostname,
-            url,
+        route = self._state.route or self._state.new_route()
+        payload = {
+            "name": event_name,
+            "title": event_name if title is None else title,
+            "url": url,
+            "data": data,
+        }
+        encoded = route.writer.event(
+            payload,
             website_id,
-            title,
-            data,
+            hostname,
             referrer,
             language,
             screen,
             ip_address,
             distinct_id,
-            tag=tag,
-            timestamp=timestamp,
-            ua=ua,
+            tag,
+            timestamp,
+            ua,
         )
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
+        return self._state.submit(route, encoded, ua)
 
     def new_page_view(
         self,
@@ -646,6 +654,8 @@ class Client:
             timestamp,
             ua,
         )
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
     def identify(
@@ -685,6 +695,8 @@ class Client:
         """
         route = self._state.route or self._state.new_route()
         encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
+        if encoded and route.put(route.lane, encoded):
+            return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
     # The queue.

@@ -28,6 +28,7 @@ from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, pl
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
 _MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
+_INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
 # JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
 _MILLIONTHS: Final = re.compile(r"e-6(?!\d)")
 _LONGER_IN_JAVASCRIPT: Final = 4
@@ -49,9 +50,13 @@ def is_plain(data: dict[str, Any]) -> bool:
             if len(value) > 18 and value[10] == "T" and _DATE_LIKE.fullmatch(value):
                 return False
             continue
-        if kind is bool or value is None:
-            continue
-        if (kind is int or kind is float) and -NUMBER_LIMIT < value < NUMBER_LIMIT:
+        if kind is int:
+            if -_INTEGER_LIMIT < value < _INTEGER_LIMIT:
+                continue
+        elif kind is float:
+            if -NUMBER_LIMIT < value < NUMBER_LIMIT:
+                continue
+        elif kind is bool or value is None:
             continue
         return False
     return True
@@ -71,12 +76,14 @@ def copied(data: Any) -> dict[str, Any]:
     Raises:
         ValidationError: It is no mapping.
     """
+    if type(data) is dict:
+        return data.copy()
     if data is None:
         return {}
     if not is_a(data, Mapping):
         raise ValidationError(f"custom_data must be a mapping, got {type(data).__name__}.")
     try:
-        return dict(data) if type(data) is dict else dict(_items_of(data))
+        return dict(_items_of(data))
     except Exception as error:  # noqa: BLE001 - a mapping of the caller's own may raise anything
         raise ValidationError(f"custom_data could not be read ({type(error).__name__}).") from None
 

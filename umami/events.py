@@ -33,13 +33,13 @@ _ARGUMENTS: Final = {"ip": "ip_address"}
 BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-class Tail(NamedTuple):
+class Head(NamedTuple):
     """The part of an event that many have in common, checked and encoded once.
 
     Attributes:
         kind: The event's type.
         fields: Fields of its payload.
-        encoded: Those fields as JSON, and all that comes after them.
+        encoded: The event's JSON from its beginning to the end of those fields.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Writer:
         self._note = note
         self._before_send = before_send
         self._kept_back = kept_back
-        self._tails: dict[tuple[str | None, str | None, str, str], Tail] = {}
+        self._heads: dict[tuple[str | None, str | None, str, str], Head] = {}
 
     def event(
         self,
@@ -109,13 +109,16 @@ class Writer:
             ValidationError: Something that the program chose is not what Umami takes.
         """
         if distinct_id is not None:
-            identity = fields.distinct_id(distinct_id, self._note)
-            if identity is not None:
+            if type(distinct_id) is str and len(distinct_id) <= fields.DISTINCT_ID_LIMIT:
+                identity: str | None = distinct_id.strip()
+            else:
+                identity = fields.distinct_id(distinct_id, self._note)
+            if identity:
                 payload["id"] = identity
         try:
-            tail = self._tails[hostname, website_id, language, screen]
+            head = self._heads[hostname, website_id, language, screen]
         except Exception:  # noqa: BLE001 - a hash of the caller's own may raise anything
-            tail = self._tail(hostname, website_id, language, screen)
+            head = self._head(hostname, website_id, language, screen)
         if "name" in payload:
             name = payload["name"]
             # 25 characters are 50 UTF-16 units at the most.
@@ -133,10 +136,10 @@ class Writer:
             _put(payload, "referrer", referrer, fields.referrer, self._note)
         if tag is not None and (label := fields.limited("tag", tag, fields.NAME_LIMIT)):
             payload["tag"] = label
-        if ip_address is not None or ua is not None:
+        if ip_address is not None or (ua is not None and ua is not BROWSER_USER_AGENT):
             self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(payload, tail)
+        return self._encode(head, payload)
 
     def identity(
         self,
@@ -156,24 +159,24 @@ class Writer:
         payload: dict[str, Any] = {"id": identity, "data": data}
         self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(payload, _make_tail("identify", _scrubbed(site, self._note)))
+        return self._encode(_make_head("identify", _scrubbed(site, self._note)), payload)
 
-    def _tail(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Tail:
+    def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
         """Check what many events have in common once, and remember it."""
         repairs: list[str] = []
         common = self._site(hostname, website_id)
         _put(common, "language", language, fields.language, repairs.append)
         _put(common, "screen", screen, fields.screen, repairs.append)
-        tail = _make_tail("event", _scrubbed(common, repairs.append))
+        head = _make_head("event", _scrubbed(common, repairs.append))
         for repair in repairs:
             self._note(repair)
         key = (hostname, website_id, language, screen)
         # What was repaired is not remembered, so that each repair counts; nor what may equal anything.
         if not repairs and all(type(part) in (str, NoneType) for part in key):
-            if len(self._tails) >= _REMEMBERED:
-                self._tails.clear()
-            self._tails[key] = tail
-        return tail
+            if len(self._heads) >= _REMEMBERED:
+                self._heads.clear()
+            self._heads[key] = head
+        return head
 
     def _site(self, hostname: Any, website_id: Any) -> dict[str, str]:
         host = _text_or(self._hostname, "hostname", hostname)
@@ -196,21 +199,21 @@ class Writer:
         if agent and agent != BROWSER_USER_AGENT:
             payload["userAgent"] = fields.user_agent(agent, self._note)
 
-    def _encode(self, payload: dict[str, Any], tail: Tail) -> bytes:
+    def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
         if self._before_send is not None and not getattr(_inside, "before_send", False):
-            return self._encode_screened(self._before_send, {**payload, **tail.fields}, tail.kind)
+            return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
         data = payload.get("data")
         if data is not None and (type(data) is not dict or not is_plain(data)):
             payload["data"] = data = custom.fit(data, self._note)
         try:
-            encoded = to_json({"payload": payload})[:-2] + tail.encoded
+            encoded = b"".join((head.encoded, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):
             # A lone surrogate, which UTF-8 has no form for.
-            encoded = self._encode_scrubbed(payload, tail)
+            encoded = self._encode_scrubbed(head, payload)
         else:
             is_long = len(encoded) > TEXT_LIMIT and data and not custom.is_short(data)
             if is_long or (_BACKSLASH in encoded and b"\\u0000" in encoded):
-                encoded = self._encode_scrubbed(payload, tail)
+                encoded = self._encode_scrubbed(head, payload)
         if len(encoded) > self._size_limit:
             raise ValidationError(
                 f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
@@ -218,11 +221,11 @@ class Writer:
             )
         return encoded
 
-    def _encode_scrubbed(self, payload: dict[str, Any], tail: Tail) -> bytes:
+    def _encode_scrubbed(self, head: Head, payload: dict[str, Any]) -> bytes:
         clean = _scrubbed(payload, self._note)
         if "data" in clean:
             clean["data"] = custom.fit(clean["data"], self._note)
-        return to_json({"payload": clean})[:-2] + tail.encoded
+        return b"".join((head.encoded, to_json(clean)[1:], b"}"))
 
     def _encode_screened(self, before_send: BeforeSend, payload: dict[str, Any], kind: str) -> bytes:
         """Encode what the user's `before_send` makes of a payload; it keeps back what it fails for."""
@@ -230,7 +233,7 @@ class Writer:
         try:
             screened = before_send(payload)
             if isinstance(screened, dict):
-                return self._encode(screened, _make_tail(kind, {}))
+                return self._encode(_make_head(kind, {}), screened)
             why = "None." if screened is None else f"{type(screened).__name__}, neither a dict nor None."
             why = f"before_send returned {why}"
         except Exception as error:  # noqa: BLE001
@@ -249,9 +252,11 @@ def _shown(payload: dict[str, Any]) -> bytes:
         return b""
 
 
-def _make_tail(kind: str, common: dict[str, str]) -> Tail:
+def _make_head(kind: str, common: dict[str, str]) -> Head:
     members = to_json(common)[1:-1]
-    return Tail(kind, common, b'%b%b},"type":"%b"}' % (b"," if members else b"", members, kind.encode()))
+    return Head(
+        kind, common, b'{"type":"%b","payload":{%b%b' % (kind.encode(), members, b"," if members else b"")
+    )
 
 
 def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:

@@ -163,6 +163,8 @@ def decimal_text(value: int) -> str:
 
 def revenue(value: Any) -> int | float:
     """Return an amount of money as a JSON number."""
+    if (type(value) is float or type(value) is int) and 0 <= value < NUMBER_LIMIT:
+        return value
     value = plain(value)
     if is_a(value, bool) or not is_a(value, (int, float, Decimal)):
         raise ValidationError("Revenue must be a number (int or float).")
@@ -181,6 +183,8 @@ def revenue(value: Any) -> int | float:
 
 def currency(value: Any) -> str:
     """Return a currency's code."""
+    if type(value) is str and len(value) <= CURRENCY_LIMIT // 2 and value.isalpha():
+        return value
     if value is None or not text("currency", value).strip():
         raise ValidationError("Currency must be a non-empty string.")
     return limited("currency", value, CURRENCY_LIMIT)

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -56,13 +56,21 @@ class Route:
     lane: Lane
     put: Callable[[Lane, bytes], bool]
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether a send may have to wait, for an answer or for room."""
+        return self.settings.mode == "direct" or self.settings.overflow == "block"
+
 
 Prepared: TypeAlias = tuple[Route, bytes, str | None]
-"""A checked and encoded event, its way, and its User-Agent if it has one of its own."""
+"""What `State.submit` takes."""
 
 
-class Preparing:
-    """Stands in for a client, and for its state: a send that runs on it returns the prepared event.
+class StandIn:
+    """Stands in for a client, and for its state: an async send has its sync function run on it.
+
+    It keeps to one route, whatever other threads set meanwhile. Where a send may have to wait, the event is
+    not queued but handed over, for `State.submit_async`.
 
     Args:
         state: The state that it stands in for.
@@ -71,19 +79,18 @@ class Preparing:
     def __init__(self, state: "State") -> None:
         self._whole = state
         self._state = self
-
-    @property
-    def route(self) -> Route | None:
-        """See `State.route`."""
-        return self._whole.route
+        self.route: Route | None = None
 
     def new_route(self) -> Route:
-        """See `State.new_route`."""
-        return self._whole.new_route()
+        """Return the way of an event sent now, and keep it."""
+        route = self._whole.route or self._whole.new_route()
+        self.route = route = replace(route, put=_put_nothing) if route.may_wait else route
+        return route
 
-    def submit(self, *prepared: Any) -> Any:
-        """Hand the event over."""
-        return prepared
+    def submit(self, *prepared: Any) -> dict[str, Any] | Prepared:
+        """Do as `State.submit` does; hand the event over if that may have to wait."""
+        route: Route = prepared[0]
+        return prepared if route.may_wait else self._whole.submit(*prepared)
 
 
 class State:
@@ -104,7 +111,7 @@ class State:
             f"umami.waiting.{id(self)}"
         )
         self.session = Session(lambda: self.settings.timeout)
-        self.preparing = Preparing(self)
+        self.stand_in = StandIn(self)
         _states.add(self)
 
     # Settings.
@@ -137,7 +144,7 @@ class State:
                 self._agent = Agent(plan)  # what lies in the spool is not to wait for the first event
             self._code = merged
             self._settings = settings
-            self.route = None
+            self._forget_route()
 
     def _handle_sigterm(self, settings: Settings, *, asked: bool = False) -> None:
         """Take the signal or give it back, as the settings want it, if this thread can."""
@@ -194,7 +201,7 @@ class State:
         """Keep the token of a login at the server that is set now; None forgets it."""
         with self._lock:
             self._login = None if token is None else (self.settings.url_base, token)
-            self.route = None
+            self._forget_route()
 
     # Sends.
 
@@ -220,6 +227,10 @@ class State:
             route = self.route = Route(settings, server, writer, lane, agent.put if queued else _put_nothing)
             return route
 
+    def _forget_route(self) -> None:
+        self.route = None
+        self.stand_in = StandIn(self)
+
     @property
     def agent(self) -> Agent:
         """The agent, which is made at the first use, and starts its threads at the first event."""
@@ -229,42 +240,39 @@ class State:
             return self._agent
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
-        """Queue an event, or do with it what the settings say; return what the send is to return."""
-        if encoded and route.put(route.lane, encoded):
-            return {"queued": True}
-        return self._submit_slowly((route, encoded, user_agent))
+        """Do what is to be done with an event that `Route.put` did not take.
 
-    async def submit_async(self, prepared: Prepared) -> dict[str, Any]:
-        """Do as `submit` does, without blocking the event loop."""
-        route, encoded, _ = prepared
-        if encoded and route.put(route.lane, encoded):
-            return {"queued": True}
-        return await self._submit_slowly_async(prepared)
+        Args:
+            route: Its way.
+            encoded: The event; nothing if `before_send` kept it back.
+            user_agent: Its User-Agent if it has one of its own.
 
-    def _submit_slowly(self, prepared: Prepared) -> dict[str, Any]:
-        """Do what is to be done with an event that `Route.put` did not take."""
-        route, encoded, _ = prepared
+        Returns:
+            What the send is to return.
+        """
         settings = route.settings
         if not settings.enabled:
             return {}
         if not encoded:
             return {"queued": False, "reason": "before_send"}
         if settings.mode == "direct":
-            return self.session.run(self._direct(prepared))
+            return self.session.run(self._direct(route, encoded, user_agent))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
         return _late(self.agent.put_late(route.lane, encoded, patience))
 
-    async def _submit_slowly_async(self, prepared: Prepared) -> dict[str, Any]:
-        """Do as `_submit_slowly` does, without blocking the event loop."""
-        route, encoded, _ = prepared
+    async def submit_async(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
+        """Do as `submit` does for a route that may wait, without blocking the event loop."""
         settings = route.settings
         if not (encoded and settings.enabled):
-            return self._submit_slowly(prepared)
+            return self.submit(route, encoded, user_agent)
         if settings.mode == "direct":
-            return await self.session.run_async(self._direct(prepared))
-        if settings.overflow != "block":
-            return self._submit_slowly(prepared)
-        agent, give_up = self.agent, time.monotonic() + settings.block_timeout
+            return await self.session.run_async(self._direct(route, encoded, user_agent))
+        if self.agent.put(route.lane, encoded):
+            return {"queued": True}
+        return await self._put_late_async(route, encoded)
+
+    async def _put_late_async(self, route: Route, encoded: bytes) -> dict[str, Any]:
+        agent, give_up = self.agent, time.monotonic() + route.settings.block_timeout
         return await anyio.to_thread.run_sync(
             lambda: _late(agent.put_late(route.lane, encoded, max(0.0, give_up - time.monotonic()))),
             limiter=self._limiter(),
@@ -278,8 +286,7 @@ class State:
             self._waiting.set(limiter)
         return limiter
 
-    def _direct(self, prepared: Prepared) -> Flow[dict[str, Any]]:
-        route, encoded, user_agent = prepared
+    def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
         answer = yield from endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
         if isinstance(answer, dict) and "beep" in answer:
             self.agent.report_bot(encoded)  # the answer itself looks like success

@@ -6,6 +6,7 @@ sync and async. Both follow redirects themselves, so that a POST stays a POST an
 goes to another host.
 """
 
+import functools
 import os
 import re
 import ssl
@@ -16,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio.lowlevel
 import httpx
@@ -40,6 +42,7 @@ _CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 _KEEPALIVE: Final = 4.0
 _LEAST_READ: Final = 0.001
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
+_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,10 @@ def exchange(request: Request) -> Flow[httpx.Response]:
 
 def redirected(request: Request, response: httpx.Response) -> Request | None:
     """Return the request that a redirect asks for, with the same method and body, or None if it is none."""
+    if response.status_code not in _REDIRECTS:
+        return None
     location = response.headers.get("location")
-    if response.status_code not in _REDIRECTS or not location:
+    if not location:
         return None
     target = urljoin(str(response.request.url), location)
     if not target.startswith(("http://", "https://")):
@@ -149,10 +154,14 @@ class Reply:
 
 
 class Poster:
-    """Posts the queue's batches. May be shared by threads; each has connections of its own."""
+    """Posts the queue's batches. May be shared by threads; each has connections of its own.
+
+    It uses httpx's transports without the client around them, which costs more than all the rest of a request
+    and has nothing to add to one that is the same each time.
+    """
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[int, str], tuple[httpx.Client, _Clock]] = {}
+        self._lines: dict[tuple[int, str], _Line] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     def post(
@@ -178,8 +187,8 @@ class Poster:
         Raises:
             UnansweredError: No answer came, or not a whole one.
         """
-        request = Request("POST", url, headers, content=content)
-        limits = httpx.Timeout(timeout, read=patience)
+        request = Request("POST", url, {**_HEADERS, **headers}, content=content)
+        limits = {"connect": timeout, "write": timeout, "pool": timeout, "read": patience}
         for _ in range(_MOST_REDIRECTS + 1):
             try:
                 answer = self._attempt(request, limits, patience, limit)
@@ -203,54 +212,64 @@ class Poster:
         )
 
     def _attempt(
-        self, request: Request, limits: httpx.Timeout, patience: float, limit: int
+        self, request: Request, limits: dict[str, float], patience: float, limit: int
     ) -> Reply | Request:
-        client, clock = self._client(request.url)
-        clock.read_until = time.monotonic() + (limits.connect or 0.0) + patience
-        with client.stream(
+        line = self._line(request.url)
+        clock = line.clock
+        clock.read_until = time.monotonic() + limits["connect"] + patience
+        post = httpx.Request(
             "POST",
-            request.url,
-            content=request.content,
+            _parsed(request.url),
             headers=request.headers,
-            timeout=limits,
-            extensions={"trace": clock.watch},
-        ) as answer:
+            content=request.content,
+            extensions={"timeout": limits, "trace": clock.watch},
+        )
+        answer = line.transport.handle_request(post)
+        try:
+            answer.request = post
             follow = redirected(request, answer)
             if follow is not None:
                 return follow
             return Reply(answer.status_code, answer.headers, _read(answer, clock, limit))
+        finally:
+            answer.close()
 
-    def _client(self, url: str) -> tuple[httpx.Client, "_Clock"]:
-        key = threads.get_ident(), url.partition(":")[0].lower()
-        client = self._clients.get(key)
-        if client is None:
-            client = self._clients[key] = self._new_client(key[1]), _Clock()
-        return client
+    def _line(self, url: str) -> "_Line":
+        scheme, _, rest = url.partition("://")
+        key = threads.get_ident(), f"{scheme.lower()}://{rest.partition('/')[0]}"
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(self._new_transport(key[1]))
+        return line
 
-    def _new_client(self, scheme: str) -> httpx.Client:
+    def _new_transport(self, origin: str) -> httpx.HTTPTransport:
         with _importing:
             load()
+            scheme = urlsplit(origin).scheme
             if scheme not in self._contexts:
                 self._contexts[scheme] = _new_context(scheme)
-            client = httpx.Client(
+            transport = httpx.HTTPTransport(
                 verify=self._contexts[scheme],
-                headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
                 limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
+                proxy=_proxy_to(origin),
             )
             if threads.is_patched():
-                _use_real_sockets(client)
-            return client
+                _use_real_sockets(transport)
+            return transport
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
-        self._client(url)
+        self._line(url)
 
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
         mine = threads.get_ident()
-        for key in tuple(self._clients):
+        for key in tuple(self._lines):
             if key[0] == mine:
-                self._clients.pop(key)[0].close()
+                self._lines.pop(key).transport.close()
+
+
+_parsed: Final = functools.lru_cache(maxsize=64)(httpx.URL)
 
 
 def load() -> None:
@@ -276,19 +295,39 @@ if threads.is_patched():
     load()  # for gevent imports well in the main thread only
 
 
-def _use_real_sockets(client: httpx.Client) -> None:
-    """Have a client connect without gevent, which httpx itself has no setting for."""
+def _use_real_sockets(transport: httpx.HTTPTransport) -> None:
+    """Have a transport connect without gevent, which httpx itself has no setting for."""
     from .real_sockets import RealSockets
 
-    for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
-        if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = RealSockets()  # noqa: SLF001
+    transport._pool._network_backend = RealSockets()  # noqa: SLF001
+
+
+def _proxy_to(origin: str) -> str | None:
+    """Return the proxy that the environment names for a server, if it does."""
+    parts = urlsplit(origin)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _new_context(scheme: str) -> ssl.SSLContext:
     # Loading the certificate authorities takes some 20 ms of CPU, which plain http has no use for;
     # a context without any still refuses every peer.
     return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class _Line:
+    """A thread's way to one server.
+
+    Args:
+        transport: Its connections.
+    """
+
+    def __init__(self, transport: httpx.HTTPTransport) -> None:
+        self.transport = transport
+        self.clock = _Clock()
 
 
 class _Clock:
@@ -318,7 +357,7 @@ def _read(answer: httpx.Response, clock: _Clock, limit: int) -> bytes | None:
     """Read a body within a bound of bytes and of time, since a server may send for ever."""
     chunks = []
     length = 0
-    for chunk in answer.iter_raw():
+    for chunk in cast("httpx.SyncByteStream", answer.stream):
         chunks.append(chunk)
         length += len(chunk)
         if length > limit:

@@ -54,8 +54,8 @@ def send_async(
 
     async def submit(self: S, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         state = self._state
-        prepared = send(cast("S", state.preparing), *args, **kwargs)
-        return await state.submit_async(cast("Prepared", prepared))
+        answer: dict[str, Any] | Prepared = send(cast("S", state.stand_in), *args, **kwargs)
+        return answer if isinstance(answer, dict) else await state.submit_async(*answer)
 
     return _dressed(submit, send, dict[str, Any], "_async")
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from loadtests.model import Case, Column, Goal, Scenario
+from loadtests.model import Case, Column, Goal, Metrics, Scenario
 from loadtests.sink import Behaviour
 
 BUFFERED_PEERS: Final = ("posthog", "segment", "sentry-logs", "otel-logs", "statsig", "snowplow")
@@ -21,13 +21,22 @@ def enqueue(quick: bool) -> Scenario:
         floor, ours = f"floor, {function}", f"ours, {function}"
         cases += [Case(floor, "floor", "enqueue", options), Case(ours, "ours", "enqueue", options)]
         goals.append(Goal(f"{function} ÷ floor", "cpu_us", (ours,), (floor,), at_most=2.5))
+    cases.append(Case("ours, new_event, spool", "ours-spooled", "enqueue", {"events": events}))
     cases += [Case(peer, peer, "enqueue", {"events": events}) for peer in (*BUFFERED_PEERS, "umami-1.0.0")]
     send = ("ours, new_event",)
+
+    def derive(measured: dict[str, Metrics]) -> None:
+        """Say what the disk adds to a send."""
+        plain, spooled = (measured.get(f"ours, new_event{spool}", {}) for spool in ("", ", spool"))
+        if "cpu_us" in plain and "cpu_us" in spooled:
+            spooled["spool_us"] = spooled["cpu_us"] - plain["cpu_us"]
+
     return Scenario(
         "enqueue",
         "What does one send cost its caller?",
         f"CPU of the calling thread over {events:,} sends in chunks of 500, each chunk flushed before the "
-        "next, which is not counted; p50 and p99 call by call, the clock's own cost taken off.",
+        "next, which is not counted; p50 and p99 call by call, the clock's own cost taken off. With a spool "
+        "each event is written to a file in the temporary folder.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs a send", 2),
@@ -36,9 +45,11 @@ def enqueue(quick: bool) -> Scenario:
         ),
         (
             *goals,
+            Goal("what a spool adds, µs", "spool_us", ("ours, new_event, spool",), at_most=5),
             Goal("cheapest peer ÷ new_event", "cpu_us", BUFFERED_PEERS, send, at_least=3),
             Goal("PostHog ÷ new_event", "cpu_us", ("posthog",), send, at_least=12),
         ),
+        derive,
     )
 
 

@@ -85,6 +85,7 @@ class Buffer:
         """Apply other bounds from now on. What is held stays, even if it is more than they allow."""
         with self._exclusively():
             self.bounds = bounds
+            self._set_room()
             for lane in self._lanes.values():
                 lane.limits = bounds.limits
                 lane.wake.notify_all()
@@ -103,6 +104,7 @@ class Buffer:
         self._ledger = Ledger()
         self.stopped = False
         self.closing = 0
+        self._set_room()
         for lane in self._lanes.values():
             lane.clear(self._lock)
         if self._spool is not None:
@@ -182,13 +184,19 @@ class Buffer:
                 size = len(event)
                 if self._spool is not None and self._store(self._spool, lane, event):
                     waiting = len(lane.fresh)
-                elif self._is_full(size) and not anyway and not self._gives_way(lane, size):
+                elif (
+                    # `_is_full`, spelled out: a call costs as much as the rest of it.
+                    (self._count >= self._most or self._bytes + size > self._most_bytes)
+                    and not anyway
+                    and not self._gives_way(lane, size)
+                ):
                     return False
                 else:
                     self._count += 1
                     self._bytes += size
-                    waiting = len(lane.fresh)
-                    lane.fresh.append(event)
+                    fresh = lane.fresh
+                    waiting = len(fresh)
+                    fresh.append(event)
                     if not waiting:
                         lane.since = time.monotonic()
                 self._ledger.submitted += 1
@@ -216,8 +224,7 @@ class Buffer:
         ledger.submitted = ledger.delivered + ledger.rejected + sum(ledger.dropped.values()) + pending
 
     def _is_full(self, size: int) -> bool:
-        bounds = self.bounds
-        return self._count >= bounds.events or self._bytes + size > bounds.bytes or self.closing > 0
+        return self._count >= self._most or self._bytes + size > self._most_bytes
 
     def _store(self, spool: Spool, lane: Lane, event: bytes) -> bool:
         """Write an event to disk; whether it stays there alone, since memory has no room for it."""
@@ -490,12 +497,18 @@ class Buffer:
         """Take no more events, those that wait for room included, until `reopen` is called as often."""
         with self._exclusively():
             self.closing += 1
+            self._set_room()
             self._changed.notify_all()
 
     def reopen(self) -> None:
         """Undo one `close`."""
         with self._exclusively():
             self.closing -= 1
+            self._set_room()
+
+    def _set_room(self) -> None:
+        """Set how much `put` takes: as the bounds say, and nothing while the door is closed."""
+        self._most, self._most_bytes = (0, 0) if self.closing else (self.bounds.events, self.bounds.bytes)
 
     def _wait_until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
         """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""

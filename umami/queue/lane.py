@@ -193,6 +193,8 @@ class Lane:
         """Return how many of the first events make one batch, at least one."""
         count = min(self._size(), len(events))
         room = self.limits.batch_bytes - BATCH_FRAME
+        if sum(map(len, islice(events, count))) + count - 1 <= room:
+            return count  # as nearly always, and told in a tenth of the time
         fit = 0
         for event in islice(events, count):
             room -= len(event) + 1
