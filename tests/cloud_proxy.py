@@ -5,6 +5,7 @@ host, which is a self-hosted server. Behind all of them is one collector.
 """
 
 import http.client
+import json
 import ssl
 import threading
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trustme
+from conftest import PASSWORD
 from typing_extensions import Self
 
 from umami.collector import Collector
@@ -92,7 +94,7 @@ class Internet:
         return self._collected(request.method, f"/{path}", request.body, headers)
 
     def _token(self) -> str:
-        account = b'{"username":"admin","password":"umami"}'
+        account = json.dumps({"username": "admin", "password": PASSWORD}).encode()
         _, _, body = self._collected("POST", "/api/auth/login", account, {})
         return body.decode().split('"token":"')[1].split('"')[0]
 

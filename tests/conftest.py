@@ -13,12 +13,15 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from secrecy import watch, watch_all
 
 import umami
 from umami.collector import Collector
 
 SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
 ROOT = Path(__file__).parent.parent
+PASSWORD = "pa55-of-the-collector"
+"""The collectors' password: unlike their own default, it can be told from all else; see `secrecy`."""
 DEADLINE = 60.0
 """Seconds after which a test that waits for something gives up on it."""
 CHROME = (
@@ -27,6 +30,10 @@ CHROME = (
 
 _TLS = ssl.create_default_context()
 """Shared, because making one takes longer than most tests."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    watch_all(config)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +49,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as collector:
+    with Collector(password=PASSWORD) as collector:
         yield collector
 
 
@@ -133,7 +140,8 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(
         program: str, *args: str, timeout: float = DEADLINE, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        watch.learn_environment(environment)
+        process = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), *args],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
             cwd=ROOT,
@@ -142,5 +150,8 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             check=False,
         )
+        watch.look("the output of a child process", process.stdout)
+        watch.look("the errors of a child process", process.stderr)
+        return process
 
     return run

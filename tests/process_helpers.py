@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 from conftest import DEADLINE, ROOT, SITE
+from secrecy import watch
 
 from umami.collector import Collector
 
@@ -58,11 +59,13 @@ class Child:
 
     def _read_lines(self) -> None:
         for line in self.process.stdout:
+            watch.look("the output of a child process", line)
             self._lines.put(line.rstrip("\n"))
         self._lines.put(None)
 
     def _read_errors(self) -> None:
         for line in self.process.stderr:
+            watch.look("the errors of a child process", line)
             self._errors.append(line)
 
     def line(self) -> str:
@@ -105,6 +108,7 @@ def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) 
         errors: `subprocess.STDOUT` to have its stderr among its lines.
         environment: Variables to add.
     """
+    watch.learn_environment(environment)
     command = [sys.executable, *map(textwrap.dedent, arguments)]
     with subprocess.Popen(
         command,

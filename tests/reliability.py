@@ -1,13 +1,17 @@
 """Writes docs/reliability.md from runs of the fault tests: `make reliability`.
 
 As a pytest plugin (`-p reliability --reliability FILE`) it records in a JSON file how each test ended on this
-Python. As a program (`python tests/reliability.py FILE SOAK`) it prints the page.
+Python, and what it measured (`record_property`). As a program (`python tests/reliability.py SOAK FILE...`) it
+prints the page.
 """
 
 import json
+import os
 import platform
+import statistics
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,14 +26,37 @@ MODULES = (
     "test_umami_trouble",
     "test_connections",
     "test_outage",
+    "test_proxies",
     "test_overflow",
     "test_callbacks",
     "test_flush",
     "test_threads",
+    "test_clock",
     "test_fitting",
     "test_model",
     "test_spool",
+    "test_spool_faults",
 )
+
+INTRODUCTION = """\
+# Reliability
+
+An event for which a send returned `{{'queued': True}}` ends in exactly one place, the ledger says which, and
+the program that sent it never pays for the server's trouble. This page puts that promise to the test, fault
+by fault: with real processes and threads, and a real server on loopback that is told to fail. What the
+promise says in full, and where it ends, is in [The queue and its guarantees](queue.md).
+
+**How to read it.** Each row is a test in `tests/`, named after what it shows. Each cell says in how many
+cases that was seen, *passed of total*: a test of one situation has one case, a test of many faults or of many
+rounds has that many. What failed is in **bold**. Where the tests measured something, a second table says
+what; of several cases it gives the median and the worst, or the range and the sum.
+
+**Credentials.** In each of these tests, as in all others of the suite, every log record, exception, repr,
+ledger and line of a child process is searched for the token, the API key and the passwords in use. One that
+shows fails its test.
+
+Written by `make reliability` on {when}, two Pythons at a time, on {machine}. Not edited by hand.
+"""
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -43,12 +70,13 @@ def pytest_configure(config: Any) -> None:
 
 
 class Recorder:
-    """Keeps each test's outcome, and adds them to the file when the run ends."""
+    """Keeps each test's outcome and figures, and writes them when the run ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._titles: dict[str, str] = {}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         for item in items:
@@ -60,43 +88,89 @@ class Recorder:
             path, _, name = report.nodeid.partition("::")
             test = f"{Path(path).stem}::{name.partition('[')[0]}"
             self._counts[test][report.outcome] += 1
+            for figure, value in report.user_properties:
+                self._figures[test][figure].append(value)
 
     def pytest_sessionfinish(self) -> None:
-        record = json.loads(self._path.read_text()) if self._path.exists() else {"titles": {}, "runs": {}}
-        record["titles"].update(self._titles)
-        record["runs"][platform.python_version()] = {
+        record = {
+            "python": platform.python_version(),
             "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "tests": {test: dict(counts) for test, counts in self._counts.items()},
+            "machine": machine(),
+            "titles": self._titles,
+            "tests": self._counts,
+            "figures": self._figures,
         }
+        self._path.parent.mkdir(exist_ok=True)
         self._path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def page(record: dict[str, Any], soaks: list[dict[str, Any]]) -> str:
+def machine() -> str:
+    """Say what this runs on."""
+    model = ""
+    cpus = Path("/proc/cpuinfo")
+    if cpus.exists():
+        models = [
+            line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if "model name" in line
+        ]
+        model = f", {models[0]}" if models else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{model}"
+
+
+def page(runs: list[dict[str, Any]], soaks: list[dict[str, Any]]) -> str:
     """Return the page, in Markdown."""
-    runs = dict(sorted(record["runs"].items(), key=lambda run: [int(part) for part in run[0].split(".")]))
-    dates = ", ".join(sorted({run["date"] for run in runs.values()}))
+    runs = sorted(runs, key=lambda run: [int(part) for part in run["python"].split(".")])
+    dates = sorted({run["date"] for run in runs})
     lines = [
-        "# Reliability",
-        "",
-        "What happens to events and to the program that sends them, fault by fault: real processes, a real",
-        "server on loopback, its faults scripted. Each row is a test in `tests/`; each cell says how many of",
-        "its cases passed.",
-        f"Written by `make reliability` ({dates}); not edited by hand.",
-        "",
-    ]
-    for module in MODULES:
-        tests = sorted(
-            {test for run in runs.values() for test in run["tests"] if test.startswith(f"{module}::")}
+        INTRODUCTION.format(
+            when=" and ".join(dates), machine=" and ".join(sorted({run["machine"] for run in runs}))
         )
+    ]
+    head = ["| Python | " + " | ".join(run["python"] for run in runs) + " |", "|---|" + "---|" * len(runs)]
+    totals = [sum((Counter(counts) for counts in run["tests"].values()), Counter()) for run in runs]
+    lines += [*head, "| cases | " + " | ".join(map(cell, totals)) + " |", ""]
+    for module in MODULES:
+        of_module = [test for run in runs for test in run["tests"] if test.startswith(f"{module}::")]
+        tests = sorted(set(of_module))
         if tests:
-            lines += [f"## {record['titles'][module]}", "", "| case | " + " | ".join(runs) + " |"]
-            lines += ["|---|" + "---|" * len(runs)]
+            title = next(run["titles"][module] for run in runs if module in run["titles"])
+            lines += [
+                f"## {title}",
+                "",
+                "| case | " + " | ".join(run["python"] for run in runs) + " |",
+                head[1],
+            ]
             for test in tests:
-                cells = [cell(run["tests"].get(test)) for run in runs.values()]
+                cells = [cell(run["tests"].get(test)) for run in runs]
                 lines.append(f"| {case(test)} | {' | '.join(cells)} |")
-            lines.append("")
+            lines += ["", *figure_lines(tests, runs)]
     return "\n".join(lines + soak_lines(soaks))
+
+
+def figure_lines(tests: list[str], runs: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the table of what some tests measured, if they did."""
+    rows = sorted(
+        {(test, figure) for test in tests for run in runs for figure in run["figures"].get(test, ())}
+    )
+    if rows:
+        yield "| case | measured | " + " | ".join(run["python"] for run in runs) + " |"
+        yield "|---|---|" + "---|" * len(runs)
+        above = ""
+        for test, figure in rows:
+            cells = [figures(run["figures"].get(test, {}).get(figure)) for run in runs]
+            yield f"| {'' if test == above else case(test)} | {figure} | {' | '.join(cells)} |"
+            above = test
+        yield ""
+
+
+def figures(values: list[float] | None) -> str:
+    """Sum up what the cases of a test measured."""
+    if not values:
+        return "-"
+    least, most = min(values), max(values)
+    if any(isinstance(value, float) for value in values):
+        worst = f", {most:.2f} at most" if len(values) > 1 else ""
+        return f"{statistics.median(values):.2f}{worst}"
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}, {sum(values):,} in all"
 
 
 def case(test: str) -> str:
@@ -106,10 +180,16 @@ def case(test: str) -> str:
 
 
 def cell(counts: dict[str, int] | None) -> str:
+    """Say how many cases passed, of those that could run here."""
     if counts is None:
         return "-"
-    passed, total = counts.get("passed", 0), sum(counts.values())
-    return f"{passed} of {total}" if passed == total else f"**{passed} of {total}**"
+    passed, skipped = counts.get("passed", 0), counts.get("skipped", 0)
+    total = sum(counts.values()) - skipped
+    if not total:
+        return "skipped"
+    text = f"{passed:,} of {total:,}"
+    text = text if passed == total else f"**{text}**"
+    return f"{text}, {skipped} skipped" if skipped else text
 
 
 def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
@@ -141,6 +221,6 @@ def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    recorded = json.loads(Path(sys.argv[1]).read_text())
-    soak_file = Path(sys.argv[2])
+    soak_file, *run_files = map(Path, sys.argv[1:])
+    recorded = [json.loads(file.read_text()) for file in run_files]
     sys.stdout.write(page(recorded, json.loads(soak_file.read_text()) if soak_file.exists() else []))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, PASSWORD
 from queue_helpers import NEVER, connections, send_many, sent, sizes, stored
 
 import umami
@@ -308,7 +308,7 @@ def test_a_credential_goes_along_only_after_a_login(collector: Collector, client
         return collector.requests[-1].headers.get("authorization")
 
     assert header() is None
-    token = client.login("admin", "umami").token
+    token = client.login("admin", PASSWORD).token
     assert header() == f"Bearer {token}"
     client.logout()
     assert header() is None

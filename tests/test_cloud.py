@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from cloud_proxy import API_KEY, Internet
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
@@ -154,7 +154,7 @@ def test_no_login_of_a_self_hosted_server_reaches_the_cloud(
     make_client: Callable[..., umami.Client], collector: Collector, internet: Internet, call: Call
 ) -> None:
     client = make_client()
-    token = client.login("admin", "umami").token
+    token = client.login("admin", PASSWORD).token
     client.set_cloud_api_key(API_KEY)
     client.websites()
     call(client.new_event, "signup")
@@ -219,7 +219,7 @@ def test_a_certificate_for_another_host_is_not_trusted(
 ) -> None:
     client = make_client(url_base="https://other.example")
     with pytest.raises(httpx.ConnectError):
-        call(client.login, "admin", "umami")
+        call(client.login, "admin", PASSWORD)
     assert internet.seen == []
 
 
@@ -227,7 +227,7 @@ def test_a_self_hosted_server_may_speak_tls_too(
     internet: Internet, make_client: Callable[..., umami.Client], collector: Collector, call: Call
 ) -> None:
     client = make_client(url_base=f"https://{SELF_HOSTED}/")
-    call(client.login, "admin", "umami")
+    call(client.login, "admin", PASSWORD)
     call(client.new_event, "signup")
     assert client.flush(DEADLINE)
     assert [request.url for request in internet.seen] == [
@@ -241,7 +241,7 @@ def test_no_token_follows_a_redirect_from_https_to_http(
     internet: Internet, make_client: Callable[..., umami.Client], collector: Collector, call: Call
 ) -> None:
     client = make_client(url_base=f"https://{SELF_HOSTED}")
-    client.login("admin", "umami")
+    client.login("admin", PASSWORD)
     collector.fail(307, path="/api/websites", headers={"Location": f"{collector.url}/api/websites"})
     with pytest.raises(httpx.HTTPStatusError, match="401"):
         call(client.websites)

@@ -312,8 +312,8 @@ def test_a_program_whose_servers_name_never_resolves_ends_and_says_what_is_lost(
     assert collector.events == ()
 
 
-NOWHERE = [f"http://{'a' * 64}.example/", "http://a..example/", "http://localhost:port/"]
-NO_URLS = ["http://[/", "http://localhost:99999/"]
+NOWHERE = [f"http://{'a' * 64}.example/", "http://a..example/"]
+NO_URLS = ["http://[/", "http://localhost:port/", "http://localhost:99999/"]
 
 
 @pytest.mark.parametrize("location", NOWHERE)

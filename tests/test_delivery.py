@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, PASSWORD
 from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored, until
 
 import umami
@@ -480,9 +480,9 @@ def test_a_long_answer_about_many_failures_is_read_whole(
 def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
     status: int, batch: bool, other: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(batch=batch, password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
-        client.login("admin", "umami")
+        client.login("admin", PASSWORD)
         path = "/api/batch" if batch else "/api/send"
         collector.fail(status, times=None, path=path, headers={"Location": other.url + path})
         names = send_many(client, 3)
@@ -504,7 +504,7 @@ def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
 def test_a_redirect_on_the_same_host_keeps_the_credential(
     status: int, collector: Collector, client: umami.Client
 ) -> None:
-    client.login("admin", "umami")
+    client.login("admin", PASSWORD)
     collector.fail(status, path="/api/batch", headers={"Location": "/api/batch?again"})
     names = send_many(client, 3)
     assert client.flush(DEADLINE)

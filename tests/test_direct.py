@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
@@ -302,7 +302,7 @@ def test_a_user_agent_that_is_no_header_is_stored_all_the_same(
 
 def test_no_token_is_no_header(direct: umami.Client, collector: Collector, call: Call) -> None:
     call(direct.new_event, "before")
-    token = direct.login("admin", "umami").token
+    token = direct.login("admin", PASSWORD).token
     call(direct.new_event, "during")
     direct.logout()
     call(direct.new_event, "after")
@@ -341,7 +341,7 @@ def test_no_token_follows_a_send_to_another_server(
     direct: umami.Client, collector: Collector, call: Call, status: int
 ) -> None:
     with Collector() as other:
-        direct.login("admin", "umami")
+        direct.login("admin", PASSWORD)
         collector.fail(status, headers={"Location": f"{other.url}/api/send"})
         assert "sessionId" in call(direct.new_event, "signup")
         assert [event.name for event in other.events] == ["signup"]

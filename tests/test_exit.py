@@ -15,6 +15,7 @@ from umami.collector import Collector
 
 Run = Callable[..., CompletedProcess[str]]
 
+Record = Callable[[str, object], None]
 SLACK = 10.0
 """Seconds that a loaded machine may take for what is measured in milliseconds."""
 
@@ -35,14 +36,23 @@ ENDINGS = {
 
 @pytest.mark.parametrize(("ending", "code", "stderr"), ENDINGS.values(), ids=ENDINGS)
 def test_a_thousand_events_survive_the_end(
-    collector: Collector, python: Run, ending: str, code: int, stderr: str
+    collector: Collector,
+    python: Run,
+    ending: str,
+    code: int,
+    stderr: str,
+    request: pytest.FixtureRequest,
+    record_property: Record,
 ):
     program = f"""
+        import atexit, time
+        atexit.register(lambda: print(time.monotonic() - ended))
         import umami
         umami.new_event("e0")
         umami.flush()
         for number in range(1, 1000):
             umami.new_event(f"e{{number}}")
+        ended = time.monotonic()
         {ending}
     """
 
@@ -51,6 +61,9 @@ def test_a_thousand_events_survive_the_end(
     assert stored(collector) == THOUSAND
     assert process.returncode == code
     assert re.fullmatch(stderr, process.stderr), process.stderr
+    ending = request.node.callspec.id
+    record_property(f"exit code after {ending}", process.returncode)
+    record_property(f"seconds of flushing after {ending}", float(process.stdout))
 
 
 OTHER_WAYS = {
@@ -282,7 +295,9 @@ AWAY = [refusing, blackholed, frozen, failing]
 
 
 @pytest.mark.parametrize("away", AWAY)
-def test_a_dead_server_delays_the_end_by_the_timeout_and_no_more(python: Run, away: Callable):
+def test_a_dead_server_delays_the_end_by_the_timeout_and_no_more(
+    python: Run, away: Callable, record_property: Record
+):
     program = """
         import atexit, time
 
@@ -303,6 +318,10 @@ def test_a_dead_server_delays_the_end_by_the_timeout_and_no_more(python: Run, aw
     assert process.returncode == 0
     assert float(process.stdout) < 1 + SLACK
     assert LOST.findall(process.stderr) == ["1000"], process.stderr
+    record_property(
+        f"seconds to the end, with a shutdown_timeout of 1 ({away.__name__})",
+        float(process.stdout),
+    )
 
 
 @pytest.mark.parametrize("away", AWAY)
@@ -554,7 +573,7 @@ def test_a_signal_is_not_lost_on_a_system_call_that_just_begins(collector: Colle
     assert stored(collector) == once("delivered")
 
 
-def test_five_hundred_signals_at_random_moments(collector: Collector, python: Run):
+def test_five_hundred_signals_at_random_moments(collector: Collector, python: Run, record_property: Record):
     program = """
         import os, random, signal, sys, threading, time, umami
 
@@ -597,3 +616,5 @@ def test_five_hundred_signals_at_random_moments(collector: Collector, python: Ru
     delivered = stored(collector)
     assert len(delivered) == delivered.total() == sent
     assert handled >= 10
+    record_property("signals handled", handled)
+    record_property("events delivered meanwhile, each once", sent)

@@ -17,7 +17,9 @@ Run = Callable[..., CompletedProcess[str]]
 QUIET = {"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
 
 
-def test_two_hundred_forks_under_load(collector: Collector, python: Run):
+def test_two_hundred_forks_under_load(
+    collector: Collector, python: Run, record_property: Callable[[str, object], None]
+):
     program = """
         import os, threading, umami
 
@@ -55,6 +57,8 @@ def test_two_hundred_forks_under_load(collector: Collector, python: Run):
     assert set(delivered.values()) == {1}
     for family, count in (("thread", int(process.stdout)), ("parent", 200), ("child", 200)):
         assert sum(name.startswith(family) for name in delivered) == count
+    record_property("forks", 200)
+    record_property("events delivered, each once", delivered.total())
 
 
 def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector, python: Run):

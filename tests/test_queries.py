@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
@@ -27,7 +27,7 @@ DAY = {"start_at": NOW - timedelta(days=1), "end_at": NOW + timedelta(days=1)}
 @pytest.fixture
 def user(client: umami.Client, collector: Collector) -> umami.Client:
     """A client that is logged in; the collector has forgotten how."""
-    client.login("admin", "umami")
+    client.login("admin", PASSWORD)
     collector.clear()
     return client
 
@@ -43,13 +43,13 @@ def test_login_returns_the_account_and_keeps_the_token(
     client: umami.Client, collector: Collector, call: Call
 ) -> None:
     assert not client.is_logged_in()
-    answer = call(client.login, "admin", "umami")
+    answer = call(client.login, "admin", PASSWORD)
     assert isinstance(answer, umami.models.LoginResponse)
     assert (answer.user.username, answer.user.role, answer.user.isAdmin) == ("admin", "admin", True)
     assert client.is_logged_in()
     (request,) = collector.requests
     assert (request.method, request.path) == ("POST", "/api/auth/login")
-    assert request.json == {"username": "admin", "password": "umami"}
+    assert request.json == {"username": "admin", "password": PASSWORD}
     assert request.headers["user-agent"] == umami.user_agent
     assert request.headers["content-type"] == "application/json"
     assert "authorization" not in request.headers
@@ -65,14 +65,14 @@ def test_a_wrong_password_raises_and_keeps_no_token(client: umami.Client, call: 
 
 
 def test_a_failed_login_leaves_the_login_before_it(client: umami.Client) -> None:
-    client.login("admin", "umami")
+    client.login("admin", PASSWORD)
     with pytest.raises(httpx.HTTPStatusError):
         client.login("admin", "wrong")
     assert client.verify_token()
 
 
 def test_a_second_login_sends_no_token(user: umami.Client, collector: Collector, call: Call) -> None:
-    call(user.login, "admin", "umami")
+    call(user.login, "admin", PASSWORD)
     assert "authorization" not in collector.requests[-1].headers
 
 
@@ -98,7 +98,7 @@ def test_logout_forgets_the_token_even_if_the_server_is_away(
 
 
 def test_events_carry_the_token_from_login_to_logout(client: umami.Client, collector: Collector) -> None:
-    token = client.login("admin", "umami").token
+    token = client.login("admin", PASSWORD).token
     client.new_event("logged in")
     assert client.flush(DEADLINE)
     client.logout()
@@ -222,7 +222,7 @@ def test_a_websites_row_with_nulls_is_read(user: umami.Client, collector: Collec
 
 @pytest.mark.parametrize("version", ["3.1", "3.0", "2"])
 def test_active_users_counts_visitors_on_every_version(version: Any, call: Call) -> None:
-    with Collector(stats=version) as collector, visited(collector) as client:
+    with Collector(stats=version, password=PASSWORD) as collector, visited(collector) as client:
         assert call(client.active_users) == 2
 
 
@@ -291,7 +291,7 @@ class visited:  # noqa: N801 - reads as what it does
                 referrer="https://news.example/",
             )
         assert client.flush(DEADLINE)
-        client.login("admin", "umami")
+        client.login("admin", PASSWORD)
         return client
 
     def __exit__(self, *_: object) -> None:
@@ -300,7 +300,7 @@ class visited:  # noqa: N801 - reads as what it does
 
 @pytest.mark.parametrize("version", ["3.1", "3.0", "2"])
 def test_stats_are_read_on_every_version(version: Any, call: Call) -> None:
-    with Collector(stats=version) as collector, visited(collector) as client:
+    with Collector(stats=version, password=PASSWORD) as collector, visited(collector) as client:
         stats = call(client.website_stats, **DAY)
         assert isinstance(stats, umami.models.WebsiteStats)
         assert (stats.pageviews, stats.visitors, stats.visits, stats.bounces) == (3, 2, 2, 1)
@@ -312,7 +312,7 @@ def test_stats_are_read_on_every_version(version: Any, call: Call) -> None:
 
 @pytest.mark.parametrize("version", ["3.1", "3.0", "2"])
 def test_stats_of_an_empty_site_are_zeros(version: Any, call: Call) -> None:
-    with Collector(stats=version) as collector, visited(collector) as client:
+    with Collector(stats=version, password=PASSWORD) as collector, visited(collector) as client:
         stats = call(client.website_stats, **DAY, website_id=collector.add_website("Empty", "empty.example"))
         assert (stats.pageviews, stats.visitors, stats.visits, stats.bounces, stats.totaltime) == (0,) * 5
 
@@ -334,7 +334,7 @@ def test_stats_of_an_empty_site_are_zeros(version: Any, call: Call) -> None:
     ],
 )
 def test_a_filter_narrows_the_stats(filters: dict[str, str], pageviews: int) -> None:
-    with Collector() as collector, visited(collector) as client:
+    with Collector(password=PASSWORD) as collector, visited(collector) as client:
         assert client.website_stats(**DAY, **filters).pageviews == pageviews
 
 
@@ -428,7 +428,7 @@ def test_a_2xx_without_json_says_what_came_and_from_where(
     user: umami.Client, collector: Collector, call: Call, function: str, body: Any, kind: str, said: str
 ) -> None:
     collector.fail(200, path="/api/*", body=body, headers={"Content-Type": kind})
-    arguments = {"username": "admin", "password": "umami"} if function == "login" else QUERIES[function]
+    arguments = {"username": "admin", "password": PASSWORD} if function == "login" else QUERIES[function]
     with pytest.raises(ResponseError) as caught:
         call(getattr(user, function), **arguments)
     message = str(caught.value)
@@ -460,7 +460,7 @@ def test_a_2xx_of_another_json_says_where_it_is_not_umamis(
     user: umami.Client, collector: Collector, call: Call, function: str, body: Any
 ) -> None:
     collector.fail(200, path="/api/*", body=json.dumps(body), headers={"Content-Type": "application/json"})
-    arguments = {"username": "admin", "password": "umami"} if function == "login" else QUERIES[function]
+    arguments = {"username": "admin", "password": PASSWORD} if function == "login" else QUERIES[function]
     with pytest.raises(ResponseError, match=rf"{collector.url}/api/.* did not answer as Umami does: "):
         call(getattr(user, function), **arguments)
 
@@ -500,7 +500,7 @@ def test_a_redirected_post_stays_a_post(
     client: umami.Client, collector: Collector, call: Call, status: int
 ) -> None:
     collector.fail(status, path="/api/auth/login", headers={"Location": "/api/auth/login?again"})
-    assert call(client.login, "admin", "umami").user.username == "admin"
+    assert call(client.login, "admin", PASSWORD).user.username == "admin"
     first, second = collector.requests
     assert (second.method, second.query, second.body) == ("POST", "again", first.body)
     assert second.headers["content-type"] == "application/json"
@@ -537,10 +537,10 @@ def test_no_token_follows_a_redirect_to_another_server(
 def test_no_proxys_password_follows_a_redirect_to_another_server(
     make_client: Callable[..., umami.Client], collector: Collector, other: Collector
 ) -> None:
-    client = make_client(url_base=collector.url.replace("http://", "http://user:password@"))
+    client = make_client(url_base=collector.url.replace("http://", "http://user:pa55-of-the-proxy@"))
     collector.fail(307, path="/api/heartbeat", headers={"Location": f"{other.url}/api/heartbeat"})
     assert client.heartbeat()
-    basic = base64.b64encode(b"user:password").decode()
+    basic = base64.b64encode(b"user:pa55-of-the-proxy").decode()
     assert collector.requests[0].headers["authorization"] == f"Basic {basic}"
     assert "authorization" not in other.requests[0].headers
 
@@ -551,7 +551,7 @@ def test_no_password_follows_a_redirect_to_another_server(
 ) -> None:
     collector.fail(status, path="/api/auth/login", headers={"Location": f"{other.url}/api/auth/login"})
     with pytest.raises(httpx.HTTPStatusError) as caught:
-        call(client.login, "admin", "umami")
+        call(client.login, "admin", PASSWORD)
     assert caught.value.response.status_code == status
     assert other.requests == ()
     assert not client.is_logged_in()
@@ -661,7 +661,7 @@ def test_a_client_that_was_closed_opens_again(user: umami.Client, call: Call) ->
 @pytest.mark.anyio
 async def test_an_async_with_block_closes_what_it_opened(collector: Collector) -> None:
     async with umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com") as client:
-        await client.login_async("admin", "umami")
+        await client.login_async("admin", PASSWORD)
         assert await client.new_event_async("signup") == {"queued": True}
     assert len(collector.events) == 1
 

@@ -20,6 +20,7 @@ from umami.transport import Reply, UnansweredError
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
+Record = Callable[[str, object], None]
 TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 599]
 LAST = [200, 301, 400, 401, 403, 404, 405, 409, 410, 413, 422, 499]
 
@@ -317,7 +318,11 @@ def silent(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def test_after_silence_one_event_asks_first_and_then_requests_grow_again(
-    silent: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
+    silent: dict[str, Any],
+    collector: Collector,
+    make_client: MakeClient,
+    balanced: Balanced,
+    record_property: Record,
 ) -> None:
     client = make_client(batch_size=16, timeout=1.0, item_timeout=0, senders=1, flush_interval=NEVER)
     collector.fail(times=3, **silent)
@@ -327,12 +332,13 @@ def test_after_silence_one_event_asks_first_and_then_requests_grow_again(
     assert set(stored(collector)) == set(names)
     duplicates = sum(stored(collector).values()) - 64
     assert duplicates <= 16 + 2  # a batch, and one event for each of the two probes that met silence too
+    record_property("duplicates of 64 events, after three silent requests of up to 16", duplicates)
     assert client.queue_stats().delivered == 64
     balanced(client)
 
 
 def test_silence_with_two_connections_costs_one_batch_too(
-    make_client: MakeClient, balanced: Balanced
+    make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
     with Collector(item_delay=0.03) as collector:
         client = make_client(url_base=collector.url, batch_size=10, senders=2)
@@ -341,12 +347,18 @@ def test_silence_with_two_connections_costs_one_batch_too(
         collector.fail(None, times=3, cut="after")
         assert client.flush(DEADLINE)
         assert set(stored(collector)) == set(names)
-        assert sum(stored(collector).values()) - 200 <= 10 + 3
+        duplicates = sum(stored(collector).values()) - 200
+        assert duplicates <= 10 + 3
+        record_property("duplicates of 200 events, after three silent requests of up to 10", duplicates)
     balanced(client)
 
 
 def test_at_most_once_drops_what_may_be_stored_and_sends_nothing_twice(
-    silent: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
+    silent: dict[str, Any],
+    collector: Collector,
+    make_client: MakeClient,
+    balanced: Balanced,
+    record_property: Record,
 ) -> None:
     reports = Reports()
     client = make_client(
@@ -363,6 +375,7 @@ def test_at_most_once_drops_what_may_be_stored_and_sends_nothing_twice(
     balanced(client)
     reports.wait_for(lost)
     assert reports.counts() == {("dropped", "uncertain"): lost}
+    record_property("duplicates of 40 events", sum(stored(collector).values()) - len(stored(collector)))
 
 
 @pytest.mark.parametrize(

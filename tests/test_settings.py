@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
@@ -140,7 +140,7 @@ def test_the_mode_comes_from_the_environment(from_environment: Callable[..., uma
 def test_the_cloud_key_and_region_come_from_the_environment(
     from_environment: Callable[..., umami.Client],
 ) -> None:
-    client = from_environment(UMAMI_API_KEY="key", UMAMI_REGION="eu")
+    client = from_environment(UMAMI_API_KEY="k3y-of-the-cloud", UMAMI_REGION="eu")
     assert client.is_logged_in()
     assert repr(client) == "<umami.Client to Umami Cloud>"
 
@@ -433,7 +433,7 @@ def test_disable_and_enable_concern_sends_only(
         client.new_event("signup") == client.new_revenue_event(5) == client.new_page_view("Home", "/") == {}
     )
     assert client.identify("user-1", {"plan": "pro"}) == {}
-    client.login("admin", "umami")
+    client.login("admin", PASSWORD)
     assert client.heartbeat()
     assert client.websites() == []
     client.enable()
@@ -447,20 +447,20 @@ def test_disable_and_enable_concern_sends_only(
 
 def test_the_cloud_wins_while_a_key_is_set(make_client: Callable[..., umami.Client]) -> None:
     client = make_client()
-    client.set_cloud_api_key("key", region="eu")
+    client.set_cloud_api_key("k3y-of-the-cloud", region="eu")
     assert client.is_logged_in()
     assert repr(client) == "<umami.Client to Umami Cloud>"
     with pytest.raises(OperationNotAllowedError, match="clear_cloud_api_key"):
-        client.login("admin", "umami")
+        client.login("admin", PASSWORD)
     client.clear_cloud_api_key()
     assert not client.is_logged_in()
-    assert client.login("admin", "umami").user.username == "admin"
+    assert client.login("admin", PASSWORD).user.username == "admin"
 
 
 def test_a_login_outlasts_a_time_with_the_cloud(make_client: Callable[..., umami.Client]) -> None:
     client = make_client()
-    client.login("admin", "umami")
-    client.set_cloud_api_key("key")
+    client.login("admin", PASSWORD)
+    client.set_cloud_api_key("k3y-of-the-cloud")
     client.clear_cloud_api_key()
     assert client.is_logged_in()
     assert client.verify_token()
@@ -473,7 +473,7 @@ def test_without_a_server_calls_say_what_to_set() -> None:
         (client.new_page_view, ("Home", "/")),
         (client.new_revenue_event, (5,)),
         (client.identify, ("user-1", {})),
-        (client.login, ("admin", "umami")),
+        (client.login, ("admin", PASSWORD)),
         (client.logout, ()),
         (client.websites, ()),
         (client.active_users, ()),
@@ -496,7 +496,7 @@ def test_a_token_goes_to_no_server_but_the_one_that_gave_it(
 ) -> None:
     with Collector() as other:
         client = make_client()
-        client.login("admin", "umami")
+        client.login("admin", PASSWORD)
         client.set_url_base(other.url)
         assert not client.is_logged_in()
         assert not client.verify_token(check_server=False)
@@ -511,7 +511,7 @@ def test_a_token_goes_to_no_server_but_the_one_that_gave_it(
 
 def test_clients_share_nothing(collector: Collector, make_client: Callable[..., umami.Client]) -> None:
     one, other = make_client(), make_client(hostname="other.example")
-    one.login("admin", "umami")
+    one.login("admin", PASSWORD)
     one.disable()
     assert not other.is_logged_in()
     assert other.new_event("signup") == {"queued": True}

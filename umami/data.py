@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,10 +23,11 @@ from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
 from .errors import ValidationError
-from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, plain, scrubbed
+from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, plain, scrubbed
 
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
+_MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
 _INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
 # JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
 _MILLIONTHS: Final = re.compile(r"e-6(?!\d)")
@@ -78,10 +80,10 @@ def copied(data: Any) -> dict[str, Any]:
         return data.copy()
     if data is None:
         return {}
-    if not isinstance(data, Mapping):
+    if not is_a(data, Mapping):
         raise ValidationError(f"custom_data must be a mapping, got {type(data).__name__}.")
     try:
-        return dict(data)
+        return dict(_items_of(data))
     except Exception as error:  # noqa: BLE001 - a mapping of the caller's own may raise anything
         raise ValidationError(f"custom_data could not be read ({type(error).__name__}).") from None
 
@@ -98,7 +100,7 @@ def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
     Raises:
         ValidationError: It is no mapping, or something in it cannot be encoded.
     """
-    if not isinstance(data, Mapping):
+    if not is_a(data, Mapping):
         raise ValidationError(f"{field} must be a mapping, got {type(data).__name__}.")
     return _Fitting(note, field).mapping(data, "", 0)
 
@@ -109,6 +111,27 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    items = [(key, value) for key, value in islice(mapping.items(), _MOST_KEYS + 1)]
+    if len(items) > _MOST_KEYS:
+        raise OverflowError
+    return items
+
+
+def _value_of(member: Enum) -> Any:
+    return member.value
+
+
+def _key_text(key: Any) -> str:
+    ((text, _),) = to_jsonable_python({key: None}).items()
+    return str(text)
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Tell what pydantic's Rust code raises at a value that it cannot believe: it is no Exception."""
+    return type(error).__name__ == "PanicException"
 
 
 def _fields_of(instance: Any) -> dict[str, Any]:
@@ -139,36 +162,36 @@ class _Fitting:
         return fitted
 
     def value(self, value: Any, path: str, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
+        if value is None or is_a(value, bool):
             return value
-        if isinstance(value, Enum):
-            return self.value(value.value, path, depth)
+        if is_a(value, Enum):
+            return self.value(self._convert(_value_of, value, path), path, depth)
         value = plain(value)
-        if isinstance(value, str):
+        if is_a(value, str):
             return self._text(value)
-        if isinstance(value, (int, float, Decimal)):
+        if is_a(value, (int, float, Decimal)):
             return self._number(value)
-        if isinstance(value, datetime):
+        if is_a(value, datetime):
             return self._convert(date_text, value, path)
-        if isinstance(value, (date, UUID)):
+        if is_a(value, (date, UUID)):
             return self._convert(str, value, path)
-        if isinstance(value, Mapping):
+        if is_a(value, Mapping):
             return self.mapping(value, path, depth + 1)
-        if isinstance(value, (list, tuple, AbstractSet, deque)):
+        if is_a(value, (list, tuple, AbstractSet, deque)):
             return self._array(value, path, depth + 1)
-        if isinstance(value, Iterator):
+        if is_a(value, Iterator):
             raise self._refusal(value, path, "cannot be encoded as JSON")  # it might never end
         return self._object(value, path, depth)
 
     def _object(self, value: Any, path: str, depth: int) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if dataclasses.is_dataclass(type(value)):
             fields = self._convert(_fields_of, value, path)
-        elif isinstance(value, BaseModel):
+        elif is_a(value, BaseModel):
             fields = self._convert(type(value).model_dump, value, path)
         else:
             # The rest of what pydantic can encode (bytes, paths, times, addresses…) comes out as text.
             plain = self._convert(to_jsonable_python, value, path)
-            if isinstance(plain, str):
+            if is_a(plain, str):
                 return self._text(plain)
             raise self._refusal(value, path, "cannot be encoded as JSON")
         with self._inside(value, path, depth):
@@ -179,7 +202,9 @@ class _Fitting:
         fitted: list[Any] = []
         room = TEXT_LIMIT - 2
         with self._inside(values, path, depth):
-            for index, value in enumerate(self._convert(list, values, path)):
+            # One of these more than fit, whatever they are: an array may have no end.
+            first = self._convert(lambda array: list(islice(array, room // 2 + 1)), values, path)
+            for index, value in enumerate(first):
                 element = self.value(value, f"{path}[{index}]", depth)
                 encoded = self._convert(to_json, element, path).decode()
                 length = len(encoded) + _LONGER_IN_JAVASCRIPT * len(_MILLIONTHS.findall(encoded))
@@ -218,26 +243,26 @@ class _Fitting:
         return str(value)[:TEXT_LIMIT]
 
     def _key(self, key: Any, path: str) -> str:
-        if not isinstance(key, str):
-            try:
-                ((key, _),) = to_jsonable_python({key: None}).items()
-            except Exception:  # noqa: BLE001
-                raise self._refusal(key, path, "is a key, and a key must be a string") from None
-        key = str.__str__(key)
+        key = plain(key)
+        if not is_a(key, str):
+            key = self._convert(_key_text, key, path, "is a key, and a key must be a string")
         name = scrubbed(key)
         if name != key:
             self._note("unprintable")
         return name
 
     def _items(self, data: Any, path: str) -> Any:
-        return self._convert(lambda mapping: list(mapping.items()), data, path)
+        return self._convert(_items_of, data, path)
 
-    def _convert(self, convert: Callable[[Any], Any], value: Any, path: str) -> Any:
+    def _convert(self, convert: Callable[[Any], Any], value: Any, path: str, why: str | None = None) -> Any:
         """Run code that belongs to the caller's own types, which may raise anything at all."""
         try:
             return convert(value)
-        except Exception as error:  # noqa: BLE001
-            raise self._refusal(value, path, f"cannot be encoded as JSON ({type(error).__name__})") from None
+        except BaseException as error:
+            if not (isinstance(error, Exception) or _is_panic(error)):
+                raise
+            why = why or f"cannot be encoded as JSON ({type(error).__name__})"
+            raise self._refusal(value, path, why) from None
 
     def _refusal(self, value: Any, path: str, why: str) -> ValidationError:
         where = f"{self._field}.{path}" if path else self._field

@@ -103,7 +103,7 @@ def login(server: Server, username: str, password: str) -> Flow[models.LoginResp
     account = {"username": username, "password": password}
     request = server.request("POST", "/auth/login", json=account, credential=False)
     response = yield from exchange(replace(request, private=True))
-    return _parsed(models.LoginResponse, json_of(response), request)
+    return _parsed(models.LoginResponse, json_of(response, private=True), request)
 
 
 def logout(server: Server) -> Flow[None]:

@@ -8,6 +8,7 @@ walked through field by field, which costs more and is rarely needed.
 import threading
 from collections.abc import Callable
 from time import time
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -116,7 +117,7 @@ class Writer:
                 payload["id"] = identity
         try:
             head = self._heads[hostname, website_id, language, screen]
-        except (KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - a hash of the caller's own may raise anything
             head = self._head(hostname, website_id, language, screen)
         if "name" in payload:
             name = payload["name"]
@@ -169,10 +170,12 @@ class Writer:
         head = _make_head("event", _scrubbed(common, repairs.append))
         for repair in repairs:
             self._note(repair)
-        if not repairs:  # what was repaired is not remembered, so that each repair counts
+        key = (hostname, website_id, language, screen)
+        # What was repaired is not remembered, so that each repair counts; nor what may equal anything.
+        if not repairs and all(type(part) in (str, NoneType) for part in key):
             if len(self._heads) >= _REMEMBERED:
                 self._heads.clear()
-            self._heads[hostname, website_id, language, screen] = head
+            self._heads[key] = head
         return head
 
     def _site(self, hostname: Any, website_id: Any) -> dict[str, str]:

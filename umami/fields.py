@@ -39,6 +39,7 @@ _CAMPAIGN_KEYS: Final = frozenset(
         *("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid"),
     )
 )
+_EARLIEST: Final = -62_135_596_800  # the first second of the year 1
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 _PLAIN_ORIGIN: Final = re.compile(
     r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)",
@@ -78,9 +79,14 @@ def plain(value: Any) -> Any:
     if type(value) in _EXACT:
         return value
     for kind, convert in _PLAIN:
-        if isinstance(value, kind):
+        if is_a(value, kind):
             return convert(value)
     return value
+
+
+def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Tell whether a value is of a type, whatever it says of its own `__class__`."""
+    return issubclass(type(value), kinds)
 
 
 _EXACT: Final = frozenset((bool, str, int, float))
@@ -88,12 +94,13 @@ _PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
     (str, str.__str__),
     (int, int.__int__),
     (float, float.__float__),
+    (Decimal, Decimal),
 )
 
 
 def text(field: str, value: Any) -> str:
     """Return `value`, which must be a string."""
-    if isinstance(value, str):
+    if is_a(value, str):
         return str.__str__(value)
     raise ValidationError(f"{field} must be a string, got {type(value).__name__}.")
 
@@ -159,7 +166,7 @@ def revenue(value: Any) -> int | float:
     if (type(value) is float or type(value) is int) and 0 <= value < NUMBER_LIMIT:
         return value
     value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+    if is_a(value, bool) or not is_a(value, (int, float, Decimal)):
         raise ValidationError("Revenue must be a number (int or float).")
     try:
         amount = float(value)
@@ -171,7 +178,7 @@ def revenue(value: Any) -> int | float:
         raise ValidationError("Revenue must be >= 0.")
     if amount >= NUMBER_LIMIT:
         raise ValidationError(f"Revenue must be below 1e15, got {given(value)}.")
-    return amount if isinstance(value, Decimal) else value
+    return amount if is_a(value, Decimal) else value
 
 
 def currency(value: Any) -> str:
@@ -186,16 +193,16 @@ def currency(value: Any) -> str:
 def timestamp(value: Any) -> int:
     """Return a moment as whole seconds of the epoch, which is all that the server takes."""
     value = plain(value)
-    if isinstance(value, datetime):
+    if is_a(value, datetime):
         try:
-            return int(value.timestamp() // 1)
-        except (ValueError, OverflowError, OSError) as error:
-            raise ValidationError(f"timestamp is out of range: {error}.") from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+            value = datetime.timestamp(value)
+        except Exception as error:  # noqa: BLE001 - a time zone of the caller's own may raise anything
+            raise ValidationError(f"timestamp is out of range ({type(error).__name__}).") from None
+    if is_a(value, bool) or not is_a(value, (int, float)):
         raise ValidationError(f"timestamp must be a datetime or epoch seconds, got {given(value)}.")
-    if not -_LATEST <= value <= _LATEST:
+    if not _EARLIEST <= value < _LATEST + 1:
         raise ValidationError(
-            f"timestamp must be epoch seconds before the year 10000, got {given(value)}: milliseconds?"
+            f"timestamp must be epoch seconds of the years 1 to 9999, got {given(value)}: milliseconds?"
         )
     return int(value // 1)
 

@@ -20,9 +20,12 @@ Total = Annotated[int, BeforeValidator(_total)]
 
 
 class Model(BaseModel):
-    """A record of Umami's. Its validator is built at the first use: `import umami` does not wait for it."""
+    """A record of Umami's. Its validator is built at the first use: `import umami` does not wait for it.
 
-    model_config = ConfigDict(defer_build=True)
+    What does not fit is not repeated in the error: it may be a token.
+    """
+
+    model_config = ConfigDict(defer_build=True, hide_input_in_errors=True)
 
 
 class User(Model):

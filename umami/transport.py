@@ -8,6 +8,7 @@ goes to another host.
 
 import functools
 import os
+import re
 import ssl
 import sys
 import threading
@@ -41,6 +42,7 @@ _CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 # Umami closes an idle connection after five seconds; one kept for less is not closed while it is reused.
 _KEEPALIVE: Final = 4.0
 _LEAST_READ: Final = 0.001
+_PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 # Before any of a request is written. The last is the resolver's, of a name that can be no host's.
 _NEVER_LEFT: Final = (
@@ -126,8 +128,12 @@ def _same_origin(one: str, other: str) -> bool:
     return same_door and a.hostname == b.hostname
 
 
-def json_of(response: httpx.Response) -> Any:
+def json_of(response: httpx.Response, *, private: bool = False) -> Any:
     """Return the decoded body of a response.
+
+    Args:
+        response: Any response.
+        private: Whether the body may hold a credential, which no error is to show.
 
     Raises:
         ResponseError: It is no JSON.
@@ -137,6 +143,8 @@ def json_of(response: httpx.Response) -> Any:
     except ValueError:
         kind = response.headers.get("content-type", "no content type")
         start = response.text[:80].strip() or "nothing"
+        if private:
+            start = _PERHAPS_SECRET.sub("…", start)
         raise ResponseError(
             f"{response.request.method} {response.request.url} answered {response.status_code} with no JSON "
             f"({kind}, {len(response.content)} bytes: {start!r}). Does the URL base point at an Umami server?"

@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 from collector_helpers import SITE, item, send
+from conftest import PASSWORD
 
 from umami.collector import Collector
 
@@ -19,7 +20,7 @@ ZEROS = {"pageviews": 0, "visitors": 0, "visits": 0, "bounces": 0, "totaltime": 
 def admin(collector, browse):
     """A browser in which the admin is logged in."""
     http = browse(collector)
-    credentials = {"username": "admin", "password": "umami"}
+    credentials = {"username": "admin", "password": PASSWORD}
     http.headers["Authorization"] = f"Bearer {http.post('/api/auth/login', json=credentials).json()['token']}"
     return http
 
@@ -53,14 +54,14 @@ def visited(admin):
 
 
 def test_login_gives_a_token_and_the_user(http):
-    reply = http.post("/api/auth/login", json={"username": "admin", "password": "umami"}).json()
+    reply = http.post("/api/auth/login", json={"username": "admin", "password": PASSWORD}).json()
     assert len(reply["token"]) == 380
     user = reply["user"]
     assert list(user) == ["id", "username", "role", "createdAt", "isAdmin", "teams"]
     assert (user["username"], user["role"], user["isAdmin"], user["teams"]) == ("admin", "admin", True, [])
 
 
-@pytest.mark.parametrize("credentials", [("admin", "wrong"), ("Admin", "umami"), ("", "")])
+@pytest.mark.parametrize("credentials", [("admin", "wrong"), ("Admin", PASSWORD), ("", "")])
 def test_wrong_credentials_are_refused(http, credentials):
     response = http.post(
         "/api/auth/login", json=dict(zip(("username", "password"), credentials, strict=True))
