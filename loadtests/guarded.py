@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import umami
-from umami import transport
+from umami import messages, transport
 
 from .guard import BATCH
 from .subjects import Ours
@@ -24,9 +24,9 @@ def _stay(self: threading.Thread) -> None:
     """Start no thread."""
 
 
-def _answer(self: transport.Poster, url: str, content: bytes, *_: Any, **__: Any) -> transport.Reply:  # noqa: ARG001
+def _answer(self: transport.Poster, url: str, content: bytes, *_: Any, **__: Any) -> messages.Reply:  # noqa: ARG001
     body = b'{"size":%d,"processed":%d,"errors":0,"details":[],"cache":"%b"}' % (BATCH, BATCH, b"x" * 307)
-    return transport.Reply(200, {"content-type": "application/json"}, body)
+    return messages.Reply(200, {"content-type": "application/json"}, body)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import pytest
 
 import umami
 from umami.endpoints import Server
-from umami.transport import Request
+from umami.messages import Request
 
 CHATTY = (
     *(

@@ -348,7 +348,7 @@ def test_a_redirect_to_what_is_no_url_is_not_followed(
     assert reports.counts() == {("rejected", "302"): 1}
     balanced(client)
     collector.fail(302, path="/api/auth/login", headers={"Location": location})
-    with pytest.raises(httpx.HTTPStatusError, match="302"):
+    with pytest.raises(httpx.HTTPError, match=r"302|Invalid URL in location"):  # some httpx refuses itself
         call(client.login, "admin", "umami")
 
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from umami.messages import UnansweredError
 from umami.queue import buffer as buffer_module
 from umami.queue.buffer import QUEUE_FULL, SHUTDOWN, Bounds, Buffer
 from umami.queue.delivery import Destination, Failed, Fate, NoBatchRoute, Outcome, Refused, Settled, Verdict
 from umami.queue.lane import BATCH_FRAME, Batch, Lane, Limits
 from umami.queue.retry import Policy
-from umami.transport import UnansweredError
 
 DESTINATIONS = [
     Destination("http://one/api/send", "http://one/api/batch"),

@@ -15,8 +15,8 @@ from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stor
 
 import umami
 from umami.collector import Collector
+from umami.messages import Reply, UnansweredError
 from umami.queue.retry import Policy
-from umami.transport import Reply, UnansweredError
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]

@@ -46,7 +46,7 @@ LEAKS = {
         client.new_event("e")
     """,
     "the repr of a request": """
-        monkeypatch.setattr("umami.transport.Request.__repr__", lambda self: str(self.headers))
+        monkeypatch.setattr("umami.messages.Request.__repr__", lambda self: str(self.headers))
         client.configure(url_base=client._state.settings.url_base.replace("//", "//user:pa55-of-a-proxy@"))
         client.heartbeat()
     """,

@@ -18,7 +18,7 @@ Example:
 from . import errors, models, spool
 from ._version import __version__
 from .client import Client
-from .transport import USER_AGENT
+from .messages import USER_AGENT
 
 user_agent = USER_AGENT
 

@@ -12,9 +12,9 @@ from . import data as custom
 from . import endpoints, fields, models
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
+from .messages import Flow
 from .settings import checked_api_key, checked_region, checked_url
 from .state import State
-from .transport import Flow
 from .twins import call, call_async, send_async
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.shutdown()
-        self._state.session.close()
+        self._state.close()
 
     async def __aenter__(self) -> "Self":
         return self
@@ -74,7 +74,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.shutdown_async()
-        await self._state.session.aclose()
+        await self._state.aclose()
 
     # Configuration.
 

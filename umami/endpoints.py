@@ -1,6 +1,6 @@
 """Each query and auth call, described once: its requests, and what its answers mean.
 
-A call is a flow (see `transport.Flow`), which the sync and the async runner run alike.
+A call is a flow (see `messages.Flow`), which the sync and the async runner run alike.
 """
 
 import re
@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from . import models
 from .errors import ResponseError, ValidationError
 from .fields import VISITOR_LIMIT, given
-from .transport import USER_AGENT, Flow, Request, exchange, json_of
+from .messages import USER_AGENT, Flow, Request, exchange, json_of
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 

@@ -100,7 +100,7 @@ class WebsiteStats(Model):
     comparison: WebsiteStatsCmp | None = None
 
 
-class QueueStats(BaseModel):
+class QueueStats(Model):
     """The ledger of the queue at one instant.
 
     It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
@@ -133,7 +133,7 @@ class QueueStats(BaseModel):
     last_error: str | None = None
 
 
-class ErrorReport(BaseModel):
+class ErrorReport(Model):
     """What `on_error` is called with: some events that ended otherwise than delivered whole.
 
     Attributes:

@@ -13,17 +13,18 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import endpoints
+from . import endpoints, late
 from .endpoints import Server
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
+from .messages import Flow
 from .queue.buffer import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
@@ -32,7 +33,9 @@ from .queue.retry import Policy
 from .queue.spool import SpoolPlan
 from .queue.worker import Agent, Plan, sigterm
 from .settings import Settings, resolve
-from .transport import Flow, Session
+
+if TYPE_CHECKING:
+    from .transport import Session
 
 # Waiting for room must not take the threads that the program's own blocking calls run in.
 _MOST_WAITING: Final = 64
@@ -110,7 +113,7 @@ class State:
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
         )
-        self.session = Session(lambda: self.settings.timeout)
+        self._session: Session | None = None
         self.stand_in = StandIn(self)
         _states.add(self)
 
@@ -145,6 +148,8 @@ class State:
             self._code = merged
             self._settings = settings
             self._forget_route()
+        if settings.enabled and (settings.url_base or settings.api_key):
+            late.load()  # here rather than at the first event, whose caller may have less time
 
     def _handle_sigterm(self, settings: Settings, *, asked: bool = False) -> None:
         """Take the signal or give it back, as the settings want it, if this thread can."""
@@ -300,11 +305,28 @@ class State:
         if settings.enabled and settings.mode == "queued":
             self.agent.drop("before_send", why, encoded)
 
+    @property
+    def session(self) -> "Session":
+        """The connections of the calls that go straight through, which are made at the first one."""
+        with self._lock:
+            if self._session is None:
+                self._session = late.new_session(lambda: self.settings.timeout)
+            return self._session
+
+    def close(self) -> None:
+        """Close the connections of the sync calls."""
+        if self._session is not None:
+            self._session.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of the sync calls, and of this event loop's async ones."""
+        if self._session is not None:
+            await self._session.aclose()
+
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""
         self._lock = threading.RLock()
-        self._inherited = self.session
-        self.session = Session(lambda: self.settings.timeout)
+        self._inherited, self._session = self._session, None
 
 
 def _put_nothing(lane: Lane, event: bytes) -> bool:  # noqa: ARG001
@@ -373,7 +395,7 @@ _states: weakref.WeakSet[State] = weakref.WeakSet()
 
 def _close_all() -> None:
     for state in tuple(_states):
-        state.session.close()
+        state.close()
 
 
 def _after_fork() -> None:

@@ -7,42 +7,26 @@ goes to another host.
 """
 
 import functools
-import os
-import re
 import ssl
-import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import anyio.lowlevel
 import httpx
-from pydantic_core import from_json
 
-from . import threads
-from ._version import __version__
-from .errors import ResponseError
+from . import late, threads
+from .messages import MOST_REDIRECTS, Flow, Reply, Request, UnansweredError, redirected
 
 T = TypeVar("T")
 
-USER_AGENT: Final = (
-    f"Umami-Client v{__version__} / "
-    f"Python {'.'.join(map(str, sys.version_info[:3]))} / {sys.platform.capitalize()}"
-)
-"""What auth and query calls call themselves."""
-
-_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_MOST_REDIRECTS: Final = 5
-_CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 # Umami closes an idle connection after five seconds; one kept for less is not closed while it is reused.
 _KEEPALIVE: Final = 4.0
 _LEAST_READ: Final = 0.001
-_PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 # Before any of a request is written. The last is the resolver's, of a name that can be no host's.
 _NEVER_LEFT: Final = (
@@ -55,121 +39,6 @@ _NEVER_LEFT: Final = (
     httpx.InvalidURL,
     UnicodeError,
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request of a call that goes straight through.
-
-    Attributes:
-        private: Whether the content is a credential, which goes to no other host either.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(repr=False)
-    params: Mapping[str, Any] | None = None
-    content: bytes | None = field(default=None, repr=False)
-    private: bool = False
-
-
-Flow = Generator[Request, httpx.Response, T]
-"""A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
-
-
-def exchange(request: Request) -> Flow[httpx.Response]:
-    """Make one request, redirects followed, and return the response.
-
-    Raises:
-        httpx.HTTPStatusError: It is no 2xx.
-    """
-    for _ in range(_MOST_REDIRECTS):
-        response = yield request
-        follow = redirected(request, response)
-        if follow is None:
-            break
-        request = follow
-    response.raise_for_status()
-    return response
-
-
-def redirected(request: Request, response: httpx.Response) -> Request | None:
-    """Return the request that a redirect asks for, with the same method and body, or None if it is none."""
-    if response.status_code not in _REDIRECTS:
-        return None
-    location = response.headers.get("location")
-    if not location:
-        return None
-    try:
-        target = urljoin(str(response.request.url), location)
-        same_origin = _same_origin(target, request.url)
-    except ValueError:  # it is no URL
-        return None
-    if not target.startswith(("http://", "https://")):
-        return None
-    headers = dict(request.headers)
-    if not same_origin:
-        if request.private:
-            return None
-        headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
-    return replace(request, url=target, headers=headers, params=None)
-
-
-def _same_origin(one: str, other: str) -> bool:
-    """Tell whether a credential may go along: the same host, and not from https down to http.
-
-    Raises:
-        ValueError: One of them is no URL.
-    """
-    a, b = urlsplit(one), urlsplit(other)
-    same_door = (a.scheme, a.port) == (b.scheme, b.port) or (
-        a.scheme == "https" and b.scheme == "http" and not a.port
-    )
-    return same_door and a.hostname == b.hostname
-
-
-def json_of(response: httpx.Response, *, private: bool = False) -> Any:
-    """Return the decoded body of a response.
-
-    Args:
-        response: Any response.
-        private: Whether the body may hold a credential, which no error is to show.
-
-    Raises:
-        ResponseError: It is no JSON.
-    """
-    try:
-        return from_json(response.content)
-    except ValueError:
-        kind = response.headers.get("content-type", "no content type")
-        start = response.text[:80].strip() or "nothing"
-        if private:
-            start = _PERHAPS_SECRET.sub("…", start)
-        raise ResponseError(
-            f"{response.request.method} {response.request.url} answered {response.status_code} with no JSON "
-            f"({kind}, {len(response.content)} bytes: {start!r}). Does the URL base point at an Umami server?"
-        ) from None
-
-
-class UnansweredError(Exception):
-    """No answer came to a POST.
-
-    Attributes:
-        stored_perhaps: The request had left; the server may have stored what it carried.
-    """
-
-    def __init__(self, message: str, *, stored_perhaps: bool) -> None:
-        super().__init__(message)
-        self.stored_perhaps = stored_perhaps
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer to a POST. `body` is None if it was longer than the caller wanted to read."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | None
 
 
 class Poster:
@@ -209,7 +78,7 @@ class Poster:
         request = Request("POST", url, {**_HEADERS, **headers}, content=content)
         limits = {"connect": timeout, "write": timeout, "pool": timeout, "read": patience}
         give_up = time.monotonic() + timeout + patience
-        for _ in range(_MOST_REDIRECTS + 1):
+        for _ in range(MOST_REDIRECTS + 1):
             try:
                 answer = self._attempt(request, limits, patience, limit)
             except _NEVER_LEFT as error:
@@ -224,7 +93,7 @@ class Poster:
                     f"the redirects took too long, the last to {request.url}", stored_perhaps=False
                 )
         raise UnansweredError(
-            f"more than {_MOST_REDIRECTS} redirects, the last to {request.url}", stored_perhaps=False
+            f"more than {MOST_REDIRECTS} redirects, the last to {request.url}", stored_perhaps=False
         )
 
     def _attempt(
@@ -262,19 +131,18 @@ class Poster:
         return line
 
     def _new_transport(self, origin: str) -> httpx.HTTPTransport:
-        with _importing:
-            load()
-            scheme = urlsplit(origin).scheme
-            if scheme not in self._contexts:
+        scheme = urlsplit(origin).scheme
+        if scheme not in self._contexts:
+            with late.importing:
                 self._contexts[scheme] = _new_context(scheme)
-            transport = httpx.HTTPTransport(
-                verify=self._contexts[scheme],
-                limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
-                proxy=_proxy_to(origin),
-            )
-            if threads.is_patched():
-                _use_real_sockets(transport)
-            return transport
+        transport = httpx.HTTPTransport(
+            verify=self._contexts[scheme],
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
+            proxy=_proxy_to(origin),
+        )
+        if threads.is_patched():
+            _use_real_sockets(transport)
+        return transport
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
@@ -290,29 +158,6 @@ class Poster:
 
 
 _parsed: Final = functools.lru_cache(maxsize=64)(httpx.URL)
-
-
-def load() -> None:
-    """Import what httpx and the look-up of a host name would import when they are used for the first time."""
-    import encodings.idna  # noqa: F401
-
-    import httpcore  # noqa: F401
-
-    if threads.is_patched():
-        from . import real_sockets  # noqa: F401
-
-
-# The first client imports a lot. A fork in the middle of that would leave the child with import locks that
-# nobody gives back, so it waits.
-_importing: Final = threads.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
-    )
-
-
-if threads.is_patched():
-    load()  # for gevent imports well in the main thread only
 
 
 def _use_real_sockets(transport: httpx.HTTPTransport) -> None:

@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
 
+from .messages import Flow
 from .state import Prepared, State
-from .transport import Flow
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -4,14 +4,15 @@ Umami answers 200 to a batch of which nothing was stored, and 500 to an event th
 the answers mean is decided here, and nowhere else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from umami.transport import Poster, Reply, UnansweredError
+from umami.messages import Reply, UnansweredError
 
 from .retry import Answer, Policy
 
@@ -53,8 +54,7 @@ class Fate(Enum):
     DOUBTFUL = "doubtful"  # not stored, for a reason that may be the event's own
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One event's fate, the reason it is counted under, and the server's words."""
 
     fate: Fate
@@ -65,15 +65,13 @@ class Verdict:
 DELIVERED: Final = Verdict(Fate.DELIVERED)
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """The server answered for each event. `verdicts` has those that were not simply delivered, by index."""
 
-    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
+    verdicts: Mapping[int, Verdict] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """The request settled nothing, and may do better later."""
 
     answer: Answer
@@ -81,16 +79,14 @@ class Failed:
     stored_perhaps: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The server refused the request as a whole, for good."""
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoBatchRoute:
+class NoBatchRoute(NamedTuple):
     """The server has no working route for batches."""
 
     message: str
@@ -127,13 +123,13 @@ class Courier:
     """Carries batches.
 
     Attributes:
-        poster: The connections.
+        post: See `transport.Poster.post`.
         policy: What is worth another attempt.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
     """
 
-    poster: Poster
+    post: Callable[..., Reply]
     policy: Policy
     timeout: float
     item_timeout: float
@@ -156,7 +152,7 @@ class Courier:
         if within is not None:
             patience, timeout = min(patience, within), min(timeout, within)
         try:
-            reply = self.poster.post(
+            reply = self.post(
                 url,
                 b"[" + b",".join(events) + b"]" if batched else events[0],
                 to.headers,

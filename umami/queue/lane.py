@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from umami import threads
 
@@ -19,8 +19,7 @@ from .shelf import Shelf
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How batches are cut.
 
     Attributes:

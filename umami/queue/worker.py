@@ -14,12 +14,12 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from umami import threads
+from umami import late, threads
 from umami.errors import ValidationError
+from umami.messages import Reply
 from umami.models import QueueStats
-from umami.transport import Poster, load
 
 from .buffer import SHUTDOWN, Bounds, Buffer
 from .delivery import BOT, Courier, Destination
@@ -27,6 +27,9 @@ from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
 from .signals import SigtermFlush
 from .spool import Spool, SpoolPlan
+
+if TYPE_CHECKING:
+    from umami.transport import Poster
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
@@ -73,7 +76,7 @@ class Agent:
         self._reporter = Reporter(plan.on_error)
         self._buffer = Buffer(plan.bounds, self._resume, self._reporter.add)
         self.put = self._buffer.put
-        self._poster = Poster()
+        self._poster: Poster | None = None
         self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
         self._said_what_is_left = False
@@ -95,7 +98,7 @@ class Agent:
             self._buffer.lane(plan.spool.home)  # what others left for it is to have its credential
         self._plan = plan
         self._reporter.on_error = plan.on_error
-        self._courier = Courier(self._poster, plan.bounds.policy, plan.timeout, plan.item_timeout)
+        self._courier = Courier(self._post, plan.bounds.policy, plan.timeout, plan.item_timeout)
         self._buffer.rebound(plan.bounds)
         if opened:
             self.adopt()
@@ -174,7 +177,7 @@ class Agent:
     def _start_sender(self, lane: Lane) -> bool:
         self._watch_spool()
         if threads.is_patched():
-            load()
+            late.load()
         thread = threads.Thread(self._send, lane, name="umami-sender")
         self._threads.add(thread)
         try:
@@ -189,7 +192,7 @@ class Agent:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
             while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
-                self._poster.prepare(lane.destination.send_url)
+                self._connections().prepare(lane.destination.send_url)
                 started = time.monotonic()
                 self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
@@ -205,8 +208,21 @@ class Agent:
                 self._staff(lane)  # another takes its place
             raise
         finally:
-            self._poster.leave()
+            self._leave()
             self._threads -= {thread for thread in self._threads if thread.is_current()}
+
+    def _connections(self) -> "Poster":
+        if self._poster is None:
+            self._poster = late.new_poster()
+        return self._poster
+
+    def _post(self, *request: Any, **limits: Any) -> Reply:
+        return self._connections().post(*request, **limits)
+
+    def _leave(self) -> None:
+        """Close this thread's connections."""
+        if self._poster is not None:
+            self._poster.leave()
 
     def _most_senders(self, lane: Lane) -> int:
         return self._plan.senders or (2 if lane.batched else 8)
@@ -330,7 +346,7 @@ class Agent:
         for thread in tuple(self._threads):
             if not thread.is_current():
                 thread.join(max(0.0, give_up - time.monotonic()))
-        self._poster.leave()
+        self._leave()
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
@@ -408,7 +424,7 @@ class Agent:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
         # Kept, not closed: to let go of the connections would close them noisily here.
         self._inherited = self._poster
-        self._poster = Poster()
+        self._poster = None
         self._threads = set()
         self._exit_by = None
         self._watcher = None
