@@ -25,7 +25,9 @@ _CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
 _NO_HEADER: Final = re.compile(r"[^ -~]")
-_COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(models.Total)
+_COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(
+    models.Total, config=pydantic.ConfigDict(defer_build=True)
+)
 
 
 @dataclass(frozen=True)
