@@ -436,6 +436,22 @@ def test_past_the_retry_limit_the_events_are_dropped(
     assert stored(collector) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"at_most_once": True}, {"retry_limit": 0}], ids=["at_most_once", "limit"]
+)
+def test_after_a_failure_that_left_nothing_to_repeat_the_next_event_goes_out_by_itself(
+    settings: dict[str, Any], collector: Collector, make_client: MakeClient
+) -> None:
+    reports = Reports()
+    client = make_client(on_error=reports, **settings)
+    collector.fail(None, cut="after")
+    client.new_event("lost")
+    reports.wait_for(1)
+    until(lambda: client._state.route.lane.idle == 1)
+    client.new_event("next")
+    collector.wait_for(events=2, timeout=DEADLINE)
+
+
 def test_a_retry_within_the_limit_delivers(collector: Collector, make_client: MakeClient) -> None:
     client = make_client(retry_limit=2)
     collector.fail(503, times=2)

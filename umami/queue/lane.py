@@ -125,7 +125,8 @@ class Lane:
         """Return how many events may come before a sender has to be called for them."""
         if not self.senders:
             return 0
-        if not self.idle or self.attempts or (self.in_flight and not self.proven):
+        pausing = self.attempts and self.backlog
+        if not self.idle or pausing or (self.in_flight and not self.proven):
             return math.inf  # one looks again by itself
         return max(0, self.limits.batch_size - 1 - len(self.fresh)) if self.fresh else 0
 
