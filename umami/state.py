@@ -27,10 +27,11 @@ from .events import BROWSER_USER_AGENT, Writer
 from .queue.buffer import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
+from .queue.lifecycle import sigterm
 from .queue.report import logger
 from .queue.retry import Policy
 from .queue.spool import SpoolPlan
-from .queue.worker import Agent, Plan, sigterm
+from .queue.worker import Agent, Plan
 from .settings import Settings, resolve
 from .transport import Flow, Session
 

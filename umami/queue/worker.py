@@ -1,17 +1,14 @@
-"""The agent: sender threads over the buffer; flush, shutdown, the exit of the process, and forks.
+"""The agent: sender threads over the buffer; flush, shutdown, and what it does when the process ends.
 
 Senders are plain daemon threads with a sync client, because at exit an event loop can no longer resolve
 a host name. Where no thread can be started, as at exit since Python 3.12, whoever needs the events sent
 sends them.
 """
 
-import atexit
 import math
-import os
 import sys
 import threading
 import time
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,11 +18,11 @@ from umami.errors import ValidationError
 from umami.models import QueueStats
 from umami.transport import Poster, load
 
+from . import lifecycle
 from .buffer import SHUTDOWN, Bounds, Buffer
 from .delivery import BOT, Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
-from .signals import SigtermFlush
 from .spool import Spool, SpoolPlan
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
@@ -80,9 +77,7 @@ class Agent:
         self._spool: Spool | None = None
         self._watcher: threads.Thread | None = None
         self.configure(plan)
-        _agents.add(self)
-        if _exiting:
-            self.begin_exit()
+        lifecycle.know(self)
 
     def configure(self, plan: Plan) -> None:
         """Work as `plan` says from now on. Nothing that is queued is lost, whatever the bounds.
@@ -155,7 +150,7 @@ class Agent:
 
     def _resume(self, lane: Lane) -> None:
         """Have the events of a lane sent, for the first time or after a shutdown."""
-        _watch_the_end()
+        lifecycle.watch_the_end()
         if self._buffer.closing:
             return
         lanes = {lane}
@@ -248,7 +243,7 @@ class Agent:
         """
         lanes = self._buffer.adopt()
         for lane in lanes:
-            _watch_the_end()
+            lifecycle.watch_the_end()
             self._staff(lane)
         return bool(lanes)
 
@@ -416,63 +411,3 @@ class Agent:
         self._reporter.reset()
         self._buffer.reset()
         self.configure(self._plan)
-
-
-_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
-_exiting = False
-_watching = False
-
-
-def _watch_the_end() -> None:
-    """Learn of the end of this process where it comes without atexit, or by SIGTERM."""
-    global _watching  # noqa: PLW0603
-    sigterm.attend()
-    if _watching:
-        return
-    _watching = True
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing import util
-
-        if util.is_exiting():
-            _exit()
-        else:
-            # The last of the finalizers: others may send events.
-            util.Finalize(None, _exit, exitpriority=-100)
-    celery = sys.modules.get("celery.signals")
-    if celery is not None:
-        # Its prefork workers run neither finalizers nor atexit handlers.
-        celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
-
-
-def _exit(**_: object) -> None:
-    global _exiting  # noqa: PLW0603
-    _exiting = True
-    agents = tuple(_agents)
-    for agent in agents:
-        agent.begin_exit()
-    for agent in agents:
-        agent.exit()
-
-
-def _flush_at_sigterm() -> None:
-    flushes = [(agent, agent.begin_flush()) for agent in tuple(_agents) if agent.flushes_on_sigterm]
-    for agent, give_up in flushes:
-        agent.end_flush(give_up)
-
-
-def _after_fork() -> None:
-    global _exiting, _watching  # noqa: PLW0603
-    _exiting = _watching = False
-    for agent in tuple(_agents):
-        agent.after_fork()
-    sigterm.after_fork()
-
-
-sigterm: Final = SigtermFlush(_flush_at_sigterm)
-
-atexit.register(_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=sigterm.before_fork, after_in_parent=sigterm.after_fork_in_parent, after_in_child=_after_fork
-    )
