@@ -470,7 +470,7 @@ def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
 
         flushing = threading.Thread(target=flush, daemon=True)
         flushing.start()
-        until(lambda: client._state._agent._buffer._awaited != [])
+        until(lambda: len(client._state._agent._buffer._waiting) > 0)
         for number in range(15):
             client.new_event(f"later{number}")
         collector.thaw()

@@ -24,7 +24,7 @@ from . import endpoints
 from .endpoints import Server
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
-from .queue.buffer import Bounds
+from .queue.bounds import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
 from .queue.lifecycle import sigterm

@@ -19,7 +19,8 @@ from umami.models import QueueStats
 from umami.transport import Poster, load
 
 from . import lifecycle
-from .buffer import SHUTDOWN, Bounds, Buffer
+from .bounds import Bounds
+from .buffer import SHUTDOWN, Buffer
 from .delivery import BOT, Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
