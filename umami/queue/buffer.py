@@ -19,7 +19,7 @@ from .bounds import Bounds
 from .delivery import Destination, Outcome
 from .lane import Batch, Lane
 from .ledger import Ledger
-from .segment import Segment
+from .segment import DAMAGE, SPOOL_DAMAGED, Segment
 from .settling import Settlement
 from .shelf import Shelf
 from .spool import Spool
@@ -27,8 +27,6 @@ from .waiting import Waiting
 
 QUEUE_FULL: Final = "queue_full"
 SHUTDOWN: Final = "shutdown"
-SPOOL_DAMAGED: Final = "spool_damaged"
-TORN: Final = "torn"
 _LOAD_EVENTS: Final = 1_000
 # An event of up to so many bytes may wait at a lane's door, and the doors are shut so many events before
 # the buffer is full: as many threads may have passed the check at one time.
@@ -308,8 +306,7 @@ class Buffer:
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that never came in as submitted and dropped, and report them."""
         with self._exclusively():
-            self._ledger.submitted += len(events)
-            self._ledger.dropped[reason] += len(events)
+            self._ledger.lose(reason, len(events))
         self._report("dropped", reason, message, events)
 
     def _gives_way(self, lane: Lane, size: int) -> bool:
@@ -387,16 +384,12 @@ class Buffer:
         room = min(self.bounds.events - self._count, _LOAD_EVENTS)
         if self._bytes >= self.bounds.bytes:
             room = 0
-        known = len(lane.fresh)
-        lost = lane.load(max(room, lane.limits.batch_size))
-        loaded = list(islice(lane.fresh, known, None))
+        loaded, lost = lane.load(max(room, lane.limits.batch_size))
         self._count += len(loaded)
         self._bytes += sum(map(len, loaded))
-        if not known:
-            lane.since = -math.inf  # they have waited long enough
         if lost:
             self._ledger.dropped[SPOOL_DAMAGED] += lost
-            self._report("dropped", SPOOL_DAMAGED, "Their file in the spool is damaged.", [b""] * lost)
+            self._report("dropped", SPOOL_DAMAGED, DAMAGE, [b""] * lost)
 
     def adopt(self) -> list[Lane]:
         """Take over files that other processes left in the spool.
@@ -419,10 +412,9 @@ class Buffer:
         with self._exclusively():
             spool.add(segment)
             self._ledger.submitted += segment.unsettled
-            if segment.torn:
-                self._lose(1, TORN, f"The last record of {segment.path} was cut short, as by a kill.")
-            if segment.lost:
-                self._lose(segment.lost, SPOOL_DAMAGED, "Their file in the spool is damaged.")
+            for count, reason, message in segment.losses:
+                self._ledger.lose(reason, count)
+                self._report("dropped", reason, message, [b""] * count)
             if not segment.unsettled:
                 spool.discard(segment)
                 return []
@@ -431,12 +423,6 @@ class Buffer:
                 lane.shelf.store(segment, segment.unsettled)
             lane.wake.notify()
             return [lane]
-
-    def _lose(self, count: int, reason: str, message: str) -> None:
-        """Count events that another process had queued as dropped."""
-        self._ledger.submitted += count
-        self._ledger.dropped[reason] += count
-        self._report("dropped", reason, message, [b""] * count)
 
     def enlist(self, lane: Lane, most: int) -> bool:
         """Count one more sender for a lane, if it has fewer than `most`."""

@@ -22,6 +22,11 @@ class Ledger:
     requests: int = 0
     last_error: str | None = None
 
+    def lose(self, reason: str, count: int) -> None:
+        """Count events that were never pending as dropped."""
+        self.submitted += count
+        self.dropped[reason] += count
+
     def balance(self, pending: int) -> None:
         """Set `submitted` by the others, so that the equation holds."""
         self.submitted = self.delivered + self.rejected + sum(self.dropped.values()) + pending

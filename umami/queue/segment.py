@@ -38,6 +38,10 @@ else:
 SUFFIX: Final = ".events"
 DAMAGED_SUFFIX: Final = ".damaged"
 
+TORN: Final = "torn"
+SPOOL_DAMAGED: Final = "spool_damaged"
+DAMAGE: Final = "Their file in the spool is damaged."
+
 _OURS: Final = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -88,6 +92,14 @@ class Segment:
     def unsettled(self) -> int:
         """How many of its events are not settled."""
         return self.count - len(self._settled)
+
+    @property
+    def losses(self) -> Iterator[tuple[int, str, str]]:
+        """What the reading of it lost: how many events, the reason that they count under, and the story."""
+        if self.torn:
+            yield 1, TORN, f"The last record of {self.path} was cut short, as by a kill."
+        if self.lost:
+            yield self.lost, SPOOL_DAMAGED, DAMAGE
 
     @property
     def left(self) -> int:
