@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, PASSWORD, ROOT, SITE
+from queue_helpers import drain
 
 import umami
 from umami.cli import main
@@ -29,11 +30,6 @@ SENDER = """
         sys.stdout.write(f"{{number}}\\n")
         sys.stdout.flush()
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
 
 
 @pytest.fixture
@@ -86,13 +82,6 @@ class Sender:
 
 def numbers(collector: Collector) -> Counter[int]:
     return Counter(event.data["n"] for event in collector.events)
-
-
-def drain(folder: Path) -> umami.models.QueueStats:
-    """Do what the next process does: open the spool, and send what it finds."""
-    with umami.Client(spool=str(folder), retry_wait=0.02) as client:
-        assert client.flush(DEADLINE)
-        return client.queue_stats()
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, in_threads, send_many, stored, until
+from queue_helpers import NEVER, drain, in_threads, send_many, stored, until
 from test_threads import at_line, lines_of
 
 import umami
@@ -43,11 +43,6 @@ LEAVE = f"""
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
 def leave(collector: Collector, folder: Path, python: Run) -> Callable[..., Path]:
     """Have a killed process leave so many events, and return their file."""
 
@@ -58,13 +53,6 @@ def leave(collector: Collector, folder: Path, python: Run) -> Callable[..., Path
         return file
 
     return run
-
-
-def drain(folder: Path, **settings: Any) -> umami.models.QueueStats:
-    """Do what the next process does: open the spool, and send what it finds."""
-    with umami.Client(**{"spool": str(folder), "retry_wait": 0.02, **settings}) as client:
-        assert client.flush(DEADLINE)
-        return client.queue_stats()
 
 
 def open_files() -> int:
