@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, SITE
 from queue_helpers import NEVER, drain, in_threads, send_many, stored, until
+from secrecy import watch
 from test_threads import at_line, lines_of
 
 import umami
@@ -180,6 +181,7 @@ def test_a_client_that_is_forgotten_gives_its_files_up(
     client = umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com", spool=str(folder))
     send_many(client, 5)
     client.shutdown(0)
+    watch.let_go(client)
     del client
     collector.clear_faults()
 
