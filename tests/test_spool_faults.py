@@ -604,14 +604,14 @@ def test_the_next_sender_starts_another_watcher(
             raise MemoryError
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.spooling._SPOOL_SECONDS", 0.01)
     client = make_client(spool=str(folder))
-    monkeypatch.setattr("umami.queue.worker.Agent.adopt", adopt)
+    monkeypatch.setattr("umami.queue.spooling.Spooling.adopt", adopt)
     client.new_event("e0")
     assert broken.wait(DEADLINE)
     until(lambda: "umami-spool" not in {thread.name for thread in threading.enumerate()})
     monkeypatch.undo()
-    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.spooling._SPOOL_SECONDS", 0.01)
     client.shutdown()
     client.new_event("e1")
     assert "umami-spool" in {thread.name for thread in threading.enumerate()}

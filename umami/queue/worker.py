@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from umami import threads
-from umami.errors import ValidationError
 from umami.models import QueueStats
 from umami.transport import Poster, load
 
@@ -24,13 +23,13 @@ from .buffer import SHUTDOWN, Buffer
 from .delivery import BOT, Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
-from .spool import Spool, SpoolPlan
+from .spool import SpoolPlan
+from .spooling import Spooling
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
 _SLOW_ITEM: Final = 0.002
 _REPORT_SECONDS: Final = 1.0
-_SPOOL_SECONDS: Final = 5.0
 _LAST_REPORT_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
 
@@ -75,8 +74,7 @@ class Agent:
         self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
         self._said_what_is_left = False
-        self._spool: Spool | None = None
-        self._watcher: threads.Thread | None = None
+        self._spooling = Spooling(self._buffer, self._take_on, self._reporter.add)
         self.configure(plan)
         lifecycle.know(self)
 
@@ -86,7 +84,7 @@ class Agent:
         Raises:
             ValidationError: The spool cannot be used, or there is another one already.
         """
-        opened = self._open_spool(plan.spool)
+        opened = self._spooling.open(plan.spool)
         if plan.spool is not None and plan.spool.home is not None:
             self._buffer.lane(plan.spool.home)  # what others left for it is to have its credential
         self._plan = plan
@@ -94,26 +92,7 @@ class Agent:
         self._courier = Courier(self._poster, plan.bounds.policy, plan.timeout, plan.item_timeout)
         self._buffer.rebound(plan.bounds)
         if opened:
-            self.adopt()
-
-    def _open_spool(self, plan: SpoolPlan | None) -> bool:
-        """Open the spool, if there is to be one; whether it was opened just now."""
-        if self._spool is None:
-            if plan is None:
-                return False
-            try:
-                self._spool = Spool(plan, self._reporter.add)
-            except OSError as error:
-                raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
-            self._buffer.use_spool(self._spool)
-            return True
-        if plan is None or plan.folder != self._spool.folder:
-            raise ValidationError(
-                f"spool is {self._spool.folder} and cannot be changed, as events may lie there: "
-                "use another Client."
-            )
-        self._spool.resize(plan.max_bytes)
-        return False
+            self._spooling.adopt()
 
     # Events in.
 
@@ -168,7 +147,7 @@ class Agent:
         return self._start_sender(lane) if self._buffer.enlist(lane, 1) else True
 
     def _start_sender(self, lane: Lane) -> bool:
-        self._watch_spool()
+        self._spooling.watch()
         if threads.is_patched():
             load()
         thread = threads.Thread(self._send, lane, name="umami-sender")
@@ -236,34 +215,10 @@ class Agent:
             raise
         self._buffer.dismiss(lane)
 
-    def adopt(self) -> bool:
-        """Take over what processes that are gone left in the spool, as much as this one may at a time.
-
-        Returns:
-            Whether there was anything.
-        """
-        lanes = self._buffer.adopt()
-        for lane in lanes:
-            lifecycle.watch_the_end()
-            self._staff(lane)
-        return bool(lanes)
-
-    def _watch_spool(self) -> None:
-        """Look after what other processes leave in the spool while this one lives."""
-        if self._spool is None or self._watcher is not None:
-            return
-        self._watcher = watcher = threads.Thread(self._keep_adopting, name="umami-spool")
-        try:
-            watcher.start()
-        except RuntimeError:  # there are too many threads, or the interpreter is shutting down
-            self._watcher = None
-
-    def _keep_adopting(self) -> None:
-        try:
-            while not self._buffer.wait_stopped(_SPOOL_SECONDS):
-                self.adopt()
-        finally:
-            self._watcher = None  # the next sender starts another
+    def _take_on(self, lane: Lane) -> None:
+        """Have events sent that another process left."""
+        lifecycle.watch_the_end()
+        self._staff(lane)
 
     # Flushing and stopping.
 
@@ -280,9 +235,9 @@ class Agent:
         return threads.off_hub(self._shutdown, give_up)
 
     def _flush(self, give_up: float) -> bool:
-        self.adopt()
+        self._spooling.adopt()
         settled = self._flush_own(give_up)
-        while settled and self._has_more():
+        while settled and self._spooling.has_more():
             settled = self._flush_own(give_up)
         return settled
 
@@ -291,12 +246,6 @@ class Agent:
         settled = self._settle(give_up)
         self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
         return settled
-
-    def _has_more(self) -> bool:
-        """Take over more of what others left in the spool, if there was too much of it before."""
-        if self._spool is None or not self._spool.is_busy:
-            return False
-        return self.adopt() or bool(self._buffer.unsettled_lanes())
 
     def _settle(self, give_up: float) -> bool:
         """Wait until what is there is settled."""
@@ -407,7 +356,7 @@ class Agent:
         self._poster = Poster()
         self._threads = set()
         self._exit_by = None
-        self._watcher = None
+        self._spooling.after_fork()
         self._said_what_is_left = False
         self._reporter.reset()
         self._buffer.reset()
