@@ -45,6 +45,18 @@ def sender(collector: Collector, folder: Path) -> Iterator[Callable[..., "Sender
         process.kill()
 
 
+@pytest.fixture
+def orphan(collector: Collector, folder: Path, sender: Callable[..., "Sender"]) -> Path:
+    """The file that a killed process left, with events that the server has not got."""
+    collector.fail(503, times=None)
+    process = sender()
+    process.wait_for(50)
+    process.kill()
+    collector.clear_faults()
+    (file,) = folder.iterdir()
+    return file
+
+
 class Sender:
     """A process that sends numbered events as fast as it can, and prints each number when it is queued."""
 
@@ -227,18 +239,10 @@ def test_a_failing_disk_is_said_and_the_events_live_in_memory(
     assert str(folder) in caplog.text
 
 
-def test_a_torn_last_record_is_dropped_and_counted(
-    collector: Collector, folder: Path, sender: Callable[..., Sender]
-) -> None:
-    collector.fail(503, times=None)
-    process = sender()
-    process.wait_for(50)
-    process.kill()
-    collector.clear_faults()
-    (file,) = folder.iterdir()
+def test_a_torn_last_record_is_dropped_and_counted(folder: Path, orphan: Path) -> None:
     whole = umami.spool.files(folder)[0].events
     assert whole is not None
-    file.write_bytes(file.read_bytes()[:-7])
+    orphan.write_bytes(orphan.read_bytes()[:-7])
     stats = drain(folder)
     assert stats.dropped == {"torn": 1}
     assert stats.delivered == whole - 1
@@ -246,17 +250,11 @@ def test_a_torn_last_record_is_dropped_and_counted(
 
 
 def test_a_damaged_file_is_set_aside_and_named(
-    collector: Collector, folder: Path, sender: Callable[..., Sender], caplog: pytest.LogCaptureFixture
+    folder: Path, orphan: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    collector.fail(503, times=None)
-    process = sender()
-    process.wait_for(50)
-    process.kill()
-    collector.clear_faults()
-    (file,) = folder.iterdir()
-    content = bytearray(file.read_bytes())
+    content = bytearray(orphan.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+    orphan.write_bytes(content)
     stats = drain(folder)
     assert stats.submitted == stats.delivered + stats.dropped["spool_damaged"] > stats.delivered > 0
     (kept,) = folder.iterdir()
