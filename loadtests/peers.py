@@ -21,6 +21,7 @@ from .subjects import (
     OursSpooled,
     Send,
     Subject,
+    typical,
 )
 
 _PAGE: Final[dict[str, Any]] = {"url": "/checkout", "title": "Checkout", **CUSTOM}
@@ -208,17 +209,11 @@ class Umami1(Subject):
 
     def sender(self, kind: str = "event") -> Send:  # noqa: ARG002
         """Return `new_event`."""
-        send = self.umami.new_event
-        return lambda: send(
-            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
-        )
+        return typical(self.umami.new_event)
 
     def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:  # noqa: ARG002
         """Return `new_event_async`."""
-        send = self.umami.new_event_async
-        return lambda: send(
-            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
-        )
+        return typical(self.umami.new_event_async)
 
     def flush(self) -> None:
         """Do nothing: a call has ended when its event is stored."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from .sink import MARK
 
@@ -29,6 +29,7 @@ CUSTOM: Final[dict[str, Any]] = {
 USER: Final = "user-12345"
 
 Send = Callable[[], object]
+T = TypeVar("T")
 
 
 class Subject(abc.ABC):
@@ -75,6 +76,11 @@ class Subject(abc.ABC):
         return {}
 
 
+def typical(send: Callable[..., T]) -> Callable[[], T]:
+    """Return a function that sends the typical event with an Umami client's `send`."""
+    return lambda: send("checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER)
+
+
 class Ours(Subject):
     """This repository's client."""
 
@@ -107,17 +113,11 @@ class Ours(Subject):
                 custom_data=CUSTOM,
                 distinct_id=USER,
             )
-        send = umami.new_event
-        return lambda: send(
-            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
-        )
+        return typical(umami.new_event)
 
     def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:  # noqa: ARG002
         """Return an async send of the typical event."""
-        send = self.umami.new_event_async
-        return lambda: send(
-            "checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER
-        )
+        return typical(self.umami.new_event_async)
 
     def flush(self) -> None:
         """Wait for everything."""

@@ -1,5 +1,6 @@
 """Fixtures: a collector that answers as Umami does, clients that ship to it, and real child processes."""
 
+import logging
 import os
 import ssl
 import subprocess
@@ -51,6 +52,25 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def collector() -> Iterator[Collector]:
     with Collector(password=PASSWORD) as collector:
         yield collector
+
+
+@pytest.fixture
+def other() -> Iterator[Collector]:
+    """Another host."""
+    with Collector() as other:
+        yield other
+
+
+@pytest.fixture(params=[True, False], ids=["batch", "send"])
+def batch(request: pytest.FixtureRequest) -> bool:
+    """Whether the server has a batch route."""
+    return request.param
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a spool is."""
+    return tmp_path / "spool"
 
 
 @pytest.fixture
@@ -119,6 +139,18 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
         return anyio.run(partial(twin, *args, **kwargs), backend=request.param)
 
     return run
+
+
+@pytest.fixture
+def heard() -> Iterator[logging.Handler]:
+    """What the package logs."""
+    from queue_helpers import Listener
+
+    listener = Listener()
+    logger = logging.getLogger("umami")
+    logger.addHandler(listener)
+    yield listener
+    logger.removeHandler(listener)
 
 
 @pytest.fixture

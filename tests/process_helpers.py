@@ -26,11 +26,6 @@ def settings(server: Collector | int, **more: object) -> dict[str, str]:
     return {f"UMAMI_{name.upper()}": str(value) for name, value in {**basic, **more}.items()}
 
 
-def stored(collector: Collector) -> Counter[str]:
-    """Return how often each event is stored, by its name."""
-    return Counter(event.name for event in collector.events)
-
-
 def once(*names: str) -> Counter[str]:
     """Return what `stored` returns if each of these events arrived exactly once."""
     return Counter(dict.fromkeys(names, 1))

@@ -7,17 +7,36 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import DEADLINE
 from typing_extensions import Self
 
 import umami
 from umami.collector import Collector, Request
+from umami.errors import ValidationError
 from umami.models import ErrorReport
 
 NEVER = 10 * DEADLINE
 """Seconds for what must not come by itself within a test."""
+
+
+SENDS: dict[str, dict[str, Any]] = {
+    "new_event": {"event_name": "signup"},
+    "new_revenue_event": {"revenue": 19.99},
+    "new_page_view": {"page_title": "Home", "url": "/"},
+    "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
+}
+"""Each send, and arguments that are right."""
+
+
+def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+    """Return what a call is refused with."""
+    with pytest.raises(ValidationError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
 
 
 def sent(requests: Iterable[Request]) -> list[list[dict[str, Any]]]:
@@ -47,6 +66,13 @@ def send_many(client: umami.Client, count: int, prefix: str = "e") -> list[str]:
     for name in names:
         assert client.new_event(name) == {"queued": True}
     return names
+
+
+def drain(folder: Path, **settings: Any) -> umami.models.QueueStats:
+    """Do what the next process does: open the spool, and send what it finds."""
+    with umami.Client(**{"spool": str(folder), "retry_wait": 0.02, **settings}) as client:
+        assert client.flush(DEADLINE)
+        return client.queue_stats()
 
 
 def until(condition: Callable[[], bool]) -> None:

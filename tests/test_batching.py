@@ -286,7 +286,6 @@ def test_a_page_views_user_agent_travels_in_its_payload(collector: Collector, cl
     assert [event.user_agent for event in collector.events] == [SAFARI, BROWSER_USER_AGENT, SAFARI]
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_the_timestamp_is_the_moment_of_the_call_in_whole_seconds(
     batch: bool, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """`before_send` and `on_error`: whatever they do, nothing hangs, nothing recurs, nothing else is lost."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,14 +17,6 @@ MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
 QUEUED = {"queued": True}
 KEPT_BACK = {"queued": False, "reason": "before_send"}
-
-
-@pytest.fixture
-def heard() -> Iterator[Listener]:
-    listener = Listener()
-    logger.addHandler(listener)
-    yield listener
-    logger.removeHandler(listener)
 
 
 # before_send.

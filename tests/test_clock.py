@@ -4,7 +4,8 @@ from collections.abc import Callable
 from subprocess import CompletedProcess
 
 import pytest
-from process_helpers import once, settings, stored
+from process_helpers import once, settings
+from queue_helpers import stored
 
 from umami.collector import Collector
 

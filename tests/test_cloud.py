@@ -10,18 +10,13 @@ import httpx
 import pytest
 from cloud_proxy import API_KEY, Internet
 from conftest import DEADLINE, PASSWORD, SITE
+from queue_helpers import SENDS
 
 import umami
 from umami.collector import Collector
 
 Call = Callable[..., Any]
 SELF_HOSTED = "umami.example.com"
-SENDS: dict[str, dict[str, Any]] = {
-    "new_event": {"event_name": "signup"},
-    "new_revenue_event": {"revenue": 19.99},
-    "new_page_view": {"page_title": "Home", "url": "/"},
-    "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
-}
 
 
 @pytest.fixture

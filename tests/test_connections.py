@@ -1,14 +1,13 @@
 """What goes wrong below HTTP: names, TLS, and connections that are closed at the wrong moment."""
 
 import json
-import logging
 import re
 import socket
 import ssl
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import httpx
 import pytest
 import trustme
 from conftest import DEADLINE
-from process_helpers import once, running, settings, stored
-from queue_helpers import Listener, Reports, send_many, until
+from process_helpers import once, running, settings
+from queue_helpers import Listener, Reports, send_many, stored, until
 from typing_extensions import Self
 
 import umami
@@ -28,20 +27,6 @@ MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
 Record = Callable[[str, object], None]
 Behaviour = Callable[["Wire", socket.socket], None]
-
-
-@pytest.fixture(params=[True, False], ids=["batch", "send"])
-def batch(request: pytest.FixtureRequest) -> bool:
-    """Whether the server has a batch route."""
-    return request.param
-
-
-@pytest.fixture
-def heard() -> Iterator[Listener]:
-    listener = Listener()
-    logging.getLogger("umami").addHandler(listener)
-    yield listener
-    logging.getLogger("umami").removeHandler(listener)
 
 
 class Wire:

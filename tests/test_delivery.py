@@ -1,7 +1,7 @@
 """How each answer is read: what became of every event, which route is used, and where redirects lead."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,13 +18,6 @@ Balanced = Callable[[umami.Client], None]
 @pytest.fixture
 def reports() -> Reports:
     return Reports()
-
-
-@pytest.fixture
-def other() -> Iterator[Collector]:
-    """Another host: a redirect's target."""
-    with Collector() as other:
-        yield other
 
 
 def routes(collector: Collector) -> list[str]:
@@ -157,7 +150,6 @@ def test_an_item_with_bad_data_is_rejected_and_not_sent_again(
 
 @pytest.mark.parametrize("model", ["EventData", "Revenue"])
 @pytest.mark.parametrize("code", ["P2000", "P1001", None], ids=str)
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_an_event_that_is_stored_without_its_data_counts_as_delivered_and_is_not_sent_again(
     batch: bool,
     code: str | None,
@@ -236,7 +228,6 @@ def test_a_refused_item_names_the_field_that_is_wrong(
     assert "website: Invalid UUID" in reports.all[0].message
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_an_unknown_website_is_said_in_the_servers_words(
     batch: bool, make_client: MakeClient, reports: Reports
 ) -> None:
@@ -252,7 +243,6 @@ def test_an_unknown_website_is_said_in_the_servers_words(
 # Bots.
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_what_is_dropped_as_a_bots_is_rejected_with_advice(
     batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
@@ -319,7 +309,6 @@ def test_several_such_events_each_stand_alone_in_the_end(make_client: MakeClient
     balanced(client)
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 418, 451])
 def test_a_4xx_is_not_tried_again(
     status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
@@ -378,7 +367,6 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 @pytest.mark.parametrize("fault", STRANGE)
 def test_a_200_that_is_not_umamis_delivers_nothing_and_loses_nothing(
     fault: dict[str, Any], batch: bool, make_client: MakeClient, balanced: Balanced
@@ -409,7 +397,6 @@ LIES = [
 
 
 @pytest.mark.parametrize("error", LIES, ids=range(len(LIES)))
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
     error: dict[str, Any], batch: bool, balanced: Balanced, make_client: MakeClient
 ) -> None:
@@ -475,7 +462,6 @@ def test_a_long_answer_about_many_failures_is_read_whole(
 # Redirects.
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
     status: int, batch: bool, other: Collector, make_client: MakeClient, balanced: Balanced

@@ -11,6 +11,7 @@ import anyio
 import httpx
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE
+from queue_helpers import SENDS
 
 import umami
 from umami.collector import Collector
@@ -22,12 +23,6 @@ BROWSER = (
     "Chrome/142.0.0.0 Safari/537.36"
 )
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-SENDS: dict[str, dict[str, Any]] = {
-    "new_event": {"event_name": "signup"},
-    "new_revenue_event": {"revenue": 19.99},
-    "new_page_view": {"page_title": "Home", "url": "/"},
-    "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
-}
 
 
 @pytest.fixture

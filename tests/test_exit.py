@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from subprocess import CompletedProcess
 
 import pytest
-from process_helpers import once, running, settings, stored
+from process_helpers import once, running, settings
+from queue_helpers import stored
 
 from umami.collector import Collector
 

@@ -1,7 +1,7 @@
 """Flushing, shutting down, reading the ledger, and changing where a client points while events are queued."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -18,12 +18,6 @@ MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
 QUEUED = {"queued": True}
 SHUT = {"queued": False, "reason": "shutdown"}
-
-
-@pytest.fixture
-def other() -> Iterator[Collector]:
-    with Collector() as other:
-        yield other
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from process_helpers import finished, once, settings, stored
+from process_helpers import finished, once, settings
+from queue_helpers import stored
 
 from umami.collector import Collector
 

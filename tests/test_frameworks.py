@@ -15,7 +15,8 @@ from subprocess import CompletedProcess
 import pytest
 from cloud_proxy import Internet
 from conftest import DEADLINE, ROOT
-from process_helpers import Child, once, running, settings, stored
+from process_helpers import Child, once, running, settings
+from queue_helpers import stored
 
 from umami.collector import Collector
 

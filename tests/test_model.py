@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from umami.messages import UnansweredError
 from umami.queue import buffer as buffer_module
-from umami.queue.buffer import QUEUE_FULL, SHUTDOWN, Bounds, Buffer
+from umami.queue.bounds import Bounds
+from umami.queue.buffer import QUEUE_FULL, SHUTDOWN, Buffer
 from umami.queue.delivery import Destination, Failed, Fate, NoBatchRoute, Outcome, Refused, Settled, Verdict
 from umami.queue.lane import BATCH_FRAME, Batch, Lane, Limits
 from umami.queue.retry import Policy

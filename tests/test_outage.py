@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-import pytest
 from conftest import DEADLINE
 from queue_helpers import sizes, stored, until
 
@@ -90,7 +89,6 @@ def most_attempts(seconds: float) -> int:
     return attempts
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_an_outage_under_load_costs_nothing_but_time(
     batch: bool,
     make_client: Callable[..., umami.Client],

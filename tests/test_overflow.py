@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -28,14 +27,6 @@ def event_bytes(collector: Collector, make_client: MakeClient) -> int:
     size = len(collector.requests[0].body)
     collector.clear()
     return size
-
-
-@pytest.fixture
-def heard() -> Any:
-    listener = Listener()
-    report.logger.addHandler(listener)
-    yield listener
-    report.logger.removeHandler(listener)
 
 
 def freeze(collector: Collector, client: umami.Client) -> None:

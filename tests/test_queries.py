@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -514,12 +514,6 @@ def test_a_redirected_query_keeps_its_credential_on_the_same_server(
     assert call(user.websites) == []
     first, second = collector.requests
     assert second.headers["authorization"] == first.headers["authorization"]
-
-
-@pytest.fixture
-def other() -> Iterator[Collector]:
-    with Collector() as other:
-        yield other
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -1,9 +1,8 @@
 """What is tried again and when, what it costs in duplicates, and what is given up."""
 
-import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from itertools import pairwise
@@ -23,14 +22,6 @@ Balanced = Callable[[umami.Client], None]
 Record = Callable[[str, object], None]
 TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 599]
 LAST = [200, 301, 400, 401, 403, 404, 405, 409, 410, 413, 422, 499]
-
-
-@pytest.fixture
-def heard() -> Iterator[Listener]:
-    listener = Listener()
-    logging.getLogger("umami").addHandler(listener)
-    yield listener
-    logging.getLogger("umami").removeHandler(listener)
 
 
 @pytest.fixture
@@ -175,7 +166,6 @@ def test_a_restarted_server_gets_what_was_sent_meanwhile(
 
 
 @pytest.mark.parametrize("status", [status for status in TRANSIENT if status not in (520, 599)])
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 def test_a_request_that_met_a_passing_trouble_is_repeated(
     status: int, batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -460,7 +450,6 @@ def test_a_retry_within_the_limit_delivers(collector: Collector, make_client: Ma
     assert stored(collector) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("batch", [True, False], ids=["batch", "send"])
 @pytest.mark.parametrize("limit", [0, 3])
 def test_poison_among_a_thousand_events_costs_nobody_else_anything(
     limit: int, batch: bool, make_client: MakeClient, balanced: Balanced

@@ -6,21 +6,16 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE
+from queue_helpers import refusal
 
 import umami
 from umami.collector import Collector
-from umami.errors import OperationNotAllowedError, ValidationError
+from umami.errors import OperationNotAllowedError
 
 NO_SERVER = "Set a URL base with set_url_base() or call set_cloud_api_key()."
 NO_LOGIN = "Call login() or set_cloud_api_key() before proceeding."
 NOT_HTTP = "The url must start with the HTTP scheme (http:// or https://)."
 OTHER_SITE = "c0ffee00-7ba1-4337-9860-ec31ece2db60"
-
-
-def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(ValidationError) as caught:
-        function(*args, **kwargs)
-    return str(caught.value)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, PASSWORD, ROOT, SITE
+from queue_helpers import drain
 
 import umami
 from umami.cli import main
@@ -32,11 +33,6 @@ SENDER = """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
 def sender(collector: Collector, folder: Path) -> Iterator[Callable[..., "Sender"]]:
     senders = []
 
@@ -47,6 +43,18 @@ def sender(collector: Collector, folder: Path) -> Iterator[Callable[..., "Sender
     yield start
     for process in senders:
         process.kill()
+
+
+@pytest.fixture
+def orphan(collector: Collector, folder: Path, sender: Callable[..., "Sender"]) -> Path:
+    """The file that a killed process left, with events that the server has not got."""
+    collector.fail(503, times=None)
+    process = sender()
+    process.wait_for(50)
+    process.kill()
+    collector.clear_faults()
+    (file,) = folder.iterdir()
+    return file
 
 
 class Sender:
@@ -86,13 +94,6 @@ class Sender:
 
 def numbers(collector: Collector) -> Counter[int]:
     return Counter(event.data["n"] for event in collector.events)
-
-
-def drain(folder: Path) -> umami.models.QueueStats:
-    """Do what the next process does: open the spool, and send what it finds."""
-    with umami.Client(spool=str(folder), retry_wait=0.02) as client:
-        assert client.flush(DEADLINE)
-        return client.queue_stats()
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
@@ -238,18 +239,10 @@ def test_a_failing_disk_is_said_and_the_events_live_in_memory(
     assert str(folder) in caplog.text
 
 
-def test_a_torn_last_record_is_dropped_and_counted(
-    collector: Collector, folder: Path, sender: Callable[..., Sender]
-) -> None:
-    collector.fail(503, times=None)
-    process = sender()
-    process.wait_for(50)
-    process.kill()
-    collector.clear_faults()
-    (file,) = folder.iterdir()
+def test_a_torn_last_record_is_dropped_and_counted(folder: Path, orphan: Path) -> None:
     whole = umami.spool.files(folder)[0].events
     assert whole is not None
-    file.write_bytes(file.read_bytes()[:-7])
+    orphan.write_bytes(orphan.read_bytes()[:-7])
     stats = drain(folder)
     assert stats.dropped == {"torn": 1}
     assert stats.delivered == whole - 1
@@ -257,17 +250,11 @@ def test_a_torn_last_record_is_dropped_and_counted(
 
 
 def test_a_damaged_file_is_set_aside_and_named(
-    collector: Collector, folder: Path, sender: Callable[..., Sender], caplog: pytest.LogCaptureFixture
+    folder: Path, orphan: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    collector.fail(503, times=None)
-    process = sender()
-    process.wait_for(50)
-    process.kill()
-    collector.clear_faults()
-    (file,) = folder.iterdir()
-    content = bytearray(file.read_bytes())
+    content = bytearray(orphan.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+    orphan.write_bytes(content)
     stats = drain(folder)
     assert stats.submitted == stats.delivered + stats.dropped["spool_damaged"] > stats.delivered > 0
     (kept,) = folder.iterdir()

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, in_threads, send_many, stored, until
+from queue_helpers import NEVER, drain, in_threads, send_many, stored, until
+from secrecy import watch
 from test_threads import at_line, lines_of
 
 import umami
@@ -43,11 +44,6 @@ LEAVE = f"""
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
 def leave(collector: Collector, folder: Path, python: Run) -> Callable[..., Path]:
     """Have a killed process leave so many events, and return their file."""
 
@@ -58,13 +54,6 @@ def leave(collector: Collector, folder: Path, python: Run) -> Callable[..., Path
         return file
 
     return run
-
-
-def drain(folder: Path, **settings: Any) -> umami.models.QueueStats:
-    """Do what the next process does: open the spool, and send what it finds."""
-    with umami.Client(**{"spool": str(folder), "retry_wait": 0.02, **settings}) as client:
-        assert client.flush(DEADLINE)
-        return client.queue_stats()
 
 
 def open_files() -> int:
@@ -192,6 +181,7 @@ def test_a_client_that_is_forgotten_gives_its_files_up(
     client = umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com", spool=str(folder))
     send_many(client, 5)
     client.shutdown(0)
+    watch.let_go(client)
     del client
     collector.clear_faults()
 
@@ -470,7 +460,7 @@ def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
 
         flushing = threading.Thread(target=flush, daemon=True)
         flushing.start()
-        until(lambda: client._state._agent._buffer._awaited != [])
+        until(lambda: len(client._state._agent._buffer._waiting) > 0)
         for number in range(15):
             client.new_event(f"later{number}")
         collector.thaw()
@@ -614,14 +604,14 @@ def test_the_next_sender_starts_another_watcher(
             raise MemoryError
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.spooling._SPOOL_SECONDS", 0.01)
     client = make_client(spool=str(folder))
-    monkeypatch.setattr("umami.queue.worker.Agent.adopt", adopt)
+    monkeypatch.setattr("umami.queue.spooling.Spooling.adopt", adopt)
     client.new_event("e0")
     assert broken.wait(DEADLINE)
     until(lambda: "umami-spool" not in {thread.name for thread in threading.enumerate()})
     monkeypatch.undo()
-    monkeypatch.setattr("umami.queue.worker._SPOOL_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.spooling._SPOOL_SECONDS", 0.01)
     client.shutdown()
     client.new_event("e1")
     assert "umami-spool" in {thread.name for thread in threading.enumerate()}

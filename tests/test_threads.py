@@ -30,14 +30,6 @@ Balanced = Callable[[umami.Client], None]
 QUEUED = {"queued": True}
 
 
-@pytest.fixture
-def heard() -> Iterator[Listener]:
-    listener = Listener()
-    logger.addHandler(listener)
-    yield listener
-    logger.removeHandler(listener)
-
-
 # Many at once.
 
 

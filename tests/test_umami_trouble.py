@@ -1,7 +1,6 @@
 """What Umami does in trouble: its database, its restarts, its patience, and events that it chokes on."""
 
 import json
-import logging
 import re
 import socket
 from collections import Counter
@@ -23,25 +22,11 @@ Balanced = Callable[[umami.Client], None]
 Record = Callable[[str, object], None]
 
 
-@pytest.fixture(params=[True, False], ids=["batch", "send"])
-def batch(request: pytest.FixtureRequest) -> bool:
-    """Whether the server has a batch route."""
-    return request.param
-
-
 @pytest.fixture
 def background() -> Iterator[Callable[..., "Future[Any]"]]:
     """Run a function on another thread."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit
-
-
-@pytest.fixture
-def heard() -> Iterator[Listener]:
-    listener = Listener()
-    logging.getLogger("umami").addHandler(listener)
-    yield listener
-    logging.getLogger("umami").removeHandler(listener)
 
 
 def settled(client: umami.Client, balanced: Balanced, delivered: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE
+from queue_helpers import SENDS, refusal
 
 import umami
 from umami.collector import Collector
@@ -26,18 +27,6 @@ NO_CURRENCY = "Currency must be a non-empty string."
 
 EMOJI = "\N{ROCKET}"  # two UTF-16 units
 HUGE = pytest.param(10**5000, id="huge")  # more digits than Python prints
-SENDS = {
-    "new_event": {"event_name": "signup"},
-    "new_revenue_event": {"revenue": 5},
-    "new_page_view": {"page_title": "Home", "url": "/"},
-    "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
-}
-
-
-def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(ValidationError) as caught:
-        function(*args, **kwargs)
-    return str(caught.value)
 
 
 # The order of the checks.

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .queue.segment import DAMAGED_SUFFIX, SUFFIX, DamagedError, ForeignError, Segment, TakenError
+from .queue.records import DamagedError, ForeignError
+from .queue.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError
 
 
 @dataclass(frozen=True)

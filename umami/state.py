@@ -25,13 +25,14 @@ from .endpoints import Server
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
 from .messages import Flow
-from .queue.buffer import Bounds
+from .queue.bounds import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
+from .queue.lifecycle import sigterm
 from .queue.report import logger
 from .queue.retry import Policy
 from .queue.spool import SpoolPlan
-from .queue.worker import Agent, Plan, sigterm
+from .queue.worker import Agent, Plan
 from .settings import Settings, resolve
 
 if TYPE_CHECKING:

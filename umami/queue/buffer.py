@@ -9,59 +9,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
 from umami import threads
 from umami.models import QueueStats
 
-from .delivery import DELIVERED, Destination, Failed, Fate, Outcome, Refused, Settled
-from .lane import Batch, Lane, Limits
+from .bounds import Bounds
+from .delivery import Destination, Outcome
+from .lane import Batch, Lane
 from .ledger import Ledger
-from .retry import Policy
-from .segment import Segment
+from .segment import DAMAGE, SPOOL_DAMAGED, Segment
+from .settling import Settlement
 from .shelf import Shelf
 from .spool import Spool
-
-Overflow = Literal["drop_newest", "drop_oldest", "block"]
-
-Report = tuple[str, str, str, list[bytes]]
-"""Something that went wrong: its kind, its reason, the whole story, and the events it is about."""
+from .waiting import Waiting
 
 QUEUE_FULL: Final = "queue_full"
 SHUTDOWN: Final = "shutdown"
-SPOOL_DAMAGED: Final = "spool_damaged"
-TORN: Final = "torn"
 _LOAD_EVENTS: Final = 1_000
 # An event of up to so many bytes may wait at a lane's door, and the doors are shut so many events before
 # the buffer is full: as many threads may have passed the check at one time.
 _DOOR_BYTES: Final = 1_024
 _DOOR_MARGIN: Final = 256
-_NOT_THE_EVENTS: Final = frozenset(("401", "403", "404", "405"))
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How much the buffer holds, and how it treats events.
-
-    Attributes:
-        events: The most events pending.
-        bytes: The most bytes of pending events.
-        overflow: What gives way when it is full.
-        limits: How batches are cut.
-        policy: When failed requests are tried again.
-        item_retry_limit: How often an event is sent again that the server answered with an unclear error.
-        at_most_once: Whether an event that may have been stored is dropped rather than sent again.
-    """
-
-    events: int
-    bytes: int
-    overflow: Overflow
-    limits: Limits
-    policy: Policy
-    item_retry_limit: int
-    at_most_once: bool
 
 
 class Buffer:
@@ -95,14 +65,13 @@ class Buffer:
             for lane in self._lanes.values():
                 lane.limits = bounds.limits
                 lane.wake.notify_all()
-            self._changed.notify_all()
+            self._waiting.tell()
 
     def reset(self) -> None:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
         # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
         self._lock = threads.RLock()
-        self._changed = threads.Condition(self._lock)
-        self._awaited: list[Callable[[], bool]] = []
+        self._waiting = Waiting(self._lock)
         self._inside = False
         self._interrupting: deque[tuple[Lane, bytes]] = deque()
         self._count = 0
@@ -275,9 +244,7 @@ class Buffer:
         held = [event for lane in self._lanes.values() for event in lane.held()]
         self._count = len(held)
         self._bytes = sum(map(len, held))
-        ledger = self._ledger
-        pending = sum(lane.unsettled() for lane in self._lanes.values())
-        ledger.submitted = ledger.delivered + ledger.rejected + sum(ledger.dropped.values()) + pending
+        self._ledger.balance(self._pending())
 
     def _is_full(self, size: int) -> bool:
         return self._count >= self._most or self._bytes + size > self._most_bytes
@@ -333,14 +300,13 @@ class Buffer:
             if remaining <= 0:
                 self.drop(QUEUE_FULL, "The queue is full: the server does not keep up, or is away.", [event])
                 return QUEUE_FULL
-            self._wait_until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
+            self._waiting.until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
         return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that never came in as submitted and dropped, and report them."""
         with self._exclusively():
-            self._ledger.submitted += len(events)
-            self._ledger.dropped[reason] += len(events)
+            self._ledger.lose(reason, len(events))
         self._report("dropped", reason, message, events)
 
     def _gives_way(self, lane: Lane, size: int) -> bool:
@@ -418,16 +384,12 @@ class Buffer:
         room = min(self.bounds.events - self._count, _LOAD_EVENTS)
         if self._bytes >= self.bounds.bytes:
             room = 0
-        known = len(lane.fresh)
-        lost = lane.load(max(room, lane.limits.batch_size))
-        loaded = list(islice(lane.fresh, known, None))
+        loaded, lost = lane.load(max(room, lane.limits.batch_size))
         self._count += len(loaded)
         self._bytes += sum(map(len, loaded))
-        if not known:
-            lane.since = -math.inf  # they have waited long enough
         if lost:
             self._ledger.dropped[SPOOL_DAMAGED] += lost
-            self._report("dropped", SPOOL_DAMAGED, "Their file in the spool is damaged.", [b""] * lost)
+            self._report("dropped", SPOOL_DAMAGED, DAMAGE, [b""] * lost)
 
     def adopt(self) -> list[Lane]:
         """Take over files that other processes left in the spool.
@@ -450,10 +412,9 @@ class Buffer:
         with self._exclusively():
             spool.add(segment)
             self._ledger.submitted += segment.unsettled
-            if segment.torn:
-                self._lose(1, TORN, f"The last record of {segment.path} was cut short, as by a kill.")
-            if segment.lost:
-                self._lose(segment.lost, SPOOL_DAMAGED, "Their file in the spool is damaged.")
+            for count, reason, message in segment.losses:
+                self._ledger.lose(reason, count)
+                self._report("dropped", reason, message, [b""] * count)
             if not segment.unsettled:
                 spool.discard(segment)
                 return []
@@ -462,12 +423,6 @@ class Buffer:
                 lane.shelf.store(segment, segment.unsettled)
             lane.wake.notify()
             return [lane]
-
-    def _lose(self, count: int, reason: str, message: str) -> None:
-        """Count events that another process had queued as dropped."""
-        self._ledger.submitted += count
-        self._ledger.dropped[reason] += count
-        self._report("dropped", reason, message, [b""] * count)
 
     def enlist(self, lane: Lane, most: int) -> bool:
         """Count one more sender for a lane, if it has fewer than `most`."""
@@ -491,103 +446,27 @@ class Buffer:
     def settle(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
         """Count what became of a batch, and keep what is to be sent again."""
         now = time.monotonic()
-        with self._exclusively():
-            lane.finish(batch)
-            if isinstance(outcome, Settled):
-                reports = self._settle_each(lane, batch, outcome, now)
-            elif isinstance(outcome, Failed):
-                reports = self._settle_failed(lane, batch, outcome, now)
-            elif isinstance(outcome, Refused):
-                reports = self._settle_refused(lane, batch, outcome)
-            else:
-                reports = []
-                lane.batched = False
-                self._again(lane, batch)
+        with self._settling(lane, batch) as settlement:
+            settlement.settle(outcome, now)
             if lane.idle and lane.wait(now) < math.inf:
                 lane.wake.notify()
-            self._tell_waiting()
-        for report in reports:
-            self._report(*report)
-
-    def _settle_each(self, lane: Lane, batch: Batch, outcome: Settled, now: float) -> list[Report]:
-        lane.succeed()
-        if not outcome.verdicts:
-            self._ledger.delivered += len(batch.events)
-            self._forget(lane, batch)
-            return []
-        waiting: list[int] = []
-        doubtful: list[int] = []
-        ended: list[int] = []
-        reports: list[Report] = []
-        tries = batch.tries + 1
-        for index, event in enumerate(batch.events):
-            verdict = outcome.verdicts.get(index, DELIVERED)
-            fate = verdict.fate
-            if fate is Fate.AGAIN or (fate is Fate.DOUBTFUL and batch.doubts < self.bounds.item_retry_limit):
-                (waiting if fate is Fate.AGAIN else doubtful).append(index)
-                self._ledger.last_error = verdict.message
-                continue
-            ended.append(index)
-            if fate is Fate.DELIVERED:
-                self._ledger.delivered += 1
-                continue
-            self._ledger.last_error = verdict.message
-            if fate is Fate.INCOMPLETE:
-                self._ledger.delivered += 1
-                reports.append(("incomplete", verdict.reason, verdict.message, [event]))
-            else:
-                self._ledger.rejected += 1
-                reports.append(("rejected", verdict.reason, verdict.message, [event]))
-        self._forget(lane, batch.part(ended))
-        for indexes, doubts in ((waiting, batch.doubts), (doubtful, batch.doubts + 1)):
-            if indexes:
-                again = replace(batch.part(indexes), tries=tries, doubts=doubts)
-                self._again(lane, again, now + self.bounds.policy.wait(tries))
-        return reports
-
-    def _settle_failed(self, lane: Lane, batch: Batch, outcome: Failed, now: float) -> list[Report]:
-        self._ledger.last_error = outcome.message
-        reports: list[Report] = [("trouble", "unanswered", outcome.message, [])]
-        if outcome.stored_perhaps and self.bounds.at_most_once:
-            message = "No answer came, so the server may have stored them."
-            reports.append(self._give_up(lane, batch, "uncertain", message))
-        else:
-            self._again(lane, batch)
-        for over in lane.fail(outcome, self.bounds.policy, now):
-            reports.append(self._give_up(lane, over, "retry_limit", outcome.message))
-        return reports
-
-    def _settle_refused(self, lane: Lane, batch: Batch, outcome: Refused) -> list[Report]:
-        lane.succeed()
-        self._ledger.last_error = outcome.message
-        count = len(batch.events)
-        if count > 1 and outcome.reason not in _NOT_THE_EVENTS:
-            # One of them may be the cause: halve until it stands alone.
-            for half in batch.split(count // 2):
-                self._again(lane, half)
-            return []
-        self._forget(lane, batch)
-        self._ledger.rejected += count
-        return [("rejected", outcome.reason, outcome.message, batch.events)]
-
-    def _again(self, lane: Lane, batch: Batch, due: float = 0.0) -> None:
-        """Keep a batch to send again, which is surely not stored, or may be stored twice."""
-        lane.send_again(batch, due)
-        if self.bounds.at_most_once and lane.shelf is not None:
-            lane.shelf.mark(batch.numbers, settled=False)
 
     def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
+        with self._settling(lane, batch) as settlement:
+            settlement.give_up(reason, message)
+
+    @contextmanager
+    def _settling(self, lane: Lane, batch: Batch) -> Iterator[Settlement]:
         with self._exclusively():
             lane.finish(batch)
-            report = self._give_up(lane, batch, reason, message)
-            self._tell_waiting()
-        self._report(*report)
-
-    def _give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> Report:
-        self._forget(lane, batch)
-        self._ledger.dropped[reason] += len(batch.events)
-        return ("dropped", reason, message, batch.events)
+            settlement = Settlement(lane, batch, self.bounds, self._ledger)
+            yield settlement
+            for ended in settlement.ended:
+                self._forget(lane, ended)
+            self._waiting.tell()
+        for report in settlement.reports:
+            self._report(*report)
 
     def _forget(self, lane: Lane, batch: Batch) -> None:
         """Keep the events of a batch no longer, in memory and on disk: they are settled."""
@@ -603,7 +482,7 @@ class Buffer:
         with self._exclusively():
             self.closing += 1
             self._set_room()
-            self._changed.notify_all()
+            self._waiting.tell()
 
     def reopen(self) -> None:
         """Undo one `close`."""
@@ -614,25 +493,6 @@ class Buffer:
     def _set_room(self) -> None:
         """Set how much `put` takes: as the bounds say, and nothing while the door is closed."""
         self._most, self._most_bytes = (0, 0) if self.closing else (self.bounds.events, self.bounds.bytes)
-
-    def _wait_until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
-        """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""
-        with self._lock:
-            self._awaited.append(wanted)
-            try:
-                while not wanted():
-                    remaining = None if give_up is None else give_up - time.monotonic()
-                    if remaining is not None and remaining <= 0:
-                        return False
-                    self._changed.wait(remaining)
-            finally:
-                self._awaited.remove(wanted)
-        return True
-
-    def _tell_waiting(self) -> None:
-        # To wake a thread for nothing costs more than to look whether it is for nothing.
-        if any(wanted() for wanted in self._awaited):
-            self._changed.notify_all()
 
     def wait_settled(self, give_up: float | None) -> bool:
         """Hurry every event accepted so far, and wait until each is settled.
@@ -650,7 +510,7 @@ class Buffer:
         def settled() -> bool:
             return all(lane.settled(end + lane.overtaken) for lane, end in ends)
 
-        return self._wait_until(lambda: self.stopped or settled(), give_up) and settled()
+        return self._waiting.until(lambda: self.stopped or settled(), give_up) and settled()
 
     def hurry(self) -> None:
         """Have the senders send every event accepted so far as soon as possible."""
@@ -666,7 +526,7 @@ class Buffer:
             self.stopped = True
             for lane in self._lanes.values():
                 lane.wake.notify_all()
-            self._changed.notify_all()
+            self._waiting.tell()
 
     def wait_stopped(self, seconds: float) -> bool:
         """Wait until `stop` is called, or the spool has more; so many seconds at the most.
@@ -675,7 +535,7 @@ class Buffer:
             Whether `stop` was called.
         """
         spool = self._spool
-        self._wait_until(
+        self._waiting.until(
             lambda: self.stopped or (spool is not None and spool.is_hungry), time.monotonic() + seconds
         )
         return self.stopped
@@ -688,15 +548,7 @@ class Buffer:
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         with self._exclusively():
-            ledger = self._ledger
-            return QueueStats(
-                submitted=ledger.submitted,
-                delivered=ledger.delivered,
-                rejected=ledger.rejected,
-                dropped=dict(ledger.dropped),
-                pending=sum(lane.unsettled() for lane in self._lanes.values()),
-                pending_bytes=self._bytes,
-                retries=ledger.retries,
-                requests=ledger.requests,
-                last_error=ledger.last_error,
-            )
+            return self._ledger.stats(self._pending(), self._bytes)
+
+    def _pending(self) -> int:
+        return sum(lane.unsettled() for lane in self._lanes.values())

@@ -148,13 +148,15 @@ class Lane:
             return first
         return self._cut_first(1) if self.fresh else None
 
-    def load(self, most: int) -> int:
-        """Load events that are on disk alone, and return how many of them are lost."""
+    def load(self, most: int) -> tuple[list[bytes], int]:
+        """Load events that are on disk alone; return them, and how many more are lost."""
         if self.shelf is None:
-            return 0
+            return [], 0
         events, lost = self.shelf.load(self._first_number + len(self.fresh), most)
+        if not self.fresh:
+            self.since = -math.inf  # they have waited long enough
         self.fresh.extend(events)
-        return lost
+        return events, lost
 
     # Batches out.
 

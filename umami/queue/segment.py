@@ -1,19 +1,12 @@
 """One file of the spool: events as they were queued, and which of them are settled.
 
-A file begins with the destination of its events and goes on with records, each framed by its kind, its
-length and checksums: `E` is an event, `S` lists events that are settled, by their index in the file, and
-`U` some that are not after all.
 The process that owns a file holds an exclusive lock on it for as long as it lives; a file that can be
-locked has lost its owner. Records are appended with one write each, so that a killed process leaves at
-most one torn record, the last.
+locked has lost its owner.
 """
 
 import contextlib
 import os
-import re
-import struct
 import weakref
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
@@ -21,6 +14,19 @@ from typing import ClassVar, Final
 from pydantic_core import from_json, to_json
 
 from .delivery import Destination
+from .records import (
+    DESTINATION,
+    EVENT,
+    MAGIC,
+    SETTLED,
+    UNSETTLED,
+    DamagedError,
+    framed,
+    listed,
+    ranges,
+    records,
+    remains,
+)
 
 try:
     import fcntl
@@ -32,31 +38,15 @@ else:
 SUFFIX: Final = ".events"
 DAMAGED_SUFFIX: Final = ".damaged"
 
-_MAGIC: Final = b"umami-spool-1\n"
-_ANY_MAGIC: Final = re.compile(rb"umami-spool-\d+\n")
-_FRAME: Final = struct.Struct("<cII")
-_CHECK: Final = struct.Struct("<I")
-_HEAD: Final = _FRAME.size + _CHECK.size
-_PAIR: Final = struct.Struct("<II")
-_EVENT: Final = b"E"
-_SETTLED: Final = b"S"
-_UNSETTLED: Final = b"U"
-_DESTINATION: Final = b"D"
-_KINDS: Final = re.compile(b"[ESUD]")
-_CHUNK: Final = 256 * 1024
+TORN: Final = "torn"
+SPOOL_DAMAGED: Final = "spool_damaged"
+DAMAGE: Final = "Their file in the spool is damaged."
+
 _OURS: Final = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-
-
-class DamagedError(Exception):
-    """A file of the spool does not hold what was written to it."""
 
 
 class TakenError(Exception):
     """Another process owns the file, or has just finished with it."""
-
-
-class ForeignError(Exception):
-    """Another version wrote the file, and is to send it."""
 
 
 class Segment:
@@ -104,6 +94,14 @@ class Segment:
         return self.count - len(self._settled)
 
     @property
+    def losses(self) -> Iterator[tuple[int, str, str]]:
+        """What the reading of it lost: how many events, the reason that they count under, and the story."""
+        if self.torn:
+            yield 1, TORN, f"The last record of {self.path} was cut short, as by a kill."
+        if self.lost:
+            yield self.lost, SPOOL_DAMAGED, DAMAGE
+
+    @property
     def left(self) -> int:
         """How many of its events the next owner would send."""
         return self.count - len(self._settled | self._marked)
@@ -124,7 +122,7 @@ class Segment:
                 "batch_url": destination.batch_url,
                 "private": destination.is_private,
             }
-            segment._append(_MAGIC + _framed(_DESTINATION, to_json(about)))
+            segment._append(MAGIC + framed(DESTINATION, to_json(about)))
         except BaseException:
             segment.remove()
             raise
@@ -182,21 +180,20 @@ class Segment:
         self._scan()
 
     def _scan(self) -> None:
-        for kind, payload, after in _records(self._descriptor):
+        for kind, payload, after in records(self._descriptor):
             self._note(kind, payload)
             self.size = after
         if not self.destination.send_url and self.count:
             raise DamagedError("it names no destination")
 
     def _note(self, kind: bytes, payload: bytes) -> None:
-        if kind == _DESTINATION:
+        if kind == DESTINATION:
             self._note_destination(payload)
-        elif kind == _EVENT:
+        elif kind == EVENT:
             self.count += 1
-        elif kind in (_SETTLED, _UNSETTLED):
-            change = self._settled.update if kind == _SETTLED else self._settled.difference_update
-            for first, count in _PAIR.iter_unpack(payload):
-                change(range(first, first + count))
+        elif kind in (SETTLED, UNSETTLED):
+            change = self._settled.update if kind == SETTLED else self._settled.difference_update
+            change(*ranges(payload))
 
     def _note_destination(self, payload: bytes) -> None:
         try:
@@ -217,14 +214,14 @@ class Segment:
         self._settled.clear()
         good: dict[int, bytes] = {}
         exact = True
-        for kind, payload in _remains(_contents(self._descriptor)):
+        for kind, payload in remains(self._descriptor):
             exact = exact and kind != b""
-            if kind == _EVENT and payload is not None and exact:
+            if kind == EVENT and payload is not None and exact:
                 good[self.count] = payload
-            if payload is not None and kind != _EVENT:
+            if payload is not None and kind != EVENT:
                 with contextlib.suppress(DamagedError):
                     self._note(kind, payload)
-            self.count += kind in (_EVENT, b"")
+            self.count += kind in (EVENT, b"")
         saved = [event for index, event in good.items() if index not in self._settled]
         if not self.destination.send_url:
             saved = []
@@ -238,7 +235,7 @@ class Segment:
         Raises:
             OSError: It could not be written; the file is as it was.
         """
-        self._append(_framed(_EVENT, event))
+        self._append(framed(EVENT, event))
         self.count += 1
         return self.count - 1
 
@@ -251,7 +248,7 @@ class Segment:
         """
         self._settled.update(indexes)
         self._unnoted.update(indexes)
-        self._append(_listed(_SETTLED, self._unnoted))
+        self._append(listed(SETTLED, self._unnoted))
         self._unnoted.clear()
 
     def mark(self, indexes: Iterable[int], *, settled: bool) -> None:
@@ -260,7 +257,7 @@ class Segment:
         Raises:
             OSError: It could not be written.
         """
-        self._append(_listed(_SETTLED if settled else _UNSETTLED, indexes))
+        self._append(listed(SETTLED if settled else UNSETTLED, indexes))
         (self._marked.update if settled else self._marked.difference_update)(indexes)
 
     def events(self) -> Iterator[tuple[int, bytes]]:
@@ -271,8 +268,8 @@ class Segment:
             OSError: It cannot be read.
         """
         index = 0
-        for kind, payload, _ in _records(self._descriptor):
-            if kind == _EVENT:
+        for kind, payload, _ in records(self._descriptor):
+            if kind == EVENT:
                 if index not in self._settled:
                     yield index, payload
                 index += 1
@@ -303,108 +300,3 @@ class Segment:
     def set_aside(self) -> Path:
         """Rename the file, which is damaged, so that nobody trips over it again; return its new name."""
         return self.path.rename(self.path.with_suffix(DAMAGED_SUFFIX))
-
-
-def _framed(kind: bytes, payload: bytes) -> bytes:
-    frame = _FRAME.pack(kind, len(payload), zlib.crc32(payload))
-    return frame + _CHECK.pack(zlib.crc32(frame)) + payload
-
-
-def _listed(kind: bytes, indexes: Iterable[int]) -> bytes:
-    return _framed(kind, b"".join(_PAIR.pack(*run) for run in _runs(sorted(indexes))))
-
-
-def _contents(descriptor: int) -> bytes:
-    window = _Window(descriptor)
-    return window.read(0, os.fstat(descriptor).st_size)
-
-
-class _Window:
-    """Reads a file piece by piece, a large one too."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._start = 0
-        self._data = b""
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return so many bytes from `start` on, fewer at the end of the file."""
-        offset = start - self._start
-        data = self._data[offset : offset + length]
-        if len(data) < length:
-            self._start, self._data = start, b""
-            while len(self._data) < length:
-                chunk = os.pread(
-                    self._descriptor, max(_CHUNK, length - len(self._data)), start + len(self._data)
-                )
-                if not chunk:
-                    break
-                self._data += chunk
-            data = self._data[:length]
-        return data
-
-
-def _records(descriptor: int) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield each whole record's kind and payload, and where it ends; stop at one that was cut short.
-
-    Raises:
-        DamagedError: A record is wrong in a way that no interrupted write explains.
-        ForeignError: Another version wrote the file.
-    """
-    window = _Window(descriptor)
-    magic = window.read(0, len(_MAGIC))
-    if magic != _MAGIC:
-        if _MAGIC.startswith(magic):
-            return  # its owner died while creating it
-        if _ANY_MAGIC.match(window.read(0, 2 * len(_MAGIC))):
-            raise ForeignError
-        raise DamagedError("it does not begin as a spool file does")
-    start = len(_MAGIC)
-    while len(head := window.read(start, _HEAD)) == _HEAD:
-        kind, length, checksum = _FRAME.unpack_from(head)
-        if not _is_frame(head):
-            raise DamagedError(f"its record at byte {start} is not what was written")
-        payload = window.read(start + _HEAD, length)
-        if len(payload) < length:
-            return
-        if zlib.crc32(payload) != checksum:
-            raise DamagedError(f"its record at byte {start} is not what was written")
-        start += _HEAD + length
-        yield kind, payload, start
-
-
-def _is_frame(head: bytes) -> bool:
-    return (zlib.crc32(head[: _FRAME.size]),) == _CHECK.unpack_from(head, _FRAME.size)
-
-
-def _remains(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield what can be recognised of a damaged file: each record's kind and payload.
-
-    The payload is None if only the frame is whole. Where no frame is, the kind is empty.
-    """
-    start = len(_MAGIC)
-    while len(head := data[start : start + _HEAD]) == _HEAD:
-        if not _is_frame(head):
-            yield b"", None
-            later = (match.start() for match in _KINDS.finditer(data, start + 1))
-            found = (at for at in later if len(data) - at >= _HEAD and _is_frame(data[at : at + _HEAD]))
-            start = next(found, len(data))
-            continue
-        kind, length, checksum = _FRAME.unpack_from(head)
-        start += _HEAD + length
-        payload = data[start - length : start]
-        yield kind, payload if zlib.crc32(payload) == checksum else None
-
-
-def _runs(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield ascending indexes as runs: the first, and how many follow on from it."""
-    first = count = 0
-    for index in indexes:
-        if count and index == first + count:
-            count += 1
-        else:
-            if count:
-                yield first, count
-            first, count = index, 1
-    if count:
-        yield first, count

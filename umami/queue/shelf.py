@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .segment import DamagedError, Segment
+from .records import DamagedError
+from .segment import Segment
 from .spool import Place, Spool
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from .delivery import Destination
+from .records import DamagedError, ForeignError
 from .report import logger
-from .segment import CAN_LOCK, SUFFIX, DamagedError, ForeignError, Segment, TakenError
+from .segment import CAN_LOCK, SUFFIX, Segment, TakenError
 
 _LEAST_SEGMENT_BYTES: Final = 1024 * 1024
 _MOST_SEGMENTS: Final = 128

@@ -1,32 +1,30 @@
-"""The agent: sender threads over the buffer; flush, shutdown, the exit of the process, and forks.
+"""The agent: sender threads over the buffer; flush, shutdown, and what it does when the process ends.
 
 Senders are plain daemon threads with a sync client, because at exit an event loop can no longer resolve
 a host name. Where no thread can be started, as at exit since Python 3.12, whoever needs the events sent
 sends them.
 """
 
-import atexit
 import math
-import os
 import sys
 import threading
 import time
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from umami import late, threads
-from umami.errors import ValidationError
 from umami.messages import Reply
 from umami.models import QueueStats
 
-from .buffer import SHUTDOWN, Bounds, Buffer
+from . import lifecycle
+from .bounds import Bounds
+from .buffer import SHUTDOWN, Buffer
 from .delivery import BOT, Courier, Destination
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
-from .signals import SigtermFlush
-from .spool import Spool, SpoolPlan
+from .spool import SpoolPlan
+from .spooling import Spooling
 
 if TYPE_CHECKING:
     from umami.transport import Poster
@@ -35,7 +33,6 @@ _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.02
 _SLOW_ITEM: Final = 0.002
 _REPORT_SECONDS: Final = 1.0
-_SPOOL_SECONDS: Final = 5.0
 _LAST_REPORT_SECONDS: Final = 0.2
 _LEAST_SECONDS: Final = 0.1
 
@@ -80,12 +77,9 @@ class Agent:
         self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
         self._said_what_is_left = False
-        self._spool: Spool | None = None
-        self._watcher: threads.Thread | None = None
+        self._spooling = Spooling(self._buffer, self._take_on, self._reporter.add)
         self.configure(plan)
-        _agents.add(self)
-        if _exiting:
-            self.begin_exit()
+        lifecycle.know(self)
 
     def configure(self, plan: Plan) -> None:
         """Work as `plan` says from now on. Nothing that is queued is lost, whatever the bounds.
@@ -93,7 +87,7 @@ class Agent:
         Raises:
             ValidationError: The spool cannot be used, or there is another one already.
         """
-        opened = self._open_spool(plan.spool)
+        opened = self._spooling.open(plan.spool)
         if plan.spool is not None and plan.spool.home is not None:
             self._buffer.lane(plan.spool.home)  # what others left for it is to have its credential
         self._plan = plan
@@ -101,26 +95,7 @@ class Agent:
         self._courier = Courier(self._post, plan.bounds.policy, plan.timeout, plan.item_timeout)
         self._buffer.rebound(plan.bounds)
         if opened:
-            self.adopt()
-
-    def _open_spool(self, plan: SpoolPlan | None) -> bool:
-        """Open the spool, if there is to be one; whether it was opened just now."""
-        if self._spool is None:
-            if plan is None:
-                return False
-            try:
-                self._spool = Spool(plan, self._reporter.add)
-            except OSError as error:
-                raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
-            self._buffer.use_spool(self._spool)
-            return True
-        if plan is None or plan.folder != self._spool.folder:
-            raise ValidationError(
-                f"spool is {self._spool.folder} and cannot be changed, as events may lie there: "
-                "use another Client."
-            )
-        self._spool.resize(plan.max_bytes)
-        return False
+            self._spooling.adopt()
 
     # Events in.
 
@@ -158,7 +133,7 @@ class Agent:
 
     def _resume(self, lane: Lane) -> None:
         """Have the events of a lane sent, for the first time or after a shutdown."""
-        _watch_the_end()
+        lifecycle.watch_the_end()
         if self._buffer.closing:
             return
         lanes = {lane}
@@ -175,7 +150,7 @@ class Agent:
         return self._start_sender(lane) if self._buffer.enlist(lane, 1) else True
 
     def _start_sender(self, lane: Lane) -> bool:
-        self._watch_spool()
+        self._spooling.watch()
         if threads.is_patched():
             late.load()
         thread = threads.Thread(self._send, lane, name="umami-sender")
@@ -256,34 +231,10 @@ class Agent:
             raise
         self._buffer.dismiss(lane)
 
-    def adopt(self) -> bool:
-        """Take over what processes that are gone left in the spool, as much as this one may at a time.
-
-        Returns:
-            Whether there was anything.
-        """
-        lanes = self._buffer.adopt()
-        for lane in lanes:
-            _watch_the_end()
-            self._staff(lane)
-        return bool(lanes)
-
-    def _watch_spool(self) -> None:
-        """Look after what other processes leave in the spool while this one lives."""
-        if self._spool is None or self._watcher is not None:
-            return
-        self._watcher = watcher = threads.Thread(self._keep_adopting, name="umami-spool")
-        try:
-            watcher.start()
-        except RuntimeError:  # there are too many threads, or the interpreter is shutting down
-            self._watcher = None
-
-    def _keep_adopting(self) -> None:
-        try:
-            while not self._buffer.wait_stopped(_SPOOL_SECONDS):
-                self.adopt()
-        finally:
-            self._watcher = None  # the next sender starts another
+    def _take_on(self, lane: Lane) -> None:
+        """Have events sent that another process left."""
+        lifecycle.watch_the_end()
+        self._staff(lane)
 
     # Flushing and stopping.
 
@@ -300,9 +251,9 @@ class Agent:
         return threads.off_hub(self._shutdown, give_up)
 
     def _flush(self, give_up: float) -> bool:
-        self.adopt()
+        self._spooling.adopt()
         settled = self._flush_own(give_up)
-        while settled and self._has_more():
+        while settled and self._spooling.has_more():
             settled = self._flush_own(give_up)
         return settled
 
@@ -311,12 +262,6 @@ class Agent:
         settled = self._settle(give_up)
         self._reporter.tell(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
         return settled
-
-    def _has_more(self) -> bool:
-        """Take over more of what others left in the spool, if there was too much of it before."""
-        if self._spool is None or not self._spool.is_busy:
-            return False
-        return self.adopt() or bool(self._buffer.unsettled_lanes())
 
     def _settle(self, give_up: float) -> bool:
         """Wait until what is there is settled."""
@@ -427,68 +372,8 @@ class Agent:
         self._poster = None
         self._threads = set()
         self._exit_by = None
-        self._watcher = None
+        self._spooling.after_fork()
         self._said_what_is_left = False
         self._reporter.reset()
         self._buffer.reset()
         self.configure(self._plan)
-
-
-_agents: weakref.WeakSet[Agent] = weakref.WeakSet()
-_exiting = False
-_watching = False
-
-
-def _watch_the_end() -> None:
-    """Learn of the end of this process where it comes without atexit, or by SIGTERM."""
-    global _watching  # noqa: PLW0603
-    sigterm.attend()
-    if _watching:
-        return
-    _watching = True
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing import util
-
-        if util.is_exiting():
-            _exit()
-        else:
-            # The last of the finalizers: others may send events.
-            util.Finalize(None, _exit, exitpriority=-100)
-    celery = sys.modules.get("celery.signals")
-    if celery is not None:
-        # Its prefork workers run neither finalizers nor atexit handlers.
-        celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
-
-
-def _exit(**_: object) -> None:
-    global _exiting  # noqa: PLW0603
-    _exiting = True
-    agents = tuple(_agents)
-    for agent in agents:
-        agent.begin_exit()
-    for agent in agents:
-        agent.exit()
-
-
-def _flush_at_sigterm() -> None:
-    flushes = [(agent, agent.begin_flush()) for agent in tuple(_agents) if agent.flushes_on_sigterm]
-    for agent, give_up in flushes:
-        agent.end_flush(give_up)
-
-
-def _after_fork() -> None:
-    global _exiting, _watching  # noqa: PLW0603
-    _exiting = _watching = False
-    for agent in tuple(_agents):
-        agent.after_fork()
-    sigterm.after_fork()
-
-
-sigterm: Final = SigtermFlush(_flush_at_sigterm)
-
-atexit.register(_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=sigterm.before_fork, after_in_parent=sigterm.after_fork_in_parent, after_in_child=_after_fork
-    )
