@@ -23,6 +23,7 @@ from umami.queue.buffer import Buffer
 from umami.queue.delivery import Courier
 from umami.queue.lane import Batch, Lane
 from umami.queue.worker import Agent
+from umami.transport import Poster
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -143,6 +144,27 @@ def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
     until(lambda: lane.idle == 1)
     assert client.new_event("seen") == QUEUED
     die.set()
+    collector.wait_for(events=1, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped == {"internal_error": 1}
+    balanced(client)
+
+
+def test_a_sender_that_cannot_make_ready_does_not_keep_its_batch(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced, collector: Collector
+) -> None:
+    prepare, left = Poster.prepare, [MemoryError("too much")]
+
+    def broken(self: Poster, url: str) -> None:
+        if left:
+            raise left.pop()
+        prepare(self, url)
+
+    monkeypatch.setattr(Poster, "prepare", broken)
+    client = make_client(flush_interval=0, senders=1)
+    assert client.new_event("lost") == QUEUED
+    until(lambda: not left)
+    assert client.new_event("seen") == QUEUED
     collector.wait_for(events=1, timeout=DEADLINE)
     assert client.flush(DEADLINE)
     assert client.queue_stats().dropped == {"internal_error": 1}

@@ -197,14 +197,9 @@ class Agent:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
             while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
-                self._poster.prepare(lane.destination.send_url)
-                started = time.monotonic()
-                self._ship(lane, batch)
+                seconds = self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
-                if (
-                    time.monotonic() - started > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
-                    and lane.is_behind()
-                ):
+                if seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events) and lane.is_behind():
                     self._staff(lane, self._most_senders(lane))
         except BaseException:
             self._buffer.dismiss(lane)
@@ -218,8 +213,12 @@ class Agent:
     def _most_senders(self, lane: Lane) -> int:
         return self._plan.senders or (2 if lane.batched else 8)
 
-    def _ship(self, lane: Lane, batch: Batch, within: float | None = None) -> None:
+    def _ship(self, lane: Lane, batch: Batch, within: float | None = None) -> float:
+        """Deliver a batch and settle it, and return the seconds that this took once all was ready."""
+        started = math.inf
         try:
+            self._poster.prepare(lane.destination.send_url)
+            started = time.monotonic()
             outcome = self._courier.deliver(
                 batch.events, lane.destination, batched=lane.batched, within=within
             )
@@ -231,6 +230,7 @@ class Agent:
                 logger.exception("Delivering a batch failed unexpectedly: a bug in umami, please report it.")
             if not isinstance(error, Exception):
                 raise
+        return time.monotonic() - started
 
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
