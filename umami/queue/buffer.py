@@ -649,13 +649,17 @@ class Buffer:
         with self._lock:
             self._awaited.append(wanted)
             try:
-                while not wanted():
-                    remaining = None if give_up is None else give_up - time.monotonic()
-                    if remaining is not None and remaining <= 0:
-                        return False
-                    self._changed.wait(remaining)
+                return self._wait_while_locked(wanted, give_up)
             finally:
                 self._awaited.remove(wanted)
+
+    def _wait_while_locked(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
+        # Not part of `_wait_until`: a Ctrl-C at a loop's end passes by the `with` around it, since Python 3.12.
+        while not wanted():
+            remaining = None if give_up is None else give_up - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return False
+            self._changed.wait(remaining)
         return True
 
     def _tell_waiting(self) -> None:
