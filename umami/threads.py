@@ -43,6 +43,7 @@ def waiter() -> Any:
 
 
 _release: Final = type(Lock()).release
+_release_save: Final = type(RLock())._release_save  # noqa: SLF001
 
 
 class Condition:
@@ -83,11 +84,14 @@ class Condition:
         own = registered or waiter()
         if own is not registered:
             self.register(own)
-        held = self._lock._release_save()  # noqa: SLF001 - as threading.Condition does
+        held: list[Any] = []
         try:
+            # In one call that nothing can interrupt, or else it could be let go of without a trace.
+            held.extend(map(_release_save, (self._lock,)))
             own.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
-            self._lock._acquire_restore(held)  # noqa: SLF001
+            if held:
+                self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
             notified = self.withdraw(own)
         return notified
 

@@ -654,7 +654,7 @@ class Buffer:
                 self._awaited.remove(wanted)
 
     def _wait_while_locked(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
-        # Not part of `_wait_until`: a Ctrl-C at a loop's end passes by the `with` around it, since Python 3.12.
+        # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
         while not wanted():
             remaining = None if give_up is None else give_up - time.monotonic()
             if remaining is not None and remaining <= 0:
