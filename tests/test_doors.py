@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import random
+import signal
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -552,6 +555,53 @@ def test_senders_and_others_race_at_the_doors(
         arrived = {event.name for event in collector.events if (event.name or "").startswith(f"{turn}-")}
         assert arrived == set(taken)
     assert set(stored(collector).values()) == {1}
+
+
+class Interruption(BaseException):
+    """What a Ctrl-C would be, from a timer."""
+
+
+def use(client: umami.Client, how: str) -> None:
+    """Make calls until one is interrupted."""
+    while True:
+        if how == "stats":
+            client.queue_stats()
+        elif how == "flush":
+            client.flush(DEADLINE)
+        client.new_event("interrupted", custom_data={"long": ["x" * 400] * 3} if how == "long" else None)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_interruptions_at_random_moments_wedge_nothing(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    chance = random.Random(0)
+    armed = [False]
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        if armed.pop():
+            armed.append(False)
+            raise Interruption
+        armed.append(False)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(8):
+            client = make_client(flush_interval=0.01, shutdown_timeout=DEADLINE)
+            for _ in range(20):
+                with contextlib.suppress(Interruption):
+                    armed[0] = True
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 4e-4))
+                    use(client, chance.choice(["send", "send", "long", "stats", "flush"]))
+            in_threads(1, lambda number, client=client: send_many(client, 1))
+            until(lambda read=client.queue_stats: read().pending == 0)  # by itself
+            balanced(client)
+            assert client.queue_stats().pending_bytes == 0
+            assert client.flush(DEADLINE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert stored(collector)["e0"] == 8
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
