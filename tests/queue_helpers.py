@@ -1,13 +1,17 @@
 """What the tests of the queue share: how to read what the collector got, and how to wait without sleeping."""
 
 import json
+import linecache
 import logging
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -209,3 +213,47 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
         assert not thread.is_alive(), "a thread is stuck"
     if faults:
         raise faults[0]
+
+
+def lines_of(function: Any) -> list[int]:
+    """Return the lines of a function that are executed when it is called."""
+    code = function.__code__
+    lines = {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
+    # Nothing is executed at the word `try`, and nothing can interrupt it.
+    return sorted(line for line in lines if linecache.getline(code.co_filename, line).strip() != "try:")
+
+
+@contextmanager
+def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in this thread when a line of a function is about to be executed, the first time."""
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is not function.__code__:
+            return None
+        if event == "line" and frame.f_lineno == line:
+            sys.settrace(None)
+            frame.f_trace = None
+            act()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+@contextmanager
+def at_call(function: Any, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in this thread when a function is called, before its first line, the first time."""
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is function.__code__:
+            sys.settrace(None)
+            act()
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)

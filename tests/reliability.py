@@ -31,6 +31,7 @@ MODULES = (
     "test_callbacks",
     "test_flush",
     "test_threads",
+    "test_doors",
     "test_clock",
     "test_fitting",
     "test_model",

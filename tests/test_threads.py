@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import gc
-import linecache
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
@@ -15,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Proxy, in_threads, send_many, stored, until
+from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
 
 import umami
 from umami.collector import Collector
@@ -186,34 +184,6 @@ def test_a_signal_handler_may_send_whatever_it_interrupts(
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys([*names, *(f"main{n}" for n in range(turn))], 1)
     balanced(client)
-
-
-def lines_of(function: Any) -> list[int]:
-    """Return the lines of a function that are executed when it is called."""
-    code = function.__code__
-    lines = {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
-    # Nothing is executed at the word `try`, and nothing can interrupt it.
-    return sorted(line for line in lines if linecache.getline(code.co_filename, line).strip() != "try:")
-
-
-@contextlib.contextmanager
-def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[None]:
-    """Do something in this thread when a line of a function is about to be executed, the first time."""
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is not function.__code__:
-            return None
-        if event == "line" and frame.f_lineno == line:
-            sys.settrace(None)
-            frame.f_trace = None
-            act()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
 
 
 PUTTING = [

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -34,6 +35,17 @@ _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()
 
 
+def waiter() -> Any:
+    """Return what one thread can wait on once, until another releases it."""
+    lock = Lock()
+    lock.acquire()
+    return lock
+
+
+_release: Final = type(Lock()).release
+_release_save: Final = type(RLock())._release_save  # noqa: SLF001
+
+
 class Condition:
     """What `threading.Condition` is.
 
@@ -50,40 +62,44 @@ class Condition:
         """How many threads wait, and have not been notified."""
         return len(self._waiters)
 
-    def register(self) -> Any:
+    def register(self, waiter: Any) -> None:
         """Count this thread, which holds the lock, as one that waits; it must `wait` or `withdraw` then."""
-        waiter = Lock()
-        waiter.acquire()
         self._waiters.append(waiter)
-        return waiter
 
     def withdraw(self, waiter: Any) -> bool:
         """Count a thread as waiting no more; tell whether it was notified."""
-        if waiter in self._waiters:
+        try:
             self._waiters.remove(waiter)
-            return False
-        return True
+        except ValueError:
+            return True
+        return False
 
-    def wait(self, timeout: float | None = None, waiter: Any = None) -> bool:
+    def wait(self, timeout: float | None = None, registered: Any = None) -> bool:
         """Let go of the lock, which this thread holds, until notified; tell whether that happened in time.
 
         Args:
             timeout: The most seconds to wait.
-            waiter: What `register` returned, if it was called before.
+            registered: What `register` was called with, if it was.
         """
-        waiter = waiter or self.register()
-        held = self._lock._release_save()  # noqa: SLF001 - as threading.Condition does
+        own = registered or waiter()
+        if own is not registered:
+            self.register(own)
+        held: list[Any] = []
         try:
-            waiter.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            # In one call that nothing can interrupt, or else it could be let go of without a trace.
+            held.extend(map(_release_save, (self._lock,)))
+            own.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
-            self._lock._acquire_restore(held)  # noqa: SLF001
-            notified = self.withdraw(waiter)
+            if held:
+                self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
+            notified = self.withdraw(own)
         return notified
 
     def notify(self) -> None:
         """Wake one of the waiting threads, if there is one."""
-        if self._waiters:
-            self._waiters.popleft().release()
+        with suppress(IndexError):
+            # In one call that nothing can interrupt: a thread that is not counted any more has been woken.
+            next(map(_release, iter(self._waiters.popleft, None)))
 
     def notify_all(self) -> None:
         """Wake every waiting thread."""
@@ -105,6 +121,7 @@ class Thread:
         self._args = args
         self._name = name
         self._ident: int | None = None
+        self._begun = Lock()
         self._ended = Lock()
 
     def start(self) -> None:
@@ -122,6 +139,10 @@ class Thread:
         else:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
+    def call_off(self) -> bool:
+        """Tell whether it has not begun. If so, it never will."""
+        return bool(self._begun.acquire(False))
+
     def is_current(self) -> bool:
         """Tell whether this very thread asks."""
         return self._ident == get_ident()
@@ -132,6 +153,8 @@ class Thread:
             self._ended.release()
 
     def _run(self) -> None:
+        if not self._begun.acquire(False):
+            return
         ident = self._ident = get_ident()
         _ours.add(ident)
         try:

@@ -71,6 +71,7 @@ class Buffer:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
         # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
         self._lock = threads.RLock()
+        self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
         self._waiting = Waiting(self._lock)
         self._inside = False
         self._interrupting: deque[tuple[Lane, bytes]] = deque()
@@ -106,8 +107,9 @@ class Buffer:
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Hold the lock, with all doors shut; what interrupts this thread leaves its events aside."""
+        interrupts = self._interrupts()
         with self._lock:
-            if self._inside:
+            if interrupts:
                 yield
                 return
             try:
@@ -116,14 +118,23 @@ class Buffer:
             finally:
                 self._open()
 
+    def _interrupts(self) -> bool:
+        """Tell whether this call interrupts one of this thread's that has shut the doors."""
+        # Code that was broken off may have left the mark, but not the lock.
+        return self.is_held() and self._inside
+
     def _shut(self) -> None:
-        """Shut the doors, and count what stands there."""
+        """Shut the doors, and count what stands there.
+
+        The doors of a buffer that is closed or stopped have been shut for long. What stands there came too
+        late, and its thread has yet to see that, and to take it back.
+        """
         self._inside = True
         now = time.monotonic()
         for lane in self._lanes.values():
             lane.room = 0
             count = len(lane.door)
-            if count:
+            if count and not self.closing and not self.stopped:
                 try:
                     lane.admit(count)
                     self._count += count
@@ -145,10 +156,10 @@ class Buffer:
                 lane.room = int(max(0, min(room, lane.unwatched())))
         finally:
             self._inside = False
-        while self._interrupting:
-            lane, event = self._interrupting.popleft()
-            if not self.put(lane, event):
-                self.drop(QUEUE_FULL, "The queue is full.", [event])
+            while self._interrupting:
+                lane, event = self._interrupting.popleft()
+                if not self.put(lane, event):
+                    self.drop(QUEUE_FULL, "The queue is full.", [event])
 
     # The callers' side.
 
@@ -163,7 +174,9 @@ class Buffer:
         key = (destination.send_url, destination.batch_url)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(destination, self.bounds.limits, self._lock)
+            lane = Lane(destination, self.bounds.limits, self._lock)
+            # Another dictionary, because the code that this may interrupt goes through the present one.
+            self._lanes = {**self._lanes, key: lane}
         if lane.shelf is None and self._spool is not None:
             lane.shelf = Shelf(self._spool)
         return lane
@@ -185,17 +198,22 @@ class Buffer:
         if len(door) < lane.room and len(event) <= _DOOR_BYTES:
             door.append(event)
             # Who shuts a door looks behind it then; so between the two, no event is overlooked.
-            return lane.room > 0 or self._recall(lane, event)
+            return lane.room > 0 or self._recall(lane, door, event)
         return self.put_counted(lane, event)
 
-    def _recall(self, lane: Lane, event: bytes) -> bool:
+    def _recall(self, lane: Lane, door: deque[bytes], event: bytes) -> bool:
         """Take back an event whose door was shut at that very moment, and put it in the other way."""
         with self._lock:
             try:
-                lane.door.remove(event)
+                door.remove(event)
             except ValueError:
-                return True  # it was let in
-        return self.put_counted(lane, event)
+                counted = True  # it was let in
+            else:
+                counted = False
+        if not counted:
+            return self.put_counted(lane, event)
+        self._attend(lane)
+        return True
 
     def put_counted(self, lane: Lane, event: bytes, *, anyway: bool = False) -> bool:
         """Put an event into a lane, if there is room, and count it at once.
@@ -208,8 +226,9 @@ class Buffer:
         Returns:
             As `put` does.
         """
+        interrupts = self._interrupts()
         with self._lock:
-            if self._inside:
+            if interrupts:
                 self._interrupting.append((lane, event))
                 return True
             try:
@@ -235,9 +254,13 @@ class Buffer:
                 raise
             finally:
                 self._open()
+        self._attend(lane)
+        return True
+
+    def _attend(self, lane: Lane) -> None:
+        """See to it that a lane that was given an event has a sender."""
         if not lane.senders or self.stopped:
             self._staff(lane)
-        return True
 
     def _recount(self) -> None:
         """Set the counts by what is there."""
@@ -356,8 +379,7 @@ class Buffer:
                         lane.shelf.mark(batch.numbers, settled=True)
                     self._ledger.requests += 1
                     self._ledger.retries += batch.repeated
-                    if lane.idle and lane.wait(now) <= 0:
-                        lane.wake.notify()
+                    self._call(lane, now)  # what is left is not to wait for this batch's answer
                     return batch
                 missed = lane.senders == 1 and (lane is self._home or lane.unsettled() > 0)
                 allowed = patience if missed else min(patience, spare)
@@ -371,13 +393,19 @@ class Buffer:
 
     def _sleep(self, lane: Lane, seconds: float | None) -> None:
         """Wait for a lane's next event. The doors are open meanwhile, as suits a lane whose sender sleeps."""
-        waiter = lane.wake.register()
+        waiter = threads.waiter()
         try:
+            lane.wake.register(waiter)
             self._open()
             lane.wake.wait(seconds, waiter)
         finally:
             lane.wake.withdraw(waiter)
             self._shut()
+
+    def _call(self, lane: Lane, now: float) -> None:
+        """Have an idle sender, if there is one, see for itself when the lane's next batch is due."""
+        if lane.idle and lane.wait(now) < math.inf:
+            lane.wake.notify()
 
     def _load(self, lane: Lane) -> None:
         """Bring events that are on disk alone into memory, as many as there is room for, or one batch."""
@@ -441,29 +469,29 @@ class Buffer:
     def dismiss(self, lane: Lane) -> None:
         """Count one sender less, other than by `take`."""
         with self._exclusively():
-            lane.senders -= 1
+            lane.senders = max(0, lane.senders - 1)  # one that was broken off in `take` may be counted out
+            lane.wake.notify()  # another looks in its place
 
     def settle(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
         """Count what became of a batch, and keep what is to be sent again."""
         now = time.monotonic()
-        with self._settling(lane, batch) as settlement:
+        with self._settling(lane, batch, now) as settlement:
             settlement.settle(outcome, now)
-            if lane.idle and lane.wait(now) < math.inf:
-                lane.wake.notify()
 
     def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
-        with self._settling(lane, batch) as settlement:
+        with self._settling(lane, batch, time.monotonic()) as settlement:
             settlement.give_up(reason, message)
 
     @contextmanager
-    def _settling(self, lane: Lane, batch: Batch) -> Iterator[Settlement]:
+    def _settling(self, lane: Lane, batch: Batch, now: float) -> Iterator[Settlement]:
         with self._exclusively():
             lane.finish(batch)
             settlement = Settlement(lane, batch, self.bounds, self._ledger)
             yield settlement
             for ended in settlement.ended:
                 self._forget(lane, ended)
+            self._call(lane, now)
             self._waiting.tell()
         for report in settlement.reports:
             self._report(*report)

@@ -125,10 +125,12 @@ class Lane:
         """Return how many events may come before a sender has to be called for them."""
         if not self.senders:
             return 0
-        pausing = self.attempts and self.backlog
-        if not self.idle or pausing or (self.in_flight and not self.proven):
+        if not self.idle or self._asks_alone:
             return math.inf  # one looks again by itself
-        return max(0, self.limits.batch_size - 1 - len(self.fresh)) if self.fresh else 0
+        if not self.fresh:
+            return 0  # all may sleep until they are called
+        # One sleeps until these are due: in trouble until the pause ends, and else until a batch is full.
+        return math.inf if self.attempts else max(0, self.limits.batch_size - 1 - len(self.fresh))
 
     def admit(self, count: int) -> None:
         """Take in the first `count` events that stand at the door."""
@@ -161,6 +163,11 @@ class Lane:
     # Batches out.
 
     @property
+    def _asks_alone(self) -> bool:
+        """Whether a request is out to ask whether the server is well, and no other may be meanwhile."""
+        return bool(self.in_flight) and (self.attempts > 0 or not self.proven)
+
+    @property
     def backlog(self) -> int:
         """How many events wait, those on the wire left out."""
         return len(self.fresh) + self.stored + sum(len(batch.events) for batch in self.returned)
@@ -172,8 +179,8 @@ class Lane:
 
     def wait(self, now: float) -> float:
         """Return the seconds until a batch may be cut, 0 for now, infinity if nothing waits."""
-        if self.in_flight and (self.attempts or not self.proven):
-            return math.inf  # one request at a time asks whether the server is well
+        if self._asks_alone:
+            return math.inf
         soonest = min((batch.due - now for batch in self.returned), default=math.inf)
         if self.fresh:
             full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below

@@ -28,13 +28,17 @@ class Waiting:
         with self._lock:
             self._awaited.append(wanted)
             try:
-                while not wanted():
-                    remaining = None if give_up is None else give_up - time.monotonic()
-                    if remaining is not None and remaining <= 0:
-                        return False
-                    self._changed.wait(remaining)
+                return self._wait(wanted, give_up)
             finally:
                 self._awaited.remove(wanted)
+
+    def _wait(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
+        # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
+        while not wanted():
+            remaining = None if give_up is None else give_up - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return False
+            self._changed.wait(remaining)
         return True
 
     def tell(self) -> None:

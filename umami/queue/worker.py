@@ -145,41 +145,43 @@ class Agent:
                 # No thread can be started, and may never be: then whoever fills a batch sends it.
                 self._work(each, time.monotonic())
 
-    def _staff(self, lane: Lane) -> bool:
-        """See to it that a thread sends the events of a lane, and tell whether one does."""
-        return self._start_sender(lane) if self._buffer.enlist(lane, 1) else True
+    def _staff(self, lane: Lane, most: int = 1) -> bool:
+        """See to it that a thread sends the events of a lane, by one more if they are fewer than `most`.
 
-    def _start_sender(self, lane: Lane) -> bool:
-        self._spooling.watch()
-        if threads.is_patched():
-            late.load()
+        Returns:
+            Whether one does: whether none had to be started, or it could be.
+        """
         thread = threads.Thread(self._send, lane, name="umami-sender")
-        self._threads.add(thread)
+        enlisted = False
         try:
+            enlisted = self._buffer.enlist(lane, most)
+            if not enlisted:
+                return True
+            self._spooling.watch()
+            if threads.is_patched():
+                late.load()
+            self._threads.add(thread)
             thread.start()
-        except RuntimeError:
-            self._threads.discard(thread)
-            self._buffer.dismiss(lane)
-            return False
+        except BaseException as error:  # Ctrl-C, say, even while the thread starts
+            if enlisted and thread.call_off():
+                self._threads.discard(thread)
+                self._buffer.dismiss(lane)
+                if isinstance(error, RuntimeError):
+                    return False
+            raise
         return True
 
     def _send(self, lane: Lane) -> None:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
             while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
-                self._connections().prepare(lane.destination.send_url)
-                started = time.monotonic()
-                self._ship(lane, batch)
+                seconds = self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
-                if (
-                    time.monotonic() - started > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
-                    and lane.is_behind()
-                    and self._buffer.enlist(lane, self._most_senders(lane))
-                ):
-                    self._start_sender(lane)
+                if seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events) and lane.is_behind():
+                    self._staff(lane, self._most_senders(lane))
         except BaseException:
             self._buffer.dismiss(lane)
-            if (lane.unsettled() or lane.door) and not self._buffer.stopped:
+            if lane.unsettled() and not self._buffer.stopped:
                 self._staff(lane)  # another takes its place
             raise
         finally:
@@ -202,8 +204,12 @@ class Agent:
     def _most_senders(self, lane: Lane) -> int:
         return self._plan.senders or (2 if lane.batched else 8)
 
-    def _ship(self, lane: Lane, batch: Batch, within: float | None = None) -> None:
+    def _ship(self, lane: Lane, batch: Batch, within: float | None = None) -> float:
+        """Deliver a batch and settle it, and return the seconds that this took once all was ready."""
+        started = math.inf
         try:
+            self._connections().prepare(lane.destination.send_url)
+            started = time.monotonic()
             outcome = self._courier.deliver(
                 batch.events, lane.destination, batched=lane.batched, within=within
             )
@@ -215,21 +221,23 @@ class Agent:
                 logger.exception("Delivering a batch failed unexpectedly: a bug in umami, please report it.")
             if not isinstance(error, Exception):
                 raise
+        return time.monotonic() - started
 
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
-        self._buffer.enlist(lane, sys.maxsize)
-        try:
-            while lane.unsettled() or lane.door:
-                remaining = give_up - time.monotonic()
-                batch = self._buffer.take(lane, remaining)
-                if batch is None:
-                    return
-                self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
-        except BaseException:
+        while lane.unsettled():  # the next time round, because another thread counted on this one
+            self._buffer.enlist(lane, sys.maxsize)
+            try:
+                while lane.unsettled():
+                    remaining = give_up - time.monotonic()
+                    batch = self._buffer.take(lane, remaining)
+                    if batch is None:
+                        return
+                    self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
+            except BaseException:
+                self._buffer.dismiss(lane)
+                raise
             self._buffer.dismiss(lane)
-            raise
-        self._buffer.dismiss(lane)
 
     def _take_on(self, lane: Lane) -> None:
         """Have events sent that another process left."""
@@ -240,13 +248,15 @@ class Agent:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
-        if any(thread.is_current() for thread in tuple(self._threads)):
-            return False  # a log handler or the like, on a sender's thread: it would wait for itself
+        if self._buffer.is_held() or any(thread.is_current() for thread in tuple(self._threads)):
+            return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
         give_up = math.inf if timeout is None else time.monotonic() + timeout
         return threads.off_hub(self._flush, give_up)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
+        if self._buffer.is_held():
+            return False  # as a flush would
         give_up = time.monotonic() + (self._plan.shutdown_timeout if timeout is None else timeout)
         return threads.off_hub(self._shutdown, give_up)
 

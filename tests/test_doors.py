@@ -1,0 +1,642 @@
+"""The doors of the lanes: whatever happens while a send takes no lock, its event is seen, and seen once."""
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count, pairwise
+from types import FrameType
+from typing import Any
+
+import pytest
+from conftest import DEADLINE
+from process_helpers import finished, once, settings
+from process_helpers import stored as names_stored
+from queue_helpers import NEVER, at_call, at_line, in_threads, lines_of, send_many, stored, until
+
+import umami
+from umami import threads
+from umami.collector import Collector
+from umami.models import QueueStats
+from umami.queue.buffer import Buffer
+from umami.queue.delivery import Courier
+from umami.queue.lane import Batch, Lane
+from umami.queue.worker import Agent
+from umami.transport import Poster
+
+MakeClient = Callable[..., umami.Client]
+Balanced = Callable[[umami.Client], None]
+QUEUED = {"queued": True}
+LATE = {"queued": False, "reason": "shutdown"}
+
+
+class Door(deque[bytes]):
+    """A door where the first thread that comes is held up, before its event is there or right after.
+
+    Args:
+        before: What happens before.
+        after: What happens after.
+    """
+
+    def __init__(self, before: Callable[[], object] | None, after: Callable[[], object] | None) -> None:
+        super().__init__()
+        self._acts = [before, after]
+
+    def append(self, event: bytes) -> None:
+        (before, after), self._acts = self._acts, [None, None]
+        if before is not None:
+            in_threads(1, lambda number: before())
+        super().append(event)
+        if after is not None:
+            in_threads(1, lambda number: after())
+
+
+def lane_of(client: umami.Client) -> Lane:
+    return (client._state.route or client._state.new_route()).lane
+
+
+def hold_the_sender(client: umami.Client, collector: Collector) -> Lane:
+    """Have a lane's only sender wait for an answer, so that the door is open; return the lane."""
+    collector.fail(None, freeze=True)
+    before = len(collector.requests)
+    assert client.new_event("first") == QUEUED
+    collector.wait_for(requests=before + 1, timeout=DEADLINE)
+    lane = lane_of(client)
+    until(lambda: lane.room > 0)
+    return lane
+
+
+# A sender that sleeps.
+
+
+@pytest.mark.parametrize("at_most_once", [False, True])
+def test_an_event_after_a_trouble_that_left_nothing_to_send_calls_the_sender(
+    at_most_once: bool, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(senders=1, retry_limit=0, at_most_once=at_most_once)
+    collector.fail(None, cut="after")
+    assert client.new_event("lost") == QUEUED
+    until(lambda: client.queue_stats().pending == 0 and lane_of(client).idle > 0)
+    collector.clear()
+    assert client.new_event("seen") == QUEUED
+    collector.wait_for(events=1, timeout=DEADLINE)
+    assert stored(collector) == {"seen": 1}
+    balanced(client)
+
+
+def test_an_event_that_comes_while_others_are_held_back_waits_no_longer_than_its_interval(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(senders=1, retry_limit=0, retry_wait=NEVER, retry_wait_max=NEVER)
+    collector.fail(None, items={0: {"code": "P2024"}})
+    assert client.new_event("held back") == QUEUED
+    until(lambda: bool(lane_of(client).returned) and lane_of(client).idle > 0)
+    collector.clear()
+    assert client.new_event("seen") == QUEUED
+    collector.wait_for(events=1, timeout=DEADLINE)
+
+
+def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: MakeClient) -> None:
+    client = make_client(senders=2, flush_interval=0.2, batch_size=100)
+    lane = lane_of(client)
+    buffer = client._state.agent._buffer
+    lane.succeed()  # or else one request at a time would ask whether this is Umami
+    assert buffer.enlist(lane, 1)
+    assert buffer.enlist(lane, 2)
+    batches: list[Batch | None] = []
+    taking = [threading.Thread(target=lambda: batches.append(buffer.take(lane)), daemon=True) for _ in "ab"]
+    for thread in taking:
+        thread.start()
+    until(lambda: lane.idle == 2)
+    for _ in range(60):
+        assert buffer.put(lane, b"{}")
+    for thread in taking:  # one of them with the fifty that it may have, the other with the rest
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "nobody looks after the rest"
+    assert sorted(len(batch.events) for batch in batches if batch) == [10, 50]
+    for batch in batches:
+        assert batch is not None
+        buffer.give_up(lane, batch, "test", "Enough.")
+        buffer.dismiss(lane)
+
+
+def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced, collector: Collector
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    deliver, delivering, die = Courier.deliver, threading.Event(), threading.Event()
+    monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", NEVER)
+
+    def broken(self: Courier, *args: Any, **kwargs: Any) -> Any:
+        if not delivering.is_set():
+            delivering.set()
+            assert die.wait(DEADLINE)
+            raise SystemExit(1)
+        return deliver(self, *args, **kwargs)
+
+    monkeypatch.setattr(Courier, "deliver", broken)
+    client = make_client(senders=2)
+    assert client.new_event("first") == QUEUED
+    assert delivering.wait(DEADLINE)
+    agent, lane = client._state.agent, lane_of(client)
+    assert agent._staff(lane, 2)
+    until(lambda: lane.idle == 1)
+    assert client.new_event("seen") == QUEUED
+    die.set()
+    collector.wait_for(events=1, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped == {"internal_error": 1}
+    balanced(client)
+
+
+def test_a_sender_that_cannot_make_ready_does_not_keep_its_batch(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced, collector: Collector
+) -> None:
+    prepare, left = Poster.prepare, [MemoryError("too much")]
+
+    def broken(self: Poster, url: str) -> None:
+        if left:
+            raise left.pop()
+        prepare(self, url)
+
+    monkeypatch.setattr(Poster, "prepare", broken)
+    client = make_client(flush_interval=0, senders=1)
+    assert client.new_event("lost") == QUEUED
+    until(lambda: not left)
+    assert client.new_event("seen") == QUEUED
+    collector.wait_for(events=1, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped == {"internal_error": 1}
+    balanced(client)
+
+
+# A send that is held up between two of its steps.
+
+
+def stop(client: umami.Client, collector: Collector) -> None:
+    """Shut a client down, and let its sender end."""
+    collector.thaw()
+    assert client.shutdown(DEADLINE)
+    until(lambda: lane_of(client).senders == 0)
+
+
+def look(client: umami.Client, collector: Collector) -> None:
+    client.queue_stats()
+
+
+def flush(client: umami.Client, collector: Collector) -> None:
+    collector.thaw()
+    client.flush(DEADLINE)
+
+
+def settle(client: umami.Client, collector: Collector) -> None:
+    """Let the sender have its answer, and wait until it sleeps, with no event in sight."""
+    collector.thaw()
+    until(lambda: client.queue_stats().pending == 0 and lane_of(client).idle > 0)
+
+
+def change(client: umami.Client, collector: Collector) -> None:
+    client.configure(batch_size=1)
+
+
+def fill(client: umami.Client, collector: Collector) -> None:
+    """Use all of the queue's room."""
+    client.configure(queue_size=1)
+
+
+def turn_away(client: umami.Client, collector: Collector) -> None:
+    """Go on with another server, with the first one's sender gone."""
+    home = lane_of(client)
+    stop(client, collector)
+    client.set_url_base(f"{collector.url}/other")
+    assert home.senders == 0
+    assert client.new_event("elsewhere") == QUEUED
+    assert not client._state.agent._buffer.stopped
+
+
+ACTS = [look, flush, settle, change, stop, fill, turn_away]
+
+
+@pytest.mark.parametrize("after", [None, *ACTS])
+@pytest.mark.parametrize("before", [None, *ACTS])
+def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
+    before: Any, after: Any, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(senders=1, shutdown_timeout=DEADLINE)
+    lane = hold_the_sender(client, collector)
+
+    def bound(act: Any) -> Callable[[], object] | None:
+        return None if act is None else lambda: act(client, collector)
+
+    if before in (stop, turn_away) and after is settle:
+        pytest.skip("there is no sender by then")
+    lane.door = Door(bound(before), bound(after))
+    answer = client.new_event("held up")
+    collector.thaw()
+    expected = ["first"]
+    if answer == QUEUED:
+        expected.append("held up")
+    else:
+        assert fill in (before, after)
+        assert answer == {"queued": False, "reason": "queue_full"}
+    until(lambda: all(stored(collector)[name] for name in expected))  # without any other call
+    assert client.flush(DEADLINE)
+    assert {name: times for name, times in stored(collector).items() if name != "elsewhere"} == once(
+        *expected
+    )
+    balanced(client)
+
+
+def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_looks(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(senders=1)
+    lane = hold_the_sender(client, collector)
+    agent = client._state.agent
+
+    def close() -> None:
+        agent._buffer.close()
+        collector.thaw()
+        assert client.flush(DEADLINE)
+
+    def look() -> None:
+        assert client.queue_stats().pending == 0
+
+    lane.door = Door(close, look)
+    assert client.new_event("too late") == LATE
+    agent._buffer.reopen()
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"first": 1}
+    assert client.queue_stats().dropped == {"shutdown": 1}
+    balanced(client)
+
+
+def test_two_equal_events_that_come_too_late_are_two(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(senders=1)
+    lane = hold_the_sender(client, collector)
+    at = 1_700_000_000
+
+    def second() -> None:
+        stop(client, collector)
+        assert client.new_event("same", timestamp=at) == QUEUED
+
+    lane.door = Door(None, second)
+    assert client.new_event("same", timestamp=at) == QUEUED
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"first": 1, "same": 2}
+    balanced(client)
+
+
+def test_a_flush_waits_for_events_that_stand_at_the_door(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(senders=1, flush_interval=NEVER, batch_size=1000)
+    flushed: list[tuple[bool, int]] = []
+    assert client.new_event("first") == QUEUED
+    lane = lane_of(client)
+    until(lambda: lane.room > 0)
+    names = send_many(client, 50)
+    assert len(lane.door) == 50
+
+    def flush() -> None:
+        flushed.append((client.flush(DEADLINE), len(collector.events)))
+
+    lane.door, waiting = Door(None, flush), list(lane.door)
+    lane.door.extend(waiting)
+    assert client.new_event("not yet returned") == QUEUED
+    assert flushed == [(True, 52)]
+    assert stored(collector) == once("first", *names, "not yet returned")
+
+
+# Code that is interrupted.
+
+STEPS = (
+    Buffer.put,
+    Buffer.put_counted,
+    Buffer._recall,
+    Buffer._shut,
+    Buffer._open,
+    Buffer._attend,
+    Buffer._interrupts,
+    Lane.admit,
+    Lane.unwatched,
+    threads.Condition.notify,
+    Agent._resume,
+    Agent._staff,
+    threads.Thread.start,
+    Buffer.enlist,
+    Buffer._exclusively,
+)
+
+
+@contextlib.contextmanager
+def recalled(client: umami.Client) -> Iterator[None]:
+    """Have the next send find its door shut after it has left its event there."""
+    lane = lane_of(client)
+    until(lambda: lane.room > 0)
+
+    class Shut(deque[bytes]):
+        def append(self, event: bytes) -> None:
+            super().append(event)
+            lane.room = 0
+
+    lane.door = Shut()
+    yield
+    lane.door.clear()
+    lane.door = deque()
+
+
+@pytest.mark.parametrize("way", ["first", "door", "counted", "recalled"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__qualname__)
+def test_a_send_that_is_broken_off_when_a_step_begins_wedges_nothing(
+    step: Any, way: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(flush_interval=NEVER, queue_size=1000)
+    first = []
+    if way != "first":
+        assert client.new_event("first") == QUEUED
+        until(lambda: lane_of(client).idle > 0)
+        first = ["first"]
+    lane = lane_of(client)
+    if way == "counted":
+        lane.room = 0
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    with contextlib.ExitStack() as stack:
+        if way == "recalled":
+            stack.enter_context(recalled(client))
+        with contextlib.suppress(KeyboardInterrupt), at_call(step, break_off):
+            client.new_event("broken off")
+        # Somebody else's event, which is not to wait for more than a flush.
+        in_threads(1, lambda number: send_many(client, 3))
+    assert client.flush(DEADLINE)
+    balanced(client)
+    assert stored(collector)["broken off"] <= 1
+    assert {name: times for name, times in stored(collector).items() if name != "broken off"} == once(
+        *first, "e0", "e1", "e2"
+    )
+    stats = client.queue_stats()
+    assert (stats.pending, stats.pending_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("call", ["queue_stats", "flush"])
+@pytest.mark.parametrize("step", [Buffer._open, Buffer._shut], ids=lambda step: step.__qualname__)
+def test_a_call_that_is_broken_off_when_a_step_begins_wedges_nothing(
+    step: Any, call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    assert client.new_event("first") == QUEUED
+    with contextlib.suppress(KeyboardInterrupt), at_call(step, break_off):
+        getattr(client, call)()
+    in_threads(1, lambda number: send_many(client, 3))
+    collector.wait_for(events=4, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == once("first", "e0", "e1", "e2")
+    balanced(client)
+
+
+INSIDE = [
+    pytest.param(function, line, id=f"{function.__name__} {line}")
+    for function in (Buffer.put, Buffer.put_counted, Buffer._shut, Buffer._open, Lane.admit)
+    for line in lines_of(function)
+]
+
+
+@pytest.mark.parametrize("call", ["flush", "shutdown", "elsewhere"])
+@pytest.mark.parametrize(("function", "line"), INSIDE)
+def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
+    function: Any, line: int, call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+    send_many(client, 3)
+    until(lambda: lane_of(client).room > 0 or lane_of(client).idle > 0)
+    results: list[Any] = []
+
+    def handler() -> None:
+        if call == "elsewhere":
+            client.set_url_base(f"{collector.url}/{len(results)}")
+            results.append(client.new_event("handler"))
+            client.set_url_base(collector.url)
+        else:
+            results.append(getattr(client, call)(DEADLINE))
+
+    with at_line(function, line, handler):
+        answer = client.new_event("interrupted")
+        client.queue_stats()
+    assert answer in (QUEUED, LATE)
+    balanced(client)
+    assert client.flush(DEADLINE)
+    assert stored(collector)["interrupted"] == (answer == QUEUED)
+    balanced(client)
+    stats = client.queue_stats()
+    assert (stats.pending, stats.pending_bytes) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_finalizer_that_forks_in_the_middle_of_a_send_leaves_the_event_to_both() -> None:
+    with Collector() as collector:
+        run = finished(
+            "-c",
+            """
+            import os, sys
+            from collections import deque
+            import umami
+
+            client = umami.Client(flush_interval=600)
+            client.new_event("first")
+            lane = client._state.route.lane
+            while not lane.room:
+                pass
+            children = []
+
+            class Forking(deque):
+                def append(self, event):
+                    super().append(event)
+                    if not children:
+                        children.append(os.fork())
+
+            lane.door = Forking()
+            assert client.new_event("second") == {"queued": True}
+            if children[0]:
+                assert os.waitpid(children[0], 0)[1] == 0
+            assert client.flush(60)
+            os._exit(0 if client.queue_stats().delivered == (2 if children[0] else 1) else 1)
+            """,
+            **settings(collector),
+        )
+        assert run.returncode == 0, run.stderr
+        assert names_stored(collector) == {"first": 1, "second": 2}
+
+
+# All at once.
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Have threads take turns as often as can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def race(client: umami.Client, prefix: str) -> tuple[list[str], list[QueueStats]]:
+    """Send from four threads beside a reader of the ledger, shutdowns and flushes.
+
+    Returns:
+        The names of the events that were taken, and the ledgers that were read.
+    """
+    taken: list[str] = []
+    seen: list[QueueStats] = []
+    ended = count(1)
+    done = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            while not done.is_set():
+                seen.append(client.queue_stats())
+        elif number == 1:
+            while not done.is_set():
+                client.shutdown(DEADLINE)
+        elif number == 2:
+            while not done.is_set():
+                client.flush(DEADLINE)
+        else:
+            try:
+                for event in range(150):
+                    name = f"{prefix}-{number}-{event}"
+                    if client.new_event(name) == QUEUED:
+                        taken.append(name)
+            finally:
+                if next(ended) == 4:
+                    done.set()
+
+    in_threads(7, work)
+    seen.append(client.queue_stats())
+    return taken, seen
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_senders_and_others_race_at_the_doors(
+    overflow: str, collector: Collector, make_client: MakeClient
+) -> None:
+    for turn in range(4):
+        client = make_client(
+            overflow=overflow,
+            queue_size=600,
+            batch_size=20,
+            senders=2,
+            block_timeout=DEADLINE,
+            flush_interval=0.001,
+        )
+        taken, seen = race(client, str(turn))
+        until(lambda read=client.queue_stats: read().pending == 0)  # by itself
+        seen.append(client.queue_stats())
+        for before, after in pairwise(seen):
+            assert after.submitted >= before.submitted
+        for stats in seen:
+            ended = stats.delivered + stats.rejected + sum(stats.dropped.values())
+            assert stats.submitted == ended + stats.pending
+            assert 0 <= stats.pending <= 600
+        assert seen[-1].submitted == 600
+        arrived = {event.name for event in collector.events if (event.name or "").startswith(f"{turn}-")}
+        assert arrived == set(taken)
+    assert set(stored(collector).values()) == {1}
+
+
+class Interruption(BaseException):
+    """What a Ctrl-C would be, from a timer."""
+
+
+def use(client: umami.Client, how: str) -> None:
+    """Make calls until one is interrupted."""
+    while True:
+        if how == "stats":
+            client.queue_stats()
+        elif how == "flush":
+            client.flush(DEADLINE)
+        client.new_event("interrupted", custom_data={"long": ["x" * 400] * 3} if how == "long" else None)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_interruptions_at_random_moments_wedge_nothing(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    chance = random.Random(0)
+    armed = [False]
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        if armed.pop():
+            armed.append(False)
+            raise Interruption
+        armed.append(False)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(8):
+            client = make_client(flush_interval=0.01, shutdown_timeout=DEADLINE)
+            for _ in range(20):
+                with contextlib.suppress(Interruption):
+                    armed[0] = True
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 4e-4))
+                    use(client, chance.choice(["send", "send", "long", "stats", "flush"]))
+            in_threads(1, lambda number, client=client: send_many(client, 1))
+            until(lambda read=client.queue_stats: read().pending == 0)  # by itself
+            balanced(client)
+            assert client.queue_stats().pending_bytes == 0
+            assert client.flush(DEADLINE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert stored(collector)["e0"] == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_sends_race_forks_and_exits() -> None:
+    with Collector() as collector:
+        run = finished(
+            "-W",
+            "ignore::DeprecationWarning",  # of forks beside threads
+            "-c",
+            """
+            import os, sys, threading
+            import umami
+
+            sys.setswitchinterval(1e-6)
+            umami.new_event("start")
+            more = threading.Event()
+
+            def send(number):
+                for turn in range(300):
+                    assert umami.new_event(f"{number}-{turn}") == {"queued": True}
+
+            senders = [threading.Thread(target=send, args=(number,)) for number in range(3)]
+            for sender in senders:
+                sender.start()
+            for number in range(10):
+                child = os.fork()
+                if child == 0:
+                    for turn in range(20):
+                        assert umami.new_event(f"child{number}-{turn}") == {"queued": True}
+                    os._exit(0 if umami.flush(60) else 1)
+                assert os.waitpid(child, 0)[1] == 0
+            """,
+            **settings(collector),
+        )
+        assert (run.returncode, run.stderr) == (0, "")
+        expected = [f"{number}-{turn}" for number in range(3) for turn in range(300)]
+        expected += [f"child{number}-{turn}" for number in range(10) for turn in range(20)]
+        assert names_stored(collector) == once("start", *expected)
