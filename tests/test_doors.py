@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from conftest import DEADLINE
 from process_helpers import finished, once, settings
-from process_helpers import stored as names_stored
 from queue_helpers import NEVER, at_call, at_line, in_threads, lines_of, send_many, stored, until
 
 import umami
@@ -477,7 +476,7 @@ def test_a_finalizer_that_forks_in_the_middle_of_a_send_leaves_the_event_to_both
             **settings(collector),
         )
         assert run.returncode == 0, run.stderr
-        assert names_stored(collector) == {"first": 1, "second": 2}
+        assert stored(collector) == {"first": 1, "second": 2}
 
 
 # All at once.
@@ -639,4 +638,4 @@ def test_sends_race_forks_and_exits() -> None:
         assert (run.returncode, run.stderr) == (0, "")
         expected = [f"{number}-{turn}" for number in range(3) for turn in range(300)]
         expected += [f"child{number}-{turn}" for number in range(10) for turn in range(20)]
-        assert names_stored(collector) == once("start", *expected)
+        assert stored(collector) == once("start", *expected)
