@@ -105,25 +105,28 @@ def test_an_acknowledged_event_survives_kill_9(
     record_property: Callable[[str, object], None],
 ) -> None:
     luck = random.Random(round_)
-    end = 0
+    acknowledged: set[int] = set()
+    first = 0
     for _ in range(2):
         if luck.random() < 0.5:
             collector.fail(503, times=luck.randrange(1, 5))
-        process = sender(end)
-        process.wait_for(end + luck.randrange(1, 1500))
+        process = sender(first)
+        process.wait_for(first + luck.randrange(1, 1500))
         end = process.kill()
+        acknowledged.update(range(first, end))
+        first = end + 1  # it may have queued one more, and not come to acknowledge that
     collector.clear_faults()
     stats = drain(folder)
     stored = numbers(collector)
-    assert set(range(end)) <= set(stored)
+    assert acknowledged <= set(stored)
     assert stats.pending == stats.rejected == 0
     # At each kill, at most one batch was on the wire.
     duplicates = sum(stored.values()) - len(stored)
     assert duplicates <= 2 * 50
     assert not list(folder.iterdir())
     record_property("kills", 2)
-    record_property("events acknowledged in a round", end)
-    record_property("acknowledged events lost in a round", len(set(range(end)) - set(stored)))
+    record_property("events acknowledged in a round", len(acknowledged))
+    record_property("acknowledged events lost in a round", len(acknowledged - set(stored)))
     record_property("duplicates in a round", duplicates)
 
 

@@ -125,20 +125,27 @@ class Poster:
         line = self._lines.get(key)
         if line is None:
             try:
-                line = self._lines[key] = _Line(self._new_transport(key[1]))
+                line = self._lines[key] = self._new_line(*key)
             except Exception as error:  # a proxy or a certificate file that the environment names wrongly
                 raise UnansweredError(_described(error), stored_perhaps=False) from error
         return line
 
-    def _new_transport(self, origin: str) -> httpx.HTTPTransport:
-        scheme = urlsplit(origin).scheme
+    def _new_line(self, thread: int, origin: str) -> "_Line":
+        way = urlsplit(origin).scheme, _proxy_to(origin)
+        # One for all servers that a thread reaches in the same way: it closes what another of them left idle.
+        for (other_thread, _), line in tuple(self._lines.items()):
+            if other_thread == thread and line.way == way:
+                return line
+        return _Line(way, self._new_transport(*way))
+
+    def _new_transport(self, scheme: str, proxy: str | None) -> httpx.HTTPTransport:
         if scheme not in self._contexts:
             with late.importing:
                 self._contexts[scheme] = _new_context(scheme)
         transport = httpx.HTTPTransport(
             verify=self._contexts[scheme],
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
-            proxy=_proxy_to(origin),
+            proxy=proxy,
         )
         if threads.is_patched():
             _use_real_sockets(transport)
@@ -184,13 +191,15 @@ def _new_context(scheme: str) -> ssl.SSLContext:
 
 
 class _Line:
-    """A thread's way to one server.
+    """A thread's connections.
 
     Args:
-        transport: Its connections.
+        way: The scheme and the proxy that they go by.
+        transport: What makes them.
     """
 
-    def __init__(self, transport: httpx.HTTPTransport) -> None:
+    def __init__(self, way: tuple[str, str | None], transport: httpx.HTTPTransport) -> None:
+        self.way = way
         self.transport = transport
         self.clock = _Clock()
 
