@@ -563,6 +563,31 @@ class EndlessList(list):  # type: ignore[type-arg]
         return repeat("again")
 
 
+class EndlessQueue(deque):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        return repeat("again")
+
+
+class Anything(pydantic.BaseModel):
+    value: Any
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        EndlessQueue(),
+        [EndlessQueue()],
+        {"in": ({"out": EndlessQueue()},)},
+        Anything(value=EndlessQueue()),
+        Order(number=EndlessQueue()),  # type: ignore[arg-type]
+    ],
+    ids=["itself", "in a list", "deeper", "in a model", "in a dataclass"],
+)
+def test_a_model_that_holds_what_has_no_end_is_refused(client: umami.Client, value: Any) -> None:
+    with pytest.raises(umami.errors.ValidationError, match=r"custom_data.model: .* a way of its own"):
+        client.new_event("e", custom_data={"model": Anything(value=value)})
+
+
 class Ownership(str):
     """A text that says it equals every other, or that does not say."""
 

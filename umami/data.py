@@ -27,6 +27,7 @@ from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, pl
 
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
+_COLLECTIONS: Final = (list, tuple, set, frozenset, deque)
 _MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
 _INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
 # JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
@@ -134,6 +135,25 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def _may_not_end(value: Any, seen: set[int]) -> bool:
+    """Tell whether pydantic might go through a value for ever, as that iterates in a way of its own."""
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    kind = type(value)
+    if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind):
+        parts = getattr(value, "__dict__", {}).values()
+    elif issubclass(kind, dict):
+        parts = dict.values(value)
+    elif issubclass(kind, _COLLECTIONS):
+        if all(kind.__iter__ is not base.__iter__ for base in _COLLECTIONS):
+            return True
+        parts = value
+    else:
+        return False
+    return any(_may_not_end(part, seen) for part in parts)
+
+
 def _fields_of(instance: Any) -> dict[str, Any]:
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
 
@@ -187,6 +207,8 @@ class _Fitting:
         if dataclasses.is_dataclass(type(value)):
             fields = self._convert(_fields_of, value, path)
         elif is_a(value, BaseModel):
+            if self._convert(lambda model: _may_not_end(model, set()), value, path):
+                raise self._refusal(value, path, "holds a collection that iterates in a way of its own")
             fields = self._convert(type(value).model_dump, value, path)
         else:
             # The rest of what pydantic can encode (bytes, paths, times, addresses…) comes out as text.
