@@ -148,10 +148,10 @@ class Buffer:
     def _open(self) -> None:
         """Open the doors as wide as no sender has to be called and the bounds allow."""
         try:
+            if self.stopped or self._spool is not None:
+                return  # they stay shut
             free = min(self._most - self._count, (self._most_bytes - self._bytes) // _DOOR_BYTES)
             room = free // max(1, len(self._lanes)) - _DOOR_MARGIN
-            if self.stopped or self._spool is not None:
-                room = 0
             for lane in self._lanes.values():
                 lane.room = int(max(0, min(room, lane.unwatched())))
         finally:
