@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from umami.transport import Poster
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
-_SLOW_ANSWER: Final = 0.02
+_SLOW_ANSWER: Final = 0.01
 _SLOW_ITEM: Final = 0.002
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
