@@ -4,26 +4,18 @@ A program that names its server in code waits for them there, at its start; othe
 the first query imports them.
 """
 
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from . import threads
 
 if TYPE_CHECKING:
     from .transport import Poster, Session
 
-# A fork in the middle of an import would leave the child with locks that nobody gives back, so it waits.
-importing: Final = threads.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release
-    )
-
 
 def load() -> None:
     """Import what a request needs, and what would be imported in the middle of the first one."""
-    with importing:
+    with threads.importing:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
         import httpcore  # noqa: F401 - by httpx

@@ -4,6 +4,7 @@ gevent's monkey-patching makes `threading` start greenlets. A sender that is one
 any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
 """
 
+import os
 import sys
 import threading
 from collections import deque
@@ -30,6 +31,13 @@ def _original(name: str) -> Any:
 
 Lock: Final = _original("allocate_lock")
 RLock: Final = _original("RLock")
+# Held while something is imported late. A fork in the middle of that would leave the child with locks that
+# nobody gives back, so it waits.
+importing: Final = RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release
+    )
 get_ident: Final[Callable[[], int]] = _original("get_ident")
 _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()

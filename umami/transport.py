@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import anyio.lowlevel
 import httpx
 
-from . import late, threads
+from . import threads
 from .messages import MOST_REDIRECTS, Flow, Reply, Request, UnansweredError, redirected
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Poster:
 
     def _new_transport(self, scheme: str, proxy: str | None) -> httpx.HTTPTransport:
         if scheme not in self._contexts:
-            with late.importing:
+            with threads.importing:
                 self._contexts[scheme] = _new_context(scheme)
         transport = httpx.HTTPTransport(
             verify=self._contexts[scheme],
