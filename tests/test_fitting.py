@@ -568,6 +568,11 @@ class EndlessQueue(deque):  # type: ignore[type-arg]
         return repeat("again")
 
 
+class HugeQueue(deque):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return 10**9
+
+
 class Anything(pydantic.BaseModel):
     value: Any
 
@@ -576,12 +581,13 @@ class Anything(pydantic.BaseModel):
     "value",
     [
         EndlessQueue(),
+        HugeQueue(),
         [EndlessQueue()],
         {"in": ({"out": EndlessQueue()},)},
         Anything(value=EndlessQueue()),
         Order(number=EndlessQueue()),  # type: ignore[arg-type]
     ],
-    ids=["itself", "in a list", "deeper", "in a model", "in a dataclass"],
+    ids=["itself", "of huge length", "in a list", "deeper", "in a model", "in a dataclass"],
 )
 def test_a_model_that_holds_what_has_no_end_is_refused(client: umami.Client, value: Any) -> None:
     with pytest.raises(umami.errors.ValidationError, match=r"custom_data.model: .* a way of its own"):

@@ -136,7 +136,7 @@ def _is_panic(error: BaseException) -> bool:
 
 
 def _may_not_end(value: Any, seen: set[int]) -> bool:
-    """Tell whether pydantic might go through a value for ever, as that iterates in a way of its own."""
+    """Tell whether pydantic might go through a value for ever, or take all memory for it."""
     if id(value) in seen:
         return False
     seen.add(id(value))
@@ -146,7 +146,9 @@ def _may_not_end(value: Any, seen: set[int]) -> bool:
     elif issubclass(kind, dict):
         parts = dict.values(value)
     elif issubclass(kind, _COLLECTIONS):
-        if all(kind.__iter__ is not base.__iter__ for base in _COLLECTIONS):
+        base = next(base for base in _COLLECTIONS if issubclass(kind, base))
+        # By its length pydantic makes room for what it holds.
+        if kind.__iter__ is not base.__iter__ or kind.__len__ is not base.__len__:
             return True
         parts = value
     else:
