@@ -25,6 +25,7 @@ from conftest import DEADLINE, SITE
 from hostile_values import Values
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from queue_helpers import until
 
 import umami
 from umami.collector import Collector, StoredEvent
@@ -719,10 +720,7 @@ def test_no_repair_shows_the_visitors_value_in_the_log(
 def test_no_thread_is_left_behind_to_tell_of_repairs(client: umami.Client) -> None:
     client.new_event("signup", screen="x" * 12)
     assert client.flush(DEADLINE)
-    for thread in threading.enumerate():
-        if thread.name == "umami-reporter":
-            thread.join(DEADLINE)
-            assert not thread.is_alive()
+    until(lambda: all(thread.name != "umami-reporter" for thread in threading.enumerate()))
     client.new_event("signup", language=LONG_HEADER)
     assert client.flush(DEADLINE)
     assert repaired(client) == {"screen": 1, "language": 1}
