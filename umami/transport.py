@@ -44,8 +44,8 @@ _NEVER_LEFT: Final = (
 class Poster:
     """Posts the queue's batches. May be shared by threads; each has connections of its own.
 
-    It uses httpx's transports without the client around them, which costs more than all the rest of a request
-    and has nothing to add to one that is the same each time.
+    It uses httpx's transports without the client around them, which makes a request a third dearer and has
+    nothing to add to one that is the same each time.
     """
 
     def __init__(self) -> None:
