@@ -83,6 +83,7 @@ reliability-%:
 	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null || command -v python$*) || exit 0; \
 	$(MAKE) $(VENV)-$*/.test PYTHON=$$python VENV=$(VENV)-$* || exit 1; \
 	PYTHONPATH=tests $(VENV)-$*/bin/python -m pytest -q -p reliability --reliability $(RECORDS)/$*.json \
+		-o faulthandler_timeout=3600 \
 		$(FAULT_TESTS) || echo "Python $*: the page says what failed."
 
 loadtest: $(VENV)/.loadtest

@@ -40,7 +40,7 @@ def main() -> None:
 
     def settle() -> None:
         """Do what a sender does with each batch."""
-        batch = agent._buffer.take(lane, 0)  # noqa: SLF001
+        batch = agent._buffer.take(lane, None, 0)  # noqa: SLF001
         agent._ship(lane, batch)  # noqa: SLF001
 
     def walk(action: Callable[[], object], count: int) -> None:

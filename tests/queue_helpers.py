@@ -244,6 +244,26 @@ def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[Non
 
 
 @contextmanager
+def at_return(function: Any, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in this thread when a function has done its work and is to return, the first time."""
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is not function.__code__:
+            return None
+        if event == "return":
+            sys.settrace(None)
+            frame.f_trace = None
+            act()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+@contextmanager
 def at_call(function: Any, act: Callable[[], object]) -> Iterator[None]:
     """Do something in this thread when a function is called, before its first line, the first time."""
 

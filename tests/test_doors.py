@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE
 from process_helpers import finished, once, settings
-from queue_helpers import NEVER, at_call, at_line, in_threads, lines_of, send_many, stored, until
+from queue_helpers import NEVER, at_call, at_line, at_return, in_threads, lines_of, send_many, stored, until
 
 import umami
 from umami import threads
@@ -104,10 +104,14 @@ def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: Make
     lane = lane_of(client)
     buffer = client._state.agent._buffer
     lane.succeed()  # or else one request at a time would ask whether this is Umami
-    assert buffer.enlist(lane, 1)
-    assert buffer.enlist(lane, 2)
+    assert buffer.enlist(lane, "a", 1)
+    assert buffer.enlist(lane, "b", 2)
     batches: list[Batch | None] = []
-    taking = [threading.Thread(target=lambda: batches.append(buffer.take(lane)), daemon=True) for _ in "ab"]
+
+    def take(sender: str) -> None:
+        batches.append(buffer.take(lane, sender))
+
+    taking = [threading.Thread(target=take, args=(sender,), daemon=True) for sender in "ab"]
     for thread in taking:
         thread.start()
     until(lambda: lane.idle == 2)
@@ -120,7 +124,8 @@ def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: Make
     for batch in batches:
         assert batch is not None
         buffer.give_up(lane, batch, "test", "Enough.")
-        buffer.dismiss(lane)
+    for sender in "ab":
+        buffer.dismiss(lane, sender)
 
 
 def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
@@ -180,7 +185,7 @@ def stop(client: umami.Client, collector: Collector) -> None:
     """Shut a client down, and let its sender end."""
     collector.thaw()
     assert client.shutdown(DEADLINE)
-    until(lambda: lane_of(client).senders == 0)
+    until(lambda: not lane_of(client).senders)
 
 
 def look(client: umami.Client, collector: Collector) -> None:
@@ -212,7 +217,7 @@ def turn_away(client: umami.Client, collector: Collector) -> None:
     home = lane_of(client)
     stop(client, collector)
     client.set_url_base(f"{collector.url}/other")
-    assert home.senders == 0
+    assert not home.senders
     assert client.new_event("elsewhere") == QUEUED
     assert not client._state.agent._buffer.stopped
 
@@ -351,10 +356,11 @@ def recalled(client: umami.Client) -> Iterator[None]:
     lane.door = deque()
 
 
+@pytest.mark.parametrize("edge", [at_call, at_return], ids=["begins", "ends"])
 @pytest.mark.parametrize("way", ["first", "door", "counted", "recalled"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__qualname__)
-def test_a_send_that_is_broken_off_when_a_step_begins_wedges_nothing(
-    step: Any, way: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+def test_a_send_that_is_broken_off_when_a_step_begins_or_ends_wedges_nothing(
+    step: Any, way: str, edge: Any, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(flush_interval=NEVER, queue_size=1000)
     first = []
@@ -372,7 +378,7 @@ def test_a_send_that_is_broken_off_when_a_step_begins_wedges_nothing(
     with contextlib.ExitStack() as stack:
         if way == "recalled":
             stack.enter_context(recalled(client))
-        with contextlib.suppress(KeyboardInterrupt), at_call(step, break_off):
+        with contextlib.suppress(KeyboardInterrupt), edge(step, break_off):
             client.new_event("broken off")
         # Somebody else's event, which is not to wait for more than a flush.
         in_threads(1, lambda number: send_many(client, 3))
@@ -387,9 +393,10 @@ def test_a_send_that_is_broken_off_when_a_step_begins_wedges_nothing(
 
 
 @pytest.mark.parametrize("call", ["queue_stats", "flush"])
+@pytest.mark.parametrize("edge", [at_call, at_return], ids=["begins", "ends"])
 @pytest.mark.parametrize("step", [Buffer._open, Buffer._shut], ids=lambda step: step.__qualname__)
-def test_a_call_that_is_broken_off_when_a_step_begins_wedges_nothing(
-    step: Any, call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
+def test_a_call_that_is_broken_off_when_a_step_begins_or_ends_wedges_nothing(
+    step: Any, call: str, edge: Any, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client()
 
@@ -397,12 +404,44 @@ def test_a_call_that_is_broken_off_when_a_step_begins_wedges_nothing(
         raise KeyboardInterrupt
 
     assert client.new_event("first") == QUEUED
-    with contextlib.suppress(KeyboardInterrupt), at_call(step, break_off):
+    with contextlib.suppress(KeyboardInterrupt), edge(step, break_off):
         getattr(client, call)()
     in_threads(1, lambda number: send_many(client, 3))
     collector.wait_for(events=4, timeout=DEADLINE)
     assert client.flush(DEADLINE)
     assert stored(collector) == once("first", "e0", "e1", "e2")
+    balanced(client)
+
+
+@pytest.mark.parametrize("edge", [at_call, at_return], ids=["begins", "ends"])
+@pytest.mark.parametrize("step", [threads.Thread.start, threads.Thread.__init__], ids=["start", "init"])
+def test_a_report_that_is_broken_off_as_its_thread_starts_is_made(
+    step: Any, edge: Any, make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client()
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), edge(step, break_off):
+        client.new_event("made to fit", custom_data={"long": ["x" * 400] * 3})
+    assert client.new_event("made to fit", custom_data={"long": ["x" * 400] * 3}) == QUEUED
+    assert client.flush(DEADLINE)
+    assert "Made to fit" in caplog.text
+
+
+def test_a_send_that_is_interrupted_as_a_thread_starts_says_so(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client()
+
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), at_call(threading.Condition._acquire_restore, break_off):
+        client.new_event("interrupted")
+    assert client.flush(DEADLINE)
+    assert stored(collector) == once("interrupted")
     balanced(client)
 
 
@@ -560,9 +599,9 @@ class Interruption(BaseException):
     """What a Ctrl-C would be, from a timer."""
 
 
-def use(client: umami.Client, how: str) -> None:
-    """Make calls until one is interrupted."""
-    while True:
+def use(client: umami.Client, how: str, armed: list[bool]) -> None:
+    """Make calls until one is interrupted, or Python swallows that: in a finalizer of its own, say."""
+    while armed[0]:
         if how == "stats":
             client.queue_stats()
         elif how == "flush":
@@ -591,7 +630,7 @@ def test_interruptions_at_random_moments_wedge_nothing(
                 with contextlib.suppress(Interruption):
                     armed[0] = True
                     signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 4e-4))
-                    use(client, chance.choice(["send", "send", "long", "stats", "flush"]))
+                    use(client, chance.choice(["send", "send", "long", "stats", "flush"]), armed)
             in_threads(1, lambda number, client=client: send_many(client, 1))
             until(lambda read=client.queue_stats: read().pending == 0)  # by itself
             balanced(client)

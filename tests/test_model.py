@@ -68,6 +68,7 @@ class Model:
         self.lane = lane
         self.pending: dict[bytes, Event] = {}
         self.wire: list[Batch] = []
+        self.sender_of: dict[Batch, object] = {}
         self.batched = lane.destination.batch_url is not None
         self.proven = False
         self.in_trouble = False
@@ -219,11 +220,11 @@ class BufferMachine(RuleBasedStateMachine):
     def take(self, which: int) -> Batch | None:
         model = self.models[which]
         lane, limits = model.lane, self.buffer.bounds.limits
-        senders = lane.senders
-        assert self.buffer.enlist(lane, senders + 1)
-        batch = self.buffer.take(lane, 0.0)
+        sender, others = object(), set(lane.senders)
+        assert self.buffer.enlist(lane, sender, len(others) + 1)
+        batch = self.buffer.take(lane, sender, 0.0)
         if batch is None:
-            assert lane.senders == senders
+            assert lane.senders == others
             return None
         assert not self.buffer.stopped
         assert not (model.wire and (model.in_trouble or not model.proven))
@@ -244,6 +245,7 @@ class BufferMachine(RuleBasedStateMachine):
         for event in cut:
             event.sent = event.on_the_wire = True
         model.wire.append(batch)
+        model.sender_of[batch] = sender
         return batch
 
     def finish(self, data: st.DataObject) -> tuple[Model, Batch, list[Event]]:
@@ -256,7 +258,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     def settle(self, model: Model, batch: Batch, outcome: Outcome) -> None:
         self.buffer.settle(model.lane, batch, outcome)
-        self.buffer.dismiss(model.lane)
+        self.buffer.dismiss(model.lane, model.sender_of.pop(batch))
 
     def end(self, model: Model, event: Event) -> bytes:
         """An event is settled, which happens once."""
@@ -359,7 +361,7 @@ class BufferMachine(RuleBasedStateMachine):
     def die(self, data: st.DataObject) -> None:
         model, batch, events = self.finish(data)
         self.buffer.give_up(model.lane, batch, "internal_error", "a bug")
-        self.buffer.dismiss(model.lane)
+        self.buffer.dismiss(model.lane, model.sender_of.pop(batch))
         self.dropped["internal_error"] += len(events)
         expected = Counter(("dropped", "internal_error", self.end(model, event)) for event in events)
         assert self.told() == expected
@@ -421,7 +423,7 @@ class BufferMachine(RuleBasedStateMachine):
             assert sorted([*model.lane.held(), *model.lane.door]) == sorted(model.pending)
             assert model.lane.unsettled() + len(model.lane.door) == len(model.pending)
             assert model.lane.batched == model.batched
-            assert model.lane.senders == len(model.wire)
+            assert model.lane.senders == {model.sender_of[batch] for batch in model.wire}
 
     @invariant()
     def a_flush_knows_when_its_events_are_settled(self) -> None:
@@ -461,7 +463,7 @@ def test_events_stand_at_the_door_while_a_sender_is_at_work_and_are_counted_by_w
         lambda *report: None,
     )
     lane = buffer.lane(DESTINATIONS[0])
-    assert buffer.enlist(lane, 1)
+    assert buffer.enlist(lane, "sender", 1)
     for number in range(3):
         buffer.put(lane, b"%d" % number)
     assert (list(lane.door), list(lane.fresh)) == ([b"0", b"1", b"2"], [])
@@ -469,7 +471,7 @@ def test_events_stand_at_the_door_while_a_sender_is_at_work_and_are_counted_by_w
     assert (stats.submitted, stats.pending, stats.pending_bytes) == (3, 3, 3)
     assert (list(lane.door), list(lane.fresh)) == ([], [b"0", b"1", b"2"])
     buffer.put(lane, b"3")
-    batch = buffer.take(lane)
+    batch = buffer.take(lane, "sender")
     assert batch is not None
     assert (batch.events, list(lane.fresh)) == ([b"0", b"1", b"2"], [b"3"])
     buffer.close()

@@ -411,15 +411,20 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
     client = make_client(flush_interval=NEVER)
     buffer = client._state.agent._buffer
     lane = buffer.lane(Destination("http://nowhere/api/send", None))
-    assert buffer.enlist(lane, 2)
-    assert buffer.enlist(lane, 2)
+    assert buffer.enlist(lane, "stays", 2)
+    assert buffer.enlist(lane, "leaves", 2)
+    assert not buffer.enlist(lane, "is one too many", 2)
     assert buffer.put(lane, b"{}")
     batches: list[Any] = []
-    stays = threading.Thread(target=lambda: batches.append(buffer.take(lane, spare=NEVER)), daemon=True)
+
+    def take(spare: float) -> None:
+        batches.append(buffer.take(lane, "stays", spare=spare))
+
+    stays = threading.Thread(target=take, args=(NEVER,), daemon=True)
     stays.start()
-    assert buffer.take(lane, spare=0.0) is None
-    assert lane.senders == 1
-    second = threading.Thread(target=lambda: batches.append(buffer.take(lane, spare=0.0)), daemon=True)
+    assert buffer.take(lane, "leaves", spare=0.0) is None
+    assert lane.senders == {"stays"}
+    second = threading.Thread(target=take, args=(0.0,), daemon=True)
     buffer.hurry()
     stays.join(DEADLINE)
     (batch,) = batches
@@ -430,7 +435,7 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
     second.join(DEADLINE)
     assert [len(batch.events) for batch in batches] == [1, 1]
     buffer.give_up(lane, batches[1], "test", "Enough.")
-    buffer.dismiss(lane)
+    buffer.dismiss(lane, "stays")
 
 
 def test_senders_leave_a_server_that_the_client_has_turned_away_from(

@@ -119,21 +119,21 @@ class Thread:
     """A daemon thread.
 
     Args:
-        target: What it does.
-        args: What `target` is called with.
         name: What debuggers show.
     """
 
-    def __init__(self, target: Callable[..., object], *args: object, name: str) -> None:
-        self._target = target
-        self._args = args
+    def __init__(self, name: str) -> None:
         self._name = name
         self._ident: int | None = None
         self._begun = Lock()
         self._ended = Lock()
 
-    def start(self) -> None:
-        """Start.
+    def start(self, target: Callable[..., object], *args: object) -> None:
+        """Start; whatever this raises, `call_off` tells whether it has begun.
+
+        Args:
+            target: What it does.
+            args: What `target` is called with.
 
         Raises:
             RuntimeError: No thread can be started: the process has too many, or is ending.
@@ -143,9 +143,16 @@ class Thread:
             raise RuntimeError("can't start new thread at interpreter shutdown")
         self._ended.acquire()
         if is_patched():
-            _start_new_thread(self._run, ())
-        else:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            _start_new_thread(self._run, (target, args))
+            return
+        try:
+            threading.Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            # What interrupts it as it waits for the thread, a Ctrl-C, comes out as a complaint of its lock.
+            hidden = error.__context__
+            if hidden is None or isinstance(hidden, Exception):
+                raise
+            raise hidden from None
 
     def call_off(self) -> bool:
         """Tell whether it has not begun. If so, it never will."""
@@ -160,13 +167,13 @@ class Thread:
         if self._ended.acquire(True, timeout):
             self._ended.release()
 
-    def _run(self) -> None:
+    def _run(self, target: Callable[..., object], args: tuple[object, ...]) -> None:
         if not self._begun.acquire(False):
             return
         ident = self._ident = get_ident()
         _ours.add(ident)
         try:
-            self._target(*self._args)
+            target(*args)
         finally:
             self._ident = None
             _ours.discard(ident)

@@ -353,11 +353,14 @@ class Buffer:
 
     # The senders' side.
 
-    def take(self, lane: Lane, patience: float = math.inf, spare: float = math.inf) -> Batch | None:
+    def take(
+        self, lane: Lane, sender: object, patience: float = math.inf, spare: float = math.inf
+    ) -> Batch | None:
         """Wait for the next batch of a lane.
 
         Args:
             lane: The lane.
+            sender: Who asks, and is enlisted.
             patience: The most seconds to wait.
             spare: The same, if it can be spared. The last sender of a lane with events cannot, nor that of
                 the lane asked for last: it would soon be missed.
@@ -381,14 +384,14 @@ class Buffer:
                     self._ledger.retries += batch.repeated
                     self._call(lane, now)  # what is left is not to wait for this batch's answer
                     return batch
-                missed = lane.senders == 1 and (lane is self._home or lane.unsettled() > 0)
+                missed = len(lane.senders) == 1 and (lane is self._home or lane.unsettled() > 0)
                 allowed = patience if missed else min(patience, spare)
                 wait = min(wait, called + allowed - now)
                 if wait <= 0:
                     lane.wake.notify()  # it may have been this one that was woken for an event
                     break
                 self._sleep(lane, None if wait == math.inf else wait)
-            lane.senders -= 1
+            lane.senders.discard(sender)
             return None
 
     def _sleep(self, lane: Lane, seconds: float | None) -> None:
@@ -452,24 +455,18 @@ class Buffer:
             lane.wake.notify()
             return [lane]
 
-    def enlist(self, lane: Lane, most: int) -> bool:
-        """Count one more sender for a lane, if it has fewer than `most`."""
-        enlisted = False
-        try:
-            with self._exclusively():
-                if lane.senders < most:
-                    lane.senders += 1
-                    enlisted = True
-        except BaseException:  # Ctrl-C, say: the caller will not know, and start nobody
-            if enlisted:
-                self.dismiss(lane)
-            raise
-        return enlisted
-
-    def dismiss(self, lane: Lane) -> None:
-        """Count one sender less, other than by `take`."""
+    def enlist(self, lane: Lane, sender: object, most: int) -> bool:
+        """Have one more sender look after a lane, if fewer than `most` do; tell whether it is to."""
         with self._exclusively():
-            lane.senders = max(0, lane.senders - 1)  # one that was broken off in `take` may be counted out
+            if len(lane.senders) >= most:
+                return False
+            lane.senders.add(sender)
+            return True
+
+    def dismiss(self, lane: Lane, sender: object) -> None:
+        """Count a sender no more, if it still was, other than by `take`."""
+        with self._exclusively():
+            lane.senders.discard(sender)
             lane.wake.notify()  # another looks in its place
 
     def settle(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:

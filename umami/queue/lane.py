@@ -79,7 +79,7 @@ class Lane:
         shelf: Its events on disk; None without a spool.
         returned: Batches to send again, oldest first.
         in_flight: Batches that a sender is delivering.
-        senders: How many sender threads work for it.
+        senders: Who sends its events: threads, mostly.
         since: When the oldest fresh event came, in monotonic time.
         looked_at: When somebody last looked at the door.
         batched: Whether the batch route is used.
@@ -102,7 +102,7 @@ class Lane:
         self.shelf: Shelf | None = None
         self.returned: list[Batch] = []
         self.in_flight: set[Batch] = set()
-        self.senders = 0
+        self.senders: set[object] = set()
         self.batched = self.destination.batch_url is not None
         self.proven = False
         self.attempts = 0
@@ -204,7 +204,7 @@ class Lane:
         """
         if not self.batched:
             return 1
-        return max(1, min(self._window, self.limits.batch_size // max(1, self.senders)))
+        return max(1, min(self._window, self.limits.batch_size // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float) -> Batch | None:
         for index, batch in enumerate(self.returned):
@@ -281,7 +281,7 @@ class Lane:
 
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
-        return not self.attempts and self.backlog > self._size() * self.senders
+        return not self.attempts and self.backlog > self._size() * len(self.senders)
 
     # Flushing.
 

@@ -74,12 +74,20 @@ class Reporter:
                 key = (kind, reason, "Many different messages; see last_error in queue_stats().")
             self._stories.setdefault(key, _Story()).add(events)
             if self._thread is None:
-                self._thread = threads.Thread(self._run, name="umami-reporter")
-                try:
-                    self._thread.start()
-                except RuntimeError:  # at interpreter shutdown: `tell` is called instead
-                    self._thread = None
+                self._start()
             self._changed.notify_all()
+
+    def _start(self) -> None:
+        thread = threads.Thread("umami-reporter")
+        try:
+            self._thread = thread
+            thread.start(self._run)
+        except BaseException as error:
+            if thread.call_off():
+                self._thread = None
+                if isinstance(error, RuntimeError):  # at interpreter shutdown: `tell` is called instead
+                    return
+            raise
 
     def note_repair(self, kind: str) -> None:
         """Count a field that was made to fit, and say so in the log."""

@@ -69,9 +69,9 @@ class SigtermFlush:
     def attend(self) -> None:
         """See to it that a thread of this process is there to flush, if that is wanted."""
         if self._installed and self._thread is None:
-            thread = threads.Thread(self._flush_and_raise_again, name="umami-sigterm")
+            thread = threads.Thread("umami-sigterm")
             with suppress(RuntimeError):  # the process is ending, and flushes anyway
-                thread.start()
+                thread.start(self._flush_and_raise_again)
                 self._thread = thread
 
     def before_fork(self) -> None:

@@ -80,11 +80,16 @@ class Spooling:
         """Look after what other processes leave in the spool while this one lives."""
         if self._spool is None or self._watcher is not None:
             return
-        self._watcher = watcher = threads.Thread(self._keep_adopting, name="umami-spool")
+        watcher = threads.Thread("umami-spool")
         try:
-            watcher.start()
-        except RuntimeError:  # there are too many threads, or the interpreter is shutting down
-            self._watcher = None
+            self._watcher = watcher
+            watcher.start(self._keep_adopting)
+        except BaseException as error:
+            if watcher.call_off():
+                self._watcher = None
+                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is shutting down
+                    return
+            raise
 
     def _keep_adopting(self) -> None:
         try:

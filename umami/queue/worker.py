@@ -151,46 +151,48 @@ class Agent:
         Returns:
             Whether one does: whether none had to be started, or it could be.
         """
-        thread = threads.Thread(self._send, lane, name="umami-sender")
-        enlisted = False
+        if len(lane.senders) >= most:
+            return True
+        thread = threads.Thread("umami-sender")
         try:
-            enlisted = self._buffer.enlist(lane, most)
-            if not enlisted:
+            if not self._buffer.enlist(lane, thread, most):
                 return True
             self._spooling.watch()
             if threads.is_patched():
                 late.load()
             self._threads.add(thread)
-            thread.start()
+            thread.start(self._send, lane, thread)
         except BaseException as error:  # Ctrl-C, say, even while the thread starts
-            if enlisted and thread.call_off():
+            if thread.call_off():
                 self._threads.discard(thread)
-                self._buffer.dismiss(lane)
+                self._buffer.dismiss(lane, thread)
                 if isinstance(error, RuntimeError):
                     return False
             raise
         return True
 
-    def _send(self, lane: Lane) -> None:
+    def _send(self, lane: Lane, thread: threads.Thread) -> None:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
-            while batch := self._buffer.take(lane, spare=_EXTRA_SENDER_SECONDS):
+            while batch := self._buffer.take(lane, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
                 if seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events) and lane.is_behind():
                     self._staff(lane, self._most_senders(lane))
         except BaseException:
-            self._buffer.dismiss(lane)
+            self._buffer.dismiss(lane, thread)
             if lane.unsettled() and not self._buffer.stopped:
                 self._staff(lane)  # another takes its place
             raise
         finally:
             self._leave()
-            self._threads -= {thread for thread in self._threads if thread.is_current()}
+            self._threads.discard(thread)
 
     def _connections(self) -> "Poster":
         if self._poster is None:
-            self._poster = late.new_poster()
+            poster = late.new_poster()
+            with threads.importing:  # of two senders that start at once, both use the same
+                self._poster = self._poster or poster
         return self._poster
 
     def _post(self, *request: Any, **limits: Any) -> Reply:
@@ -226,18 +228,17 @@ class Agent:
     def _work(self, lane: Lane, give_up: float) -> None:
         """Deliver in this thread, in place of a sender, what a lane has or gets until `give_up`."""
         while lane.unsettled():  # the next time round, because another thread counted on this one
-            self._buffer.enlist(lane, sys.maxsize)
+            sender = object()
             try:
+                self._buffer.enlist(lane, sender, sys.maxsize)
                 while lane.unsettled():
                     remaining = give_up - time.monotonic()
-                    batch = self._buffer.take(lane, remaining)
+                    batch = self._buffer.take(lane, sender, remaining)
                     if batch is None:
                         return
                     self._ship(lane, batch, within=max(_LEAST_SECONDS, remaining) if self._exit_by else None)
-            except BaseException:
-                self._buffer.dismiss(lane)
-                raise
-            self._buffer.dismiss(lane)
+            finally:
+                self._buffer.dismiss(lane, sender)
 
     def _take_on(self, lane: Lane) -> None:
         """Have events sent that another process left."""
