@@ -15,14 +15,25 @@ Example:
     ```
 """
 
-from . import errors, models, spool
+import os as _os
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from . import errors
 from ._version import __version__
 from .client import Client
 from .messages import USER_AGENT
 
+if _TYPE_CHECKING:
+    from types import ModuleType as _Module
+
+    from . import models, spool
+
 user_agent = USER_AGENT
 
 _default = Client()
+if any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY"))):
+    _default._state  # noqa: B018, SLF001 - imported here rather than at the first event
 
 configure = _default.configure
 set_url_base = _default.set_url_base
@@ -64,6 +75,14 @@ flush_async = _default.flush_async
 shutdown = _default.shutdown
 shutdown_async = _default.shutdown_async
 queue_stats = _default.queue_stats
+
+
+def __getattr__(name: str) -> "_Module":
+    """Import a module at its first use."""
+    if name in ("models", "spool"):
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Client",

@@ -6,19 +6,18 @@ from datetime import date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-
 from . import data as custom
-from . import endpoints, fields, models
+from . import fields, late, threads
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
+from .late import endpoints, models
 from .messages import Flow
-from .settings import checked_api_key, checked_region, checked_url
-from .state import State
 from .twins import call, call_async, send_async
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .state import State
 
 
 class Client:
@@ -41,10 +40,20 @@ class Client:
         ```
     """
 
+    _state: "State"
+
     def __init__(self, **settings: Any) -> None:
-        self._state = State({})
         if settings:
             self._state.set(**settings)
+
+    if not TYPE_CHECKING:  # which would take any name for an attribute then
+
+        def __getattr__(self, name: str) -> "State":
+            # Called for what is missing, which the state is until its first use.
+            if name != "_state":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            with threads.importing:
+                return vars(self).setdefault("_state", late.new_state())
 
     def __repr__(self) -> str:
         try:
@@ -118,7 +127,7 @@ class Client:
             umami.set_url_base("https://umami.example.com")
             ```
         """
-        self._state.set(url_base=checked_url(url))
+        self._state.set(url_base=late.settings.checked_url(url))
 
     def set_website_id(self, website_id: str | None) -> None:
         """Set the website of calls that name none.
@@ -161,7 +170,9 @@ class Client:
             umami.set_cloud_api_key(os.environ["UMAMI_KEY"], region="eu")
             ```
         """
-        self._state.set(api_key=checked_api_key(key), region=checked_region(region))
+        self._state.set(
+            api_key=late.settings.checked_api_key(key), region=late.settings.checked_region(region)
+        )
 
     def clear_cloud_api_key(self) -> None:
         """Go back from Umami Cloud to the self-hosted server.
@@ -196,7 +207,7 @@ class Client:
 
     # Authentication.
 
-    def _login(self, username: str, password: str) -> Flow[models.LoginResponse]:
+    def _login(self, username: str, password: str) -> Flow["models.LoginResponse"]:
         """Log in to a self-hosted server. The token is kept, and goes with the calls that follow.
 
         Args:
@@ -307,7 +318,7 @@ class Client:
 
     # Queries.
 
-    def _websites(self) -> Flow[list[models.Website]]:
+    def _websites(self) -> Flow["list[models.Website]"]:
         """Return every website of the account, however many pages the server makes of them.
 
         Returns:
@@ -366,7 +377,7 @@ class Client:
         country: str | None = None,
         region: str | None = None,
         city: str | None = None,
-    ) -> Flow[models.WebsiteStats]:
+    ) -> Flow["models.WebsiteStats"]:
         """Return a website's sums over a range of time.
 
         Args:
@@ -740,7 +751,7 @@ class Client:
             assert await umami.flush_async(timeout=10)
             ```
         """
-        return await anyio.to_thread.run_sync(self.flush, timeout, abandon_on_cancel=True)
+        return await self._state.in_thread(self.flush, timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept no more events, flush, and stop the threads. A later send starts them again.
@@ -781,9 +792,9 @@ class Client:
             await umami.shutdown_async()
             ```
         """
-        return await anyio.to_thread.run_sync(self.shutdown, timeout, abandon_on_cancel=True)
+        return await self._state.in_thread(self.shutdown, timeout)
 
-    def queue_stats(self) -> models.QueueStats:
+    def queue_stats(self) -> "models.QueueStats":
         """Return the ledger of the queue: what became of every event.
 
         Returns:

@@ -8,6 +8,7 @@ rewritten here. What has no meaning in JSON raises, naming the key.
 import dataclasses
 import math
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -19,7 +20,6 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
 
 from .errors import ValidationError
@@ -135,13 +135,19 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def _model() -> Any:
+    """Return pydantic's base of models; nothing unless somebody has imported it, and so may have one."""
+    main = sys.modules.get("pydantic.main")
+    return () if main is None else main.BaseModel
+
+
 def _may_not_end(value: Any, seen: set[int]) -> bool:
     """Tell whether pydantic might go through a value for ever, or take all memory for it."""
     if id(value) in seen:
         return False
     seen.add(id(value))
     kind = type(value)
-    if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind):
+    if issubclass(kind, _model()) or dataclasses.is_dataclass(kind):
         parts = getattr(value, "__dict__", {}).values()
     elif issubclass(kind, dict):
         parts = dict.values(value)
@@ -208,7 +214,7 @@ class _Fitting:
     def _object(self, value: Any, path: str, depth: int) -> Any:
         if dataclasses.is_dataclass(type(value)):
             fields = self._convert(_fields_of, value, path)
-        elif is_a(value, BaseModel):
+        elif is_a(value, _model()):
             if self._convert(lambda model: _may_not_end(model, set()), value, path):
                 raise self._refusal(value, path, "holds a collection that iterates in a way of its own")
             fields = self._convert(type(value).model_dump, value, path)

@@ -1,16 +1,35 @@
-"""Imports `transport`, and with it httpx and all of its own imports, late: `import umami` does not wait.
+"""Imports what the calls rest on when it is first used, or when the program names its server: not before.
 
-A program that names its server in code waits for them there, at its start; otherwise the first sender or
-the first query imports them.
+`import umami` gives the calls and their checks. The agent, the settings and the models are imported with
+the first setting in code, or at once where the environment names a server; httpx, which takes longer than
+all the rest, with a server named in code, else by the first sender or the first query.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from . import threads
 
 if TYPE_CHECKING:
+    from . import endpoints, models, settings
+    from .state import State
     from .transport import Poster, Session
+else:
+
+    class _Module:
+        """Stands in for a module of this package until something of it is wanted."""
+
+        def __init__(self, name: str) -> None:
+            self._name = f"{__package__}.{name}"
+
+        def __getattr__(self, name: str) -> Any:
+            with threads.importing:
+                return getattr(import_module(self._name), name)
+
+    endpoints, models, settings = map(_Module, ("endpoints", "models", "settings"))
+
+__all__ = ["endpoints", "load", "models", "new_poster", "new_session", "new_state", "settings"]
 
 
 def load() -> None:
@@ -24,6 +43,14 @@ def load() -> None:
 
         if threads.is_patched():
             from . import real_sockets  # noqa: F401
+
+
+def new_state() -> "State":
+    """Return a new `state.State`."""
+    with threads.importing:
+        from .state import State
+
+    return State()
 
 
 def new_poster() -> "Poster":

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -98,14 +98,10 @@ class StandIn:
 
 
 class State:
-    """The settings of one client, its login, its agent and its connections.
+    """The settings of one client, its login, its agent and its connections."""
 
-    Args:
-        code: Settings given in code. They are checked at the first use, with those of the environment.
-    """
-
-    def __init__(self, code: Mapping[str, Any]) -> None:
-        self._code = dict(code)
+    def __init__(self) -> None:
+        self._code: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
@@ -286,6 +282,11 @@ class State:
             limiter=self._limiter(),
             abandon_on_cancel=True,
         )
+
+    @staticmethod
+    async def in_thread(wait: Callable[[float | None], bool], timeout: float | None) -> bool:
+        """Make a call that waits, without blocking the event loop."""
+        return await anyio.to_thread.run_sync(wait, timeout, abandon_on_cancel=True)
 
     def _limiter(self) -> anyio.CapacityLimiter:
         limiter = self._waiting.get(None)

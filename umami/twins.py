@@ -8,10 +8,12 @@ the encoded event over. The functions made here take exactly the description's a
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, cast, get_args
 
 from .messages import Flow
-from .state import Prepared, State
+
+if TYPE_CHECKING:
+    from .state import Prepared, State
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,7 +23,7 @@ class HasState(Protocol):
     """What the descriptions are methods of."""
 
     @property
-    def _state(self) -> State: ...
+    def _state(self) -> "State": ...
 
 
 S = TypeVar("S", bound=HasState)
@@ -66,7 +68,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _dressed(function: F, describe: Callable[..., Any], returns: Any, suffix: str = "") -> F:
     """Give a function the name, signature and docstring that its users are to see."""
     functools.update_wrapper(function, describe)
-    returns = None if returns is type(None) else returns
+    if returns is type(None):
+        returns = None
+    elif isinstance(returns, ForwardRef):
+        returns = returns.__forward_arg__  # a model, which is not imported yet
     name = describe.__name__.removeprefix("_")
     function.__name__ = f"{name}{suffix}"
     function.__qualname__ = describe.__qualname__.replace(describe.__name__, function.__name__)
