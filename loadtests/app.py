@@ -1,6 +1,7 @@
 """The web service of the `service` scenario: one page, tracked by the subject that the environment names."""
 
 import os
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from .peers import SUBJECTS
-from .subjects import USER
+from .subjects import USER, send_visit
 
 _NAME = os.environ["LOADTEST_SUBJECT"]
 _SUBJECT = SUBJECTS[_NAME](os.environ["LOADTEST_URL"])
@@ -19,11 +20,9 @@ def _page_view() -> Any:
     """Return what a handler calls for a page view: a function of path and User-Agent, maybe a coroutine's."""
     subject: Any = _SUBJECT
     if _NAME == "ours":
-        send = subject.umami.new_page_view
-        return lambda path, ua: send("Checkout", path, ua=ua, ip_address="203.0.113.7", distinct_id=USER)
+        return partial(send_visit, subject.umami.new_page_view)
     if _NAME == "umami-1.0.0":
-        send = subject.umami.new_page_view_async
-        return lambda path, ua: send("Checkout", path, ua=ua, ip_address="203.0.113.7", distinct_id=USER)
+        return partial(send_visit, subject.umami.new_page_view_async)
     if _NAME == "posthog":
         capture = subject.client.capture
         return lambda path, ua: capture(

@@ -27,6 +27,7 @@ CUSTOM: Final[dict[str, Any]] = {
 }
 """The five keys of the typical event, beside its name, URL, title and user id."""
 USER: Final = "user-12345"
+BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 
 Send = Callable[[], object]
 T = TypeVar("T")
@@ -81,6 +82,11 @@ def typical(send: Callable[..., T]) -> Callable[[], T]:
     return lambda: send("checkout", url="/checkout", title="Checkout", custom_data=CUSTOM, distinct_id=USER)
 
 
+def send_visit(send: Callable[..., T], path: str, ua: str) -> T:
+    """Send the page view of a service's visitor with an Umami client's `send`."""
+    return send("Checkout", path, ua=ua, ip_address="203.0.113.7", distinct_id=USER)
+
+
 class Ours(Subject):
     """This repository's client."""
 
@@ -102,6 +108,8 @@ class Ours(Subject):
         if kind == "page_view":
             send = umami.new_page_view
             return lambda: send("Checkout", "/checkout", distinct_id=USER)
+        if kind == "visit":  # as a service tracks it
+            return lambda: send_visit(umami.new_page_view, "/checkout", BROWSER)
         if kind == "revenue":
             send = umami.new_revenue_event
             return lambda: send(

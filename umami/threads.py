@@ -4,6 +4,7 @@ gevent's monkey-patching makes `threading` start greenlets. A sender that is one
 any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
 """
 
+import logging  # noqa: F401 - before the lock below, which a fork is to take before logging's own
 import os
 import sys
 import threading
@@ -32,7 +33,7 @@ def _original(name: str) -> Any:
 Lock: Final = _original("allocate_lock")
 RLock: Final = _original("RLock")
 # Held while something is imported late. A fork in the middle of that would leave the child with locks that
-# nobody gives back, so it waits.
+# nobody gives back, so it waits. It takes first what was registered last: what is imported takes logging's.
 importing: Final = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

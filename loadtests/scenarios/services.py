@@ -83,7 +83,7 @@ def burst(quick: bool) -> Scenario:
 def service(quick: bool) -> Scenario:
     """What do a service's visitors feel of its tracking?"""
     options = {"seconds": 2 if quick else 10, "connections": 16}
-    cases = [Case("ours, one page view", "ours", "enqueue", {"events": 4_000, "kind": "page_view"})]
+    cases = [Case("ours, one page view", "ours", "enqueue", {"events": 4_000, "kind": "visit"})]
     for state, sink in _SERVERS.items():
         cases += [
             Case(f"{name}, {state}", subject, "service", options, sink)
