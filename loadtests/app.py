@@ -21,6 +21,8 @@ def _page_view() -> Any:
     subject: Any = _SUBJECT
     if _NAME == "ours":
         return partial(send_visit, subject.umami.new_page_view)
+    if _NAME == "floor-serving":
+        return subject.visit
     if _NAME == "umami-1.0.0":
         return partial(send_visit, subject.umami.new_page_view_async)
     if _NAME == "posthog":

@@ -7,6 +7,7 @@ over one `httpx.Client`. No checks, no retries, no account of what became of an 
 import abc
 import atexit
 import importlib
+import itertools
 import shutil
 import tempfile
 import threading
@@ -212,12 +213,14 @@ class Floor(Subject):
 
     def flush(self) -> None:
         """Post what is queued, batch after batch, on this thread."""
-        size, pop = self.batch or 50, self.queue.popleft
         while self.queue:
-            events = [pop() for _ in range(min(size, len(self.queue)))]
-            self.client.post(
-                f"{self.url}/api/batch", content=b"[" + b",".join(events) + b"]"
-            ).raise_for_status()
+            self.post_batch(min(self.batch or 50, len(self.queue)))
+
+    def post_batch(self, count: int) -> None:
+        """Post the first `count` events of the queue."""
+        pop = self.queue.popleft
+        events = [pop() for _ in range(count)]
+        self.client.post(f"{self.url}/api/batch", content=b"[" + b",".join(events) + b"]").raise_for_status()
 
 
 class FloorThreads(Floor):
@@ -257,6 +260,46 @@ class FloorPair(FloorThreads):
     """The floor on two connections, which is the most that ours opens to a server with batches."""
 
     threads = 2
+
+
+class FloorServing(Floor):
+    """The floor in a service: a thread posts what is queued, as soon as it fills a batch."""
+
+    def start(self) -> None:
+        """Build the client, and start the thread."""
+        super().start()
+        self._count = itertools.count(1)
+        self._full = threading.Semaphore(0)
+        threading.Thread(target=self._post_for_ever, daemon=True).start()
+
+    def visit(self, path: str, ua: str) -> None:
+        """Queue the page view of a service's visitor."""
+        self.queue.append(
+            self.to_json(
+                {
+                    "payload": {
+                        "title": "Checkout",
+                        "url": path,
+                        "id": USER,
+                        "referrer": "",
+                        "ip": "203.0.113.7",
+                        "userAgent": ua,
+                        "timestamp": 1_700_000_000,
+                        "hostname": "example.com",
+                        "website": SITE,
+                        "language": "en-US",
+                        "screen": "1920x1080",
+                    },
+                    "type": "event",
+                }
+            )
+        )
+        if next(self._count) % 50 == 0:
+            self._full.release()
+
+    def _post_for_ever(self) -> None:
+        while self._full.acquire():
+            self.post_batch(50)
 
 
 class Nothing(Subject):

@@ -95,6 +95,8 @@ def service(quick: bool) -> Scenario:
             )
         ]
 
+    cases.insert(3, Case("floor, healthy", "floor-serving", "service", options, _SERVERS["healthy"]))
+
     def derive(measured: dict[str, Metrics]) -> None:
         """Say what is left of the untracked requests a second when each pays for its send alone."""
         send = measured.get("ours, one page view", {}).get("cpu_us")
@@ -129,7 +131,8 @@ def service(quick: bool) -> Scenario:
         "What do a service's visitors feel of its tracking?",
         f"uvicorn and Starlette, one process, a page view a request, under wrk with {options['connections']} "
         f"connections for {options['seconds']} s after a warm-up. The analytics server is healthy, slow "
-        "(half a second an answer) or dead (it refuses connections).",
+        "(half a second an answer) or dead (it refuses connections). The floor here has a thread that posts "
+        "every full batch of 50.",
         tuple(cases),
         (
             Column("rps", "requests/s", 0),
