@@ -193,11 +193,15 @@ class Writer:
         return {"hostname": host, "website": website}
 
     def _add_visitor(self, payload: dict[str, Any], ip_address: str | None, ua: str | None) -> None:
-        if ip_address is not None:
+        if type(ip_address) is str and fields.is_ipv4(ip_address):
+            payload["ip"] = ip_address
+        elif ip_address is not None:
             _put(payload, "ip", ip_address, fields.ip_address, self._note)
-        agent = _text_or(None, "ua", ua)
+        agent = ua if type(ua) is str else _text_or(None, "ua", ua)
         if agent and agent != BROWSER_USER_AGENT:
-            payload["userAgent"] = fields.user_agent(agent, self._note)
+            if len(agent) > fields.VISITOR_LIMIT:
+                agent = fields.user_agent(agent, self._note)
+            payload["userAgent"] = agent
 
     def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
         if self._before_send is not None and not getattr(_inside, "before_send", False):

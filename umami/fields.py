@@ -233,9 +233,7 @@ def screen(value: str, note: Note) -> str | None:
 def ip_address(value: str, note: Note) -> str | None:
     """Return the address, or None if it is none (a list of them, a host name, `unknown`)."""
     address = value.strip()
-    try:
-        socket.inet_pton(socket.AF_INET, address)
-    except (OSError, ValueError):
+    if not is_ipv4(address):
         try:
             ipaddress.IPv6Address(address)
         except ValueError:
@@ -243,6 +241,15 @@ def ip_address(value: str, note: Note) -> str | None:
                 note("ip_address")
             return None
     return address
+
+
+def is_ipv4(value: str) -> bool:
+    """Tell whether this is an address of IP version 4, and nothing around it."""
+    try:
+        socket.inet_pton(socket.AF_INET, value)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def url(value: str, note: Note) -> str:
