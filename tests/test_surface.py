@@ -278,6 +278,70 @@ def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+HEAVY = ("umami.state", "umami.settings", "umami.models", "umami.queue", "pydantic.main", "tenacity", "httpx")
+
+
+def test_importing_leaves_for_later_what_no_call_needs_yet(python: Callable[..., Any]) -> None:
+    program = """
+        import sys, umami
+        print(*(name for name in sys.argv[1:] if name in sys.modules))
+        assert umami.models.QueueStats is not None and umami.spool.files is not None
+        from umami import Client, models, spool
+        try:
+            umami.nothing
+        except AttributeError as error:
+            assert "'nothing'" in str(error)
+    """
+    result = python(program, *HEAVY)
+    assert (result.stdout.split(), result.stderr) == ([], "")
+
+
+def test_a_program_waits_where_it_names_its_server_and_not_at_its_first_event(
+    python: Callable[..., Any],
+) -> None:
+    program = """
+        import sys, threading, umami
+        if sys.argv[1] == "code":
+            umami.configure(url_base="http://127.0.0.1:9", website_id="site", hostname="example.com")
+        caller, imported = threading.get_ident(), []
+
+        def watch(event, arguments):
+            if event == "import" and threading.get_ident() == caller:
+                imported.append(arguments[0])
+
+        sys.addaudithook(watch)
+        umami.new_event("first")
+        print(*imported)
+        umami.shutdown(0)
+    """
+    named = {"UMAMI_URL": "http://127.0.0.1:9", "UMAMI_WEBSITE_ID": "site", "UMAMI_HOSTNAME": "example.com"}
+    for where, environment in (("code", {}), ("environment", named)):
+        result = python(program, where, UMAMI_SHUTDOWN_TIMEOUT="0", **environment)
+        assert (where, result.stdout.split()) == (where, [])
+        assert result.returncode == 0, result.stderr
+
+
+def test_threads_that_use_a_client_first_at_one_time_use_the_same(python: Callable[..., Any]) -> None:
+    program = """
+        import sys, threading, umami
+        sys.setswitchinterval(1e-6)
+        start, seen = threading.Barrier(8), []
+
+        def use():
+            start.wait()
+            seen.append(umami.new_event.__self__._state)
+
+        threads = [threading.Thread(target=use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) == 8 and len(set(map(id, seen))) == 1, seen
+    """
+    result = python(program)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 # Secrets.
 
 URL_PASSWORD = "s3cret-Passw0rd"
