@@ -459,6 +459,30 @@ def test_a_long_answer_about_many_failures_is_read_whole(
     assert sizes(collector) == [500]
 
 
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
+    status: int,
+    batch: bool,
+    make_client: MakeClient,
+    balanced: Balanced,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Collector(batch=batch, password=PASSWORD) as collector:
+        client = make_client(url_base=collector.url)
+        token = client.login("admin", PASSWORD).token
+        said = f"no access for Bearer {token}, says the gateway"
+        collector.fail(status, times=None, path="/api/batch" if batch else "/api/send", body=said)
+        send_many(client, 3)
+        until(lambda: client.queue_stats().last_error is not None)
+        stats = client.queue_stats()
+        collector.clear()
+        assert client.flush(DEADLINE)
+    for shown in (str(stats), caplog.text):
+        assert token[:20] not in shown
+    assert status == 200 or "no access for Bearer ***" in str(stats.last_error)
+    balanced(client)
+
+
 # Redirects.
 
 

@@ -117,6 +117,13 @@ class Destination:
         """
         return self.headers.get("Authorization", "").startswith("Basic ")
 
+    def without_secrets(self, reply: Reply) -> Reply:
+        """Take the credential of the headers out of an answer, of which errors and the log show a part."""
+        secret = self.headers.get("Authorization", "").rpartition(" ")[2].encode()
+        if not secret or not reply.body or secret not in reply.body:
+            return reply
+        return reply._replace(body=reply.body.replace(secret, b"***"))
+
 
 @dataclass(frozen=True)
 class Courier:
@@ -162,6 +169,7 @@ class Courier:
             )
         except UnansweredError as error:
             return Failed(error, f"{url}: {error}", error.stored_perhaps)
+        reply = to.without_secrets(reply)
         if batched:
             return self._read_batch(reply, url, count)
         return self._read_one(reply, url)
