@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from subprocess import CompletedProcess
 
 import pytest
+from conftest import SITE
 from process_helpers import once, running, settings
 from queue_helpers import stored
 
@@ -142,6 +143,27 @@ def test_it_matters_not_who_sends_and_ends(collector: Collector, python: Run, pr
 
     assert stored(collector) == THOUSAND
     assert "asyncio.current_task().cancel()" in program or (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_that_is_first_named_in_an_exit_handler(collector: Collector, python: Run, when: str):
+    program = f"""
+        import atexit
+
+        def last():
+            umami.configure(url_base={collector.url!r}, website_id={SITE!r}, hostname="example.com")
+            umami.new_event("only")
+
+        when = {when!r}
+        when == "before" and atexit.register(last)
+        import umami
+        when == "after" and atexit.register(last)
+    """
+
+    process = python(program)
+
+    assert stored(collector) == once("only")
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_one_event_and_the_immediate_end(collector: Collector, python: Run):

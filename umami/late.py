@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import threads
+from .queue import lifecycle  # noqa: F401 - to know of the process's end, even if the rest comes with it
 
 if TYPE_CHECKING:
     from . import endpoints, models, settings

@@ -4,6 +4,7 @@ The handler takes no lock, because the code that it interrupts may hold it. It h
 thread, which flushes and then raises it again; the second time round the handler lets it have its effect.
 """
 
+import logging
 import signal
 import threading
 from _queue import Empty, SimpleQueue  # reentrant, and never gevent's
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from umami import threads
 
-from .report import logger
+logger: Final = logging.getLogger("umami")
 
 _FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 2.0
@@ -115,7 +116,7 @@ class SigtermFlush:
             number, main_thread = self._arrived.get()
             try:
                 self._flush()
-            except Exception:  # noqa: BLE001 - the signal must have its effect
+            except Exception:
                 logger.exception("Flushing at SIGTERM failed unexpectedly: a bug in umami, please report it.")
             self._flushed = True
             # To the main thread, where handlers run. If that was just about to begin a system call, it sleeps
