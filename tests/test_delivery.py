@@ -459,9 +459,11 @@ def test_a_long_answer_about_many_failures_is_read_whole(
     assert sizes(collector) == [500]
 
 
+@pytest.mark.parametrize("form", ["text", "error", "long"])
 @pytest.mark.parametrize("status", [200, 400, 403, 500])
 def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     status: int,
+    form: str,
     batch: bool,
     make_client: MakeClient,
     balanced: Balanced,
@@ -470,7 +472,11 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     with Collector(batch=batch, password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         token = client.login("admin", PASSWORD).token
-        said = f"no access for Bearer {token}, says the gateway"
+        said: Any = f"no access for Bearer {token}, says the gateway"
+        if form == "error":
+            said = {"error": {"status": status, "message": said}}
+        elif form == "long":  # so that it is cut off in the middle of the credential
+            said = f"{'-' * 30} {said}"
         collector.fail(status, times=None, path="/api/batch" if batch else "/api/send", body=said)
         send_many(client, 3)
         until(lambda: client.queue_stats().last_error is not None)

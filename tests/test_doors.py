@@ -430,6 +430,23 @@ def test_a_report_that_is_broken_off_as_its_thread_starts_is_made(
     assert "Made to fit" in caplog.text
 
 
+def test_a_send_without_a_thread_raises_nothing_of_what_its_caller_handles(
+    collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    client = make_client()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        try:
+            raise KeyboardInterrupt  # noqa: TRY301
+        except KeyboardInterrupt:
+            assert client.new_event("handled") == QUEUED
+    assert client.flush(DEADLINE)
+    assert stored(collector) == once("handled")
+
+
 def test_a_send_that_is_interrupted_as_a_thread_starts_says_so(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from conftest import SITE
 from process_helpers import finished, once, settings
 from queue_helpers import stored
 
@@ -60,6 +61,24 @@ def test_two_hundred_forks_under_load(
         assert sum(name.startswith(family) for name in delivered) == count
     record_property("forks", 200)
     record_property("events delivered, each once", delivered.total())
+
+
+def test_a_fork_hook_of_the_program_may_send(collector: Collector, python: Run):
+    program = f"""
+        import os, umami
+        os.register_at_fork(after_in_child=lambda: umami.new_event("child"))
+        umami.configure(url_base={collector.url!r}, website_id={SITE!r}, hostname="example.com")
+        umami.new_event("parent")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if umami.flush(30) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+
+    process = python(program, **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("parent", "child")
 
 
 def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector, python: Run):

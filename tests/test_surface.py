@@ -6,9 +6,11 @@ import logging
 import pydoc
 import re
 import textwrap
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import httpx
 import pydantic
@@ -278,7 +280,15 @@ def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-HEAVY = ("umami.state", "umami.settings", "umami.models", "umami.queue", "pydantic.main", "tenacity", "httpx")
+HEAVY = (
+    "umami.state",
+    "umami.settings",
+    "umami.models",
+    "umami.queue.worker",
+    "pydantic.main",
+    "tenacity",
+    "httpx",
+)
 
 
 def test_importing_leaves_for_later_what_no_call_needs_yet(python: Callable[..., Any]) -> None:
@@ -319,6 +329,29 @@ def test_a_program_waits_where_it_names_its_server_and_not_at_its_first_event(
         result = python(program, where, UMAMI_SHUTDOWN_TIMEOUT="0", **environment)
         assert (where, result.stdout.split()) == (where, [])
         assert result.returncode == 0, result.stderr
+
+
+def test_what_is_imported_late_looks_as_if_it_were_there() -> None:
+    assert {"models", "spool"} <= set(dir(umami))
+    assert not hasattr(umami, "nothing")
+    assert typing.get_type_hints(umami.Client) == {}
+    assert typing.get_type_hints(umami.websites)["return"] == list[umami.models.Website]
+    assert typing.get_type_hints(umami.login_async)["return"] is umami.models.LoginResponse
+    create_autospec(umami).models.QueueStats()
+
+
+def test_a_client_may_be_a_base_that_takes_all_other_names(collector: Collector) -> None:
+    class Proxy(umami.Client):
+        def __init__(self, **settings: Any) -> None:
+            self.other: Any = object()
+            super().__init__(**settings)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.other, name)
+
+    with Proxy(url_base=collector.url, website_id=SITE, hostname="example.com") as client:
+        assert client.new_event("proxied") == {"queued": True}
+    collector.wait_for(events=1, timeout=DEADLINE)
 
 
 def test_threads_that_use_a_client_first_at_one_time_use_the_same(python: Callable[..., Any]) -> None:

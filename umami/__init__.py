@@ -16,18 +16,18 @@ Example:
 """
 
 import os as _os
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import errors
 from ._version import __version__
 from .client import Client
 from .messages import USER_AGENT
 
-if _TYPE_CHECKING:
-    from types import ModuleType as _Module
-
+if _typing.TYPE_CHECKING:
     from . import models, spool
+else:
+    # Imported at the first use.
+    from .late import submodule as __getattr__  # noqa: F401 - Python calls it
 
 user_agent = USER_AGENT
 
@@ -77,11 +77,8 @@ shutdown_async = _default.shutdown_async
 queue_stats = _default.queue_stats
 
 
-def __getattr__(name: str) -> "_Module":
-    """Import a module at its first use."""
-    if name in ("models", "spool"):
-        return _import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

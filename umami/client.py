@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import data as custom
-from . import fields, late, threads
+from . import fields, late
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
 from .late import endpoints, models
@@ -40,20 +40,14 @@ class Client:
         ```
     """
 
-    _state: "State"
+    if TYPE_CHECKING:
+        _state: State
+    else:
+        _state = late.OwnState()
 
     def __init__(self, **settings: Any) -> None:
         if settings:
             self._state.set(**settings)
-
-    if not TYPE_CHECKING:  # which would take any name for an attribute then
-
-        def __getattr__(self, name: str) -> "State":
-            # Called for what is missing, which the state is until its first use.
-            if name != "_state":
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            with threads.importing:
-                return vars(self).setdefault("_state", late.new_state())
 
     def __repr__(self) -> str:
         try:

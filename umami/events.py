@@ -199,9 +199,7 @@ class Writer:
             _put(payload, "ip", ip_address, fields.ip_address, self._note)
         agent = ua if type(ua) is str else _text_or(None, "ua", ua)
         if agent and agent != BROWSER_USER_AGENT:
-            if len(agent) > fields.VISITOR_LIMIT:
-                agent = fields.user_agent(agent, self._note)
-            payload["userAgent"] = agent
+            payload["userAgent"] = fields.user_agent(agent, self._note)
 
     def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
         if self._before_send is not None and not getattr(_inside, "before_send", False):

@@ -286,8 +286,9 @@ def title(value: str, note: Note) -> str:
 
 def user_agent(value: str, note: Note) -> str:
     """Return a visitor's User-Agent, cut if it is endless."""
-    if len(value) > VISITOR_LIMIT:
-        note("ua")
+    if len(value) <= VISITOR_LIMIT:
+        return value
+    note("ua")
     return value[:VISITOR_LIMIT]
 
 

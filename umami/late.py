@@ -1,12 +1,13 @@
 """Imports what the calls rest on when it is first used, or when the program names its server: not before.
 
 `import umami` gives the calls and their checks. The agent, the settings and the models are imported with
-the first setting in code, or at once where the environment names a server; httpx, which takes longer than
-all the rest, with a server named in code, else by the first sender or the first query.
+the first setting in code or any other first use, or at once where the environment names a server; httpx,
+which takes longer than all the rest, with a server named in code, else by the first sender or query.
 """
 
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import threads
@@ -30,7 +31,7 @@ else:
 
     endpoints, models, settings = map(_Module, ("endpoints", "models", "settings"))
 
-__all__ = ["endpoints", "load", "models", "new_poster", "new_session", "new_state", "settings"]
+__all__ = ["OwnState", "endpoints", "load", "models", "new_poster", "new_session", "settings", "submodule"]
 
 
 def load() -> None:
@@ -46,12 +47,33 @@ def load() -> None:
             from . import real_sockets  # noqa: F401
 
 
-def new_state() -> "State":
-    """Return a new `state.State`."""
-    with threads.importing:
-        from .state import State
+def submodule(name: str) -> ModuleType:
+    """Return a module of the package that is one of its public names.
 
-    return State()
+    Raises:
+        AttributeError: It is none.
+    """
+    if name not in ("models", "spool"):
+        raise AttributeError(f"module {__package__!r} has no attribute {name!r}")
+    with threads.importing:
+        return import_module(f"{__package__}.{name}")
+
+
+class OwnState:
+    """Gives each object a `state.State` of its own, as its attribute `_state`, when that is first read."""
+
+    def __get__(self, instance: object, owner: type) -> "OwnState | State":
+        """Make it; it is found without this from then on."""
+        if instance is None:
+            return self
+        with threads.importing:
+            from .state import State
+
+            own = vars(instance)
+            if "_state" not in own:
+                own["_state"] = State()
+            state: State = own["_state"]
+            return state
 
 
 def new_poster() -> "Poster":

@@ -6,7 +6,6 @@ send reads one attribute, and threads may change settings while others send.
 
 import atexit
 import base64
-import os
 import threading
 import time
 import weakref
@@ -28,7 +27,7 @@ from .messages import Flow
 from .queue.bounds import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
-from .queue.lifecycle import sigterm
+from .queue.lifecycle import in_child, sigterm
 from .queue.report import logger
 from .queue.retry import Policy
 from .queue.spool import SpoolPlan
@@ -406,5 +405,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child.append(_after_fork)

@@ -146,12 +146,13 @@ class Thread:
         if is_patched():
             _start_new_thread(self._run, (target, args))
             return
+        handled = sys.exc_info()[1]  # by whoever calls
         try:
             threading.Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
         except RuntimeError as error:
             # What interrupts it as it waits for the thread, a Ctrl-C, comes out as a complaint of its lock.
             hidden = error.__context__
-            if hidden is None or isinstance(hidden, Exception):
+            if hidden is None or hidden is handled or isinstance(hidden, Exception):
                 raise
             raise hidden from None
 

@@ -4,6 +4,7 @@ Umami answers 200 to a batch of which nothing was stored, and 500 to an event th
 the answers mean is decided here, and nowhere else.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +35,8 @@ _DATABASE_AWAY_WORDS: Final = (
 _NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 524))
 _MOST_WORDS: Final = 300
 _MOST_REASON: Final = 50
+# So many first characters give a credential away, with what follows them.
+_TELLING: Final = 12
 _BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010", "ERR_INVALID_URL"))
 # What fails after the event's own row is stored: its data, or its revenue.
 _STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
@@ -117,12 +120,10 @@ class Destination:
         """
         return self.headers.get("Authorization", "").startswith("Basic ")
 
-    def without_secrets(self, reply: Reply) -> Reply:
-        """Take the credential of the headers out of an answer, of which errors and the log show a part."""
-        secret = self.headers.get("Authorization", "").rpartition(" ")[2].encode()
-        if not secret or not reply.body or secret not in reply.body:
-            return reply
-        return reply._replace(body=reply.body.replace(secret, b"***"))
+    def hide(self, text: str) -> str:
+        """Take the credential of the headers out of a text, whole or cut off at its end."""
+        secret = self.headers.get("Authorization", "").rpartition(" ")[2]
+        return re.sub(rf"{re.escape(secret[:_TELLING])}[\w+/=.~-]*", "***", text) if secret else text
 
 
 @dataclass(frozen=True)
@@ -169,10 +170,17 @@ class Courier:
             )
         except UnansweredError as error:
             return Failed(error, f"{url}: {error}", error.stored_perhaps)
-        reply = to.without_secrets(reply)
-        if batched:
-            return self._read_batch(reply, url, count)
-        return self._read_one(reply, url)
+        outcome = self._read_batch(reply, url, count) if batched else self._read_one(reply, url)
+        if not isinstance(outcome, Settled):
+            return outcome._replace(message=to.hide(outcome.message))
+        if not outcome.verdicts:
+            return outcome
+        return Settled(
+            {
+                index: verdict._replace(message=to.hide(verdict.message))
+                for index, verdict in outcome.verdicts.items()
+            }
+        )
 
     def _read_batch(self, reply: Reply, url: str, count: int) -> Outcome:
         body = reply.body or b""

@@ -7,6 +7,7 @@ import atexit
 import os
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from .signals import SigtermFlush
@@ -35,6 +36,8 @@ class Mortal(Protocol):
         """Start clean in a fork's child."""
 
 
+in_child: Final[list[Callable[[], None]]] = []
+"""What else is called in a fork's child. Its own hook would come after those that the program registered."""
 _known: weakref.WeakSet[Mortal] = weakref.WeakSet()
 _exiting = False
 _watching = False
@@ -90,6 +93,8 @@ def _after_fork() -> None:
     _exiting = _watching = False
     for agent in tuple(_known):
         agent.after_fork()
+    for start_clean in in_child:
+        start_clean()
     sigterm.after_fork()
 
 

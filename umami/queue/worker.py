@@ -151,8 +151,6 @@ class Agent:
         Returns:
             Whether one does: whether none had to be started, or it could be.
         """
-        if len(lane.senders) >= most:
-            return True
         thread = threads.Thread("umami-sender")
         try:
             if not self._buffer.enlist(lane, thread, most):
