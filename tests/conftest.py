@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -35,6 +36,9 @@ _TLS = ssl.create_default_context()
 
 def pytest_configure(config: pytest.Config) -> None:
     watch_all(config)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As in a shell's background job: the child processes would inherit that, and never see a Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

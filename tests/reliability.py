@@ -61,7 +61,11 @@ Written by `make reliability` on {when}, two Pythons at a time, on {machine}. No
 
 
 def pytest_addoption(parser: Any) -> None:
-    parser.addoption("--reliability", metavar="FILE", help="record how each test ended in this JSON file")
+    parser.addoption(
+        "--reliability",
+        metavar="FILE",
+        help="record how each test ended in this JSON file, or bring it up to date",
+    )
 
 
 def pytest_configure(config: Any) -> None:
@@ -93,7 +97,7 @@ class Recorder:
                 self._figures[test][figure].append(value)
 
     def pytest_sessionfinish(self) -> None:
-        record = {
+        record: dict[str, Any] = {
             "python": platform.python_version(),
             "date": datetime.now(timezone.utc).date().isoformat(),
             "machine": machine(),
@@ -101,6 +105,10 @@ class Recorder:
             "tests": self._counts,
             "figures": self._figures,
         }
+        if self._path.exists():
+            earlier = json.loads(self._path.read_text())
+            for part in ("titles", "tests", "figures"):
+                record[part] = {**earlier[part], **record[part]}
         self._path.parent.mkdir(exist_ok=True)
         self._path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
