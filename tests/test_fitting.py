@@ -6,7 +6,7 @@ import math
 import os
 import string
 import threading
-from collections import Counter, OrderedDict, UserDict, deque
+from collections import Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
@@ -574,7 +574,33 @@ class HugeQueue(deque):  # type: ignore[type-arg]
         return 10**9
 
 
+class EndlessItems(OrderedDict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        return repeat(("again", 1))
+
+
+class EndlessKeys(dict):  # type: ignore[type-arg]
+    def keys(self) -> Any:
+        return repeat("again")
+
+
 class Anything(pydantic.BaseModel):
+    value: Any
+
+
+class AnythingElse(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+
+
+class Computing(pydantic.BaseModel):
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def value(self) -> Any:
+        return EndlessQueue()
+
+
+@dataclass(slots=True)
+class Slots:
     value: Any
 
 
@@ -583,16 +609,33 @@ class Anything(pydantic.BaseModel):
     [
         EndlessQueue(),
         HugeQueue(),
+        EndlessItems(a=1),
+        EndlessKeys(a=1),
         [EndlessQueue()],
         {"in": ({"out": EndlessQueue()},)},
         Anything(value=EndlessQueue()),
+        AnythingElse(value=EndlessQueue()),
+        Computing(),
         Order(number=EndlessQueue()),  # type: ignore[arg-type]
+        Slots(EndlessQueue()),
     ],
-    ids=["itself", "of huge length", "in a list", "deeper", "in a model", "in a dataclass"],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_model_that_holds_what_has_no_end_is_refused(client: umami.Client, value: Any) -> None:
     with pytest.raises(umami.errors.ValidationError, match=r"custom_data.model: .* a way of its own"):
         client.new_event("e", custom_data={"model": Anything(value=value)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [OrderedDict(a=1), defaultdict(int, a=1), Counter(a=1), Slots(1), AnythingElse(a=1), deque([1])],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_model_may_hold_what_python_itself_offers(
+    value: Any, client: umami.Client, stored: Callable[..., StoredEvent]
+) -> None:
+    held = stored(custom_data={"model": Anything(value=value)}).data["model"]["value"]
+    assert held == ([1] if isinstance(value, deque) else {"value" if isinstance(value, Slots) else "a": 1})
 
 
 class Ownership(str):

@@ -9,8 +9,8 @@ import dataclasses
 import math
 import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -27,6 +27,7 @@ from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, pl
 
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
+_WALKS: Final = ("__iter__", "__len__", "items", "keys")
 _COLLECTIONS: Final = (list, tuple, set, frozenset, deque)
 _MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
 _INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
@@ -148,8 +149,11 @@ def _may_not_end(value: Any, seen: set[int]) -> bool:
     seen.add(id(value))
     kind = type(value)
     if issubclass(kind, _model()) or dataclasses.is_dataclass(kind):
-        parts = getattr(value, "__dict__", {}).values()
+        parts: Iterable[Any] = (*getattr(value, "__dict__", {}).values(), *_beside_the_dict(value))
     elif issubclass(kind, dict):
+        base: type = OrderedDict if issubclass(kind, OrderedDict) else dict
+        if any(getattr(kind, name) is not getattr(base, name) for name in _WALKS):
+            return True
         parts = dict.values(value)
     elif issubclass(kind, _COLLECTIONS):
         base = next(base for base in _COLLECTIONS if issubclass(kind, base))
@@ -160,6 +164,15 @@ def _may_not_end(value: Any, seen: set[int]) -> bool:
     else:
         return False
     return any(_may_not_end(part, seen) for part in parts)
+
+
+def _beside_the_dict(value: Any) -> Iterator[Any]:
+    """Yield what a model or dataclass holds but in its `__dict__`: extra, in slots, computed."""
+    yield from (getattr(value, "__pydantic_extra__", None) or {}).values()
+    kind = type(value)
+    for names in (getattr(kind, "__dataclass_fields__", ()), getattr(kind, "model_computed_fields", ())):
+        for name in names:
+            yield getattr(value, name, None)
 
 
 def _fields_of(instance: Any) -> dict[str, Any]:
