@@ -57,7 +57,7 @@ def test_the_database_is_down_and_comes_back(
         down = server.fail(None, times=None, path=path, items=away)
         client = make_client(url_base=server.url, item_retry_limit=0, at_most_once=True)
         names = send_many(client, 100)
-        heard.wait_for("not getting through")
+        heard.wait_for("P1001")
         server.wait_for(requests=5, timeout=DEADLINE)
         assert server.events == ()
         assert {request.status for request in server.requests if request.path == path} <= (
@@ -67,7 +67,7 @@ def test_the_database_is_down_and_comes_back(
         down.cancel()
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
-    assert "P1001" in heard.matching("not getting through")[0].getMessage()
+    assert heard.matching("P1001")[0].getMessage().startswith("Events are not getting through")
     settled(client, balanced, 100)
 
 
