@@ -77,9 +77,10 @@ def import_path(subject: str) -> list[Path]:
         return [ROOT]
     alone = directory() / "path"
     alone.mkdir(parents=True, exist_ok=True)
-    link = alone / "loadtests"
-    if not link.is_symlink():
-        link.symlink_to(Path(__file__).parent, target_is_directory=True)
+    link, package = alone / "loadtests", Path(__file__).parent
+    if link.resolve() != package.resolve():  # or it leads to a checkout that is gone
+        link.unlink(missing_ok=True)
+        link.symlink_to(package, target_is_directory=True)
     return [alone] if pinned(subject) else [alone, Path(os.environ["LOADTEST_CLIENT"]).resolve()]
 
 
