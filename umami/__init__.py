@@ -27,7 +27,7 @@ if _typing.TYPE_CHECKING:
     from . import models, spool
 else:
     # Imported at the first use.
-    from .late import submodule as __getattr__  # noqa: F401 - Python calls it
+    from .first_use import submodule as __getattr__  # noqa: F401 - Python calls it
 
 user_agent = USER_AGENT
 

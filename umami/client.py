@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import data as custom
-from . import fields, late
+from . import fields, first_use
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
-from .late import endpoints, models
+from .first_use import endpoints, models
 from .messages import Flow
 from .twins import call, call_async, send_async
 
@@ -43,7 +43,7 @@ class Client:
     if TYPE_CHECKING:
         _state: State
     else:
-        _state = late.OwnState()
+        _state = first_use.OwnState()
 
     def __init__(self, **settings: Any) -> None:
         if settings:
@@ -121,7 +121,7 @@ class Client:
             umami.set_url_base("https://umami.example.com")
             ```
         """
-        self._state.set(url_base=late.settings.checked_url(url))
+        self._state.set(url_base=first_use.settings.checked_url(url))
 
     def set_website_id(self, website_id: str | None) -> None:
         """Set the website of calls that name none.
@@ -165,7 +165,7 @@ class Client:
             ```
         """
         self._state.set(
-            api_key=late.settings.checked_api_key(key), region=late.settings.checked_region(region)
+            api_key=first_use.settings.checked_api_key(key), region=first_use.settings.checked_region(region)
         )
 
     def clear_cloud_api_key(self) -> None:
