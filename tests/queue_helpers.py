@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
@@ -224,56 +224,35 @@ def lines_of(function: Any) -> list[int]:
 
 
 @contextmanager
-def at_line(function: Any, line: int, act: Callable[[], object]) -> Iterator[None]:
+def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, str], bool]) -> Iterator[None]:
+    """Do something in this thread, once, when a function gets to where it is due."""
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is not function.__code__:
+            return None
+        if is_due(frame, event):
+            sys.settrace(None)
+            frame.f_trace = None
+            act()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+def at_line(function: Any, line: int, act: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something in this thread when a line of a function is about to be executed, the first time."""
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is not function.__code__:
-            return None
-        if event == "line" and frame.f_lineno == line:
-            sys.settrace(None)
-            frame.f_trace = None
-            act()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
+    return _at(function, act, lambda frame, event: event == "line" and frame.f_lineno == line)
 
 
-@contextmanager
-def at_return(function: Any, act: Callable[[], object]) -> Iterator[None]:
+def at_return(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something in this thread when a function has done its work and is to return, the first time."""
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is not function.__code__:
-            return None
-        if event == "return":
-            sys.settrace(None)
-            frame.f_trace = None
-            act()
-        return trace
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
+    return _at(function, act, lambda frame, event: event == "return")
 
 
-@contextmanager
-def at_call(function: Any, act: Callable[[], object]) -> Iterator[None]:
+def at_call(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something in this thread when a function is called, before its first line, the first time."""
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is function.__code__:
-            sys.settrace(None)
-            act()
-
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
+    return _at(function, act, lambda frame, event: event == "call")
