@@ -370,13 +370,24 @@ class TestCommand:
         assert len(collector.events) == left
 
     def test_send_says_what_is_left_when_the_server_is_away(
-        self, left: int, collector: Collector, folder: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        left: int,
+        collector: Collector,
+        folder: Path,
+        python: Callable[..., subprocess.CompletedProcess[str]],
     ) -> None:
         collector.fail(503, times=None)
-        assert main(["spool", "send", str(folder), "--timeout", "0.2"]) == 1
-        captured = capsys.readouterr()
-        assert f"{left:,} left" in captured.out
-        assert "503" in captured.err
+        done = python(
+            "import umami.cli; raise SystemExit(umami.cli.main())",
+            "spool",
+            "send",
+            str(folder),
+            "--timeout",
+            "0.2",
+        )
+        assert done.returncode == 1
+        assert f"{left:,} left" in done.stdout
+        assert "503" in done.stderr
 
     def test_clear_deletes_it(self, left: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["spool", "clear", str(folder), "--yes"]) == 0
