@@ -157,10 +157,22 @@ def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
     balanced(client)
 
 
+@pytest.mark.parametrize(
+    ("times", "lost"),
+    [
+        pytest.param(1, {}, id="before its batch"),
+        pytest.param(2, {"internal_error": 1}, id="with its batch too"),
+    ],
+)
 def test_a_sender_that_cannot_make_ready_does_not_keep_its_batch(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced, collector: Collector
+    times: int,
+    lost: dict[str, int],
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    balanced: Balanced,
+    collector: Collector,
 ) -> None:
-    prepare, left = Poster.prepare, [MemoryError("too much")]
+    prepare, left = Poster.prepare, [MemoryError("too much")] * times
 
     def broken(self: Poster, url: str) -> None:
         if left:
@@ -169,12 +181,12 @@ def test_a_sender_that_cannot_make_ready_does_not_keep_its_batch(
 
     monkeypatch.setattr(Poster, "prepare", broken)
     client = make_client(flush_interval=0, senders=1)
-    assert client.new_event("lost") == QUEUED
+    assert client.new_event("first") == QUEUED
     until(lambda: not left)
     assert client.new_event("seen") == QUEUED
     collector.wait_for(events=1, timeout=DEADLINE)
     assert client.flush(DEADLINE)
-    assert client.queue_stats().dropped == {"internal_error": 1}
+    assert client.queue_stats().dropped == lost
     balanced(client)
 
 

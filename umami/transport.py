@@ -50,7 +50,7 @@ class Poster:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[int, str], _Line] = {}
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._context: ssl.SSLContext | None = None
 
     def post(
         self,
@@ -139,17 +139,20 @@ class Poster:
         return _Line(way, self._new_transport(*way))
 
     def _new_transport(self, scheme: str, proxy: str | None) -> httpx.HTTPTransport:
-        if scheme not in self._contexts:
-            with threads.importing:
-                self._contexts[scheme] = _new_context(scheme)
         transport = httpx.HTTPTransport(
-            verify=self._contexts[scheme],
+            verify=self._context_with_authorities() if scheme == "https" else _WITHOUT_AUTHORITIES,
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE),
             proxy=proxy,
         )
         if threads.is_patched():
             _use_real_sockets(transport)
         return transport
+
+    def _context_with_authorities(self) -> ssl.SSLContext:
+        with threads.importing:
+            if self._context is None:
+                self._context = httpx.create_ssl_context()
+            return self._context
 
     def prepare(self, url: str) -> None:
         """Make ready to post from this thread, which takes a while the first time."""
@@ -163,6 +166,11 @@ class Poster:
             if key[0] == mine:
                 self._lines.pop(key).transport.close()
 
+
+# Loading the certificate authorities takes some 20 ms of CPU, which plain http has no use for; a context
+# without any still refuses every peer. A process's first context takes 1 ms, better at its start than while
+# an event loop runs.
+_WITHOUT_AUTHORITIES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 _parsed: Final = functools.lru_cache(maxsize=64)(httpx.URL)
 
@@ -182,12 +190,6 @@ def _proxy_to(origin: str) -> str | None:
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _new_context(scheme: str) -> ssl.SSLContext:
-    # Loading the certificate authorities takes some 20 ms of CPU, which plain http has no use for;
-    # a context without any still refuses every peer.
-    return httpx.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _Line:

@@ -172,6 +172,8 @@ class Agent:
     def _send(self, lane: Lane, thread: threads.Thread) -> None:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
+            with suppress(Exception):  # the first batch will say so
+                self._prepare(lane)  # while its events gather
             while batch := self._buffer.take(lane, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
@@ -193,6 +195,10 @@ class Agent:
                 self._poster = self._poster or poster
         return self._poster
 
+    def _prepare(self, lane: Lane) -> None:
+        """Build what this thread needs to post, which takes a while the first time."""
+        self._connections().prepare(lane.destination.send_url)
+
     def _post(self, *request: Any, **limits: Any) -> Reply:
         return self._connections().post(*request, **limits)
 
@@ -208,7 +214,7 @@ class Agent:
         """Deliver a batch and settle it, and return the seconds that this took once all was ready."""
         started = math.inf
         try:
-            self._connections().prepare(lane.destination.send_url)
+            self._prepare(lane)
             started = time.monotonic()
             outcome = self._courier.deliver(
                 batch.events, lane.destination, batched=lane.batched, within=within
