@@ -16,7 +16,7 @@ from .runner import run_scenario
 from .scenarios import SCENARIOS
 from .table import text
 
-QUICK_ROUNDS: Final = 3
+QUICK_ROUNDS: Final = 2
 FULL_ROUNDS: Final = 7
 RESULTS: Final = Path(__file__).with_name("results")
 
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return report.main(options.json or report.PERFORMANCE)
     if not environments.is_clean():
         print("ours runs in this environment, with all that is installed in it: see setup", file=sys.stderr)
+    environments.compile_ours()
     names = list(SCENARIOS) if options.what == "all" else [options.what]
     rounds = options.repeat or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     results: dict[str, Any] = {"meta": meta(quick=options.quick), "scenarios": {}}

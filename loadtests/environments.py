@@ -6,6 +6,7 @@ peer's has its line of `peers.txt`; ours, which the floor shares, has our depend
 server of the `service` scenario.
 """
 
+import compileall
 import importlib.metadata
 import os
 import subprocess
@@ -82,6 +83,12 @@ def import_path(subject: str) -> list[Path]:
         link.unlink(missing_ok=True)
         link.symlink_to(package, target_is_directory=True)
     return [alone] if pinned(subject) else [alone, Path(os.environ["LOADTEST_CLIENT"]).resolve()]
+
+
+def compile_ours() -> None:
+    """Compile our client, as pip does with the peers when it installs them."""
+    sources = Path(os.environ.get("LOADTEST_CLIENT") or ROOT) / "umami"
+    compileall.compile_dir(sources, quiet=1)
 
 
 def variables(subject: str) -> dict[str, str]:
