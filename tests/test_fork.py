@@ -81,6 +81,44 @@ def test_a_fork_hook_of_the_program_may_send(collector: Collector, python: Run):
     assert stored(collector) == once("parent", "child")
 
 
+@pytest.mark.parametrize(
+    ("patience", "waits"), [pytest.param(30, True, id="short"), pytest.param(0.1, False, id="endless")]
+)
+def test_a_fork_waits_for_a_look_up_of_a_name_unless_that_takes_long(
+    patience: float, waits: bool, collector: Collector, python: Run
+):
+    program = """
+        import os, sys, threading, umami
+
+        def watch(event, arguments):
+            if event == "socket.getaddrinfo" and not looking.is_set():
+                looking.set()
+                if forked.wait(0.5 if waits else 60):
+                    meanwhile.append("forked")
+
+        patience, waits = float(sys.argv[1]), sys.argv[2] == "True"
+        umami.threads._FORK_SECONDS = patience
+        looking, forked, meanwhile = threading.Event(), threading.Event(), []
+        sys.addaudithook(watch)
+        umami.new_event("parent")
+        looking.wait()
+        child = os.fork()
+        forked.set()
+        if child == 0:
+            umami.new_event("child")
+            os._exit(0 if umami.flush(30) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert umami.flush(30)
+        print(*meanwhile)
+    """
+
+    process = python(program, str(patience), str(waits), **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.strip() == ("" if waits else "forked")
+    assert stored(collector) == once("parent", "child")
+
+
 def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector, python: Run):
     program = """
         import os, sys, threading, umami

@@ -8,6 +8,7 @@ import logging  # noqa: F401 - before the lock below, which a fork is to take be
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,6 +43,7 @@ if hasattr(os, "register_at_fork"):
 get_ident: Final[Callable[[], int]] = _original("get_ident")
 _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()
+_FORK_SECONDS: Final = 0.1
 
 
 def waiter() -> Any:
@@ -114,6 +116,58 @@ class Condition:
         """Wake every waiting thread."""
         while self._waiters:
             self.notify()
+
+
+class LookUps:
+    """The host names that senders look up; a fork waits for them.
+
+    The C library holds locks meanwhile that a fork's child inherits and nobody gives back: it could look up
+    no name ever after. It holds them for an instant only, so a fork waits no longer than that for a name
+    server that does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._start_clean()
+
+    def _start_clean(self) -> None:
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
+        self._threads: set[int] = set()
+
+    def begin(self) -> None:
+        """Tell that this thread looks up a name."""
+        with self._lock:
+            self._threads.add(get_ident())
+
+    def end(self) -> None:
+        """Tell that it has."""
+        with self._lock:
+            self._threads.discard(get_ident())
+            self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until none goes on, and let nobody begin."""
+        self._lock.acquire()
+        give_up = time.monotonic() + _FORK_SECONDS
+        while self._threads - {get_ident()} and (left := give_up - time.monotonic()) > 0:
+            self._changed.wait(left)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child."""
+        self._start_clean()
+
+
+look_ups: Final = LookUps()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=look_ups.before_fork,
+        after_in_parent=look_ups.after_fork_in_parent,
+        after_in_child=look_ups.after_fork,
+    )
 
 
 class Thread:

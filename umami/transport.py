@@ -216,6 +216,10 @@ class _Clock:
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Bound the reads of each new connection; called by httpx with all that it does."""
+        if event.endswith("connect_tcp.started"):
+            threads.look_ups.begin()
+        elif event.endswith(("connect_tcp.complete", "connect_tcp.failed")):
+            threads.look_ups.end()
         if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
             return
         stream = info["return_value"]
