@@ -119,11 +119,11 @@ class Condition:
 
 
 class LookUps:
-    """The host names that senders look up; a fork waits for them.
+    """The host names that senders look up to connect; a fork waits for them.
 
     The C library holds locks meanwhile that a fork's child inherits and nobody gives back: it could look up
-    no name ever after. It holds them for an instant only, so a fork waits no longer than that for a name
-    server that does not answer.
+    no name ever after. It holds them for an instant only, so a fork waits little longer for a server that
+    does not answer.
     """
 
     def __init__(self) -> None:
