@@ -17,6 +17,14 @@ Run = Callable[..., CompletedProcess[str]]
 
 # Python warns of a fork beside threads since 3.12; that is what is tested here.
 QUIET = {"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
+FORK = """
+        child = os.fork()
+        forked.set()
+        if child == 0:
+            umami.new_event("child")
+            os._exit(0 if umami.flush(30) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+"""
 
 
 def test_two_hundred_forks_under_load(
@@ -102,17 +110,13 @@ def test_a_fork_waits_for_a_look_up_of_a_name_unless_that_takes_long(
         sys.addaudithook(watch)
         umami.new_event("parent")
         looking.wait()
-        child = os.fork()
-        forked.set()
-        if child == 0:
-            umami.new_event("child")
-            os._exit(0 if umami.flush(30) else 1)
-        assert os.waitpid(child, 0)[1] == 0
+    """
+    then = """
         assert umami.flush(30)
         print(*meanwhile)
     """
 
-    process = python(program, str(patience), str(waits), **settings(collector), **QUIET)
+    process = python(program + FORK + then, str(patience), str(waits), **settings(collector), **QUIET)
 
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.strip() == ("" if waits else "forked")
@@ -132,15 +136,9 @@ def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector,
         sys.addaudithook(watch)
         umami.new_event("parent")
         importing.wait()
-        child = os.fork()
-        forked.set()
-        if child == 0:
-            umami.new_event("child")
-            os._exit(0 if umami.flush(30) else 1)
-        assert os.waitpid(child, 0)[1] == 0
     """
 
-    process = python(program, **settings(collector), **QUIET)
+    process = python(program + FORK, **settings(collector), **QUIET)
 
     assert (process.returncode, process.stderr) == (0, "")
     assert stored(collector) == once("parent", "child")
