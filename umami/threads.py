@@ -127,9 +127,10 @@ class LookUps:
     """
 
     def __init__(self) -> None:
-        self._start_clean()
+        self.reset()
 
-    def _start_clean(self) -> None:
+    def reset(self) -> None:
+        """Start clean, as a fork's child does."""
         self._lock = RLock()
         self._changed = Condition(self._lock)
         self._threads: set[int] = set()
@@ -156,17 +157,13 @@ class LookUps:
         """Go on."""
         self._lock.release()
 
-    def after_fork(self) -> None:
-        """Start clean in a fork's child."""
-        self._start_clean()
-
 
 look_ups: Final = LookUps()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=look_ups.before_fork,
         after_in_parent=look_ups.after_fork_in_parent,
-        after_in_child=look_ups.after_fork,
+        after_in_child=look_ups.reset,
     )
 
 

@@ -215,7 +215,7 @@ class _Clock:
     read_until = 0.0
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Bound the reads of each new connection; called by httpx with all that it does."""
+        """Bound the reads of each new connection, and tell of look-ups; called by httpx with all it does."""
         if event.endswith("connect_tcp.started"):
             threads.look_ups.begin()
         elif event.endswith(("connect_tcp.complete", "connect_tcp.failed")):
