@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import umami
-from umami import messages, transport
+from umami._http import messages, transport
 
 from .guard import BATCH
 from .subjects import Ours

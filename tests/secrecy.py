@@ -24,8 +24,8 @@ from urllib.parse import quote, unquote
 import pytest
 
 import umami
-from umami.endpoints import Server
-from umami.messages import Request
+from umami._http.endpoints import Server
+from umami._http.messages import Request
 
 CHATTY = (
     *(

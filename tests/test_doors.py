@@ -19,13 +19,13 @@ from queue_helpers import NEVER, at_call, at_line, at_return, in_threads, lines_
 
 import umami
 from umami import threads
+from umami._http.transport import Poster
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
 from umami.queue.delivery import Courier
 from umami.queue.lane import Batch, Lane
 from umami.queue.worker import Agent
-from umami.transport import Poster
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]

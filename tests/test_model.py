@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from umami.messages import UnansweredError
+from umami._http.messages import UnansweredError
 from umami.queue import buffer as buffer_module
 from umami.queue.bounds import Bounds
 from umami.queue.buffer import QUEUE_FULL, SHUTDOWN, Buffer

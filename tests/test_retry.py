@@ -13,8 +13,8 @@ from conftest import DEADLINE
 from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
 
 import umami
+from umami._http.messages import Reply, UnansweredError
 from umami.collector import Collector
-from umami.messages import Reply, UnansweredError
 from umami.queue.retry import Policy
 
 MakeClient = Callable[..., umami.Client]

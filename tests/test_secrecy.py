@@ -46,7 +46,7 @@ LEAKS = {
         client.new_event("e")
     """,
     "the repr of a request": """
-        monkeypatch.setattr("umami.messages.Request.__repr__", lambda self: str(self.headers))
+        monkeypatch.setattr("umami._http.messages.Request.__repr__", lambda self: str(self.headers))
         client.configure(url_base=client._state.settings.url_base.replace("//", "//user:pa55-of-a-proxy@"))
         client.heartbeat()
     """,
@@ -57,7 +57,7 @@ LEAKS = {
     "an exception that is caught": """
         def fail(server):
             raise ValueError(server.token)
-        monkeypatch.setattr("umami.endpoints.heartbeat", fail)
+        monkeypatch.setattr("umami._http.endpoints.heartbeat", fail)
         client.login("admin", PASSWORD)
         with pytest.raises(ValueError):
             client.heartbeat()
@@ -68,7 +68,7 @@ LEAKS = {
                 raise KeyError(server.api_key)
             except KeyError as error:
                 raise ValueError from error
-        monkeypatch.setattr("umami.endpoints.heartbeat", fail)
+        monkeypatch.setattr("umami._http.endpoints.heartbeat", fail)
         client.set_cloud_api_key("k3y-of-the-cloud")
         with pytest.raises(ValueError):
             client.heartbeat()
@@ -77,7 +77,7 @@ LEAKS = {
         import anyio
         def fail(server):
             raise ValueError(server.token)
-        monkeypatch.setattr("umami.endpoints.heartbeat", fail)
+        monkeypatch.setattr("umami._http.endpoints.heartbeat", fail)
         anyio.run(client.login_async, "admin", PASSWORD)
         with pytest.raises(ValueError):
             anyio.run(client.heartbeat_async)

@@ -19,9 +19,9 @@ import os as _os
 import typing as _typing
 
 from . import errors
+from ._http.messages import USER_AGENT
 from ._version import __version__
 from .client import Client
-from .messages import USER_AGENT
 
 if _typing.TYPE_CHECKING:
     from . import models, spool

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import data as custom
 from . import fields, first_use
+from ._http.messages import Flow
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT
 from .first_use import endpoints, models
-from .messages import Flow
 from .twins import call, call_async, send_async
 
 if TYPE_CHECKING:

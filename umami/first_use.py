@@ -15,7 +15,8 @@ from . import (
 from .queue import lifecycle  # noqa: F401 - to know of the process's end, even if the rest comes with it
 
 if TYPE_CHECKING:
-    from . import endpoints, models, settings
+    from . import models, settings
+    from ._http import endpoints
     from .state import State
 else:
 
@@ -29,7 +30,7 @@ else:
             with threads.importing:
                 return getattr(import_module(self._name), name)
 
-    endpoints, models, settings = map(_Module, ("endpoints", "models", "settings"))
+    endpoints, models, settings = map(_Module, ("_http.endpoints", "models", "settings"))
 
 __all__ = ["OwnState", "endpoints", "models", "settings", "submodule"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import threads
 
 if TYPE_CHECKING:
-    from .transport import Poster, Session
+    from ._http.transport import Poster, Session
 
 
 def load() -> None:
@@ -20,16 +20,16 @@ def load() -> None:
 
         import httpcore  # noqa: F401 - by httpx
 
-        from . import transport  # noqa: F401
+        from ._http import transport  # noqa: F401
 
         if threads.is_patched():
-            from . import real_sockets  # noqa: F401
+            from ._http import real_sockets  # noqa: F401
 
 
 def new_poster() -> "Poster":
     """Return a new `transport.Poster`."""
     load()
-    from .transport import Poster
+    from ._http.transport import Poster
 
     return Poster()
 
@@ -37,7 +37,7 @@ def new_poster() -> "Poster":
 def new_session(timeout: Callable[[], float]) -> "Session":
     """Return a new `transport.Session`."""
     load()
-    from .transport import Session
+    from ._http.transport import Session
 
     return Session(timeout)
 

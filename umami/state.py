@@ -19,11 +19,12 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import endpoints, late
-from .endpoints import Server
+from . import late
+from ._http import endpoints
+from ._http.endpoints import Server
+from ._http.messages import Flow
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
-from .messages import Flow
 from .queue.bounds import Bounds
 from .queue.delivery import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
@@ -35,7 +36,7 @@ from .queue.worker import Agent, Plan
 from .settings import Settings, resolve
 
 if TYPE_CHECKING:
-    from .transport import Session
+    from ._http.transport import Session
 
 # Waiting for room must not take the threads that the program's own blocking calls run in.
 _MOST_WAITING: Final = 64

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, cast, get_args
 
-from .messages import Flow
+from ._http.messages import Flow
 
 if TYPE_CHECKING:
     from .state import Prepared, State

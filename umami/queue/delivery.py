@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from umami.messages import Reply, UnansweredError
+from umami._http.messages import Reply, UnansweredError
 
 from .retry import Answer, Policy
 

@@ -16,7 +16,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from umami.messages import Reply, UnansweredError
+from umami._http.messages import Reply, UnansweredError
 
 Answer: TypeAlias = Reply | UnansweredError
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from umami import late, threads
-from umami.messages import Reply
+from umami._http.messages import Reply
 from umami.models import QueueStats
 
 from . import lifecycle
@@ -27,7 +27,7 @@ from .spool import SpoolPlan
 from .spooling import Spooling
 
 if TYPE_CHECKING:
-    from umami.transport import Poster
+    from umami._http.transport import Poster
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01

@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 
 from pydantic_core import from_json
 
-from ._version import __version__
-from .errors import ResponseError
+from umami._version import __version__
+from umami.errors import ResponseError
 
 if TYPE_CHECKING:
     import httpx

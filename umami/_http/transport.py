@@ -19,7 +19,8 @@ from urllib.request import getproxies, proxy_bypass
 import anyio.lowlevel
 import httpx
 
-from . import threads
+from umami import threads
+
 from .messages import MOST_REDIRECTS, Flow, Reply, Request, UnansweredError, redirected
 
 T = TypeVar("T")

@@ -13,9 +13,10 @@ from urllib.parse import quote
 import pydantic
 from pydantic_core import to_json
 
-from . import models
-from .errors import ResponseError, ValidationError
-from .fields import VISITOR_LIMIT, given
+from umami import models
+from umami.errors import ResponseError, ValidationError
+from umami.fields import VISITOR_LIMIT, given
+
 from .messages import USER_AGENT, Flow, Request, exchange, json_of
 
 M = TypeVar("M", bound=pydantic.BaseModel)

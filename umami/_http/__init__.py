@@ -1,0 +1,1 @@
+"""Everything that speaks HTTP, and the only package that knows httpx."""
