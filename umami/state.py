@@ -316,7 +316,8 @@ class State:
         return limiter
 
     def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
-        answer = yield from endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
+        agent = (user_agent or "").strip() or BROWSER_USER_AGENT
+        answer = yield from endpoints.send(route.server, encoded, agent)
         if isinstance(answer, dict) and "beep" in answer:
             # The answer itself looks like success.
             self.agent.report("rejected", BOT.reason, BOT.message, encoded)

@@ -25,6 +25,7 @@ from umami.collector.javascript import MAX_DATE_MS, cut, decode_uri, decode_uri_
 from umami.collector.records import EventType, flatten
 from umami.collector.replies import Json, ServerError
 from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
+from umami.user_agents import is_bot
 
 _DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "referrer_path")
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
@@ -92,7 +93,7 @@ class Ingest:
         visitor = visitors.identify(payload, context.headers, context.peer)
         if not self._geo_database and not visitors.is_local(visitor.ip):
             raise ServerError(replies.no_geo_database())
-        if visitors.is_bot(visitor.user_agent):
+        if is_bot(visitor.user_agent):
             return {"beep": "boop"}
 
         source: str = website or payload.get("pixel") or payload["link"]
