@@ -107,9 +107,7 @@ class Ingest:
             return replies.server_error(error.error_object)
 
     def _is_bot(self, user_agent: str) -> bool:
-        return is_bot(user_agent) or (
-            self._generation.clients_are_bots and "client" in user_agent.lower()
-        )
+        return is_bot(user_agent) or (self._generation.clients_are_bots and "client" in user_agent.lower())
 
     def _known_fields(self, body: Any) -> Any:
         """The body with the payload's fields that this Umami looks at, under their names of today."""
