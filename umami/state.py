@@ -22,6 +22,7 @@ import anyio.to_thread
 from . import late
 from ._http import endpoints
 from ._http.endpoints import Server
+from ._http.filters import Dialect
 from ._http.messages import Flow
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
@@ -111,6 +112,8 @@ class State:
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
+        # What is known of what servers read in a query's filter, by their URLs.
+        self.dialects: dict[str, Dialect] = {}
         self.stand_in = StandIn(self)
         _states.add(self)
 
