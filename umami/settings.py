@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
+from ._http.access import checked_cert, checked_headers, checked_proxy, checked_verify
 from .errors import ValidationError
 from .fields import given
 from .models import ErrorReport
@@ -138,11 +139,18 @@ class Settings(BaseModel):
     spool: str | None = None
     spool_max_bytes: Count = 1024 * 1024 * 1024
 
+    # How servers are reached.
+    headers: Annotated[Any, _checks(checked_headers), Field(repr=False)] = None
+    verify: Annotated[Any, _checks(checked_verify)] = True
+    cert: Annotated[Any, _checks(checked_cert), Field(repr=False)] = None
+    proxy: Annotated[Any, _checks(checked_proxy), Field(repr=False)] = None
+
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     on_error: Callable[[ErrorReport], object] | None = None
 
 
-_SECRET: Final = frozenset({"api_key", "url_base"})  # a URL may hold a password
+# A URL may hold a password.
+_SECRET: Final = frozenset({"api_key", "url_base", "headers", "cert", "proxy"})
 _CODE_ONLY: Final = frozenset({"before_send", "on_error"})
 _ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "url_base": ("UMAMI_URL", "UMAMI_URL_BASE"),
@@ -184,7 +192,8 @@ def resolve(code: Mapping[str, Any]) -> Settings:
     for setting, (name, text) in _from_environment().items():
         if setting not in code:
             names[setting] = name
-            merged[setting] = text
+            decode = _DECODE.get(setting)
+            merged[setting] = text if decode is None else decode(name, text)
     disabled = merged.pop("enabled", None)
     if disabled is not None:
         merged["enabled"] = not _boolean(disabled)
@@ -193,6 +202,31 @@ def resolve(code: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(merged)
     except pydantic.ValidationError as error:
         raise ValidationError(_explain(error, merged, names)) from None
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        raise ValidationError(f"{name} must be JSON.") from None
+
+
+def _json_or_path(name: str, text: str) -> Any:
+    return _from_json(name, text) if text.startswith("[") else text
+
+
+def _boolean_or_path(name: str, text: str) -> Any:  # noqa: ARG001
+    try:
+        return pydantic.TypeAdapter(bool).validate_python(text)
+    except pydantic.ValidationError:
+        return text
+
+
+_DECODE: Final[Mapping[str, Callable[[str, str], Any]]] = {
+    "headers": _from_json,
+    "verify": _boolean_or_path,
+    "cert": _json_or_path,
+}
 
 
 def _boolean(text: str) -> bool:
