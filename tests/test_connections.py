@@ -35,15 +35,17 @@ class Wire:
     Args:
         behaviour: Is given each connection, and closes it by returning.
         batch: Whether it has a batch route.
+        host: The address that it listens on.
     """
 
-    def __init__(self, behaviour: Behaviour, *, batch: bool = True) -> None:
+    def __init__(self, behaviour: Behaviour, *, batch: bool = True, host: str = "127.0.0.1") -> None:
         self.behaviour = behaviour
         self.accepted: Counter[str] = Counter()
         self.connections = 0
         self.closed = threading.Semaphore(0)
         self._batch = batch
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
@@ -84,7 +86,7 @@ class Wire:
         self.closed.release()
 
     def read(self, connection: socket.socket) -> tuple[str, Any] | None:
-        """Read the next request: its path, and its body; None at the end of the connection."""
+        """Read the next request: its path, and its body if it has one; None at the end of the connection."""
         data = b""
         while b"\r\n\r\n" not in data:
             more = connection.recv(65536)
@@ -93,6 +95,8 @@ class Wire:
             data += more
         head, _, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if length is None:
+            return head.split()[1].decode(), None
         while len(body) < int(length[1]):
             body += connection.recv(65536)
         return head.split()[1].decode(), json.loads(body)
@@ -101,6 +105,8 @@ class Wire:
         """Take the events of a request in, and return the answer's body; empty if there is no such route."""
         if path == "/api/batch" and not self._batch:
             return b""
+        if body is None:
+            return b'{"ok":true}'
         items = body if isinstance(body, list) else [body]
         self.accepted.update(item["payload"]["name"] for item in items)
         if not isinstance(body, list):

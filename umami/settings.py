@@ -1,6 +1,7 @@
 """Every setting of a client: its type, its bounds, its default, and its name in the environment."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -18,17 +19,35 @@ SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
 
 
+# What a page of Umami, its script or one of its routes has after the base URL. A base path may hold an `api`
+# of its own, so that only known ends count.
+_PAGE: Final = re.compile(
+    r"/(?:api(?:/(?:send|batch|collect|heartbeat|me|config|version|auth/\w+|websites(?:/.*)?))?|script\.js"
+    r"|umami\.js|login|logout|dashboard|(?:websites|settings|share|teams/[^/]+)(?:/.*)?)$",
+    re.IGNORECASE,
+)
+_ESCAPES: Final = "# as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, ] as %5D"
+
+
 def checked_url(url: str | None) -> str:
     """Return a base URL without trailing slashes and blanks.
 
     Raises:
-        ValidationError: It is empty, or no http(s) URL.
+        ValidationError: It is empty, or cannot be a server's base URL; the message shows no password.
     """
     if url is None or (isinstance(url, str) and not url.strip()):
         raise ValidationError("URL must not be empty.")
     if not isinstance(url, str) or not url.strip().startswith(("http://", "https://")):
         raise ValidationError("The url must start with the HTTP scheme (http:// or https://).")
     url = url.strip().rstrip("/").strip()
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise ValidationError("The url must not have blanks, backslashes or control characters in it.")
+    scheme, _, rest = url.partition("://")
+    account, at, _ = rest.rpartition("@")
+    if at and re.search(r"[/?#\[\]]", account):
+        raise ValidationError(
+            f"The url's user name and password must have these characters percent-encoded: {_ESCAPES}."
+        )
     try:
         parts = urlsplit(url)
         named = _is_host(parts.hostname or "") and (parts.port is None or parts.port > 0)
@@ -37,6 +56,13 @@ def checked_url(url: str | None) -> str:
     if not named:
         raise ValidationError(
             "The url must name a host, like https://analytics.example.com or http://localhost:3000."
+        )
+    base = f"{scheme}://{parts.netloc.rpartition('@')[2]}{_PAGE.sub('', parts.path).rstrip('/')}"
+    if "?" in url or "#" in url:
+        raise ValidationError(f"The url must not have a query or a fragment: set it to {base}.")
+    if _PAGE.search(parts.path):
+        raise ValidationError(
+            f"The url must not have the path of a page, a script or a route: set it to {base}."
         )
     return url
 

@@ -123,21 +123,19 @@ def checked_headers(headers: Any) -> dict[str, str]:
         ValidationError: One is not to be set, or cannot be sent; no message shows a value.
     """
     if not isinstance(headers, Mapping):
-        raise ValidationError(f"headers must be a dict of names and values, got {type(headers).__name__}.")
+        raise ValidationError(f"it must be a dict of names and values, got {type(headers).__name__}.")
     if len(headers) > _MOST_HEADERS:
-        raise ValidationError(f"headers must be at most {_MOST_HEADERS}, got {len(headers)}.")
+        raise ValidationError(f"at most {_MOST_HEADERS} can be set, got {len(headers)}.")
     checked = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValidationError("headers: a name must be of letters, digits and -, like X-Access-Key.")
+            raise ValidationError("a name must be of letters, digits and -, like X-Access-Key.")
         if _RESERVED.fullmatch(name):
-            raise ValidationError(f"headers: {name} is not to be set here. {_instead(name.lower())}")
+            raise ValidationError(f"{name} is not to be set here. {_instead(name.lower())}")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
-            raise ValidationError(
-                f"headers: the value of {name} must be a string of printable ASCII characters."
-            )
+            raise ValidationError(f"the value of {name} must be a string of printable ASCII characters.")
         if len(value) > _MOST_VALUE:
-            raise ValidationError(f"headers: the value of {name} must have at most {_MOST_VALUE} characters.")
+            raise ValidationError(f"the value of {name} must have at most {_MOST_VALUE} characters.")
         checked[name] = value.strip()
     return checked
 
@@ -166,16 +164,14 @@ def checked_verify(verify: Any) -> "Verify":
         return verify
     if not isinstance(verify, str) or not verify.strip():
         raise ValidationError(
-            "verify must be True, False, an ssl.SSLContext, or the path of a file or folder of certificate "
+            "it must be True, False, an ssl.SSLContext, or the path of a file or folder of certificate "
             f"authorities, got {type(verify).__name__}."
         )
     path = os.path.abspath(os.path.expanduser(verify.strip()))  # noqa: PTH100, PTH111
     try:
         _context(path, None)
     except (OSError, ValueError) as error:
-        raise ValidationError(
-            f"verify: no certificate authorities can be read from {path}: {error}."
-        ) from None
+        raise ValidationError(f"no certificate authorities can be read from {path}: {error}.") from None
     return path
 
 
@@ -189,16 +185,16 @@ def checked_cert(cert: Any) -> "Cert":
 
     parts = (cert,) if isinstance(cert, (str, os.PathLike)) else cert
     if not isinstance(parts, (tuple, list)) or not 1 <= len(parts) <= 3:
-        raise ValidationError("cert must be a path, or (cert, key), or (cert, key, password).")
+        raise ValidationError("it must be a path, or (cert, key), or (cert, key, password).")
     if not all(isinstance(part, (str, os.PathLike)) and os.fspath(part) for part in parts):
-        raise ValidationError("cert must be a path, or (cert, key), or (cert, key, password).")
+        raise ValidationError("it must be a path, or (cert, key), or (cert, key, password).")
     files = [os.path.abspath(os.path.expanduser(os.fspath(part))) for part in parts[:2]]  # noqa: PTH100, PTH111
     loaded = (*files, *(str(part) for part in parts[2:]))
     try:
         _context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), loaded)
     except (OSError, ValueError) as error:
         raise ValidationError(
-            f"cert: the client certificate cannot be loaded from {' and '.join(files)}: {error}."
+            f"the client certificate cannot be loaded from {' and '.join(files)}: {error}."
         ) from None
     return loaded
 
@@ -210,9 +206,9 @@ def checked_proxy(proxy: Any) -> str:
         ValidationError: It is no such URL; the message does not repeat it.
     """
     if not isinstance(proxy, str):
-        raise ValidationError(f"proxy must be a URL, got {type(proxy).__name__}.")
+        raise ValidationError(f"it must be a URL, got {type(proxy).__name__}.")
     try:
         proxies.parsed(proxy)
     except ValueError as error:
-        raise ValidationError(f"proxy: it {error}.") from None
+        raise ValidationError(f"it {error}.") from None
     return proxy.strip()
