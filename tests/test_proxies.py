@@ -366,3 +366,15 @@ def test_a_proxy_that_makes_no_tunnel_costs_no_event(status: bytes, make_client:
         assert str(caught.value).isprintable()
         assert str(caught.value).startswith("POST https://umami.invalid/api/auth/login: ")
     client.configure(shutdown_timeout=0)
+
+
+def test_an_ipv6_address_is_asked_of_a_proxy_in_brackets(make_client: MakeClient) -> None:
+    asked: list[bytes] = []
+
+    def refuse(wire: Wire, connection: socket.socket) -> None:
+        asked.append(connection.recv(65536).partition(b"\r\n")[0])
+
+    with Wire(refuse) as wire:
+        client = make_client(url_base="https://[::1]:8443", proxy=f"http://127.0.0.1:{wire.port}")
+        assert not client.heartbeat()
+    assert asked == [b"CONNECT [::1]:8443 HTTP/1.1"]

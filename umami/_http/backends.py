@@ -176,8 +176,8 @@ class Stream(httpcore.NetworkStream):
         timeout: float | Attempt | None = None,
     ) -> "Stream":
         """Speak TLS from now on."""
-        attempt = self.use.by(timeout)
-        return Stream(self._stream.start_tls(ssl_context, server_hostname, attempt.left()), self.use)
+        left = self.use.by(timeout).left()
+        return Stream(self._stream.start_tls(ssl_context, _bare(server_hostname), left), self.use)
 
     def get_extra_info(self, info: str) -> Any:
         """Return what is known of it. One that may not be reused is called readable: httpcore closes it."""
@@ -258,7 +258,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
     ) -> "AsyncStream":
         """Speak TLS from now on."""
         left = self.use.by(timeout).left()
-        return AsyncStream(await self._stream.start_tls(ssl_context, server_hostname, left), self.use)
+        return AsyncStream(await self._stream.start_tls(ssl_context, _bare(server_hostname), left), self.use)
 
     def get_extra_info(self, info: str) -> Any:
         """Return what is known of it. One that may not be reused is called readable: httpcore closes it."""
@@ -298,6 +298,11 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         finally:
             threads.look_ups.end()
         return AsyncStream(connected, use)
+
+
+def _bare(host: str | None) -> str | None:
+    """Return a host name, or an IPv6 address, without brackets."""
+    return host and host.strip("[]")
 
 
 def _attempt(timeout: float | Attempt | None) -> Attempt:

@@ -57,7 +57,11 @@ def _target(url: str) -> _Target:
     return _Target(wire, parsed.netloc, (parsed.scheme, parsed.netloc.decode()))
 
 
-def _wire(request: Request, attempt: Attempt, target: _Target) -> httpcore.Request:
+def _wire(request: Request, attempt: Attempt, way: Way, target: _Target) -> httpcore.Request:
+    url = target.url
+    if b":" in url.host and way.proxy is not None and not way.proxy.scheme.startswith("socks"):
+        # httpcore tells a proxy the host as it is; the backend takes the brackets off again.
+        url = httpcore.URL(scheme=url.scheme, host=b"[%b]" % url.host, port=url.port, target=url.target)
     headers = [(b"Host", target.host)]
     headers.extend((name.encode(), value.encode()) for name, value in request.headers.items())
     content = request.content
@@ -66,7 +70,7 @@ def _wire(request: Request, attempt: Attempt, target: _Target) -> httpcore.Reque
     # The backend gets the attempt; only the wait for a free connection is httpcore's own.
     timeout = {"connect": attempt, "read": attempt, "write": attempt, "pool": attempt.left()}
     return httpcore.Request(
-        request.method, target.url, headers=headers, content=content, extensions={"timeout": timeout}
+        request.method, url, headers=headers, content=content, extensions={"timeout": timeout}
     )
 
 
@@ -250,7 +254,8 @@ class Pools(_Ways):
             for pool in self._no_longer_used():
                 pool.close()
         target = _target(request.url)
-        response = self._pool(target.server).handle_request(_wire(request, attempt, target))
+        way = self.way(target.server)
+        response = self._pool(way).handle_request(_wire(request, attempt, way, target))
         try:
             answer = _Answer(response, limit)
             stream: Any = response.stream
@@ -263,10 +268,9 @@ class Pools(_Ways):
 
     def prepare(self, url: str) -> None:
         """Make ready for requests to a server."""
-        self._pool(_target(url).server)
+        self._pool(self.way(_target(url).server))
 
-    def _pool(self, server: tuple[str, str]) -> httpcore.ConnectionPool:
-        way = self.way(server)
+    def _pool(self, way: Way) -> httpcore.ConnectionPool:
         with self._lock:
             pool: httpcore.ConnectionPool | None = self._pools.get(way)
             if pool is None:
@@ -289,7 +293,8 @@ class AsyncPools(_Ways):
             for pool in self._no_longer_used():
                 await pool.aclose()
         target = _target(request.url)
-        response = await self._pool(target.server).handle_async_request(_wire(request, attempt, target))
+        way = self.way(target.server)
+        response = await self._pool(way).handle_async_request(_wire(request, attempt, way, target))
         try:
             answer = _Answer(response, limit)
             stream: Any = response.stream
@@ -304,8 +309,7 @@ class AsyncPools(_Ways):
         finally:
             await response.aclose()
 
-    def _pool(self, server: tuple[str, str]) -> httpcore.AsyncConnectionPool:
-        way = self.way(server)
+    def _pool(self, way: Way) -> httpcore.AsyncConnectionPool:
         pool: httpcore.AsyncConnectionPool | None = self._pools.get(way)
         if pool is None:
             options = self._options(way, AsyncBackend(self._refusals))

@@ -116,10 +116,13 @@ def _covers(entry: str, host: str, port: int) -> bool:
     bare = re.sub(r"^\[([^\]]*)\](?=/|$)", r"\1", bare).rstrip(".")
     try:
         address = ip_address(host.partition("%")[0])
+    except ValueError:
+        domain = bare.removeprefix("*").lstrip(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
         return address in ip_network(bare, strict=False)
     except ValueError:
-        bare = bare.removeprefix("*").lstrip(".")
-        return bool(bare) and (host == bare or host.endswith(f".{bare}"))
+        return False
 
 
 _warned: Final[set[str]] = set()

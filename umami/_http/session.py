@@ -185,7 +185,11 @@ def _response(request: Request, reply: Reply) -> httpx.Response:
         )
     return httpx.Response(
         reply.status,
-        headers=[(name, value) for name, value in reply.headers.items() if name not in _OF_TRANSFER],
+        headers=[
+            (name.encode(), value.encode())
+            for name, value in reply.headers.items()
+            if name not in _OF_TRANSFER
+        ],
         content=reply.body,
         request=httpx.Request(request.method, url),
     )
