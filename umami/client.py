@@ -51,15 +51,12 @@ class Client:
 
     def __repr__(self) -> str:
         try:
-            settings = self._state.settings
+            where = self._state.server().url_base or "Umami Cloud"
+        except OperationNotAllowedError:
+            where = "no server"
         except ValidationError:
             return "<umami.Client, with settings that are not valid>"
-        where = (
-            "Umami Cloud"
-            if settings.api_key is not None
-            else settings.url_base and self._state.server().url_base
-        )
-        return f"<umami.Client to {where or 'no server'}>"
+        return f"<umami.Client to {where}>"
 
     def __enter__(self) -> "Self":
         return self
@@ -227,12 +224,17 @@ class Client:
             umami.login("admin", os.environ["UMAMI_PASSWORD"])
             ```
         """
-        if self._state.settings.api_key is not None:
+        server = self._state.server()
+        if server.cloud:
             raise OperationNotAllowedError(
                 "login() is not used with Umami Cloud, where the API key is the credential. "
                 "Call clear_cloud_api_key() first to log in to a self-hosted server."
             )
-        server = self._state.server()
+        if server.api_key is not None:
+            raise OperationNotAllowedError(
+                "login() is not used with an API key, which is the credential. "
+                "Call clear_cloud_api_key() first to log in with a user name and password."
+            )
         if not username:
             raise ValidationError("Email cannot be empty")
         if not password:
@@ -262,7 +264,7 @@ class Client:
         """
         server = self._state.server(login=True)
         self._state.set_token(None)
-        if not server.cloud:
+        if server.api_key is None:
             yield from endpoints.logout(server)
 
     def is_logged_in(self) -> bool:

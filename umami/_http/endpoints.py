@@ -31,6 +31,11 @@ _CLOUD_DATA: Final = "https://api.umami.is/v1"
 _CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
+_BOTH: Final = (
+    "url_base has a user and a password, and this call needs a token: one Authorization header cannot "
+    "carry both. Let the proxy pass /api without a password, or have it check a header of its own, "
+    "which the setting headers holds."
+)
 _NO_HEADER: Final = re.compile(r"[^ -~]")
 _NO_ROUTE: Final = frozenset((404, 405))
 _OTP_LENGTH: Final = 6
@@ -49,7 +54,7 @@ class Server:
         url_base: The self-hosted server's base URL; None in Cloud mode.
         basic: The `Authorization` of a proxy in front of it, if the URL named a user; else None.
         token: The login's token, if there is one.
-        api_key: The Cloud API key; None on a self-hosted server.
+        api_key: The Cloud API key, or a self-hosted server's, which is the token as well.
         region: The Cloud region.
     """
 
@@ -62,7 +67,7 @@ class Server:
     @property
     def cloud(self) -> bool:
         """Whether this is Umami Cloud."""
-        return self.api_key is not None
+        return self.url_base is None
 
     @property
     def send_url(self) -> str:
@@ -76,10 +81,10 @@ class Server:
 
     @property
     def send_headers(self) -> dict[str, str]:
-        """The credential that goes with events: none to the Cloud."""
+        """The credential that goes with events, which Umami takes from anybody: a proxy's goes first."""
         if self.cloud:
             return {}
-        return self._authorization()
+        return self._authorization(token=self.basic is None and self.api_key is None)
 
     def request(
         self,
@@ -91,19 +96,22 @@ class Server:
         credential: bool = True,
     ) -> Request:
         """Describe a request for a data route, given without its `/api`."""
-        if self.api_key is not None:
+        hint = ""
+        if self.api_key is not None and self.cloud:
             region = f"/{self.region}" if self.region else ""
             url = f"{_CLOUD_DATA}{region}{path}"
             headers = {"x-umami-api-key": self.api_key}
         else:
             url = f"{self.url_base}/api{path}"
             headers = self._authorization(token=credential)
+            if credential and self.token and self.basic:
+                hint = _BOTH
         headers["User-Agent"] = USER_AGENT
         content = None
         if json is not None:
             headers["Content-Type"] = "application/json"
             content = to_json(json)
-        return Request(method, url, headers, params, content)
+        return Request(method, url, headers, params, content, hint=hint)
 
     def _authorization(self, *, token: bool = True) -> dict[str, str]:
         if token and self.token:
@@ -164,10 +172,10 @@ def heartbeat(server: Server) -> Flow[bool]:
     """Ask whether the server is there; any trouble means no."""
     path = "/me" if server.cloud else "/heartbeat"
     try:
-        yield from exchange(server.request("GET", path, credential=server.cloud))
+        response = yield from exchange(server.request("GET", path, credential=server.cloud))
+        return isinstance(json_of(response), dict)
     except Exception:  # noqa: BLE001
         return False
-    return True
 
 
 def websites(server: Server) -> Flow[list[models.Website]]:

@@ -9,6 +9,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -67,9 +68,11 @@ class Agent:
 
     Args:
         plan: How.
+        new_poster: Makes what posts the batches.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, new_poster: Callable[[], "Poster"] = late.new_poster) -> None:
+        self._new_poster = new_poster
         self._reporter = Reporter(plan.on_error)
         self._buffer = Buffer(plan.bounds, self._resume, self._reporter.add)
         self.put = self._buffer.put
@@ -190,7 +193,7 @@ class Agent:
 
     def _connections(self) -> "Poster":
         if self._poster is None:
-            poster = late.new_poster()
+            poster = self._new_poster()
             with threads.importing:  # of two senders that start at once, both use the same
                 self._poster = self._poster or poster
         return self._poster
