@@ -20,7 +20,7 @@ from umami.fields import VISITOR_LIMIT, given
 from . import filters as filtering
 from .answers import words
 from .filters import Dialect
-from .messages import USER_AGENT, Flow, Request, exchange, json_of
+from .messages import USER_AGENT, Flow, Request, json_of
 
 if TYPE_CHECKING:
     import httpx
@@ -161,7 +161,7 @@ def verify_token(server: Server) -> Flow[bool]:
         if server.api_key is None:  # an API key has no access to /auth
             response = yield from _asked_if_there(server.request("POST", "/auth/verify"))
         if response is None:  # 2.16 and 2.17 have it for GET only; /me is everywhere since 2.0
-            response = yield from exchange(server.request("GET", "/me"))
+            response = yield from _asked(server.request("GET", "/me"))
         body = json_of(response)
     except Exception:  # noqa: BLE001
         return False
@@ -172,7 +172,7 @@ def heartbeat(server: Server) -> Flow[bool]:
     """Ask whether the server is there; any trouble means no."""
     path = "/me" if server.cloud else "/heartbeat"
     try:
-        response = yield from exchange(server.request("GET", path, credential=server.cloud))
+        response = yield from _asked(server.request("GET", path, credential=server.cloud))
         return isinstance(json_of(response), dict)
     except Exception:  # noqa: BLE001
         return False
@@ -187,15 +187,10 @@ def websites(server: Server) -> Flow[list[models.Website]]:
     """
     own = server.request("GET", "/websites")
     found = yield from _listed(own)
-    teams: list[dict[str, Any]] = []
-    for path in ("/teams", "/me/teams"):  # 2.10 to 2.20 have the second only, 2.0 to 2.3 the first
-        try:
-            teams = yield from _listed(server.request("GET", path))
-            break
-        except Exception as error:
-            if _status(error) not in _NO_ROUTE:
-                raise
-    for team in teams:
+    teams = yield from _maybe_listed(server.request("GET", "/teams"))
+    if teams is None:  # 2.10 to 2.20 have the second route only, 2.0 to 2.3 the first
+        teams = yield from _maybe_listed(server.request("GET", "/me/teams"))
+    for team in teams or ():
         for row in (yield from _listed(server.request("GET", f"/teams/{_quoted(team['id'])}/websites"))):
             # Before 2.10 a website belongs to its user, and may be shown to a team.
             website = row.get("website")
@@ -299,14 +294,11 @@ def _dialect(server: Server, website: str) -> Flow[Dialect]:
 def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
     """Tell 3.0 from what came after it, by a route that 3.0 has not; asked without dates, it refuses."""
     request = server.request("GET", f"{website}/events/stats")
-    try:
-        yield from exchange(request)
-    except Exception as error:
-        status = _status(error)
-        if status in _NO_ROUTE:
-            return Dialect.V3_0
-        if status != 400:
-            raise
+    response = yield request
+    if response.status_code in _NO_ROUTE:
+        return Dialect.V3_0
+    if response.status_code != 400:
+        _checked(request, response)
     return Dialect.POSTGRESQL
 
 
@@ -314,7 +306,7 @@ def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]
     """Post one event and return the server's answer."""
     agent = _NO_HEADER.sub("?", user_agent[:VISITOR_LIMIT]).strip()  # whole it is in the payload
     headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
-    response = yield from exchange(Request("POST", server.send_url, headers, content=encoded))
+    response = yield from _asked(Request("POST", server.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)
     return answer
 
@@ -337,50 +329,43 @@ def _quoted(part: str) -> str:
 
 def _listed(request: Request) -> Flow[list[dict[str, Any]]]:
     """Read a list page by page, until the server has no more: 2.0 to 2.4 answer with all of it at once."""
+    return (yield from _maybe_listed(request, there=True)) or []
+
+
+def _maybe_listed(request: Request, *, there: bool = False) -> Flow[list[dict[str, Any]] | None]:
+    """Read a list; None if the server has no such route, unless it must be there."""
     found: dict[str, dict[str, Any]] = {}
     for _ in range(2):  # for 3.x gives some lists no order: a row may be on two pages, and another on none
         for page in range(1, _MOST_PAGES):
             of_page = replace(request, params={"page": page, "pageSize": _PAGE_SIZE})
-            rows, count = _rows(of_page, json_of((yield from _asked(of_page))))
+            response = yield of_page
+            if response.status_code in _NO_ROUTE and not there:
+                return None
+            body = json_of(_checked(of_page, response))
+            if isinstance(body, list):
+                body = {"data": body, "count": len(body)}
+            listed = _parsed(_Page.model_validate, body, of_page)
             before = len(found)
-            found.update({row["id"]: row for row in rows})
+            found.update({row["id"]: row for row in listed.data})
             # A server that does not page answers every page alike.
-            if page * _PAGE_SIZE >= count or len(found) == before:
+            if page * _PAGE_SIZE >= listed.count or len(found) == before:
                 break
-        if len(found) >= count:
+        if len(found) >= listed.count:
             break
     return list(found.values())
-
-
-def _rows(request: Request, body: Any) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows of a page, and how many there are on all pages."""
-    if isinstance(body, list):
-        body = {"data": body, "count": len(body)}
-    page = _parsed(_Page.model_validate, body, request)
-    return page.data, page.count
 
 
 def _asked(
     request: Request, *, filters: Mapping[str, str] | None = None, secrets: Sequence[str] = ()
 ) -> Flow["httpx.Response"]:
-    """Make one request, redirects followed, and return the response.
+    """Make one request, and return the response; see `_checked`."""
+    return _checked(request, (yield request), filters=filters, secrets=secrets)
 
-    Args:
-        request: The request.
-        filters: What a query was about, for an error's text.
-        secrets: What no error's text is to show, whatever the server says.
 
-    Raises:
-        httpx.HTTPStatusError: It is no 2xx; the text has the server's own words.
-    """
-    try:
-        return (yield from exchange(request))
-    except Exception as error:
-        response = _refusal(error)
-        if response is None:
-            raise
-        story = _story(request, response, filters, secrets)
-        raise type(error)(story, request=response.request, response=response) from None  # type: ignore[call-arg]
+def _asked_if_there(request: Request) -> Flow["httpx.Response | None"]:
+    """Make one request, and return the response; None if the server has no such route."""
+    response = yield request
+    return None if response.status_code in _NO_ROUTE else _checked(request, response)
 
 
 def _asked_in_private(request: Request, secrets: Sequence[str]) -> Flow[Any]:
@@ -389,41 +374,45 @@ def _asked_in_private(request: Request, secrets: Sequence[str]) -> Flow[Any]:
     return json_of(response, private=True)
 
 
-def _asked_if_there(request: Request) -> Flow["httpx.Response | None"]:
-    """Make a request, and return the response; None if the server has no such route."""
+def _checked(
+    request: Request,
+    response: "httpx.Response",
+    *,
+    filters: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+) -> "httpx.Response":
+    """Return a response.
+
+    Args:
+        request: What was asked.
+        response: The response.
+        filters: What a query was about, for an error's text.
+        secrets: What no error's text is to show, whatever the server says.
+
+    Raises:
+        httpx.HTTPStatusError: It is no 2xx; the text has the server's own words.
+    """
     try:
-        return (yield from _asked(request))
+        response.raise_for_status()
     except Exception as error:
-        if _status(error) in _NO_ROUTE:
-            return None
+        error.args = (_story(request, response, filters, secrets),)
         raise
-
-
-def _refusal(error: Exception) -> "httpx.Response | None":
-    """Return the response that an error is about: httpx's own error of a status has one, and no other has."""
-    response: httpx.Response | None = getattr(error, "response", None)
     return response
-
-
-def _status(error: Exception) -> int | None:
-    response = _refusal(error)
-    return None if response is None else response.status_code
 
 
 def _story(
     request: Request, response: "httpx.Response", filters: Mapping[str, str] | None, secrets: Sequence[str]
 ) -> str:
-    url = response.request.url.copy_with(userinfo=b"")
     status = f"{response.status_code} {response.reason_phrase}".strip()
-    story = f"{request.method} {url} answered {status}"
+    story = f"{request.method} {response.request.url} answered {status}"
     if response.status_code == 500 and not response.content and filters is not None:
         listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
         asked = f"with the filters {listed}: check their values" if listed else "without a filter"
         return f"{story} with an empty body: Umami could not run the query {asked}."
     said = words(response.content)
-    if said is None or said in status or any(secret in said for secret in secrets):
-        return story
-    return f"{story}: {said}"
+    if said is not None and said not in status and not any(secret in said for secret in secrets):
+        story = f"{story}: {said}"
+    return f"{story}. {request.hint}" if request.hint and response.status_code == 401 else story
 
 
 class _Page(models.Model):

@@ -59,22 +59,6 @@ Flow = Generator[Request, "httpx.Response", T]
 """A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
 
 
-def exchange(request: Request) -> Flow["httpx.Response"]:
-    """Make one request, redirects followed, and return the response.
-
-    Raises:
-        httpx.HTTPStatusError: It is no 2xx.
-    """
-    response = yield request
-    try:
-        response.raise_for_status()
-    except Exception as error:
-        if response.status_code == 401 and request.hint:
-            error.args = (f"{error}\n{request.hint}",)
-        raise
-    return response
-
-
 def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
     """Return the decoded body of a response.
 
