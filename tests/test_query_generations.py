@@ -13,6 +13,7 @@ from old_umami import GENERATIONS, TOKEN, VIEWS, Answer, OldUmami, Seen, served
 from secrecy import watch
 
 import umami
+from umami.collector import Collector
 from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
 
 Call = Callable[..., Any]
@@ -465,3 +466,59 @@ def test_an_error_has_the_servers_own_words(
     assert message.startswith(f"GET {site._state.settings.url_base}/api/websites")
     assert message.endswith(f" answered 400 Bad Request{said}")
     assert caught.value.response.content == (body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+# The collector, as every generation.
+
+COLLECTED = ["2.0", "2.6", "2.11", "2.15.1", "2.16.1", "2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.3", "3.4"]
+
+
+@pytest.mark.parametrize("version", COLLECTED)
+def test_the_collector_of_a_generation_is_asked_in_its_form(
+    make_client: Callable[..., umami.Client], version: str
+) -> None:
+    with Collector(umami=version, password=PASSWORD) as collector:
+        site = collector.add_website("Site", "site.example")
+        client = make_client(url_base=collector.url, website_id=site)
+        with pytest.raises(httpx.HTTPStatusError, match="answered 401 Unauthorized"):
+            client.login("admin", "wrong")
+        assert client.login("admin", PASSWORD).user.username == "admin"
+        assert client.verify_token()
+        assert client.heartbeat()
+        assert [website.id for website in client.websites()] == [site]
+        assert client.active_users() == 0
+        assert (
+            client.website_stats(**DAY, url="/a", title="a, b").comparison == umami.models.WebsiteStatsCmp()
+        )
+        client.logout()
+        collector.revoke_tokens()
+        client._state.set_token(TOKEN)
+        assert not client.verify_token()
+
+
+def test_the_collector_of_umami_1_is_too_old(make_client: Callable[..., umami.Client]) -> None:
+    with Collector(umami="1.40", password=PASSWORD) as collector:
+        client = make_client(url_base=collector.url)
+        with pytest.raises(ResponseError, match="is an Umami 1's"):
+            client.login("admin", PASSWORD)
+
+
+def test_the_collector_asks_for_a_second_factor(make_client: Callable[..., umami.Client], call: Call) -> None:
+    with Collector(umami="3.4", password=PASSWORD, second_factor="123456") as collector:
+        client = make_client(url_base=collector.url)
+        with pytest.raises(OperationNotAllowedError, match="code="):
+            call(client.login, "admin", PASSWORD)
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            call(client.login, "admin", PASSWORD, code="654321")
+        assert call(client.login, "admin", PASSWORD, code="123 456").user.username == "admin"
+        assert call(client.websites) == []
+
+
+def test_a_self_hosted_api_key_is_verified(make_client: Callable[..., umami.Client], call: Call) -> None:
+    key = "umami_0123456789abcdef"
+    with Collector(umami="3.4", password=PASSWORD, api_key=key) as collector:
+        client = make_client(url_base=collector.url, api_key=key)
+        assert call(client.verify_token) is True
+        assert [request.path for request in collector.requests] == ["/api/me"]
+        client.configure(api_key="umami_an0ther-key")
+        assert call(client.verify_token) is False
