@@ -150,8 +150,8 @@ class Generation:
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
-    """How figures are told: each with its change; each with what it was before; or all, and then what all were
-    before, where the sum of nothing is null, or 0."""
+    """How figures are told: each with its change; each with what it was before; or all of them, and then what
+    all were before, where the sum of nothing is null, or 0."""
     counts_visits: bool = True
     """Whether there are visits. Before, visitors were called ``uniques``."""
     active: Literal["rows", "x", "visitors"] = "visitors"
@@ -178,7 +178,7 @@ _3_4: Final = replace(
     has_api_keys=True,
     has_second_factor=True,
 )
-_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), has_api_keys=False)
+_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), checks_commerce=False, has_api_keys=False)
 _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
