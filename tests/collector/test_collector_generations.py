@@ -253,6 +253,20 @@ def test_fields(server, payload, attribute, value, version, answer):
         assert abs(event.timestamp - time.time()) < 3600
 
 
+SESSIONS = table(
+    ("hosts", {"hostname": "a.example"}, {"hostname": "b.example"}, "2*4 1*9"),
+    ("months", {"timestamp": 1_600_000_000}, {"timestamp": 1_700_000_000}, "1*5 2*8"),
+)
+
+
+@pytest.mark.parametrize(("first", "second", "version", "answer"), SESSIONS)
+def test_sessions(server, first, second, version, answer):
+    collector, http = server(version)
+    for payload in (first, second):
+        assert http.post("/api/send", json=item(**payload)).status_code == 200
+    assert len({event.session_id for event in collector.events}) == int(answer)
+
+
 @pytest.mark.parametrize("data", DATA_ERRORS, ids=["too long", "U+0000", "too large"])
 @pytest.mark.parametrize(("version", "answer"), table(("", "500/text*4 500/exception*3 500/errorObject*6")))
 def test_data_that_cannot_be_stored(server, data, version, answer):
@@ -505,8 +519,19 @@ def test_a_scripted_500_has_the_form_of_its_generation(server, version, answer):
     collector, http = server(version)
     collector.fail(500)
     assert http.post("/api/send", json=item()).status_code == 500
-    collector.fail(None, items={0: {"code": "P1001", "message": "away"}})
+    collector.fail(None, items={0: {"code": "P2000", "message": "too long"}})
     assert shape(http.post("/api/send", json=item())) == answer
+
+
+@pytest.mark.parametrize(("version", "answer"), AWAY)
+def test_a_scripted_outage_has_the_form_of_its_generation(server, version, answer):
+    collector, http = server(version)
+    collector.fail(None, items={0: {"code": "P1001", "message": "away"}})
+    if answer == "dies":
+        with pytest.raises(httpx.RemoteProtocolError):
+            http.post("/api/send", json=item())
+    else:
+        assert shape(http.post("/api/send", json=item())) == answer
 
 
 # Logins
@@ -592,6 +617,13 @@ def test_verify(server, method, version, answer):
     assert user["username"] == "admin"
     assert ("token" in reply) is (answer == "auth")
     assert ("teams" in reply) is (version.startswith("3"))
+
+
+@pytest.mark.parametrize("version", HOSTED)
+def test_what_is_looked_at_first(server, version):
+    _, http = server(version)
+    text = COLUMNS.index(version) < COLUMNS.index("2.16")
+    assert http.get("/api/websites", params={"page": "x"}).status_code == (401 if text else 400)
 
 
 @pytest.mark.parametrize(("version", "answer"), table(("", "user*4 auth*8 401")))
