@@ -472,7 +472,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     balanced: Balanced,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Collector(umami=version(batch), password=PASSWORD) as collector:
+    with Collector(umami="3.1" if batch else "2.16", password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         token = client.login("admin", PASSWORD).token
         said: Any = f"no access for Bearer {token}, says the gateway"
@@ -499,7 +499,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
 def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
     status: int, batch: bool, other: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(umami=version(batch), password=PASSWORD) as collector:
+    with Collector(umami="3.1" if batch else "2.16", password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         client.login("admin", PASSWORD)
         path = "/api/batch" if batch else "/api/send"
