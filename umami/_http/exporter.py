@@ -54,7 +54,7 @@ class Connections:
     """A client's connections for events, which its exporters share, and how long these wait.
 
     Attributes:
-        new_poster: Makes the connections, at the first use; see `transport.Poster`.
+        new_poster: Makes the connections, at the first use; see `poster.Poster`.
         browser: The User-Agent of requests whose events bring none along.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
