@@ -153,7 +153,6 @@ class State:
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             plan = _plan(settings)
-            self._access.change(_access(settings))
             if self._agent is not None:
                 self._agent.configure(plan)
             elif plan.spool is not None:
