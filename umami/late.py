@@ -19,6 +19,7 @@ def load() -> None:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
         import httpcore  # noqa: F401 - by httpx
+        import idna.uts46data  # noqa: F401 - by a visitor's international host name
 
         from ._http import transport  # noqa: F401
 
