@@ -71,7 +71,8 @@ class QueryRoutes:
             return json_response(replies.unauthorized())
         try:
             if "website_id" in request.path_params:
-                queries.require_uuid(request.path_params["website_id"])
+                website_id = queries.canonical_uuid(request.path_params["website_id"])
+                request.path_params["website_id"] = website_id
             return await endpoint(request)
         except queries.CrashError:
             return crash_response()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -88,6 +89,9 @@ class Store:
         # The events stay readable after the server has stopped, so the connection closes with the store.
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._connection.row_factory = sqlite3.Row
+        # SQLite's own lower() knows ASCII only, and it has no regular expressions.
+        self._connection.create_function("lower", 1, _lower, deterministic=True)
+        self._connection.create_function("regexp", 2, _matches, deterministic=True)
         self._connection.executescript(_SCHEMA)
         self._websites = {row["id"] for row in self.query("select id from website")}
         self.user_created_at = now_text()
@@ -170,6 +174,14 @@ class Store:
         found = "from website where name || char(10) || domain like '%' || ? || '%'"
         page = self.query(f"select * {found} order by rowid limit ? offset ?", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _matches(pattern: str, text: str | None) -> bool | None:
+    return None if text is None else re.search(pattern, text, re.IGNORECASE) is not None
 
 
 def _website(row: sqlite3.Row) -> Row:
