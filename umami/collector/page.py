@@ -56,7 +56,7 @@ def _summary(event: StoredEvent) -> Json:
         "at": event.timestamp,
         "type": event.type.name.replace("_", " ").lower(),
         "name": event.name or event.title,
-        "address": event.hostname + event.url_path,
+        "address": (event.hostname or "") + event.url_path,
         "session": event.session_id,
         "data": event.data,
     }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from umami.collector.javascript import iso
 from umami.collector.records import EventType, Identity, StoredEvent
 
 if TYPE_CHECKING:
@@ -72,8 +73,7 @@ class Rows:
 
 def now_text() -> str:
     """The present as Umami writes it: ISO 8601, in UTC, with milliseconds."""
-    now = datetime.fromtimestamp(time.time(), timezone.utc)
-    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(datetime.fromtimestamp(time.time(), timezone.utc))
 
 
 class Store:
