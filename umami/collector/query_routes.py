@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +23,11 @@ Stats = Literal["3.1", "3.0", "2"]
 _PAGE_SIZE: Final = 20
 _CREDENTIALS: Final[Mapping[str, rules.Check]] = {"username": rules.text(), "password": rules.text()}
 _NEW_WEBSITE: Final[Mapping[str, rules.Check]] = {"name": rules.text(100), "domain": rules.text(500)}
+_NEW_WEBSITE_OPTIONS: Final[Mapping[str, rules.Check]] = {
+    "shareId": rules.nullable(rules.text(50)),
+    "teamId": rules.nullable(rules.uuid),
+    "id": rules.nullable(rules.uuid),
+}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -71,7 +77,7 @@ class QueryRoutes:
             return json_response(replies.unauthorized())
         try:
             if "website_id" in request.path_params:
-                website_id = queries.canonical_uuid(request.path_params["website_id"])
+                website_id = queries.canonical_uuid(unquote(request.path_params["website_id"]))
                 request.path_params["website_id"] = website_id
             return await endpoint(request)
         except queries.CrashError:
@@ -85,6 +91,8 @@ class QueryRoutes:
         wrong = rules.members(body, _CREDENTIALS)
         if wrong is not None:
             return bad_request_response(wrong)
+        if "\0" in body["username"]:
+            return crash_response()
         token = self._auth.login(body["username"], body["password"])
         if token is None:
             return json_response(replies.unauthorized("incorrect-username-password"))
@@ -105,17 +113,20 @@ class QueryRoutes:
         rows, count = self._store.websites(search or "", size, size * (page - 1))
         if not query.get("includeTeams"):
             owner = {"username": self._auth.user["username"], "id": self._auth.user["id"]}
-            rows = [{**row, "user": owner} for row in rows]
+            for row in rows:
+                row |= {"user": owner, "shareId": row.pop("shareId")}
         reply: Json = {"data": rows, "count": count, "page": page, "pageSize": size}
         return json_response(reply if search is None else {**reply, "search": search})
 
     async def _create_website(self, request: Request) -> Response:
         body = await read_json(request)
-        wrong = rules.members(body, _NEW_WEBSITE, {"id": rules.nullable(rules.uuid)})
+        wrong = rules.members(body, _NEW_WEBSITE, _NEW_WEBSITE_OPTIONS)
         if wrong is not None:
             return bad_request_response(wrong)
         if not self._is_authorized(request):
             return json_response(replies.unauthorized())
+        if "\0" in body["name"] + body["domain"]:
+            return crash_response()
         try:
             website_id = self._store.add_website(body["name"], body["domain"], body.get("id"))
         except ValueError:
