@@ -20,7 +20,7 @@ from umami.collector.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from typing_extensions import Self
 
@@ -51,7 +51,14 @@ class Collector:
         item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
         geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
         keep_alive: Seconds until an idle connection is closed.
-        keep_requests: How many requests to remember; None for all.
+        keep_requests: How many requests to remember; None for all. If it is given, the oldest are also
+            forgotten when the bodies exceed 64 MiB.
+        allow_hosts: Host names under which its page may be opened, such as a service's name in Docker
+            Compose. Addresses, ``localhost`` and `host` always are; under any other name the page would be
+            open to whoever owns that name.
+
+    Raises:
+        TypeError: `allow_hosts` is a string.
 
     Example:
         ```python
@@ -78,7 +85,10 @@ class Collector:
         geo_database: bool = True,
         keep_alive: int = 5,
         keep_requests: int | None = None,
+        allow_hosts: Collection[str] = (),
     ) -> None:
+        if isinstance(allow_hosts, str):
+            raise TypeError(f"allow_hosts is a list of names: give [{allow_hosts!r}]")
         self.host = host
         self.port = port
         self._keep_alive = keep_alive
@@ -91,9 +101,9 @@ class Collector:
         routes = [
             *IngestRoutes(self._store, self._journal, ingest, batch=batch, item_delay=item_delay).routes,
             *QueryRoutes(self._store, self._auth, stats=stats).routes,
-            *Page(self._store, self._journal).routes,
+            *Page(self._store, self._journal, [host, *allow_hosts]).routes,
         ]
-        self._app = CollectorApp(routes, self._journal, self._faults)
+        self._app = CollectorApp(routes, self._journal, self._faults, keep_alive=keep_alive)
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
@@ -140,6 +150,7 @@ class Collector:
         if self._server is None:
             self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
             self.port = self._server.port
+            self._store.keep_open(at_exit=True)
 
     def stop(self, *, finish: bool = False) -> None:
         """Stops the server at once: requests under way end as if it had been killed, with no answer.
@@ -147,12 +158,14 @@ class Collector:
         Returns when its thread has ended. Does nothing if it does not run.
 
         Args:
-            finish: Stop as Umami does on SIGTERM instead: refuse new connections from now on, and
-                answer the requests under way first. Another `stop` meanwhile ends that.
+            finish: Stop as Umami does on SIGTERM instead: refuse new connections and close idle ones from now
+                on, and serve the others until the client closes them or leaves them idle for `keep_alive`
+                seconds. A client that keeps one busy keeps the server from ending; another `stop` ends it.
         """
         if self._server is not None:
             self._server.stop(finish=finish)
             self._server = None
+            self._store.keep_open(at_exit=False)
 
     def __enter__(self) -> Self:
         self.start()

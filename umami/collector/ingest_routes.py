@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from typing import Any, Final, Literal
 
 from starlette.requests import Request
@@ -16,6 +18,8 @@ from umami.collector.journal import Journal
 from umami.collector.replies import Json
 from umami.collector.responses import bad_request_response, json_response, read_json
 from umami.collector.store import Rows, Store
+
+_logger = logging.getLogger("umami.collector")
 
 Batch = bool | Literal[405, "broken"]
 
@@ -74,10 +78,16 @@ class IngestRoutes:
         answers: list[Json] = []
         for start in range(0, len(items), size):
             await asyncio.sleep(self._item_delay)
-            with self._store.writing() as rows:
-                for index, item in enumerate(items[start : start + size], start):
-                    answers.append(self._take_in_one(index, item, context, rows, fault))
-            self._journal.stored(len(rows.events))
+            chunk = items[start : start + size]
+            try:
+                with self._store.writing() as rows:
+                    for index, item in enumerate(chunk, start):
+                        answers.append(self._take_in_one(index, item, context, rows, fault))
+            except sqlite3.Error as error:
+                _logger.error("Cannot store events: %s", error)  # noqa: TRY400 - the traceback says no more
+                answers[start:] = [replies.server_error(replies.database_away())] * len(chunk)
+            else:
+                self._journal.stored(len(rows.events))
         return answers
 
     def _take_in_one(self, index: int, item: Any, context: Context, rows: Rows, fault: Fault | None) -> Json:
