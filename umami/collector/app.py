@@ -13,12 +13,13 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from umami.collector.faults import Answer, Fault, FaultPlan
+from umami.collector.generations import Generation
+from umami.collector.ingest import ServerDiedError
 from umami.collector.ingest_routes import FAULT
 from umami.collector.journal import Journal
 from umami.collector.page import STATE
 from umami.collector.records import Headers, Request
 from umami.collector.responses import API_HEADERS, on_http_error
-from umami.collector.rules import MAX_BODY
 
 TRANSPORT: Final = "umami.transport"
 """The ASGI extension under which the server hands over the connection."""
@@ -35,10 +36,20 @@ class CollectorApp:
         routes: Umami's routes.
         journal: What is told of every request.
         faults: The scripted faults.
+        generation: Which Umami answers.
         keep_alive: Seconds until an idle connection is closed, as the answers say.
     """
 
-    def __init__(self, routes: list[Route], journal: Journal, faults: FaultPlan, *, keep_alive: int) -> None:
+    def __init__(
+        self,
+        routes: list[Route],
+        journal: Journal,
+        faults: FaultPlan,
+        generation: Generation,
+        *,
+        keep_alive: int,
+    ) -> None:
+        self._generation = generation
         self._keep_alive = keep_alive
         self._journal = journal
         self._faults = faults
@@ -48,7 +59,7 @@ class CollectorApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         try:
-            request = await _read(scope, receive)
+            request = await _read(scope, receive, self._generation.max_body)
             if request is None:
                 return
             send = self._kept_alive(request, scope, send)
@@ -64,6 +75,8 @@ class CollectorApp:
             answer = await self._answer(scope, request)
             request.status = answer.status
             await _respond(send, answer)
+        except ServerDiedError:
+            await _hang_up(scope, receive)
         except asyncio.CancelledError:
             # The server is stopping and has closed the connection: there is nobody to tell.
             return
@@ -80,7 +93,7 @@ class CollectorApp:
             return
         if fault.status is None and normal is None:
             normal = await self._answer(scope, request)
-        answer = fault.answer(normal)
+        answer = fault.answer(normal, self._generation)
         if fault.cut == "body":
             await _respond(send, answer, cut=True)
             await _hang_up(scope, receive)
@@ -106,6 +119,8 @@ class CollectorApp:
 
         try:
             await self._router({**scope, "path": _routed_path(scope)}, receive, send)
+        except ServerDiedError:
+            raise
         except Exception:
             _logger.exception("Cannot answer %s %s", request.method, path)
             return Answer(500, tuple(API_HEADERS.items()), b"")
@@ -141,7 +156,7 @@ def _routed_path(scope: Scope) -> str:
     return "/" + "/".join(segments)
 
 
-async def _read(scope: Scope, receive: Receive) -> Request | None:
+async def _read(scope: Scope, receive: Receive, limit: int) -> Request | None:
     """The request; None if the client has gone before it was complete.
 
     Of a body that is longer than Umami reads, only so much is kept that it is seen to be too long.
@@ -152,7 +167,7 @@ async def _read(scope: Scope, receive: Receive) -> Request | None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message["body"][: MAX_BODY + 1 - len(body)]
+        body += message["body"][: limit + 1 - len(body)]
         more = message["more_body"]
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     return Request(

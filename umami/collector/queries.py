@@ -16,8 +16,6 @@ from umami.collector.javascript import MAX_DATE_MS, to_number
 from umami.collector.replies import Json
 from umami.collector.store import Store
 
-Query = Mapping[str, str]
-
 STATS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 SUMS: Final = ("pageviews", "bounces", "totaltime")
 """The figures that are sums, which Umami 3.0 answers with null when there are no rows."""
@@ -67,6 +65,8 @@ _NUMBERED_ONLY: Final = frozenset({"entry", "exit", "domain"})
 _OPERATOR: Final = re.compile(
     "(eq|neq|s|ns|c|dnc|re|nre|t|f|gt|lt|gte|lte|bf|af)[.]([^\n\r\u2028\u2029]*)",
 )
+_SIGNS: Final = {"!": "neq", "~": "c", "!~": "dnc"}
+_SIGN: Final = re.compile("(!~|!|~|)(.*)", re.DOTALL)
 _INTEGER: Final = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
 _UUID: Final = re.compile(
     r"(?P<brace>\{)?(?P<digits>[0-9a-f]{4}(?:-?[0-9a-f]{4}){7})(?(brace)\})", re.IGNORECASE
@@ -98,6 +98,16 @@ _PAGE_RULES: Final[dict[str, rules.Check]] = {
     "page": rules.positive_integer,
     "pageSize": rules.positive_integer,
 }
+
+
+class Query(dict[str, str]):
+    """The parameters of a request, under their names of today.
+
+    Attributes:
+        names_operators: Whether operators of filters are names, as in ``neq.a``, or signs, as in ``!a``.
+    """
+
+    names_operators: bool = True
 
 
 class CrashError(Exception):
@@ -135,7 +145,7 @@ def _optional(checks: Mapping[str, rules.Check]) -> dict[str, rules.Check]:
 
 
 def _check_range(query: Query, checks: Mapping[str, rules.Check]) -> Json | None:
-    wrong = rules.members(dict(query), checks)
+    wrong = rules.members(query, checks)
     if {"startAt", "endAt"} <= query.keys() or {"startDate", "endDate"} <= query.keys():
         return wrong
     return rules.with_error(wrong, "Either startAt+endAt or startDate+endDate must be provided")
@@ -143,7 +153,7 @@ def _check_range(query: Query, checks: Mapping[str, rules.Check]) -> Json | None
 
 def check_page(query: Query) -> Json | None:
     """Checks the parameters of a paged query."""
-    return rules.members(dict(query), {}, _PAGE_RULES)
+    return rules.members(query, {}, _PAGE_RULES)
 
 
 def canonical_uuid(text: str) -> str:
@@ -296,7 +306,7 @@ def _where(
     alternatives: list[str] = []
     for name, value in filters.items():
         base = _base_name(name)
-        clause = _filter(base, value, values)
+        clause = _filter(base, *_operator(value, names=query.names_operators), values)
         is_alternative = query.get("match") == "any" and base != "eventType"
         (alternatives if is_alternative else needed).append(clause)
         if base == "referrer":
@@ -311,26 +321,30 @@ def _where(
     return " and ".join(needed), values
 
 
-def _filter(name: str, value: str, values: list[Any]) -> str:
+def _operator(value: str, *, names: bool) -> tuple[str, list[str]]:
+    """The operator that a filter's value begins with, by name, and what it is to be compared with."""
+    match = (_OPERATOR if names else _SIGN).fullmatch(value)
+    operator, text = (match[1], match[2]) if match else ("eq", value)
+    operator = operator if names else _SIGNS.get(operator, "eq")
+    return operator, text.split(",") if names and operator in ("eq", "neq") else [text]
+
+
+def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> str:
     """One filter's condition; adds its parameters to `values`.
 
     Raises:
         CrashError: The database refuses it, or Umami makes no condition of its operator and so no valid SQL.
     """
-    match = _OPERATOR.fullmatch(value)
-    operator, text = (match[1], match[2]) if match else ("eq", value)
     column, denied = _FILTERS[name], "not " if operator in ("neq", "dnc", "nre") else ""
-    if "\0" in text:
+    if any("\0" in option for option in options):
         raise CrashError
     if operator in ("eq", "neq"):
-        options: list[Any] = text.split(",")
-        if name == "eventType":
-            if not all(map(_INTEGER.fullmatch, options)):
-                raise CrashError
-            options = list(map(int, options))
-        values += options
+        if name == "eventType" and not all(map(_INTEGER.fullmatch, options)):
+            raise CrashError
+        values += map(int, options) if name == "eventType" else options
         numbers = range(len(values) - len(options) + 1, len(values) + 1)
         return f"{column} {denied}in ({', '.join(f'?{number}' for number in numbers)})"
+    [text] = options
     if name == "eventType":
         raise CrashError
     if operator in ("c", "dnc"):
