@@ -14,13 +14,13 @@ import anyio
 import pytest
 from conftest import DEADLINE
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
-from umami.queue.destination import Destination
 
 import umami
 from umami._http.exporter import UmamiExporter
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
+from umami.queue.destination import Destination
 from umami.queue.lane import Lane
 from umami.queue.report import logger
 
