@@ -234,11 +234,11 @@ def test_bots_that_come_while_something_refuses_their_events_are_still_counted(
     turns = iter(range(1000))
 
     def busy(asked: Asked) -> Answer | None:
-        """Refuse every third request, and every seventh for lack of a server."""
+        """Say now and then that there is no server, and twice that it is asked too often."""
         turn = next(turns)
-        if turn % 3 == 1:
+        if turn in (4, 9):
             return Answer(429, b"slow down", {"Retry-After": "0"})
-        return Answer(503, b"<h1>Service Unavailable</h1>") if turn % 7 == 5 else None
+        return Answer(502, b"<h1>Bad Gateway</h1>") if turn % 7 == 5 else None
 
     with ReverseProxy(collector.url, busy) as proxy:
         client = make_client(url_base=proxy.url, batch_size=10)
