@@ -509,8 +509,9 @@ def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
         asked = [request for request in collector.requests if request.path == path]
     assert stored(other) == dict.fromkeys(names, 1)
     assert {request.method for request in other.requests} == {"POST"}
-    # In any order: a second sender joins where the machine is slow.
-    assert sorted(request.body for request in other.requests) == sorted(request.body for request in asked)
+    # In any order: a second sender joins where the machine is slow. A permanent redirect is remembered.
+    bodies, repeated = [request.body for request in other.requests], [request.body for request in asked]
+    assert set(repeated) <= set(bodies) if status in (301, 308) else sorted(bodies) == sorted(repeated)
     assert all("authorization" in request.headers for request in asked)
     assert not any("authorization" in request.headers for request in other.requests)
     assert {request.headers["user-agent"] for request in other.requests} == {

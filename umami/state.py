@@ -6,6 +6,7 @@ send reads one attribute, and threads may change settings while others send.
 
 import atexit
 import base64
+import functools
 import threading
 import time
 import weakref
@@ -21,12 +22,17 @@ import anyio.to_thread
 
 from . import late
 from ._http import endpoints
+from ._http.access import Access, Current
 from ._http.endpoints import Server
+from ._http.exporter import Connections, UmamiExporter
+from ._http.filters import Dialect
+from ._http.generations import Generation
 from ._http.messages import Flow
+from ._http.verdicts import BOT
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
 from .queue.bounds import Bounds
-from .queue.delivery import Destination
+from .queue.destination import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
 from .queue.lifecycle import in_child, sigterm
 from .queue.report import logger
@@ -105,12 +111,16 @@ class State:
         self._lock = threading.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
+        self._access = Current()
         self._agent: Agent | None = None
         self.route: Route | None = None
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
+        self._connections = Connections(functools.partial(late.new_poster, self._access), BROWSER_USER_AGENT)
+        # What is known of what servers read in a query's filter, by their URLs.
+        self.dialects: dict[str, Dialect] = {}
         self.stand_in = StandIn(self)
         _states.add(self)
 
@@ -128,8 +138,13 @@ class State:
             with self._lock:
                 settings = resolve(self._code)
                 self._handle_sigterm(settings)
-                self._settings = settings
+                self._use(settings)
         return settings
+
+    def _use(self, settings: Settings) -> None:
+        self._access.change(_access(settings))
+        self._settings = settings
+        self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
 
     def set(self, **code: Any) -> None:
         """Change settings. If one is not valid, none is changed."""
@@ -141,9 +156,11 @@ class State:
             if self._agent is not None:
                 self._agent.configure(plan)
             elif plan.spool is not None:
-                self._agent = Agent(plan)  # what lies in the spool is not to wait for the first event
+                self._agent = self._new_agent(
+                    plan
+                )  # what lies in the spool is not to wait for the first event
             self._code = merged
-            self._settings = settings
+            self._use(settings)
             self._forget_route()
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here rather than at the first event, whose caller may have less time
@@ -183,15 +200,21 @@ class State:
             OperationNotAllowedError: No server, or no credential, is set.
         """
         settings = self.settings
-        if settings.api_key is not None:
+        own_key = _is_own_key(settings.api_key)
+        if settings.api_key is not None and not own_key:
             return Server(None, api_key=settings.api_key, region=settings.region)
+        if settings.url_base is None and own_key:
+            raise OperationNotAllowedError(
+                "An API key that begins with umami_ is a self-hosted server's, and never sent to Umami "
+                "Cloud: set the server's URL with set_url_base()."
+            )
         if settings.url_base is None:
             raise OperationNotAllowedError("Set a URL base with set_url_base() or call set_cloud_api_key().")
-        token = self.token
+        token = settings.api_key if own_key else self.token
         if login and token is None:
             raise OperationNotAllowedError("Call login() or set_cloud_api_key() before proceeding.")
         url, basic = _without_user(settings.url_base)
-        return Server(url, basic, token)
+        return Server(url, basic, token, settings.api_key)
 
     @property
     def token(self) -> str | None:
@@ -238,10 +261,20 @@ class State:
         """The agent, which is made at the first use, and starts its threads at the first event."""
         with self._lock:
             if self._agent is None:
-                agent = Agent(_plan(self.settings))
+                agent = self._new_agent(_plan(self.settings))
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
             return self._agent
+
+    def _new_agent(self, plan: Plan) -> Agent:
+        return Agent(plan, self._new_exporter)
+
+    def _new_exporter(self, destination: Destination) -> UmamiExporter:
+        # The Cloud is the newest Umami, but for the batch route.
+        is_cloud = destination.batch_url is None
+        return UmamiExporter(
+            destination, self._connections, Generation.V2_17 if is_cloud else Generation.UNKNOWN
+        )
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take.
@@ -296,9 +329,11 @@ class State:
         return limiter
 
     def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
-        answer = yield from endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
+        agent = (user_agent or "").strip() or BROWSER_USER_AGENT
+        answer = yield from endpoints.send(route.server, encoded, agent)
         if isinstance(answer, dict) and "beep" in answer:
-            self.agent.report_bot(encoded)  # the answer itself looks like success
+            # The answer itself looks like success.
+            self.agent.report("rejected", BOT.reason, BOT.message, encoded)
         return answer
 
     def _keep_back(self, encoded: bytes, why: str) -> None:
@@ -312,7 +347,7 @@ class State:
         """The connections of the calls that go straight through, which are made at the first one."""
         with self._lock:
             if self._session is None:
-                self._session = late.new_session(lambda: self.settings.timeout)
+                self._session = late.new_session(lambda: self.settings.timeout, self._access)
             return self._session
 
     def close(self) -> None:
@@ -356,8 +391,6 @@ def _plan(settings: Settings) -> Plan:
             item_retry_limit=settings.item_retry_limit,
             at_most_once=settings.at_most_once,
         ),
-        timeout=settings.timeout,
-        item_timeout=settings.item_timeout,
         senders=settings.senders,
         shutdown_timeout=settings.shutdown_timeout,
         flush_on_sigterm=settings.flush_on_sigterm,
@@ -373,13 +406,24 @@ def _plan(settings: Settings) -> Plan:
     )
 
 
+def _access(settings: Settings) -> Access:
+    """Return how the settings have servers reached."""
+    verify = True if settings.verify is None else settings.verify
+    return Access(settings.headers or {}, verify, settings.cert, settings.proxy)
+
+
 def _home(settings: Settings) -> Destination | None:
     """Return where the settings alone have events go, with the credential of the URL."""
-    if settings.api_key is not None or settings.url_base is None:
+    if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
     server = Server(*_without_user(settings.url_base))
     headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
     return Destination(server.send_url, server.batch_url, headers)
+
+
+def _is_own_key(api_key: str | None) -> bool:
+    """Tell whether an API key is one of a self-hosted server, Umami 3.4 and later."""
+    return api_key is not None and api_key.startswith("umami_")
 
 
 def _without_user(url: str) -> tuple[str, str | None]:

@@ -25,6 +25,7 @@ from umami.collector.javascript import MAX_DATE_MS, calendar, cut, decode_uri, d
 from umami.collector.records import MAX_NUMBER, EventType, Property, flatten, head
 from umami.collector.replies import Json, ServerError
 from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
+from umami.user_agents import is_bot
 
 _PAGE_COLUMNS = (
     "name",
@@ -127,9 +128,7 @@ class Ingest:
         return replies.server_error(error_object)
 
     def _is_bot(self, user_agent: str) -> bool:
-        return visitors.is_bot(user_agent) or (
-            self._generation.clients_are_bots and "client" in user_agent.lower()
-        )
+        return is_bot(user_agent) or (self._generation.clients_are_bots and "client" in user_agent.lower())
 
     def _known_fields(self, body: Any) -> Any:
         """The body with the payload's fields that this Umami looks at, under their names of today."""
