@@ -12,7 +12,7 @@ import pytest
 import umami
 from umami import data, fields, user_agents
 from umami._http import endpoints, messages
-from umami.collector import ingest, javascript, queries, rules, urls, visitors
+from umami.collector import forms, generations, ingest, javascript, queries, rules, urls, visitors
 
 PACKAGE = Path(umami.__file__).parent
 
@@ -20,6 +20,11 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
     "_http/endpoints.py": (endpoints._NO_HEADER.search,),
     "_http/messages.py": (messages._PERHAPS_SECRET.search,),
     "collector/app.py": (re.compile("/{2,}").search,),
+    "collector/forms.py": (lambda text: forms._reworded(text, 1),),
+    "collector/generations.py": (
+        re.compile(r"v?[0-9]{1,4}(\.[0-9]{1,4}){0,2}").fullmatch,
+        *(generations.find(version).hostname_pattern.fullmatch for version in ("2.6", "2.15", "2.16")),
+    ),
     "collector/ingest.py": (ingest._DECIMAL.fullmatch,),
     "collector/javascript.py": (
         javascript._LONE_SURROGATE.search,
@@ -30,7 +35,7 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
         javascript._DATE_TIME.fullmatch,
     ),
     "collector/queries.py": (queries._OPERATOR.fullmatch, queries._UUID.fullmatch),
-    "collector/rules.py": (rules._UUID.fullmatch, rules._DATE.fullmatch),
+    "collector/rules.py": (rules._UUID.fullmatch, rules._DATE.fullmatch, rules._FORMULA.match),
     "collector/urls.py": (
         urls._SCHEME.match,
         urls._FORBIDDEN_IN_DOMAIN.search,

@@ -188,8 +188,8 @@ class Ingest:
         now = time.time()
         at_ms = int(to_number(payload.get("timestamp"))) * 1000 or int(now * 1000)
         by_host = f"{source}\n{payload.get('hostname')}" if generation.sessions_by_host else source
-        salted_at = at_ms if generation.sessions_end else 0
-        session = visitors.session_id(self._secret, by_host, visitor, payload.get("id"), salted_at)
+        since = at_ms if generation.sessions_end else None
+        session = visitors.session_id(self._secret, by_host, visitor, payload.get("id"), since)
         row: Row = {
             "website_id": source.lower(),
             "session_id": session,

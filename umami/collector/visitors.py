@@ -201,7 +201,7 @@ def has_country(headers: Mapping[str, str]) -> bool:
     return any(headers.get(name) for name in _COUNTRY_HEADERS)
 
 
-def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | None, at_ms: int) -> str:
+def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | None, at_ms: int | None) -> str:
     """Derives the session: by the distinct id, else by address, User-Agent and month.
 
     Args:
@@ -209,10 +209,12 @@ def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | No
         source: The website's id as it was sent; its case matters.
         visitor: Who sent the event.
         distinct_id: The id the website gives the visitor, if any.
-        at_ms: When the event happened, epoch milliseconds.
+        at_ms: When the event happened, epoch milliseconds; None where a month's end ends no session.
     """
     if distinct_id:
         return _hashed(secret, source, distinct_id)
+    if at_ms is None:
+        return _hashed(secret, source, visitor.ip, visitor.user_agent, "")
     year, moment = calendar(at_ms)
     return _hashed(secret, source, visitor.ip, visitor.user_agent, f"{year:04}-{moment:%m}")
 
