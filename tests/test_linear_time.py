@@ -19,7 +19,7 @@ PACKAGE = Path(umami.__file__).parent
 PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
     "_http/endpoints.py": (endpoints._NO_HEADER.search,),
     "_http/messages.py": (messages._PERHAPS_SECRET.search,),
-    "collector/app.py": (re.compile("/{2,}").search,),
+    "collector/app.py": (re.compile("/{2,}").search, re.compile("%2e", re.IGNORECASE).search),
     "collector/forms.py": (lambda text: forms._reworded(text, 1),),
     "collector/generations.py": (
         re.compile(r"v?[0-9]{1,4}(\.[0-9]{1,4}){0,2}").fullmatch,
@@ -34,8 +34,19 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
         javascript._RADIX_NUMBER.fullmatch,
         javascript._DATE_TIME.fullmatch,
     ),
-    "collector/queries.py": (queries._OPERATOR.fullmatch, queries._UUID.fullmatch),
-    "collector/rules.py": (rules._UUID.fullmatch, rules._DATE.fullmatch, rules._FORMULA.match),
+    "collector/page.py": (re.compile(r"\[?(.+?)\]?(:\d*)?").fullmatch,),
+    "collector/queries.py": (
+        queries._OPERATOR.fullmatch,
+        queries._SIGN.fullmatch,
+        queries._INTEGER.fullmatch,
+        queries._UUID.fullmatch,
+    ),
+    "collector/rules.py": (
+        rules._UUID.fullmatch,
+        rules._DATE.fullmatch,
+        rules._OFFSET.fullmatch,
+        rules._FORMULA.match,
+    ),
     "collector/urls.py": (
         urls._SCHEME.match,
         urls._FORBIDDEN_IN_DOMAIN.search,
@@ -51,11 +62,11 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
         re.compile("%2[eE]").search,
         re.compile(r"(\[[^\]]*\])(?::0*([0-9]{0,5}))?").fullmatch,
         re.compile(r"([^:\[\]]*)(?::0*([0-9]{0,5}))?").fullmatch,
-        re.compile("[.\u3002\uff0e\uff61]").search,
         re.compile(r":\d*$").search,
     ),
     "collector/visitors.py": (
         re.compile(r"^([\d.]+):\d+$").search,
+        re.compile(r"for=(\[?[0-9a-fA-F:.]+\]?)").search,
         *(
             part.search
             for rule in (*visitors._BROWSERS, *visitors._SYSTEMS, *visitors._DEVICES)
@@ -68,7 +79,6 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
         fields._SCHEME.match,
         fields._AUTHORITY.match,
         fields._OPAQUE_HOST.match,
-        fields._UNPRINTABLE.search,
     ),
     "user_agents.py": (
         user_agents._FORM.fullmatch,
@@ -79,6 +89,7 @@ PATTERNS: dict[str, tuple[Callable[[str], object], ...]] = {
 """Every use of a pattern that may see a visitor's text, but for is-bot's patterns, which are tried as one."""
 
 OTHERS = {
+    "collector/store.py": "the pattern that a query brings",
     "queue/delivery.py": "servers' answers, with the secrets in them",
     "queue/records.py": "the spool's files",
 }
@@ -204,7 +215,9 @@ def test_every_pattern_is_listed_here(path: Path) -> None:
         return
     listed = len(PATTERNS.get(name, ()))
     if name == "collector/visitors.py":
-        listed = 2  # its rules' are compiled in one place
+        listed = 3  # its rules' are compiled in one place
+    if name == "collector/queries.py":
+        listed += 1  # the pattern that a query brings is tried there
     if name == "user_agents.py":
         listed += 1  # and so are is-bot's
     assert uses_of_re(path) == listed, f"list the patterns of {name} in this test"
