@@ -201,9 +201,9 @@ class Reporter:
 
 
 _WARNINGS: Final = {
-    "data_commerce": "custom_data has the key `commerce`, which newer Umami servers reserve and may refuse.",
-    "formula_event_name": "An event_name begins with =, +, -, @, tab or return. Umami 3.3 and later refuse it.",
-    "formula_tag": "A tag begins with =, +, -, @, tab or return. Umami 3.3 and later refuse it.",
+    "data_commerce": "custom_data has the key `commerce`, which newer Umami servers reserve.",
+    "formula_event_name": "An event_name begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
+    "formula_tag": "A tag begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
 }
 _REPAIRS: Final = {
     "custom_data_array": "an array in custom_data over 500 characters was cut",
