@@ -424,18 +424,21 @@ def test_a_configuration_that_is_none_of_umamis_raises(serve: Callable[..., Site
 # Errors.
 
 
+@pytest.mark.parametrize("body", [b"", b"Internal Server Error"])
 def test_a_query_that_the_server_could_not_run_names_its_filters(
-    serve: Callable[..., Site], call: Call
+    serve: Callable[..., Site], call: Call, body: bytes
 ) -> None:
-    site = serve("2.16", override(f"/api/websites/{SITE}/stats", Answer(500)))
+    site = serve("2.16", override(f"/api/websites/{SITE}/stats", Answer(500, body, "text/plain")))
     with pytest.raises(httpx.HTTPStatusError) as caught:
         call(site.website_stats, **DAY, url="/a", referrer="news.example")
     assert str(caught.value).endswith(
-        "answered 500 Internal Server Error with an empty body: Umami could not run the query with the "
+        "answered 500 Internal Server Error: Umami could not run the query with the "
         "filters url='/a', referrer='news.example': check their values."
     )
     assert caught.value.response.status_code == 500
-    with pytest.raises(httpx.HTTPStatusError, match=r"could not run the query without a filter\.$"):
+    with pytest.raises(
+        httpx.HTTPStatusError, match=r"could not run the query about that website: check its id\.$"
+    ):
         call(site.website_stats, **DAY)
 
 
