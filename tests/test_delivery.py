@@ -562,7 +562,7 @@ def test_redirects_that_take_long_share_the_time_of_one_answer(
     client = make_client(timeout=0.6, item_timeout=0)
     collector.fail(307, headers={"Location": f"{collector.url}/api/batch"}, delay=0.5, times=None)
     client.new_event("patient")
-    # The answer to the third hop comes 1.5 s after the start, when the time for connecting and answering is over.
+    # The third answer would come after 1.5 s, when the time for connecting and answering is over.
     until(lambda: re.search("timed out|redirects took too long", client.queue_stats().last_error or ""))
     collector.clear_faults()
     assert client.flush(DEADLINE)
