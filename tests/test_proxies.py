@@ -1,17 +1,20 @@
 """Proxies that a setting or the environment names: what goes through them, and what past them."""
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 from conftest import DEADLINE
 from queue_helpers import Listener, Proxy, stored, until
-from test_connections import Wire, well
+from test_connections import Wire, well, with_certificate_of
 
 import umami
 from umami.collector import Collector
@@ -333,7 +336,7 @@ def test_a_proxys_password_may_have_any_character_and_shows_nowhere(
         if kind == "environment":
             monkeypatch.setenv("http_proxy", url)
         settings = {"proxy": url} if kind == "setting" else {}
-        client = make_client(url_base="http://umami.invalid", **settings)
+        client = make_client(url_base="http://umami.invalid", shutdown_timeout=0, **settings)
         client.new_event("e")
         until(lambda: client.queue_stats().last_error)
         with pytest.raises(httpx.ConnectError, match="by the proxy http://127") as caught:
@@ -378,3 +381,52 @@ def test_an_ipv6_address_is_asked_of_a_proxy_in_brackets(make_client: MakeClient
         client = make_client(url_base="https://[::1]:8443", proxy=f"http://127.0.0.1:{wire.port}")
         assert not client.heartbeat()
     assert asked == [b"CONNECT [::1]:8443 HTTP/1.1"]
+
+
+# A proxy that speaks TLS, and passes TLS on.
+
+
+class TlsProxy:
+    """A proxy that is spoken to in TLS, and makes tunnels to localhost."""
+
+    def __init__(self, authority: trustme.CA) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(self._context)
+        self.asked: list[str] = []
+
+    def __call__(self, wire: Wire, connection: socket.socket) -> None:
+        with self._context.wrap_socket(connection, server_side=True) as client:
+            head = client.recv(65536).decode()
+            self.asked.append(head.split()[1])
+            with socket.create_connection(("127.0.0.1", int(head.split()[1].rpartition(":")[2]))) as server:
+                client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                client.settimeout(0.01)
+                server.settimeout(0.01)
+                ends: list[Any] = [(client, server), (server, client)]
+                while True:
+                    for source, target in ends:
+                        with suppress(TimeoutError):
+                            data = source.recv(65536)
+                            if not data:
+                                return
+                            target.sendall(data)
+
+
+@pytest.mark.parametrize("way", ["queued", "direct"])
+def test_a_proxy_may_speak_tls(
+    way: str, make_client: MakeClient, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    tls_proxy = TlsProxy(authority)
+    with Wire(with_certificate_of(authority)) as wire, Wire(tls_proxy) as proxy:
+        client = make_client(
+            url_base=f"https://localhost:{wire.port}",
+            proxy=f"https://localhost:{proxy.port}",
+            verify=str(tmp_path / "authority.pem"),
+            mode=way,
+        )
+        call(client.new_event, "e")
+        assert client.flush(DEADLINE)
+        assert wire.accepted == {"e": 1}
+        assert tls_proxy.asked == [f"localhost:{wire.port}"]

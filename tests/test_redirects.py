@@ -68,13 +68,16 @@ def test_it_is_forgotten_when_its_target_fails(
     balanced(client)
 
 
-def test_a_redirect_to_another_path_gives_no_advice(
+def test_a_redirect_to_another_path_is_not_remembered(
     collector: Collector, other: Collector, client: umami.Client, heard: Listener
 ) -> None:
-    collector.fail(308, path="/api/batch", headers={"Location": f"{other.url}/api/batch?moved"})
-    send(client, "one")
-    (line,) = heard.matching("redirects to")
-    assert line.getMessage() == f"{collector.url} redirects to {other.url}/api/batch?moved."
+    """It may be to a login page, which is not the server's new place."""
+    collector.fail(308, path="/api/batch", times=2, headers={"Location": f"{other.url}/api/batch?moved"})
+    for name in ("one", "two", "three"):
+        send(client, name)
+    assert len(collector.requests) == 3
+    assert stored(collector) == {"three": 1}
+    assert heard.matching("redirects to") == []
 
 
 def test_neither_password_nor_control_characters_of_a_redirect_show(

@@ -90,8 +90,9 @@ class Client:
                 (`drop_newest`, `drop_oldest` or `block`) and `block_timeout`; `batch_size` (events),
                 `batch_bytes`, `flush_interval` and `senders` (threads); `timeout`, `item_timeout`,
                 `retry_wait`, `retry_wait_max`, `retry_after_max`, `retry_limit`, `item_retry_limit`,
-                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); the
-                callbacks `before_send` and `on_error`.
+                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); `headers`
+                (extra request headers), `verify` (certificate authorities), `cert` (a client
+                certificate) and `proxy` (its URL); the callbacks `before_send` and `on_error`.
                 Times are in seconds.
 
         Raises:
@@ -108,10 +109,11 @@ class Client:
         """Point the client at a self-hosted server.
 
         Args:
-            url: Its base URL, without `/api`; trailing slashes and blanks are dropped.
+            url: Its base URL, without `/api`; trailing slashes and blanks are dropped. It may have a user and
+                a password, for a proxy in front of it.
 
         Raises:
-            ValidationError: It is empty, or no http(s) URL.
+            ValidationError: It is empty, or no http(s) URL, or it has a query, a fragment or a route's path.
 
         Example:
             ```python

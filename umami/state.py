@@ -145,7 +145,6 @@ class State:
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             plan = _plan(settings)
-            self._access.change(_access(settings))
             if self._agent is not None:
                 self._agent.configure(plan)
             elif plan.spool is not None:
@@ -154,6 +153,7 @@ class State:
                 )  # what lies in the spool is not to wait for the first event
             self._code = merged
             self._settings = settings
+            self._access.change(_access(settings))
             self._forget_route()
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here rather than at the first event, whose caller may have less time

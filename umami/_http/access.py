@@ -3,7 +3,6 @@
 `Access` is what the settings of these names come to; the functions check them.
 """
 
-import functools
 import logging
 import os
 import re
@@ -53,22 +52,28 @@ class Access:
     cert: "Cert | None" = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
 
-    @functools.cached_property
-    def context(self) -> "ssl.SSLContext":
-        """How TLS is spoken to servers. Loading the usual authorities takes some 20 ms of CPU."""
-        with threads.importing:
-            if self.verify is False:
-                logger.warning(
-                    "verify=False: nobody checks which server answers, and whoever is between reads along. "
-                    "Set verify to the file of your certificate authority instead."
-                )
-            return _context(self.verify, self.cert)
+    _contexts: "dict[str, ssl.SSLContext]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    @functools.cached_property
+    def context(self) -> "ssl.SSLContext":
+        """Return how TLS is spoken to servers. Loading the usual authorities takes some 20 ms of CPU."""
+        if self.verify is False and "server" not in self._contexts:
+            logger.warning(
+                "verify=False: nobody checks which server answers, and whoever is between reads along. "
+                "Set verify to the file of your certificate authority instead."
+            )
+        return self._context("server", self.cert)
+
     def proxy_context(self) -> "ssl.SSLContext":
-        """How TLS is spoken to a proxy, which is not shown the client's certificate."""
+        """Return how TLS is spoken to a proxy, which is not shown the client's certificate."""
+        return self._context("proxy", None)
+
+    def _context(self, peer: str, cert: "Cert | None") -> "ssl.SSLContext":
         with threads.importing:
-            return _context(self.verify, None)
+            if peer not in self._contexts:
+                self._contexts[peer] = _context(self.verify, cert)
+            return self._contexts[peer]
 
 
 class Current:
@@ -98,7 +103,10 @@ def _context(verify: "Verify", cert: "Cert | None") -> "ssl.SSLContext":
             cafile=None if folder else verify, capath=verify if folder else None
         )
     elif isinstance(verify, bool):
-        context = httpx.create_ssl_context(verify=verify)
+        try:
+            context = httpx.create_ssl_context(verify=verify)
+        except OSError as error:  # it names no file
+            raise OSError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from error
     else:
         context = verify
     if cert is not None:

@@ -6,12 +6,13 @@ bound of time (see `backends`) and of bytes, before and after it is decompressed
 
 import functools
 import re
-import threading
 import zlib
 from typing import Any, Final, NamedTuple
 
 import httpcore
 import httpx
+
+from umami import threads
 
 from . import proxies
 from .access import Access
@@ -148,7 +149,7 @@ class _Ways:
         self._chosen: dict[tuple[str, str], Way] = {}
         self._pools: dict[Way, Any] = {}
         self._stale: list[Any] = []
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
 
     def switch(self, access: Access) -> None:
         """Reach servers as `access` says from now on; what is under way ends as it began."""
@@ -201,10 +202,10 @@ class _Ways:
             url = httpcore.URL(scheme=way.proxy.scheme.encode(), host=host, port=way.proxy.port, target=b"/")
             user, password = way.proxy.account or ("", "")
             account = (_Hidden(user.encode()), _Hidden(password.encode())) if way.proxy.account else None
-            context = self.access.proxy_context if way.proxy.scheme == "https" else None
+            context = self.access.proxy_context() if way.proxy.scheme == "https" else None
             proxy = httpcore.Proxy(url, auth=account, ssl_context=context)
         return {
-            "ssl_context": self.access.context if way.scheme == "https" else None,
+            "ssl_context": self.access.context() if way.scheme == "https" else None,
             "proxy": proxy,
             "max_connections": _MOST_CONNECTIONS,
             "max_keepalive_connections": _MOST_KEPT,
@@ -271,12 +272,13 @@ class Pools(_Ways):
         self._pool(self.way(_target(url).server))
 
     def _pool(self, way: Way) -> httpcore.ConnectionPool:
-        with self._lock:
-            pool: httpcore.ConnectionPool | None = self._pools.get(way)
-            if pool is None:
-                backend = Backend(self._refusals, below_gevent=self._below_gevent)
-                pool = self._pools[way] = httpcore.ConnectionPool(**self._options(way, backend))
-            return pool
+        pool: httpcore.ConnectionPool | None = self._pools.get(way)
+        if pool is None:
+            backend = Backend(self._refusals, below_gevent=self._below_gevent)
+            made = httpcore.ConnectionPool(**self._options(way, backend))
+            with self._lock:
+                pool = self._pools.setdefault(way, made)
+        return pool
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,12 +4,13 @@ A permanent redirect of a POST is remembered, so that events do not travel twice
 """
 
 import logging
-import threading
 import time
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
+
+from umami import threads
 
 from .messages import Reply, Request, printable
 
@@ -22,6 +23,7 @@ _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 _PUBLIC: Final = frozenset(("accept", "accept-encoding", "content-type", "user-agent"))
 _ROUTES: Final = ("/api/batch", "/api/send")
 _MOST_MOVED: Final = 64
+_MOVED_SECONDS: Final = 600.0
 
 
 class TooManyRedirectsError(Exception):
@@ -40,9 +42,9 @@ class Redirects:
     """Follows redirects, and remembers the permanent ones of POSTs. May be shared by threads."""
 
     def __init__(self) -> None:
-        self._moved: dict[str, str] = {}
+        self._moved: dict[str, tuple[str, float]] = {}
         self._named: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threads.Lock()
 
     def follow(self, request: Request, give_up: float) -> Generator[Request, Reply, tuple[Request, Reply]]:
         """Yield a request, then those that its redirects ask for, and return the last one and its answer.
@@ -55,8 +57,8 @@ class Redirects:
             TooManyRedirectsError: They had none.
         """
         url, posts = request.url, request.method == "POST"
-        known = self._moved.get(url) if posts else None
-        start = request if known is None else redirected(request, known)
+        known, until = self._moved.get(url, ("", 0.0))
+        start = redirected(request, known) if posts and time.monotonic() < until else request
         permanent, done = posts, False
         try:
             request = start or request
@@ -74,33 +76,34 @@ class Redirects:
                     raise TooManyRedirectsError("the redirects took too long", request, last)
             raise TooManyRedirectsError(f"more than {MOST_REDIRECTS} redirects", request, last)
         finally:
-            if known is not None and not done:
+            if known and not done:
                 with self._lock:
                     self._moved.pop(url, None)
 
     def _remember(self, url: str, target: str) -> None:
+        """Take note of a permanent redirect to the same route elsewhere, but not to a login page, say."""
+        base, target_base = _base(url), _base(target)
+        if base is None or target_base is None:
+            return
         with self._lock:
-            if self._moved.get(url) == target:
-                return
-            if len(self._moved) >= _MOST_MOVED:
-                self._moved.clear()
-            self._moved[url] = target
-            base, target_base = _base(url), _base(target)
+            for full in (self._moved, self._named):
+                if len(full) >= _MOST_MOVED:
+                    full.clear()
+            self._moved[url] = target, time.monotonic() + _MOVED_SECONDS
             if base in self._named:
                 return
-            if len(self._named) >= _MOST_MOVED:
-                self._named.clear()
             self._named.add(base)
-        advice = f": set url_base to {shown(target_base)}" if target_base != target else ""
-        logger.warning("%s redirects to %s%s.", shown(base), shown(target_base), advice)
+        there = shown(target_base)
+        logger.warning("%s redirects to %s: set url_base to %s.", shown(base), there, there)
 
 
-def _base(url: str) -> str:
-    """Return what a route's URL begins with."""
+def _base(url: str) -> str | None:
+    """Return what the URL of a route for events begins with, or None if it is no such URL."""
+    bare = url.rstrip("/")
     for route in _ROUTES:
-        if url.endswith(route):
-            return url.removesuffix(route)
-    return url
+        if bare.endswith(route):
+            return bare.removesuffix(route)
+    return None
 
 
 def shown(url: str) -> str:
