@@ -336,7 +336,7 @@ def test_a_proxys_password_may_have_any_character_and_shows_nowhere(
         if kind == "environment":
             monkeypatch.setenv("http_proxy", url)
         settings = {"proxy": url} if kind == "setting" else {}
-        client = make_client(url_base="http://umami.invalid", **settings)
+        client = make_client(url_base="http://umami.invalid", shutdown_timeout=0, **settings)
         client.new_event("e")
         until(lambda: client.queue_stats().last_error)
         with pytest.raises(httpx.ConnectError, match="by the proxy http://127") as caught:
