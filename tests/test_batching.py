@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, PASSWORD
+from conftest import DEADLINE, PASSWORD, version
 from queue_helpers import NEVER, connections, send_many, sent, sizes, stored
 
 import umami
@@ -226,7 +226,7 @@ def test_a_backlog_brings_a_second_connection_and_never_a_third(
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("slow", [{"batch": False}], indirect=True)
+@pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url)
     names = send_many(client, 200)
@@ -236,7 +236,7 @@ def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_cli
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("slow", [{"batch": False}], indirect=True)
+@pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 @pytest.mark.parametrize("senders", [1, 3])
 def test_the_setting_bounds_the_connections(senders: int, slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url, senders=senders)
@@ -289,7 +289,7 @@ def test_a_page_views_user_agent_travels_in_its_payload(collector: Collector, cl
 def test_the_timestamp_is_the_moment_of_the_call_in_whole_seconds(
     batch: bool, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, flush_interval=NEVER)
         with monkeypatch.context() as past:
             past.setattr("umami.events.time", lambda: 1_600_000_000.9)

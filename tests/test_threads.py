@@ -14,12 +14,12 @@ import anyio
 import pytest
 from conftest import DEADLINE
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
+from umami.queue.delivery import Courier, Destination
 
 import umami
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
-from umami.queue.delivery import Courier, Destination
 from umami.queue.lane import Lane
 from umami.queue.report import logger
 
@@ -397,7 +397,7 @@ def test_idle_senders_leave_and_the_last_one_stays(
 ) -> None:
     # They leave after some idle seconds; here at once, all of them together.
     monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.0)
-    with Collector(batch=False, item_delay=0.03) as slow:
+    with Collector(umami="cloud", item_delay=0.03) as slow:
         client = make_client(url_base=slow.url, flush_interval=0)
         for turn in range(1, 6):
             send_many(client, 20, f"{turn}-")

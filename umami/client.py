@@ -200,21 +200,26 @@ class Client:
 
     # Authentication.
 
-    def _login(self, username: str, password: str) -> Flow["models.LoginResponse"]:
+    def _login(
+        self, username: str, password: str, *, code: str | None = None
+    ) -> Flow["models.LoginResponse"]:
         """Log in to a self-hosted server. The token is kept, and goes with the calls that follow.
 
         Args:
             username: The account's user name.
             password: Its password.
+            code: The second factor of an account that has one: the six digits that its authenticator app
+                shows now, or one of its backup codes.
 
         Returns:
             The token and the account.
 
         Raises:
-            OperationNotAllowedError: No URL base is set, or a Cloud API key is.
-            ValidationError: The user name or the password is empty.
+            OperationNotAllowedError: No URL base is set, or a Cloud API key is, or the account has a second
+                factor and `code` is not given.
+            ValidationError: The user name, the password or the code is empty.
             httpx.HTTPStatusError: The server refused.
-            ResponseError: The answer is not Umami's.
+            ResponseError: The answer is not Umami's, or is that of Umami 1, which is too old.
 
         Example:
             ```python
@@ -236,9 +241,14 @@ class Client:
             raise ValidationError("Email cannot be empty")
         if not password:
             raise ValidationError("Password cannot be empty")
-        response = yield from endpoints.login(
-            server, fields.text("username", username), fields.text("password", password)
-        )
+        username, password = fields.text("username", username), fields.text("password", password)
+        if code is not None:
+            code = "".join(fields.text("code", code).split())  # as it is shown: 123 456
+            if not code:
+                raise ValidationError(
+                    "code cannot be empty: leave it out for an account without a second factor."
+                )
+        response = yield from endpoints.login(server, username, password, code)
         self._state.set_token(response.token)
         return response
 
@@ -317,10 +327,10 @@ class Client:
     # Queries.
 
     def _websites(self) -> Flow["list[models.Website]"]:
-        """Return every website of the account, however many pages the server makes of them.
+        """Return every website of the account and of its teams, however many pages the server makes of them.
 
         Returns:
-            The websites.
+            The websites, the account's own first. Those of teams have a `createUser` in place of a `user`.
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
@@ -382,12 +392,13 @@ class Client:
             start_at: The first moment; a naive datetime is local time, a date its midnight.
             end_at: The last moment, likewise.
             website_id: The website, if not the one of `set_website_id()`.
-            url: Only this URL path.
+            url: Only this URL path. This and all filters below are taken literally by every Umami: `t.co`
+                and `a,b` are no operators.
             referrer: Only from this referrer.
             title: Only pages of this title.
             query: Only this query string.
             event: Only with this event.
-            host: Only this host name.
+            host: Only this host name; from Umami 2.12 on.
             os: Only this operating system.
             browser: Only this browser.
             device: Only this kind of device.
@@ -401,8 +412,9 @@ class Client:
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is named, or `start_at` is after `end_at`.
-            httpx.HTTPStatusError: The server answered no 2xx.
+            ValidationError: No website is named, or `start_at` is after `end_at`, or a filter is no string,
+                or the server cannot be asked for it.
+            httpx.HTTPStatusError: The server answered no 2xx, or could not run the query.
             ResponseError: The answer is not Umami's.
 
         Example:
@@ -414,12 +426,12 @@ class Client:
         """
         server = self._state.server(login=True)
         filters = {
-            "path": url,
+            "url": url,
             "referrer": referrer,
             "title": title,
             "query": query,
             "event": event,
-            "hostname": host,
+            "host": host,
             "os": os,
             "browser": browser,
             "device": device,
@@ -428,7 +440,9 @@ class Client:
             "city": city,
         }
         return (
-            yield from endpoints.website_stats(server, self._website(website_id), start_at, end_at, filters)
+            yield from endpoints.website_stats(
+                server, self._website(website_id), start_at, end_at, filters, self._state.dialects
+            )
         )
 
     def _website(self, website_id: str | None) -> str:

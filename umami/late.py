@@ -19,6 +19,8 @@ def load() -> None:
     with threads.importing:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
+        import idna.uts46data  # noqa: F401 - by a visitor's international host name
+
         from ._http import transport  # noqa: F401
 
 

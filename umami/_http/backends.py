@@ -38,9 +38,10 @@ class Attempt:
     Attributes:
         sent: The whole request was handed to the operating system.
         unprocessed: The server cannot have acted on it, though it was.
+        status: The answer's, once its head has come.
     """
 
-    __slots__ = ("_answered", "_give_up", "_patience", "_until", "sent", "unprocessed")
+    __slots__ = ("_answered", "_give_up", "_patience", "_until", "sent", "status", "unprocessed")
 
     def __init__(self, timeout: float, patience: float, give_up: float = math.inf) -> None:
         self._give_up = give_up
@@ -49,6 +50,7 @@ class Attempt:
         self._answered = False
         self.sent = False
         self.unprocessed = False
+        self.status: int | None = None
 
     def left(self) -> float:
         """Return the seconds that the next wait may take."""

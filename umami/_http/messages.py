@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -25,7 +25,17 @@ USER_AGENT: Final = (
 )
 """What auth and query calls call themselves."""
 
+# So many first characters give a secret away, with what follows them.
+_TELLING: Final = 12
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without secrets, whole or cut off at its end."""
+    for secret in secrets:
+        if secret:
+            text = re.sub(rf"{re.escape(secret[:_TELLING])}[\w+/=.~-]*", "***", text)
+    return text
 
 
 def printable(text: str) -> str:
@@ -59,22 +69,6 @@ Flow = Generator[Request, "httpx.Response", T]
 """A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
 
 
-def exchange(request: Request) -> Flow["httpx.Response"]:
-    """Make one request, redirects followed, and return the response.
-
-    Raises:
-        httpx.HTTPStatusError: It is no 2xx.
-    """
-    response = yield request
-    try:
-        response.raise_for_status()
-    except Exception as error:
-        if response.status_code == 401 and request.hint:
-            error.args = (f"{error}\n{request.hint}",)
-        raise
-    return response
-
-
 def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
     """Return the decoded body of a response.
 
@@ -103,11 +97,13 @@ class UnansweredError(Exception):
 
     Attributes:
         stored_perhaps: The request had left; the server may have stored what it carried.
+        status: The status of an answer whose body did not come whole; None if none came.
     """
 
-    def __init__(self, message: str, *, stored_perhaps: bool) -> None:
+    def __init__(self, message: str, *, stored_perhaps: bool, status: int | None = None) -> None:
         super().__init__(message)
         self.stored_perhaps = stored_perhaps
+        self.status = status
 
 
 class Reply(NamedTuple):

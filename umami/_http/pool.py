@@ -257,6 +257,7 @@ class Pools(_Ways):
         target = _target(request.url)
         way = self.way(target.server)
         response = self._pool(way).handle_request(_wire(request, attempt, way, target))
+        attempt.status = response.status
         try:
             answer = _Answer(response, limit)
             stream: Any = response.stream

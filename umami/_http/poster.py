@@ -42,6 +42,7 @@ class Poster:
         timeout: float,
         patience: float,
         limit: int,
+        method: str = "POST",
     ) -> Reply:
         """POST `content` and return the answer, redirects followed.
 
@@ -52,6 +53,7 @@ class Poster:
             timeout: Seconds for connecting and for writing.
             patience: Seconds for the whole of the answer, however slowly it comes.
             limit: The most bytes of the answer to read, compressed or not.
+            method: Another method than POST, for a request without a body.
 
         Raises:
             UnansweredError: No answer came, or not a whole one. What was posted may be stored then, unless
@@ -61,7 +63,9 @@ class Poster:
                 connection that was kept and closed while it was idle).
         """
         pools = self._pools_of_thread()
-        request = Request("POST", url, {**_HEADERS, **pools.access.headers, **headers}, content=content)
+        request = Request(
+            method, url, {**_HEADERS, **pools.access.headers, **headers}, content=content or None
+        )
         give_up = time.monotonic() + timeout + patience
         hops = self._redirects.follow(request, give_up)
         attempt = Attempt(timeout, patience, give_up)
@@ -77,7 +81,9 @@ class Poster:
             raise UnansweredError(str(error), stored_perhaps=False) from error
         except Exception as error:
             message = _described(error) + pools.via(request.url)
-            raise UnansweredError(message, stored_perhaps=attempt.stored_perhaps) from error
+            raise UnansweredError(
+                message, stored_perhaps=attempt.stored_perhaps, status=attempt.status
+            ) from error
         finally:
             hops.close()
 

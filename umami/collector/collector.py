@@ -10,6 +10,7 @@ import anyio.to_thread
 from umami.collector.app import CollectorApp
 from umami.collector.auth import Auth
 from umami.collector.faults import Fault, FaultPlan
+from umami.collector.generations import find
 from umami.collector.ingest import Ingest
 from umami.collector.ingest_routes import IngestRoutes
 from umami.collector.journal import Journal
@@ -20,13 +21,11 @@ from umami.collector.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from typing_extensions import Self
 
     from umami.collector.faults import ItemFaults
-    from umami.collector.ingest_routes import Batch
-    from umami.collector.query_routes import Stats
     from umami.collector.records import Identity, Request, StoredEvent
 
 
@@ -34,7 +33,7 @@ class Collector:
     """An Umami server for tests and development: same routes, same answers, same traps.
 
     It runs on a thread and is a context manager, sync and async. It can be stopped and started again; it then
-    listens on the same port and still has its events.
+    listens on the same port and still has its events. Its `umami` is the generation that it answers as.
 
     Args:
         host: The address to listen on.
@@ -44,14 +43,24 @@ class Collector:
             "Website not found.".
         username: The name of its one user.
         password: The password of its one user.
-        batch: Whether there is ``/api/batch``. False: an old server, which answers 404; 405: Umami Cloud;
-            ``'broken'``: a server whose batches all fail with the known 500.
-        stats: The shape of ``stats`` and ``active``: that of Umami ``'3.1'``, of ``'3.0'`` (null for sums
-            without rows) or of ``'2'`` (``{"value", "prev"}`` objects).
+        umami: The version of Umami that it answers as, such as ``'2.15'`` or ``'3.0.1'``, or ``'cloud'``.
+        api_key: A key that its user has, such as ``'umami_…'``, from Umami 3.4 on and in the Cloud.
+        second_factor: The code that a login asks for besides the password, from Umami 3.3 on.
+        node: The version of Node.js that it runs on. On 24, batches are a 500 as a whole from 2.17 to 3.0.1.
         item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
         geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
         keep_alive: Seconds until an idle connection is closed.
-        keep_requests: How many requests to remember; None for all.
+        keep_requests: How many requests to remember; None for all. If it is given, the oldest are also
+            forgotten when the bodies exceed 64 MiB.
+        allow_hosts: Host names under which its page may be opened, such as a service's name in Docker
+            Compose. Addresses, ``localhost`` and `host` always are; under any other name the page would be
+            open to whoever owns that name.
+
+    Raises:
+        TypeError: `allow_hosts` is a string.
+
+    Raises:
+        ValueError: `umami` is no version of Umami, or one without API keys or second factors.
 
     Example:
         ```python
@@ -71,29 +80,51 @@ class Collector:
         auto_register: bool = True,
         username: str = "admin",
         password: str = "umami",  # noqa: S107
-        batch: Batch = True,
-        stats: Stats = "3.1",
+        umami: str = "3.1",
+        node: int = 22,
         item_delay: float = 0.0,
         *,
+        api_key: str | None = None,
+        second_factor: str | None = None,
         geo_database: bool = True,
         keep_alive: int = 5,
         keep_requests: int | None = None,
+        allow_hosts: Collection[str] = (),
     ) -> None:
+        if isinstance(allow_hosts, str):
+            raise TypeError(f"allow_hosts is a list of names: give [{allow_hosts!r}]")
+        generation = find(umami)
+        if api_key is not None and not generation.has_api_keys:
+            raise ValueError(f"Umami {umami} has no API keys: give umami='3.4', or 'cloud'")
+        if second_factor is not None and not generation.has_second_factor:
+            raise ValueError(f"Umami {umami} has no second factor: give umami='3.3' or later")
         self.host = host
         self.port = port
+        self.umami = generation.name
         self._keep_alive = keep_alive
         self._store = Store(database)
         self._journal = Journal(keep_requests, events=self._store.count_events())
         self._faults = FaultPlan()
-        self._auth = Auth(username, password, self._store.user_created_at)
+        self._auth = Auth(username, password, self._store.user_created_at, second_factor, api_key)
         secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
-        ingest = Ingest(self._store, secret=secret, auto_register=auto_register, geo_database=geo_database)
+        ingest = Ingest(
+            self._store,
+            secret=secret,
+            generation=generation,
+            auto_register=auto_register,
+            geo_database=geo_database,
+        )
+        ingest_routes = IngestRoutes(
+            self._store, self._journal, ingest, generation=generation, node=node, item_delay=item_delay
+        )
         routes = [
-            *IngestRoutes(self._store, self._journal, ingest, batch=batch, item_delay=item_delay).routes,
-            *QueryRoutes(self._store, self._auth, stats=stats).routes,
-            *Page(self._store, self._journal).routes,
+            *ingest_routes.routes,
+            *QueryRoutes(
+                self._store, self._auth, generation=generation, version=umami.removeprefix("v")
+            ).routes,
+            *Page(self._store, self._journal, [host, *allow_hosts]).routes,
         ]
-        self._app = CollectorApp(routes, self._journal, self._faults)
+        self._app = CollectorApp(routes, self._journal, self._faults, generation, keep_alive=keep_alive)
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
@@ -140,6 +171,7 @@ class Collector:
         if self._server is None:
             self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
             self.port = self._server.port
+            self._store.keep_open(at_exit=True)
 
     def stop(self, *, finish: bool = False) -> None:
         """Stops the server at once: requests under way end as if it had been killed, with no answer.
@@ -147,12 +179,14 @@ class Collector:
         Returns when its thread has ended. Does nothing if it does not run.
 
         Args:
-            finish: Stop as Umami does on SIGTERM instead: refuse new connections from now on, and
-                answer the requests under way first. Another `stop` meanwhile ends that.
+            finish: Stop as Umami does on SIGTERM instead: refuse new connections and close idle ones from now
+                on, and serve the others until the client closes them or leaves them idle for `keep_alive`
+                seconds. A client that keeps one busy keeps the server from ending; another `stop` ends it.
         """
         if self._server is not None:
             self._server.stop(finish=finish)
             self._server = None
+            self._store.keep_open(at_exit=False)
 
     def __enter__(self) -> Self:
         self.start()
@@ -201,8 +235,9 @@ class Collector:
         return self._store.add_website(name, domain, id)
 
     def clear(self) -> None:
-        """Forgets the events, the requests and the faults. The websites stay."""
+        """Forgets the events, the requests and the faults, and gives the database back. The websites stay."""
         self.clear_faults()
+        self.database_back()
         self._store.clear()
         self._journal.clear()
 
@@ -276,6 +311,27 @@ class Collector:
     def clear_faults(self) -> None:
         """Forgets the faults. What is frozen stays so until `thaw`."""
         self._faults.clear()
+
+    def database_away(self) -> None:
+        """Takes the database away, until `database_back`.
+
+        Every event, login and query fails as it does with this version of Umami while its database is down: a
+        single event with a 500 or a 400, a batch with a 200 in which every item is an error. A request under
+        way fails from its next event on. The heartbeat goes on.
+
+        Example:
+            ```python
+            collector.database_away()
+            umami.new_event("signup")
+            collector.database_back()
+            collector.wait_for(events=1)
+            ```
+        """
+        self._store.is_away = True
+
+    def database_back(self) -> None:
+        """Gives the database back."""
+        self._store.is_away = False
 
     def revoke_tokens(self) -> None:
         """Makes every token issued so far invalid: queries with them answer 401."""

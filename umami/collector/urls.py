@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
+from umami._hosts import to_ascii
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _SCHEME = re.compile("([A-Za-z][A-Za-z0-9+.-]*):")
-_FORBIDDEN_IN_DOMAIN = re.compile('[\x00-\x20"#%/:<>?@[\\\\\\]^`{|}\x7f]')
+_FORBIDDEN_IN_DOMAIN = re.compile("[\x00-\x20#%/:<>?@[\\\\\\]^|\x7f]")
 _FORBIDDEN_IN_OPAQUE_HOST = re.compile("[\x00\t\n\r #/:<>?@[\\\\\\]^|]")
 _NUMERIC_LABEL = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -134,30 +136,26 @@ def _enter(segments: list[str], segment: str) -> None:
 
 def _host(authority: str) -> str:
     address = authority.rpartition("@")[2]
-    bracketed = re.fullmatch(r"(\[[^\]]*\])(?::(\d*))?", address)
-    plain = re.fullmatch(r"([^:\[\]]*)(?::(\d*))?", address)
+    bracketed = re.fullmatch(r"(\[[^\]]*\])(?::0*([0-9]{0,5}))?", address)
+    plain = re.fullmatch(r"([^:\[\]]*)(?::0*([0-9]{0,5}))?", address)
     match = bracketed or plain
-    if match is None or not match[1] or int(match[2] or 0) > _MAX_PORT:
+    if match is None or not match[1]:
         raise InvalidURLError(authority)
     try:
+        if int(match[2] or 0) > _MAX_PORT:
+            raise InvalidURLError(authority)
         if bracketed:
             return f"[{ipaddress.IPv6Address(match[1][1:-1]).compressed}]"
         return _domain(match[1])
-    except (ipaddress.AddressValueError, UnicodeError) as error:
+    except ValueError as error:
         raise InvalidURLError(authority) from error
 
 
 def _domain(name: str) -> str:
-    name = unquote_to_bytes(name).decode()
-    if not name.isascii():
-        name = name.encode("idna").decode()
-    name = name.lower()
+    name = to_ascii(unquote_to_bytes(name).decode())
     if not name or _FORBIDDEN_IN_DOMAIN.search(name):
         raise InvalidURLError(name)
     labels = name.removesuffix(".").split(".")
-    for label in labels:
-        if label.startswith("xn--"):
-            label.encode().decode("idna")
     return _ipv4(labels) if _NUMERIC_LABEL.fullmatch(labels[-1]) else name
 
 
