@@ -6,7 +6,6 @@ send reads one attribute, and threads may change settings while others send.
 
 import atexit
 import base64
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import late
+from . import late, threads
 from ._http import endpoints
 from ._http.endpoints import Server
 from ._http.messages import Flow
@@ -102,7 +101,7 @@ class State:
 
     def __init__(self) -> None:
         self._code: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
         self._agent: Agent | None = None
@@ -327,7 +326,7 @@ class State:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._inherited, self._session = self._session, None
 
 

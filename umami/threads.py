@@ -32,7 +32,31 @@ def _original(name: str) -> Any:
 
 
 Lock: Final = _original("allocate_lock")
-RLock: Final = _original("RLock")
+_BuiltinRLock: Final = _original("RLock")
+
+
+class _RLock(_BuiltinRLock):  # type: ignore[misc, valid-type]
+    """A lock that `with` never leaves held.
+
+    On CPython 3.14, `with` takes a lock in a call of its own, after which a signal handler may raise before
+    `with` knows that there is something to give back.
+    """
+
+    def __enter__(self) -> bool:
+        taken: list[bool] = []
+        try:
+            # In one call that nothing can interrupt, or else it could be taken without a trace. Python looks
+            # for signals at its end, which is within this `try`, but not where this function returns.
+            taken.extend(map(_acquire, (self,)))
+        except BaseException:
+            if taken:
+                self.release()
+            raise
+        return True
+
+
+_acquire: Final = _BuiltinRLock.acquire
+RLock: Final = _RLock if sys.version_info[:2] == (3, 14) else _BuiltinRLock
 # Held while something is imported late. A fork in the middle of that would leave the child with locks that
 # nobody gives back, so it waits. It takes first what was registered last: what is imported takes logging's.
 importing: Final = RLock()
@@ -93,17 +117,23 @@ class Condition:
             registered: What `register` was called with, if it was.
         """
         own = registered or waiter()
-        if own is not registered:
-            self.register(own)
         held: list[Any] = []
+        notified = False
         try:
+            if own is not registered:
+                self._waiters.append(own)
             # In one call that nothing can interrupt, or else it could be let go of without a trace.
             held.extend(map(_release_save, (self._lock,)))
             own.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
-            if held:
-                self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
-            notified = self.withdraw(own)
+            try:
+                if held:
+                    self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
+            finally:
+                try:
+                    self._waiters.remove(own)  # not by `withdraw`, whose beginning could be interrupted
+                except ValueError:
+                    notified = True
         return notified
 
     def notify(self) -> None:
@@ -217,8 +247,12 @@ class Thread:
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended, at most so many seconds."""
-        if self._ended.acquire(True, timeout):
-            self._ended.release()
+        taken: list[bool] = []
+        try:
+            taken.extend(map(self._ended.acquire, (True,), (timeout,)))
+        finally:
+            if any(taken):
+                self._ended.release()
 
     def _run(self, target: Callable[..., object], args: tuple[object, ...]) -> None:
         if not self._begun.acquire(False):
