@@ -7,7 +7,6 @@ send reads one attribute, and threads may change settings while others send.
 import atexit
 import base64
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,7 +152,7 @@ class State:
         try:
             if wanted:
                 sigterm.install()
-            elif asked and not any(other.wants_sigterm for other in tuple(_states) if other is not self):
+            elif asked and not any(other.wants_sigterm for other in _states.members() if other is not self):
                 sigterm.uninstall()
         except ValueError as error:
             if asked:
@@ -391,16 +390,16 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
 
 
-_states: weakref.WeakSet[State] = weakref.WeakSet()
+_states: Final[threads.Registry[State]] = threads.Registry()
 
 
 def _close_all() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.close()
 
 
 def _after_fork() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.after_fork()
 
 

@@ -9,10 +9,11 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,6 +69,27 @@ get_ident: Final[Callable[[], int]] = _original("get_ident")
 _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()
 _FORK_SECONDS: Final = 0.1
+
+
+class Registry(Generic[T]):
+    """Objects that are known as long as somebody else uses them.
+
+    Threads, finalizers and signal handlers may add to it and die while another thread reads it, and a fork
+    may come at any time: it has no lock, and each of its steps is one call that nothing can interrupt. (The
+    iteration over a `weakref.WeakSet` fails when another thread adds to it.)
+    """
+
+    def __init__(self) -> None:
+        self._references: set[weakref.ref[T]] = set()
+
+    def add(self, member: T) -> None:
+        """Know an object, which must not define equality."""
+        self._references.add(weakref.ref(member, self._references.discard))
+
+    def members(self) -> list[T]:
+        """Return those that are known, in no order."""
+        references = self._references.copy()
+        return [member for reference in references if (member := reference()) is not None]
 
 
 def waiter() -> Any:
