@@ -263,7 +263,11 @@ class UmamiExporter:
     ) -> Failure | None:
         answer = verdicts.decoded(reply.body or b"")
         details = answer.get("details") if isinstance(answer, dict) else None
-        if not isinstance(details, list) or answer.get("size") != len(indexes):
+        if (
+            not isinstance(details, list)
+            or answer.get("size") != len(indexes)
+            or answer.get("errors") != len(details)
+        ):
             return self._unclear_answer(reply.status, reply.body, url, indexes)
         outcomes: dict[int, Outcome] = {}
         for detail in details:
@@ -333,6 +337,9 @@ class UmamiExporter:
                     _BATCH_AGAIN_SECONDS // 60,
                 )
         elif reply.status == 404 and failure.reason == "404" and self._is_too_old(work):
+            failure = self._post_one(work, first)  # a server that restarts may have come up between the two
+            if failure is None or failure.reason != "404":
+                return failure
             work.left.difference_update(others)
             message = (
                 f"{self.destination.send_url} answered 404 and the server is an Umami: it is older than 2.0, "
