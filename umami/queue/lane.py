@@ -230,7 +230,7 @@ class Lane:
 
     def _due(self, item: Item) -> float:
         """Return when an event may be sent again."""
-        return 0.0 if item.suspect and self._is_proof(item) else item.due
+        return 0.0 if item.suspect and item.refused and self._is_proof(item) else item.due
 
     def cut(self, now: float) -> Batch:
         """Take the next batch out for delivery; only after `wait` returned 0."""
@@ -262,7 +262,7 @@ class Lane:
         items = self.returned
         suspects = [item for item in items if item.suspect]
         for item in suspects:
-            if self._is_proof(item):
+            if self._due(item) <= now and self._is_proof(item):
                 return self._take_out([item])
         due = (
             [item for item in items if item.due <= now and not item.suspect]

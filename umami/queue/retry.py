@@ -26,6 +26,7 @@ class Policy:
         # Half of each wait is random, so that a thousand processes do not come back as one.
         half = {"multiplier": wait / 2, "max": wait_max / 2}
         self._wait = wait_exponential(**half) + wait_random_exponential(**half)
+        self._wait_max = wait_max
         self._retry_after_max = retry_after_max
         self._stop: stop_base = stop_never if limit is None else stop_after_attempt(limit + 1)
 
@@ -41,6 +42,17 @@ class Policy:
             asked: The seconds that the server asked for, if it did.
         """
         return self._wait(_state(attempt)) if asked is None else min(asked, self._retry_after_max)
+
+    def wait_alone(self, doubts: int) -> float:
+        """Return the seconds until an event that failed alone is tried again, while others are delivered.
+
+        What makes a server hang for some events, such as a lock in its database, may take minutes to go away;
+        and each unanswered try may store the event once more.
+
+        Args:
+            doubts: How often it has been tried again already.
+        """
+        return self.wait(1) if doubts == 0 else self._wait_max
 
 
 def _state(attempt: int) -> RetryCallState:

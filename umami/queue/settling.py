@@ -106,7 +106,7 @@ class Settlement:
             item.doubts += item.suspect
             item.suspect = True
             if item.doubts < bounds.item_retry_limit and not failure.decisive:
-                item.due = now + bounds.policy.wait(item.doubts + 1)
+                item.due = now + bounds.policy.wait_alone(item.doubts)
                 self._keep(failed)
             elif failure.reason == "unanswered":
                 self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
