@@ -264,10 +264,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.buffer.hurry()
 
     @rule(which=lanes)
-    def after_a_flush_nothing_waits_for_its_time(self, which: int) -> None:
+    def after_a_flush_nothing_waits_but_for_a_rate_limit(self, which: int) -> None:
         self.flush()
         model = self.models[which]
         if model.waiting() and not model.wire:
+            wait = model.lane.wait(self.now)
+            assert wait <= model.lane._pace
+            self.now += wait + 1e-6
             batch = self.take(which)
             assert batch is not None
 
@@ -490,9 +493,10 @@ class QueueMachine(RuleBasedStateMachine):
         """Once the exporter delivers everything, everything is delivered."""
         self.deliver_what_is_on_the_wire()
         for which, model in enumerate(self.models):
-            while model.pending:
-                self.finish(model, self.next_batch(which), Exported())
-            assert model.lane.attempts == 0
+            if model.pending:
+                while model.pending:
+                    self.finish(model, self.next_batch(which), Exported())
+                assert model.lane.attempts == 0
 
     @rule(
         which=lanes,
