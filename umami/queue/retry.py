@@ -43,16 +43,17 @@ class Policy:
         """
         return self._wait(_state(attempt)) if asked is None else min(asked, self._retry_after_max)
 
-    def wait_alone(self, doubts: int) -> float:
+    def wait_alone(self, doubts: int, *, stored_perhaps: bool) -> float:
         """Return the seconds until an event that failed alone is tried again, while others are delivered.
 
-        What makes a server hang for some events, such as a lock in its database, may take minutes to go away;
-        and each unanswered try may store the event once more.
+        What makes a server give no answer for some events, such as a lock in its database, may take minutes
+        to go away; and each such try may store the event once more.
 
         Args:
             doubts: How often it has been tried again already.
+            stored_perhaps: Whether no answer came from the server itself.
         """
-        return self.wait(1) if doubts == 0 else self._wait_max
+        return self._wait_max if stored_perhaps and doubts else self.wait(doubts + 1)
 
 
 def _state(attempt: int) -> RetryCallState:

@@ -105,7 +105,7 @@ class Settlement:
         if len(failed) == 1 and lane.blames(failed[0], failure):
             [item] = failed
             if item.doubts < bounds.item_retry_limit and not failure.decisive:
-                item.due = now + bounds.policy.wait_alone(item.doubts)
+                item.due = now + bounds.policy.wait_alone(item.doubts, stored_perhaps=failure.stored_perhaps)
                 item.doubts += 1
                 self._keep(failed)
             elif failure.reason == "unanswered":
