@@ -1,4 +1,4 @@
-"""How often Umami may store an event: the queue and the exporter against a server that stores and does not say so.
+"""How often an event may be stored: queue and exporter against a server that stores and does not say so.
 
 No threads and no HTTP: the machine is the senders, the connections and the server, and turns the clock.
 """
@@ -71,8 +71,8 @@ class Server:
         generation: Which Umami it is.
         copies: How often it has stored each event.
         unclear: The events that were answered with a 2xx that is not Umami's.
-        requests: What was asked and how it went, since it was last looked at: the way, the events, how many of
-            these were stored and may be stored again.
+        requests: Of each request since the last look: what became of it, its events, and how many of
+            these were stored.
     """
 
     def __init__(self, generation: Generation, wait: Callable[[float], None]) -> None:
@@ -279,9 +279,12 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.lane = self.buffer.lane(Destination("http://u/api/send", "http://u/api/batch"))
         for _ in range(senders):
             self.buffer.enlist(self.lane, object(), 9)
-        self.allowed = 0
-        self.is_silent = self.is_refusing = False
-        # What the batches that are answered too late may cost.
+        # What the requests so far cost in duplicates, what they may, and what Umami said of single events.
+        self.cost = self.allowed = self.said = 0
+        # Whether none was accepted since one got no answer, was refused for no reason, or got a 2xx that
+        # is not Umami's.
+        self.is_silent = self.is_refusing = self.is_trusted = False
+        # The same for batches that are answered too late.
         self.slow = 0
         self.slow_allowed = 2.0 * SIZE
 
@@ -345,11 +348,23 @@ class DuplicatesMachine(RuleBasedStateMachine):
         if self.wire:
             self.answer(data)
 
+    @rule(
+        way=st.sampled_from(["silent", "slow", "gateway", "unclear", "unexplained", "throttled", "own"]),
+        times=st.integers(1, 6),
+    )
+    def answer_in_a_row(self, way: str, times: int) -> None:
+        """Store all, and answer several requests in the same way."""
+        self.server.way, self.server.choose = (lambda: way), (lambda most: most)
+        for _ in range(times):
+            self.take()
+            if self.wire:
+                self.export()
+
     @precondition(lambda self: self.wire)
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
         self.server.way = lambda: data.draw(ways)
-        self.server.choose = lambda most: data.draw(st.integers(0, most))
+        self.server.choose = lambda most: data.draw(st.just(most) | st.integers(0, most))
         hurried = data.draw(st.none() | st.sampled_from([0.005, 0.015, 0.025]))
         self.export(None if hurried is None else self.now + hurried)
 
@@ -366,23 +381,26 @@ class DuplicatesMachine(RuleBasedStateMachine):
                 assert self.server.copies[name] or name in self.server.unclear, "a delivered event is stored"
 
     def account(self) -> None:
-        """Add what the requests of an export may cost in duplicates."""
+        """Add up what requests cost in duplicates, and what they may cost at the most."""
         for way, names, stored in self.server.requests:
-            if way in ("slow", "gateway") and len(names) > 1:
-                self.slow += stored
-            if way == "died":
-                self.allowed += 1
-            elif way == "unexplained" and not self.is_refusing:
-                self.is_refusing = True
-                self.allowed += 2 * SIZE
             if way == "own" and names:
-                self.is_silent = self.is_refusing = False
-            if way in ("silent", "slow", "gateway", "unclear"):
-                if self.is_silent:
-                    self.allowed += 1
-                else:
-                    self.allowed += SIZE
-                    self.is_silent = True
+                self.is_silent = self.is_refusing = self.is_trusted = False
+            elif way == "died":
+                self.said += 1
+            elif way == "unexplained":
+                self.cost += stored
+                if not self.is_refusing:
+                    self.is_refusing = True
+                    self.allowed += 2 * SIZE
+            elif way == "unclear" and self.is_trusted:
+                self.is_silent = False
+            elif way in ("silent", "slow", "gateway", "unclear"):
+                self.cost += stored
+                self.allowed += 1 if self.is_silent else SIZE
+                self.is_silent = True
+                self.is_trusted = self.is_trusted or (way == "unclear" and bool(names))
+                if way in ("slow", "gateway") and len(names) > 1:
+                    self.slow += len(names)
         self.server.requests.clear()
 
     def recover(self) -> None:
@@ -402,7 +420,8 @@ class DuplicatesMachine(RuleBasedStateMachine):
         if not hasattr(self, "server"):
             return
         surplus = sum(copies - 1 for copies in self.server.copies.values())
-        assert surplus <= self.allowed
+        assert surplus <= self.cost + self.said
+        assert self.cost <= self.allowed
         assert self.slow <= self.slow_allowed
 
     @invariant()
