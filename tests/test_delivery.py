@@ -205,7 +205,7 @@ def test_an_item_that_recovers_from_an_unclear_error_is_delivered(
 def test_every_fate_in_one_batch(
     collector: Collector, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
-    client = make_client(on_error=reports)
+    client = make_client(on_error=reports, flush_interval=NEVER)
     stored_first = {"code": "P2000", "message": "too long", "meta": {"modelName": "EventData"}}
     collector.fail(None, items={0: AWAY, 2: BAD_DATA[0], 4: stored_first, 6: UNCLEAR})
     send_many(client, 8)
