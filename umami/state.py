@@ -21,8 +21,9 @@ import anyio.to_thread
 from . import late, threads
 from ._http import endpoints
 from ._http.access import Access, Current
+from ._http.connections import Connections
 from ._http.endpoints import Server
-from ._http.exporter import Connections, UmamiExporter
+from ._http.exporter import UmamiExporter
 from ._http.filters import Dialect
 from ._http.generations import Generation
 from ._http.messages import Flow

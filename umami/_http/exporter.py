@@ -8,18 +8,15 @@ were; so events of a User-Agent that is not surely a browser's go apart, such th
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from umami import threads
 from umami.queue.destination import Destination
 from umami.queue.exporter import UNSENT, Exported, Failure, Limits, Outcome, Status, Trouble
 from umami.user_agents import is_surely_browser
 
-from . import verdicts
-from .answers import words
+from . import foreign, verdicts
+from .connections import Connections
 from .generations import NOT_STORED, Generation, adapted, user_agent
 from .messages import Reply, UnansweredError, without_secrets
 
@@ -40,54 +37,10 @@ _FIRST_BYTES: Final = 80
 _HEADER_LIMIT: Final = 8192
 _NO_HEADER: Final = re.compile(r"[^ -~]")
 _TOKEN: Final = re.compile(rb"\s*eyJ[\w-]+\.[\w-]+\.[\w-]+\s*")
-# A gateway that lost the server behind it, or gave up waiting, does not know what that did.
-_NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 522, 524))
-_AWAY: Final = frozenset((408, 425, 503, 521, 523, 525, 526, 527, 530)) | _NO_WORD_FROM_BEHIND
 # What every version of isbot takes for a bot's.
 _BOT: Final = re.compile(r"googlebot|bingbot|crawler|spider|^curl/|^python-requests/", re.IGNORECASE)
 
 _logger: Final = logging.getLogger("umami")
-
-
-@dataclass
-class Connections:
-    """A client's connections for events, which its exporters share, and how long these wait.
-
-    Attributes:
-        new_poster: Makes the connections, at the first use; see `poster.Poster`.
-        headers: Returns the extra headers of each request, which may be secret.
-        browser: The User-Agent of requests whose events bring none along.
-        timeout: Seconds to connect, to write, and to wait for the answer to one event.
-        item_timeout: Seconds more to wait for each event, which the server takes one after another.
-    """
-
-    new_poster: Callable[[], Any]
-    headers: Callable[[], Mapping[str, str]]
-    browser: str
-    timeout: float = 10.0
-    item_timeout: float = 0.2
-    _poster: Any = field(default=None, init=False)
-    _lock: Any = field(default_factory=threads.RLock, init=False)
-
-    @property
-    def poster(self) -> Any:
-        """The connections."""
-        if self._poster is None:
-            poster = self.new_poster()
-            with self._lock:  # of two threads that start at once, both use the same
-                self._poster = self._poster or poster
-        return self._poster
-
-    def leave(self) -> None:
-        """Close this thread's connections."""
-        if self._poster is not None:
-            self._poster.leave()
-
-    def after_fork(self) -> None:
-        """Start clean in a fork's child."""
-        # Kept, not closed: to let go of the parent's connections would close them noisily here.
-        self._inherited, self._poster = self._poster, None
-        self._lock = threads.RLock()
 
 
 class UmamiExporter:
@@ -482,26 +435,13 @@ class UmamiExporter:
 
     def _foreign(self, reply: Reply, url: str, indexes: list[int]) -> Failure:
         """Something between this client and Umami answered, in an error's place."""
-        status = reply.status
-        asked = _retry_after(reply)
-        said = words(reply.body)
-        message = f"{url} answered {status}, not as Umami does{_hint(status, reply.body or b'')}" + (
-            f" It said: {said}" if said else ""
-        )
-        lost = status in _NO_WORD_FROM_BEHIND
         just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
-        if status == 429 or (status == 503 and (asked is not None or just_accepted)):
-            trouble = Trouble.THROTTLED
-        elif status in _AWAY:
-            trouble = Trouble.AWAY
+        failure = foreign.failure(reply, url, indexes, just_accepted=just_accepted)
+        if failure.trouble is Trouble.AWAY:
             self._forget()
-            if lost:
+            if failure.stored_perhaps:
                 self._was_too_slow(len(indexes))
-        else:
-            trouble = Trouble.REFUSED
-        # A proxy answers 404 and 5xx for reasons of its own too; the other refusals are the request's.
-        decisive = 400 <= status < 500 and status not in (404, 405)
-        return Failure(message, indexes, trouble, str(status), lost, asked, decisive)
+        return failure
 
     def _unclear_answer(
         self, status: int, body: bytes | None, url: str, indexes: list[int]
@@ -591,33 +531,3 @@ class _Work:
         if failure is not None:
             failure = failure._replace(message=without_secrets(failure.message, secrets))
         return Exported(outcomes, failure, self.requests)
-
-
-def _hint(status: int, body: bytes) -> str:
-    """Say what such an answer usually means."""
-    if status == 400 and b"HTTPS" in body:
-        return ": it wants https, so begin url_base with https://."
-    if status == 400 and b"SSL certificate" in body:
-        return ": it wants a client certificate, see the setting cert."
-    if status in (404, 405):
-        return ": is the URL right, or is Umami restarting behind a proxy?"
-    if status in (401, 403, 406):
-        return ": a proxy or a firewall in front of it refuses the request."
-    if status == 413:
-        return ": a proxy in front of it takes no request that large."
-    if status == 429:
-        return ": a proxy in front of it limits the rate of requests."
-    if 300 <= status < 400:
-        return ": a redirect that cannot be followed."
-    return "."
-
-
-def _retry_after(reply: Reply) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, in either of its forms, or None."""
-    value = reply.headers.get("retry-after", "").strip()
-    if value.isdecimal() and value.isascii():
-        return float(value[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

@@ -1,0 +1,48 @@
+"""A client's connections for events, made at the first use and shared by its exporters."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from umami import threads
+
+
+@dataclass
+class Connections:
+    """A client's connections for events, which its exporters share, and how long these wait.
+
+    Attributes:
+        new_poster: Makes the connections, at the first use; see `poster.Poster`.
+        headers: Returns the extra headers of each request, which may be secret.
+        browser: The User-Agent of requests whose events bring none along.
+        timeout: Seconds to connect, to write, and to wait for the answer to one event.
+        item_timeout: Seconds more to wait for each event, which the server takes one after another.
+    """
+
+    new_poster: Callable[[], Any]
+    headers: Callable[[], Mapping[str, str]]
+    browser: str
+    timeout: float = 10.0
+    item_timeout: float = 0.2
+    _poster: Any = field(default=None, init=False)
+    _lock: Any = field(default_factory=threads.RLock, init=False)
+
+    @property
+    def poster(self) -> Any:
+        """The connections."""
+        if self._poster is None:
+            poster = self.new_poster()
+            with self._lock:  # of two threads that start at once, both use the same
+                self._poster = self._poster or poster
+        return self._poster
+
+    def leave(self) -> None:
+        """Close this thread's connections."""
+        if self._poster is not None:
+            self._poster.leave()
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child."""
+        # Kept, not closed: to let go of the parent's connections would close them noisily here.
+        self._inherited, self._poster = self._poster, None
+        self._lock = threads.RLock()

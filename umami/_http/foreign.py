@@ -1,0 +1,74 @@
+"""Error answers that are not Umami's: a proxy's, a gateway's, a firewall's. What they mean for a request."""
+
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from umami.queue.exporter import Failure, Trouble
+
+from .answers import words
+from .messages import Reply
+
+# A gateway that lost the server behind it, or gave up waiting, does not know what that did.
+_NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 522, 524))
+_AWAY: Final = frozenset((408, 425, 503, 521, 523, 525, 526, 527, 530)) | _NO_WORD_FROM_BEHIND
+
+
+def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: bool) -> Failure:
+    """Judge a request by such an answer.
+
+    Args:
+        reply: The answer.
+        url: What was asked.
+        events: The indexes of the events that the request carried.
+        just_accepted: Whether the server took another request a moment ago: a 503 then is a rate limit's.
+    """
+    status = reply.status
+    asked = _retry_after(reply)
+    said = words(reply.body)
+    message = f"{url} answered {status}, not as Umami does{_hint(status, reply.body or b'')}"
+    if status == 429 or (status == 503 and (asked is not None or just_accepted)):
+        trouble = Trouble.THROTTLED
+    else:
+        trouble = Trouble.AWAY if status in _AWAY else Trouble.REFUSED
+    return Failure(
+        f"{message} It said: {said}" if said else message,
+        events,
+        trouble,
+        reason=str(status),
+        stored_perhaps=status in _NO_WORD_FROM_BEHIND,
+        retry_after=asked,
+        # A proxy answers 404 and 5xx for reasons of its own too; the other refusals are the request's.
+        decisive=400 <= status < 500 and status not in (404, 405),
+    )
+
+
+def _hint(status: int, body: bytes) -> str:
+    """Say what such an answer usually means."""
+    if status == 400 and b"HTTPS" in body:
+        return ": it wants https, so begin url_base with https://."
+    if status == 400 and b"SSL certificate" in body:
+        return ": it wants a client certificate, see the setting cert."
+    if status in (404, 405):
+        return ": is the URL right, or is Umami restarting behind a proxy?"
+    if status in (401, 403, 406):
+        return ": a proxy or a firewall in front of it refuses the request."
+    if status == 413:
+        return ": a proxy in front of it takes no request that large."
+    if status == 429:
+        return ": a proxy in front of it limits the rate of requests."
+    if 300 <= status < 400:
+        return ": a redirect that cannot be followed."
+    return "."
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for, in either of its forms, or None."""
+    value = reply.headers.get("retry-after", "").strip()
+    if value.isdecimal() and value.isascii():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
