@@ -223,7 +223,7 @@ class UmamiExporter:
             if not self._batch_works or len(indexes) == 1:
                 return self._post_first(work, reply, url, indexes)
         elif reply.status == 500 and (
-            verdicts.is_broken_batch(text) or (is_unexplained and self._generation < Generation.V3_0_2)
+            verdicts.is_broken_batch(text) or (is_unexplained and not self._answers_tell(work))
         ):
             return self._post_first(work, reply, url, indexes)
         own = verdicts.of_send(reply.status, text, self._generation)
