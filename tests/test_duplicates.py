@@ -465,7 +465,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
 
 TestDuplicates = pytest.mark.filterwarnings("error")(DuplicatesMachine.TestCase)
 TestDuplicates.settings = settings(
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     database=None,
