@@ -24,7 +24,7 @@ from umami._http.messages import Reply, UnansweredError
 from umami.queue.bounds import Bounds
 from umami.queue.buffer import Buffer
 from umami.queue.destination import Destination
-from umami.queue.exporter import UNSENT
+from umami.queue.exporter import UNSENT, Trouble
 from umami.queue.lane import Batch, Limits
 from umami.queue.retry import Policy
 
@@ -80,7 +80,7 @@ class Server:
         self.copies: Counter[str] = Counter()
         self.unclear: set[str] = set()
         self.requests: list[tuple[str, list[str], int]] = []
-        self.way: Callable[[], str] = lambda: "own"
+        self.way: Callable[[list[str]], str] = lambda names: "own"
         self.choose: Callable[[int], int] = lambda most: most
         self._wait = wait
 
@@ -107,7 +107,7 @@ class Server:
         decoded = json.loads(body)
         is_batch = isinstance(decoded, list)
         names = [event["payload"]["name"] for event in (decoded if is_batch else [decoded])]
-        way = self.way()
+        way = self.way(names)
         before = sum(self.copies.values())
         position = len(self.requests)
         self.requests.append((way, names, 0))
@@ -223,7 +223,8 @@ class Server:
             return 500, {"error": UNEXPLAINED}
         if self.generation < Generation.V2_17:
             return 404, PAGE
-        self._store(names[: self.choose(max(0, len(names) - 1))])
+        if self.generation >= Generation.V3_0_2:  # older ones fail before they take the first
+            self._store(names[: self.choose(max(0, len(names) - 1))])
         return 500, {"error": UNEXPLAINED}
 
 
@@ -237,9 +238,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.clock = buffers_clock(lambda: self.now)
         self.clock.__enter__()
-        self.module: Any = exporter_module
-        self.real_time = self.module.time
-        self.module.time = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
+        self.module = vars(exporter_module)
+        self.real_time = self.module["time"]
+        self.module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         logging.disable()
         self.put = 0
         self.wire: list[Batch] = []
@@ -253,7 +254,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
                 self.recover()
         finally:
             logging.disable(logging.NOTSET)
-            self.module.time = self.real_time
+            self.module["time"] = self.real_time
             self.clock.__exit__(None, None, None)
 
     @initialize(generation=generations, senders=st.integers(1, 2), at_most_once=st.booleans())
@@ -325,7 +326,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
         """A server is exchanged while it is not there."""
         self.take()
         if self.wire:
-            self.server.way = lambda: "unreachable"
+            self.server.way = lambda names: "unreachable"
             while self.wire:
                 self.export()
             self.server.generation = generation
@@ -354,16 +355,43 @@ class DuplicatesMachine(RuleBasedStateMachine):
     )
     def answer_in_a_row(self, way: str, times: int) -> None:
         """Store all, and answer several requests in the same way."""
-        self.server.way, self.server.choose = (lambda: way), (lambda most: most)
+        self.server.way, self.server.choose = (lambda names: way), (lambda most: most)
+        self.export_some(times)
+
+    def export_some(self, times: int) -> None:
         for _ in range(times):
             self.take()
             if self.wire:
                 self.export()
 
+    @rule(
+        way=st.sampled_from(["silent", "slow", "gateway", "unexplained"]),
+        most=st.integers(1, SIZE - 1),
+        times=st.integers(10, 30),
+    )
+    def answer_small_batches_only(self, way: str, most: int, times: int) -> None:
+        """Store all, and answer larger batches in this way."""
+        self.send(["e"] * 5 * SIZE)
+        self.server.way = lambda names: way if len(names) > most else "own"
+        self.server.choose = lambda most: most
+        self.export_some(times)
+
+    @rule(
+        way=st.sampled_from(["silent", "slow", "gateway", "unexplained", "unclear"]),
+        data=st.data(),
+    )
+    def answer_all_but_one_event(self, way: str, data: st.DataObject) -> None:
+        """Store all, and answer whatever has one of the events in this way."""
+        self.send(["e"] * 2 * SIZE)
+        name = f"e{data.draw(st.integers(self.put - 2 * SIZE + 1, self.put))}"
+        self.server.way = lambda names: way if name in names else "own"
+        self.server.choose = lambda most: most
+        self.export_some(30)
+
     @precondition(lambda self: self.wire)
     @rule(data=st.data())
     def answer(self, data: st.DataObject) -> None:
-        self.server.way = lambda: data.draw(ways)
+        self.server.way = lambda names: data.draw(ways)
         self.server.choose = lambda most: data.draw(st.just(most) | st.integers(0, most))
         hurried = data.draw(st.none() | st.sampled_from([0.005, 0.015, 0.025]))
         self.export(None if hurried is None else self.now + hurried)
@@ -383,8 +411,10 @@ class DuplicatesMachine(RuleBasedStateMachine):
     def account(self) -> None:
         """Add up what requests cost in duplicates, and what they may cost at the most."""
         for way, names, stored in self.server.requests:
+            if way in ("own", "away", "died", "unexplained") and names:
+                self.is_trusted = False
             if way == "own" and names:
-                self.is_silent = self.is_refusing = self.is_trusted = False
+                self.is_silent = self.is_refusing = False
             elif way == "died":
                 self.said += 1
             elif way == "unexplained":
@@ -405,7 +435,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
 
     def recover(self) -> None:
         """The server is well again: everything is settled, and soon."""
-        self.server.way = lambda: "own"
+        self.server.way = lambda names: "own"
         for _ in range(2 * self.put + 40):
             self.take()
             if not self.wire:
@@ -422,6 +452,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
         surplus = sum(copies - 1 for copies in self.server.copies.values())
         assert surplus <= self.cost + self.said
         assert self.cost <= self.allowed
+        assert not (surplus and self.at_most_once)
         assert self.slow <= self.slow_allowed
 
     @invariant()
@@ -434,7 +465,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
 
 TestDuplicates = pytest.mark.filterwarnings("error")(DuplicatesMachine.TestCase)
 TestDuplicates.settings = settings(
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     database=None,
@@ -451,3 +482,33 @@ def test_an_event_that_there_was_no_time_for_does_not_count_as_delivered() -> No
     exported = exporter.export([to_bytes({"type": "event", "payload": payload})], time.monotonic() + 0.005)
     assert [names for _, names, _ in server.requests] == [[]]  # whether the answer to a batch tells of bots
     assert exported.outcomes == {0: UNSENT}
+
+
+def exporter_to(server: Server) -> UmamiExporter:
+    connections = Connections(lambda: server, BROWSER)
+    return UmamiExporter(Destination("http://u/api/send", "http://u/api/batch"), connections)
+
+
+def events_named(*names: str) -> list[bytes]:
+    return [
+        to_bytes({"type": "event", "payload": {"website": "w", "url": "/", "name": name}}) for name in names
+    ]
+
+
+def test_an_old_umami_whose_database_connection_died_may_have_stored_the_event() -> None:
+    server = Server(Generation.TEXT, lambda seconds: None)
+    server.way = lambda names: "died"
+    exported = exporter_to(server).export(events_named("e1"), None)
+    assert server.copies["e1"] == 1
+    assert exported.failure is not None
+    assert exported.failure.stored_perhaps
+
+
+def test_a_batch_of_which_a_part_may_be_stored_is_not_sent_one_by_one_before_the_server_is_known() -> None:
+    server = Server(Generation.V3_0_2, lambda seconds: None)
+    server.way = lambda names: "unexplained" if len(names) > 1 else "own"
+    exported = exporter_to(server).export(events_named("e1", "e2", "e3"), None)
+    assert set(server.copies.values()) == {1}
+    assert exported.failure is not None
+    assert exported.failure.trouble is Trouble.REFUSED
+    assert exported.failure.stored_perhaps

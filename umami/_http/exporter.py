@@ -32,6 +32,7 @@ _BATCH_AGAIN_SECONDS: Final = 600.0
 _LARGER_AGAIN_SECONDS: Final = 600.0
 _WARN_AGAIN_SECONDS: Final = 60.0
 _JUST_NOW_SECONDS: Final = 2.0
+_LIMITED_SECONDS: Final = 60.0
 _LEAST_SECONDS: Final = 0.1
 _FIRST_BYTES: Final = 80
 _HEADER_LIMIT: Final = 8192
@@ -68,6 +69,7 @@ class UmamiExporter:
         self._accepted_at = -_JUST_NOW_SECONDS
         self._unclear = False
         self._fell_back = False
+        self._limited_until = 0.0
         self._most_events = MOST_EVENTS
         self._most_events_at = 0.0
         self._said: dict[str, float] = {}
@@ -126,9 +128,17 @@ class UmamiExporter:
                 work.failure = self._post_batch(work, indexes, agent)
             else:
                 work.failure = self._post_one(work, indexes[0])
-            if work.failure is not None or self._batches is not batches or work.is_late():
+            if work.failure is not None or self._batches is not batches or self._must_stop(work):
                 break
         return work.done(self._secrets())
+
+    def _must_stop(self, work: "_Work") -> bool:
+        """Whether no other request is to be made of a batch now: its time is up, or the rate is limited.
+
+        Between the requests of one batch there is no pause, and a rate limit would refuse the second one. The
+        queue paces batches.
+        """
+        return work.is_late() or time.monotonic() < self._limited_until
 
     def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[list[int], str | None]]:
         """Yield the events of each request by their indexes, and their User-Agent if it is on trial."""
@@ -165,6 +175,9 @@ class UmamiExporter:
         """
         if agent is not None and not self._answers_tell(work):
             return self._post_each(work, indexes)
+        if work.requests and self._must_stop(work):
+            work.left.update(indexes)
+            return None
         url = self.destination.batch_url or ""
         body = b"[" + b",".join([work.events[index] for index in indexes]) + b"]"
         reply = self._post(work, url, body, indexes)
@@ -179,7 +192,7 @@ class UmamiExporter:
             if not self._batch_works or len(indexes) == 1:
                 return self._post_first(work, reply, url, indexes)
         elif reply.status == 500 and (
-            verdicts.is_broken_batch(text) or (is_unexplained and self._generation < Generation.V3_0_2)
+            verdicts.is_broken_batch(text) or (is_unexplained and not self._answers_tell(work))
         ):
             return self._post_first(work, reply, url, indexes)
         own = verdicts.of_send(reply.status, text, self._generation)
@@ -205,7 +218,7 @@ class UmamiExporter:
     def _post_each(self, work: "_Work", indexes: list[int]) -> Failure | None:
         """Post events one by one, where a batch's answer would not tell which were dropped as bots'."""
         for position, index in enumerate(indexes):
-            if work.is_late():
+            if work.requests and self._must_stop(work):
                 work.left.update(indexes[position:])
                 return None
             failure = self._post_one(work, index)
@@ -279,9 +292,14 @@ class UmamiExporter:
         """Post the first of a batch's events alone: the answer tells whether only the batch route fails."""
         first, *others = indexes
         work.left.update(others)
+        self._single_until = time.monotonic() + _BATCH_AGAIN_SECONDS
+        if self._must_stop(work):
+            work.left.add(first)
+            return None  # the answer to the next request decides
         failure = self._post_one(work, first)
+        if failure is not None and failure.trouble is not Trouble.THROTTLED:
+            self._single_until = 0.0
         if failure is None:
-            self._single_until = time.monotonic() + _BATCH_AGAIN_SECONDS
             if not self._fell_back:
                 self._fell_back = True
                 _logger.warning(
@@ -437,7 +455,9 @@ class UmamiExporter:
         """Something between this client and Umami answered, in an error's place."""
         just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
         failure = foreign.failure(reply, url, indexes, just_accepted=just_accepted)
-        if failure.trouble is Trouble.AWAY:
+        if failure.trouble is Trouble.THROTTLED:
+            self._limited_until = time.monotonic() + _LIMITED_SECONDS
+        elif failure.trouble is Trouble.AWAY:
             self._forget()
             if failure.stored_perhaps:
                 self._was_too_slow(len(indexes))

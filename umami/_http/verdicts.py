@@ -136,7 +136,8 @@ def _of_text(status: int, body: bytes, generation: Generation) -> Outcome | None
     if is_page(body) or not text.strip():
         return None
     if status in (400, 500) and any(mark in text for mark in _DATABASE_AWAY_WORDS):
-        return Outcome(Status.RETRY, "database", _said(status, body))
+        died = any(mark in text for mark in _CONNECTION_DIED)
+        return Outcome(Status.UNCERTAIN if died else Status.RETRY, "database", _said(status, body))
     if generation > Generation.TEXT or status not in (400, 404, 413, 500):
         return None
     if status == 500:
