@@ -33,6 +33,7 @@ _LARGER_AGAIN_SECONDS: Final = 600.0
 _WARN_AGAIN_SECONDS: Final = 60.0
 _JUST_NOW_SECONDS: Final = 2.0
 _LIMITED_SECONDS: Final = 60.0
+_SLOW_SECONDS: Final = 1.0
 _LEAST_SECONDS: Final = 0.1
 _FIRST_BYTES: Final = 80
 _HEADER_LIMIT: Final = 8192
@@ -199,7 +200,7 @@ class UmamiExporter:
         if own is None:
             if reply.status == 413:
                 self._learn_size(len(body), len(indexes))
-            return self._foreign(reply, url, indexes)
+            return self._foreign(work, reply, url, indexes)
         if own.status in (Status.RETRY, Status.UNCERTAIN):
             return self._away(own.message, url, indexes, stored_perhaps=own.status is Status.UNCERTAIN)
         if len(indexes) > 1:  # one of them may be the cause
@@ -344,7 +345,7 @@ class UmamiExporter:
             return self._read_one(work, reply, url, index, agent)
         own = verdicts.of_send(reply.status, text, self._generation)
         if own is None:
-            return self._foreign(reply, url, [index])
+            return self._foreign(work, reply, url, [index])
         if own.status in (Status.RETRY, Status.UNCERTAIN):
             return self._away(own.message, url, [index], stored_perhaps=own.status is Status.UNCERTAIN)
         self._accepted()
@@ -408,13 +409,16 @@ class UmamiExporter:
                 method=method,
             )
         except UnansweredError as error:
-            seconds = time.monotonic() - started
-            _logger.debug("%s %s: %d events, no answer in %.3f s: %s", method, url, count, seconds, error)
+            work.seconds = time.monotonic() - started
+            _logger.debug(
+                "%s %s: %d events, no answer in %.3f s: %s", method, url, count, work.seconds, error
+            )
             if error.status is not None and 200 <= error.status < 300:
                 return Reply(error.status, {}, None)  # a body that was cut short
-            if error.stored_perhaps and seconds >= timeout:
+            if error.stored_perhaps and work.seconds >= timeout:
                 self._was_too_slow(count)
             return self._away(str(error), url, indexes, stored_perhaps=error.stored_perhaps)
+        work.seconds = time.monotonic() - started
         _logger.debug(
             "%s %s: %d events, %d bytes, answered %d in %.3f s",
             method,
@@ -422,7 +426,7 @@ class UmamiExporter:
             count,
             len(body),
             reply.status,
-            time.monotonic() - started,
+            work.seconds,
         )
         return reply
 
@@ -451,7 +455,7 @@ class UmamiExporter:
         self._forget()
         return Failure(f"{url}: {message}", indexes, stored_perhaps=stored_perhaps)
 
-    def _foreign(self, reply: Reply, url: str, indexes: list[int]) -> Failure:
+    def _foreign(self, work: "_Work", reply: Reply, url: str, indexes: list[int]) -> Failure:
         """Something between this client and Umami answered, in an error's place."""
         just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
         failure = foreign.failure(reply, url, indexes, just_accepted=just_accepted)
@@ -459,7 +463,8 @@ class UmamiExporter:
             self._limited_until = time.monotonic() + _LIMITED_SECONDS
         elif failure.trouble is Trouble.AWAY:
             self._forget()
-            if failure.stored_perhaps:
+            # A gateway that answers 502 at once has found no server; one that waited found it too slow.
+            if failure.stored_perhaps and (reply.status != 502 or work.seconds >= _SLOW_SECONDS):
                 self._was_too_slow(len(indexes))
         return failure
 
@@ -528,6 +533,7 @@ class _Work:
         left: The indexes of the events that no request has carried.
         outcomes: What became of the others, if they are not simply delivered.
         requests: How many requests were made.
+        seconds: How long the last of them took.
     """
 
     def __init__(self, events: Sequence[bytes], deadline: float | None) -> None:
@@ -537,6 +543,7 @@ class _Work:
         self.outcomes: dict[int, Outcome] = {}
         self.failure: Failure | None = None
         self.requests = 0
+        self.seconds = 0.0
 
     def is_late(self) -> bool:
         """Tell whether the time is up."""
