@@ -13,13 +13,15 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE
+from process_helpers import finished, settings
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
 
 import umami
+from umami._http.exporter import UmamiExporter
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
-from umami.queue.delivery import Courier, Destination
+from umami.queue.destination import Destination
 from umami.queue.lane import Lane
 from umami.queue.report import logger
 
@@ -295,27 +297,27 @@ def test_finalizers_may_send_during_a_send(
     balanced(client)
 
 
-# Threads that die. No public seam makes a sender fail unexpectedly, so the courier is replaced.
+# Threads that die. No public seam makes a sender fail unexpectedly, so the exporter is replaced.
 
 
 @pytest.fixture
-def break_courier(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, int], None]]:
+def break_exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, int], None]]:
     """Have the next deliveries raise."""
     died = threading.Semaphore(0)
     deadly: list[BaseException] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: died.release())
 
     def install(error: BaseException, times: int) -> None:
-        deliver = Courier.deliver
+        export = UmamiExporter.export
         left = [error] * times
         deadly.extend(left if not isinstance(error, Exception) else [])
 
-        def broken(self: Courier, *args: Any, **kwargs: Any) -> Any:
+        def broken(self: UmamiExporter, *args: Any, **kwargs: Any) -> Any:
             if left:
                 raise left.pop()
-            return deliver(self, *args, **kwargs)
+            return export(self, *args, **kwargs)
 
-        monkeypatch.setattr(Courier, "deliver", broken)
+        monkeypatch.setattr(UmamiExporter, "export", broken)
 
     yield install
     for _ in deadly:
@@ -330,11 +332,11 @@ def test_an_unexpected_error_costs_one_batch_and_the_rest_is_delivered(
     error: BaseException,
     collector: Collector,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     heard: Listener,
     balanced: Balanced,
 ) -> None:
-    break_courier(error, 1)
+    break_exporter(error, 1)
     client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
     send_many(client, 30)
     collector.wait_for(events=20, timeout=DEADLINE)  # without a further send or flush
@@ -351,11 +353,11 @@ def test_an_unexpected_error_costs_one_batch_and_the_rest_is_delivered(
 def test_it_is_counted_and_told_like_any_drop(
     error: BaseException,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     heard: Listener,
     balanced: Balanced,
 ) -> None:
-    break_courier(error, 3)
+    break_exporter(error, 3)
     client = make_client(batch_size=1, flush_interval=0, senders=1)
     send_many(client, 3)
     assert client.flush(DEADLINE)
@@ -368,7 +370,7 @@ def test_it_is_counted_and_told_like_any_drop(
 def test_a_log_handler_that_raises_does_not_make_it_worse(
     collector: Collector,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     balanced: Balanced,
 ) -> None:
     class Broken(Listener):
@@ -378,7 +380,7 @@ def test_a_log_handler_that_raises_does_not_make_it_worse(
     handler = Broken()
     logger.addHandler(handler)
     try:
-        break_courier(ValueError("a bug"), 1)
+        break_exporter(ValueError("a bug"), 1)
         client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
         send_many(client, 30)
         collector.wait_for(events=20, timeout=DEADLINE)
@@ -459,3 +461,53 @@ def test_senders_leave_a_server_that_the_client_has_turned_away_from(
         assert client.flush(DEADLINE)
         assert sum(proxy.accepted.values()) == len(proxy.accepted) == 33
     balanced(client)
+
+
+INTERRUPTIONS = 500
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_handler_that_raises_leaves_no_lock_held(collector: Collector) -> None:
+    run = finished(
+        "-c",
+        """
+        import itertools, signal, sys
+        import umami
+
+        class Interrupted(BaseException):
+            pass
+
+        def interrupt(*_):
+            raise Interrupted
+
+        signal.signal(signal.SIGALRM, interrupt)
+        umami.new_event("first")
+        assert umami.flush(60)
+        delays = itertools.cycle([0.00005 * step for step in range(1, 12)])
+        calls = itertools.cycle([
+            lambda: umami.new_event("small"),
+            lambda: umami.new_event("large", custom_data={str(number): "x" * 500 for number in range(3)}),
+            umami.queue_stats,
+            lambda: umami.new_event("small"),
+            lambda: umami.flush(0.0001),
+        ])
+        sent, caught = 1, []
+        while len(caught) < int(sys.argv[1]):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, next(delays))
+                for call in calls:
+                    sent += call() == {"queued": True}
+            except Interrupted as error:
+                caught.append(error)  # and with it all frames that it went through
+        assert umami.flush(60)
+        stats = umami.queue_stats()
+        assert stats.pending == 0, stats
+        assert stats.submitted == stats.delivered, stats
+        assert sent <= stats.submitted <= sent + len(caught), (sent, stats)
+        print(stats.delivered)
+        """,
+        str(INTERRUPTIONS),
+        **settings(collector, flush_interval=0.02, queue_size=1_000_000),
+    )
+    assert run.returncode == 0, run.stderr
+    assert collector.event_count == int(run.stdout)

@@ -74,29 +74,29 @@ def test_the_database_is_down_and_comes_back(
 def test_the_database_stops_in_the_middle_of_a_batch(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    client = make_client(batch_size=600, flush_interval=NEVER, item_retry_limit=0, at_most_once=True)
-    collector.fail(None, items=away_from(133, 599))
+    client = make_client(batch_size=500, flush_interval=NEVER, item_retry_limit=0, at_most_once=True)
+    collector.fail(None, items=away_from(133, 499))
     collector.fail(None, times=4, items=away)
-    names = send_many(client, 600)
-    collector.wait_for(events=600, timeout=DEADLINE)
+    names = send_many(client, 500)
+    collector.wait_for(events=500, timeout=DEADLINE)
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
     assert [event.name for event in collector.events][:133] == names[:133]
-    assert sizes(collector)[:8] == [600, 467, 1, 1, 1, 1, 2, 4]
-    settled(client, balanced, 600)
+    assert sizes(collector)[:8] == [500, 367, 1, 1, 1, 1, 2, 4]
+    settled(client, balanced, 500)
 
 
 def test_the_database_bounces_in_the_middle_of_a_batch(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    client = make_client(batch_size=600, flush_interval=NEVER, item_retry_limit=0, at_most_once=True)
+    client = make_client(batch_size=500, flush_interval=NEVER, item_retry_limit=0, at_most_once=True)
     collector.fail(None, items=away_from(134, 199))
-    names = send_many(client, 600)
+    names = send_many(client, 500)
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
-    assert sizes(collector) == [600, 66]
+    assert sizes(collector) == [500, 66]
     assert [payload["name"] for payload in sent(collector.requests)[1]] == names[134:200]
-    settled(client, balanced, 600)
+    settled(client, balanced, 500)
 
 
 def test_the_database_is_frozen_and_thaws(
@@ -106,7 +106,7 @@ def test_the_database_is_frozen_and_thaws(
     balanced: Balanced,
     record_property: Record,
 ) -> None:
-    with Collector(umami=version(batch)) as server:
+    with Collector(umami="3.1" if batch else "2.16") as server:
         client = make_client(url_base=server.url, batch_size=20, timeout=0.1, item_timeout=0, senders=1)
         route = "/api/batch" if batch else "/api/send"
         frozen = server.fail(None, times=None, path=route, freeze=True)
@@ -194,23 +194,28 @@ def test_a_program_that_ends_in_the_middle_of_a_batch_says_so_though_the_server_
 def test_the_server_is_asked_to_end_in_the_middle_of_a_batch(
     make_client: MakeClient,
     background: Callable[..., "Future[Any]"],
-    heard: Listener,
     balanced: Balanced,
 ) -> None:
-    with Collector(item_delay=0.01) as server, socket.create_connection((server.host, server.port)) as idle:
+    with (
+        Collector(item_delay=0.01, keep_alive=1) as server,
+        socket.create_connection((server.host, server.port), timeout=DEADLINE) as idle,
+    ):
+        idle.sendall(b"GET /api/heartbeat HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += idle.recv(65536)
         client = make_client(url_base=server.url, at_most_once=True)
         server.fail(None, freeze=True)
         names = send_many(client, 50)
-        server.wait_for(requests=1, timeout=DEADLINE)
+        server.wait_for(requests=2, timeout=DEADLINE)
         stopping = background(server.stop, finish=True)
-        idle.settimeout(DEADLINE)
         assert idle.recv(1) == b""
         names += send_many(client, 50, "meanwhile")
         server.thaw()
+        # It ends when the client lets go of the connection that is in use, or leaves it idle.
         stopping.result(DEADLINE)
-        assert stored(server) == dict.fromkeys(names[:50], 1)
-        heard.wait_for("not getting through")
-        assert client.queue_stats().delivered == 50  # it was answered
+        assert stored(server).keys() >= set(names[:50])
+        assert client.queue_stats().delivered >= 50  # they were answered
         server.start()
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
@@ -280,7 +285,7 @@ def test_the_server_closes_a_connection_that_has_been_idle(
 def test_the_server_starts_up_and_is_slow_at_first(
     batch: bool, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
-    with Collector(umami=version(batch)) as server:
+    with Collector(umami="3.1" if batch else "2.16") as server:
         server.stop()
         client = make_client(url_base=server.url, at_most_once=True)
         names = send_many(client, 100)

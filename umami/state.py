@@ -6,9 +6,8 @@ send reads one attribute, and threads may change settings while others send.
 
 import atexit
 import base64
-import threading
+import functools
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,12 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import late
+from . import late, threads
 from ._http import endpoints
+from ._http.access import Access, Current
 from ._http.endpoints import Server
 from ._http.exporter import Connections, UmamiExporter
+from ._http.filters import Dialect
 from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.verdicts import BOT
@@ -105,16 +106,23 @@ class State:
 
     def __init__(self) -> None:
         self._code: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
+        self._access = Current()
         self._agent: Agent | None = None
         self.route: Route | None = None
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
-        self._connections = Connections(late.new_poster, BROWSER_USER_AGENT)
+        self._connections = Connections(
+            functools.partial(late.new_poster, self._access),
+            lambda: self._access().headers,
+            BROWSER_USER_AGENT,
+        )
+        # What is known of what servers read in a query's filter, by their URLs.
+        self.dialects: dict[str, Dialect] = {}
         self.stand_in = StandIn(self)
         _states.add(self)
 
@@ -136,6 +144,7 @@ class State:
         return settings
 
     def _use(self, settings: Settings) -> None:
+        self._access.change(_access(settings))
         self._settings = settings
         self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
 
@@ -164,7 +173,7 @@ class State:
         try:
             if wanted:
                 sigterm.install()
-            elif asked and not any(other.wants_sigterm for other in tuple(_states) if other is not self):
+            elif asked and not any(other.wants_sigterm for other in _states.members() if other is not self):
                 sigterm.uninstall()
         except ValueError as error:
             if asked:
@@ -193,15 +202,21 @@ class State:
             OperationNotAllowedError: No server, or no credential, is set.
         """
         settings = self.settings
-        if settings.api_key is not None:
+        own_key = _is_own_key(settings.api_key)
+        if settings.api_key is not None and not own_key:
             return Server(None, api_key=settings.api_key, region=settings.region)
+        if settings.url_base is None and own_key:
+            raise OperationNotAllowedError(
+                "An API key that begins with umami_ is a self-hosted server's, and never sent to Umami "
+                "Cloud: set the server's URL with set_url_base()."
+            )
         if settings.url_base is None:
             raise OperationNotAllowedError("Set a URL base with set_url_base() or call set_cloud_api_key().")
-        token = self.token
+        token = settings.api_key if own_key else self.token
         if login and token is None:
             raise OperationNotAllowedError("Call login() or set_cloud_api_key() before proceeding.")
         url, basic = _without_user(settings.url_base)
-        return Server(url, basic, token)
+        return Server(url, basic, token, settings.api_key)
 
     @property
     def token(self) -> str | None:
@@ -334,7 +349,7 @@ class State:
         """The connections of the calls that go straight through, which are made at the first one."""
         with self._lock:
             if self._session is None:
-                self._session = late.new_session(lambda: self.settings.timeout)
+                self._session = late.new_session(lambda: self.settings.timeout, self._access)
             return self._session
 
     def close(self) -> None:
@@ -349,7 +364,7 @@ class State:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._inherited, self._session = self._session, None
 
 
@@ -393,13 +408,24 @@ def _plan(settings: Settings) -> Plan:
     )
 
 
+def _access(settings: Settings) -> Access:
+    """Return how the settings have servers reached."""
+    verify = True if settings.verify is None else settings.verify
+    return Access(settings.headers or {}, verify, settings.cert, settings.proxy)
+
+
 def _home(settings: Settings) -> Destination | None:
     """Return where the settings alone have events go, with the credential of the URL."""
-    if settings.api_key is not None or settings.url_base is None:
+    if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
     server = Server(*_without_user(settings.url_base))
     headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
     return Destination(server.send_url, server.batch_url, headers)
+
+
+def _is_own_key(api_key: str | None) -> bool:
+    """Tell whether an API key is one of a self-hosted server, Umami 3.4 and later."""
+    return api_key is not None and api_key.startswith("umami_")
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
@@ -412,16 +438,16 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
 
 
-_states: weakref.WeakSet[State] = weakref.WeakSet()
+_states: Final[threads.Registry[State]] = threads.Registry()
 
 
 def _close_all() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.close()
 
 
 def _after_fork() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.after_fork()
 
 

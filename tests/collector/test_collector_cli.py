@@ -59,11 +59,14 @@ def test_it_can_stop_by_itself():
 def test_its_options_reach_the_collector(tmp_path):
     file = tmp_path / "umami.db"
     options = ["--no-auto-register", "--username", "me", "--password", "secret", "--database", str(file)]
+    options += ["--allow-host", "one", "--allow-host", "two"]
     with running(*options) as (_, url):
         refused = httpx.post(f"{url}/api/send", json=item(), headers={"User-Agent": CHROME})
         assert refused.json()["error"]["message"] == "Website not found."
         credentials = {"username": "me", "password": "secret"}
         assert httpx.post(f"{url}/api/auth/login", json=credentials).status_code == 200
+        for host, status in (("one", 200), ("two:3000", 200), ("three", 403)):
+            assert httpx.get(url, headers={"Host": host}).status_code == status
     assert file.exists()
 
 
@@ -114,3 +117,18 @@ def test_a_command_is_needed(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "the following arguments are required: COMMAND" in capsys.readouterr().err
+
+
+def test_it_answers_as_another_version():
+    with running("--umami", "2.19", "--node", "24") as (_, url):
+        headers = {"User-Agent": CHROME}
+        assert httpx.post(f"{url}/api/batch", json=[item()], headers=headers).status_code == 500
+        answer = httpx.post(f"{url}/api/send", json=item(name="x" * 51), headers=headers)
+        assert answer.json() == {"error": ["payload: "]}
+
+
+def test_what_is_no_version_is_refused(capsys):
+    assert main(["collector", "--umami", "newest"]) == 2
+    assert capsys.readouterr().err == (
+        "umami: 'newest' is no version of Umami: give one such as '2.15' or '3.1', or 'cloud'\n"
+    )

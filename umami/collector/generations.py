@@ -46,7 +46,7 @@ class Generation:
 
     reads_by_content_type: bool = False
     """Whether a body is only read as JSON if the request's Content-Type says that it is."""
-    max_body: int | None = 10 * 1024 * 1024
+    max_body: int = 10 * 1024 * 1024
     """How many bytes of a body are read. Beyond, it is no JSON, or 413 where the Content-Type matters."""
 
     # What is accepted.
@@ -85,6 +85,10 @@ class Generation:
 
     # What is stored.
 
+    sessions_by_host: bool = False
+    """Whether a visitor has a session for each host name."""
+    sessions_end: bool = True
+    """Whether a visitor without an id has another session the next month."""
     drops_tag: bool = False
     """Whether ``tag`` is checked, and then forgotten."""
     puts_user_agent_into_country: bool = False
@@ -147,11 +151,15 @@ class Generation:
     parameters: tuple[tuple[str, str], ...] = ()
     """Parameters with another name than today's: its own, and today's, which is ignored. Without a name of
     its own it has none."""
+    names_operators: bool = True
+    """Whether a filter's operator is a name (``neq.``, ``c.``); else it is a sign (``!``, ``~``, ``!~``)."""
+    separates_values: bool = True
+    """Whether a comma in a filter separates values, any of which will do."""
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
-    """How figures are told: each with its change; each with what it was before; or all, and then what all were
-    before, where the sum of nothing is null, or 0."""
+    """How figures are told: each with its change; each with what it was before; or all of them, and then what
+    all were before, where the sum of nothing is null, or 0."""
     counts_visits: bool = True
     """Whether there are visits. Before, visitors were called ``uniques``."""
     active: Literal["rows", "x", "visitors"] = "visitors"
@@ -178,16 +186,17 @@ _3_4: Final = replace(
     has_api_keys=True,
     has_second_factor=True,
 )
-_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), has_api_keys=False)
+_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), checks_commerce=False, has_api_keys=False)
 _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
     since=(3, 0, 2),
-    max_body=None,
+    max_body=64 * 1024 * 1024,  # the collector's own bound, where Umami has none
     types=("event", "identify"),
     ignored_fields=_PERFORMANCE_FIELDS,
     login_user=("id", "username", "role", "createdAt", "isAdmin"),
     config=("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
+    separates_values=False,
     has_event_stats=False,
     stats="null",
 )
@@ -210,6 +219,7 @@ _2_19: Final = replace(
     page_size=10,
     pages_tell_order=True,
     parameters=(("url", "path"), ("host", "hostname")),
+    names_operators=False,
     stats="prev",
 )
 _2_17: Final = replace(
@@ -233,6 +243,7 @@ _2_16: Final = replace(
         r"localhost(?::[1-9][0-9]{0,4})?|(?:[a-z0-9_-]{1,63}\.)+(?:xn--)?[a-z0-9_-]{2,63}"
     ),
     needs_url=True,
+    sessions_end=False,
     puts_user_agent_into_country=True,
     accepted="cache",
     errors="zod",
@@ -250,6 +261,7 @@ _2_15: Final = replace(
     null_is_absent=frozenset({"tag"}),
     hostname_pattern=re.compile(_HOST_LABELS.format("_")),
     needs_url=False,
+    sessions_by_host=True,
     puts_user_agent_into_country=False,
     splits_url=True,
     accepted="token",

@@ -238,7 +238,9 @@ class Lane:
         """Return when an event may be sent again."""
         if not item.suspect:
             return item.due
-        return 0.0 if self._is_proof(item) else max(item.due, self._suspects_at)
+        if self._is_proof(item):
+            return 0.0 if item.refused else item.due
+        return max(item.due, self._suspects_at)
 
     def cut(self, now: float) -> Batch:
         """Take the next batch out for delivery; only after `wait` returned 0."""
@@ -271,7 +273,7 @@ class Lane:
         items = self.returned
         suspects = [item for item in items if item.suspect]
         for item in suspects:
-            if self._is_proof(item):
+            if self._due(item) <= now and self._is_proof(item):
                 return self._take_out([item])
         due = (
             [item for item in items if item.due <= now and not item.suspect]

@@ -43,6 +43,7 @@ class Settlement:
             return
         failed = set() if exported.failure is None else set(exported.failure.events)
         again: list[Item] = []
+        waits: dict[int, float] = {}  # one for all that wait equally often, so that they stay together
         ended: list[int] = []
         answered = False
         for index, item in enumerate(batch.as_items()):
@@ -68,7 +69,7 @@ class Settlement:
             ):
                 item.doubts += status is Status.DOUBTFUL
                 item.answers += 1
-                item.due = now + self._bounds.policy.wait(item.answers)
+                item.due = now + waits.setdefault(item.answers, self._bounds.policy.wait(item.answers))
                 again.append(item)
             elif status is Status.INCOMPLETE:
                 self._ledger.delivered += 1
@@ -105,8 +106,8 @@ class Settlement:
         if len(failed) == 1 and lane.blames(failed[0], failure):
             [item] = failed
             if item.doubts < bounds.item_retry_limit and not failure.decisive:
+                item.due = now + bounds.policy.wait_alone(item.doubts, stored_perhaps=failure.stored_perhaps)
                 item.doubts += 1
-                item.due = now + bounds.policy.wait(item.doubts)
                 self._keep(failed)
             elif failure.reason == "unanswered":
                 self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
