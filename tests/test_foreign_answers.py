@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -406,7 +405,12 @@ UNCLEAR = [
 def test_a_2xx_that_is_not_umamis_doubles_one_batch_and_one_event_at_most(
     status: int, body: bytes, server: Collector, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
-    with ReverseProxy(server.url, after=lambda asked: Answer(status, body)) as proxy:
+    route = "/api/batch" if server.umami in ("3.1", "2.19") else "/api/send"
+
+    def other(asked: Asked) -> Answer | None:
+        return Answer(status, body) if asked.path == route else None
+
+    with ReverseProxy(server.url, after=other) as proxy:
         client = make_client(url_base=proxy.url, batch_size=20, senders=1)
         names = send_many(client, 100)
         assert client.flush(DEADLINE)
@@ -461,26 +465,10 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
             url_base=proxy.url, retry_wait=NEVER, retry_wait_max=NEVER, batch_size=50, queue_size=5000
         )
         send_many(client, 2000)
-        until(lambda: client.queue_stats().requests >= (3 if status in (404, 405) else 6))
+        until(lambda: client.queue_stats().requests >= {404: 3, 405: 2}.get(status, 6))
         until(lambda: not client._state.route.lane.in_flight)
         asked = len(proxy.asked)
         send_many(client, 500, "later")
         assert asked <= 10
         assert len(proxy.asked) == asked
         assert client.queue_stats().pending == 2500
-
-
-def test_one_of_two_servers_that_is_away_costs_no_event(
-    collector: Collector, make_client: MakeClient, balanced: Balanced
-) -> None:
-    turns = iter(range(1_000_000))
-    down = Answer(502, b"<h1>Bad Gateway</h1>")
-    with ReverseProxy(collector.url, lambda asked: down if next(turns) % 2 else None) as proxy:
-        client = make_client(url_base=proxy.url, retry_wait=0.005, retry_wait_max=0.01)
-        names = send_many(client, 200)
-        assert client.flush(DEADLINE)
-        assert stored(collector) == dict.fromkeys(names, 1)
-        assert Counter(asked.status for asked in proxy.asked)[502] > 10
-    stats = client.queue_stats()
-    assert (stats.delivered, stats.rejected, stats.dropped) == (200, 0, {})
-    balanced(client)
