@@ -68,6 +68,7 @@ class UmamiExporter:
         self._given = generation
         self._known = generation  # to be shown; `_generation` is what the answers since the last outage say
         self._accepted_at = -_JUST_NOW_SECONDS
+        self._in_trouble = False  # whether the last request failed
         self._unclear = False
         self._fell_back = False
         self._limited_until = 0.0
@@ -293,11 +294,18 @@ class UmamiExporter:
         """Post the first of a batch's events alone: the answer tells whether only the batch route fails."""
         first, *others = indexes
         work.left.update(others)
+        was_away = self._in_trouble
         self._single_until = time.monotonic() + _BATCH_AGAIN_SECONDS
         if self._must_stop(work):
             work.left.add(first)
             return None  # the answer to the next request decides
         failure = self._post_one(work, first)
+        if failure is None and was_away and reply.status in (404, 405):
+            # The server may have come back between the two answers.
+            again = self._post(work, batch_url, b"[]", [])
+            if isinstance(again, Failure) or again.status not in (404, 405):
+                self._single_until = 0.0
+                return None
         if failure is not None and failure.trouble is not Trouble.THROTTLED:
             self._single_until = 0.0
         if failure is None:
@@ -433,7 +441,7 @@ class UmamiExporter:
     def _accepted(self, generation: Generation = Generation.UNKNOWN) -> None:
         """An answer was Umami's."""
         self._accepted_at = time.monotonic()
-        self._unclear = False
+        self._in_trouble = self._unclear = False
         self._learn(generation)
 
     def _learn(self, generation: Generation) -> None:
@@ -452,11 +460,13 @@ class UmamiExporter:
 
     def _away(self, message: str, url: str, indexes: list[int], *, stored_perhaps: bool = False) -> Failure:
         """The server is not there, or not well."""
+        self._in_trouble = True
         self._forget()
         return Failure(f"{url}: {message}", indexes, stored_perhaps=stored_perhaps)
 
     def _foreign(self, work: "_Work", reply: Reply, url: str, indexes: list[int]) -> Failure:
         """Something between this client and Umami answered, in an error's place."""
+        self._in_trouble = True
         just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
         failure = foreign.failure(reply, url, indexes, just_accepted=just_accepted)
         if failure.trouble is Trouble.THROTTLED:
