@@ -52,6 +52,12 @@ def main(arguments: Sequence[str]) -> int:
         "--stall", type=float, default=120.0, help="give up after so many seconds without progress"
     )
     parser.add_argument(
+        "--limit",
+        type=float,
+        default=1500.0,
+        help="give a scenario up after so many seconds (default: %(default)s)",
+    )
+    parser.add_argument(
         "--results", type=Path, default=RESULTS, metavar="FOLDER", help="(default: %(default)s)"
     )
     parser.add_argument(
@@ -80,7 +86,7 @@ def _campaigns(server: Server, options: argparse.Namespace) -> bool:
         count = options.events if SCENARIOS[scenario] is None else options.limited
         if SCENARIOS[scenario] is not None and version(server.umami) < BATCH_SINCE:
             count = min(count, _UNBATCHED)
-        result = run(server, Plan(scenario, count, stall=options.stall), options.results)
+        result = run(server, Plan(scenario, count, stall=options.stall, limit=options.limit), options.results)
         results.append({"date": _now(), "commit": _commit(), **result})
         print(page.line(result), flush=True)
         for text in page.complaints(result):
