@@ -59,6 +59,12 @@ def version(text: str) -> tuple[int, ...]:
         return (99,)
 
 
+def file_name(server: Server, scenario: str) -> str:
+    """Return what the files of a campaign are called."""
+    kind = "umami" if server.real else "collector"
+    return f"{kind}-{server.name.replace(' ', '-')}-{scenario}"
+
+
 def run(server: Server, plan: Plan, folder: Path) -> Json:
     """Send the events, make the trouble, flush, and compare the ledger with the rows.
 
@@ -81,7 +87,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         samples.setdefault(kind, report.message[:300])
 
     with ExitStack() as stack:
-        log_file = folder / f"{server.umami}-{plan.scenario}.log"
+        log_file = folder / f"{file_name(server, plan.scenario)}.log"
         stack.enter_context(_logged_to(log_file))
         server.start()
         stack.callback(server.stop)
@@ -101,7 +107,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         stack.callback(client.shutdown)
         started = time.monotonic()
         troubles = _Troubles(server, plan.count)
-        complete = _Campaign(client, sent, plan, troubles, server.umami).run()
+        complete = _Campaign(client, sent, plan, troubles, server.name).run()
         seconds = time.monotonic() - started
         stats = client.queue_stats()
         troubles.end()
@@ -110,6 +116,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
     result = _compare(sent, stats, rows, mark, proxy.log)
     return {
         "umami": server.umami,
+        "name": server.name,
         "real": server.real,
         "scenario": plan.scenario,
         "complete": complete and troubles.complete,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from loadtests.environments import ROOT
 
 from . import page
-from .campaign import BATCH_SINCE, SCENARIOS, Plan, run, version
+from .campaign import BATCH_SINCE, SCENARIOS, Plan, file_name, run, version
 from .proxy import nginx_is_there
 from .servers import CollectorServer, RealServer, Server
 
@@ -78,10 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 def _campaigns(server: Server, options: argparse.Namespace) -> bool:
     """Run each scenario on one server, and write its results; return whether all holds."""
     results: list[dict[str, Any]] = []
-    name = f"{'umami' if server.real else 'collector'}-{server.umami}"
     for scenario in options.scenario or SCENARIOS:
         if SCENARIOS[scenario] is not None and not nginx_is_there():
-            print(f"{name} {scenario}: left out, nginx is not installed", file=sys.stderr)
+            print(f"{server.name} {scenario}: left out, nginx is not installed", file=sys.stderr)
             continue
         count = options.events if SCENARIOS[scenario] is None else options.limited
         if SCENARIOS[scenario] is not None and version(server.umami) < BATCH_SINCE:
@@ -91,7 +90,7 @@ def _campaigns(server: Server, options: argparse.Namespace) -> bool:
         print(page.line(result), flush=True)
         for text in page.complaints(result):
             print(f"    {text}", flush=True)
-        file = options.results / f"{name}-{scenario}.json"
+        file = options.results / f"{file_name(server, scenario)}.json"
         file.write_text(json.dumps(results[-1], indent=1) + "\n")
     return not any(page.complaints(result) for result in results)
 

@@ -68,7 +68,7 @@ def complaints(result: Json) -> list[str]:
 
 def _row(result: Json) -> list[str]:
     return [
-        result["umami"] if result["real"] else f"{result['umami']} (collector)",
+        result["name"] if result["real"] else f"{result['name']} (collector)",
         f"{result['sent']:,}",
         f"{result['stored']:,}",
         f"{result['duplicates']:,} ({result['bound']:,})",
@@ -85,4 +85,4 @@ def _table(rows: Iterable[list[str]]) -> str:
 
 
 def _order(result: Json) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", result["umami"])]
+    return [int(number) for number in re.findall(r"\d+", result["name"])]

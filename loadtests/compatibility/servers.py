@@ -27,6 +27,7 @@ class Server(Protocol):
     """A server that can be stopped, killed and cut off from its database."""
 
     umami: str
+    name: str
     real: bool
     website_id: str
     url: str
@@ -56,7 +57,7 @@ class RealServer:
     Args:
         file: JSON with `umami`, `url`, `website_id`, and the commands `start`, `stop`, `kill`,
             `database_stop`, `database_start` and `rows`, which prints a line for each stored event: its name,
-            or the path of a page view.
+            or the path of a page view. `name` is what it is called in the results; its version if left out.
 
     Raises:
         ValueError: The file lacks one of these.
@@ -70,6 +71,7 @@ class RealServer:
         if missing:
             raise ValueError(f"{file} lacks {', '.join(missing)}")
         self.umami = self._told["umami"]
+        self.name = self._told.get("name", self.umami)
         self.url = self._told["url"].rstrip("/")
         self.website_id = self._told.get("website_id", WEBSITE)
 
@@ -129,7 +131,7 @@ class CollectorServer:
     website_id = WEBSITE
 
     def __init__(self, umami: str, folder: Path) -> None:
-        self.umami = umami
+        self.umami = self.name = umami
         self.url = ""
         self._folder = folder
         self._database = folder / f"{umami}.sqlite"
