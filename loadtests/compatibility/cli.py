@@ -15,10 +15,13 @@ from loadtests.environments import ROOT
 from . import page
 from .campaign import BATCH_SINCE, SCENARIOS, Plan, file_name, run, version
 from .proxy import nginx_is_there
-from .servers import CollectorServer, RealServer, Server
+from .servers import NODE, CollectorServer, RealServer, Server
 
-GENERATIONS: Final = ("2.6", "2.12", "2.15", "2.16", "2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.4")
-"""The generations that the collector is asked to imitate."""
+GENERATIONS: Final = (
+    *("2.6", "2.11", "2.15", "2.16", "2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.3", "3.4", "cloud"),
+    *("2.19/24", "3.0.1/24"),
+)
+"""What the collector imitates: versions of Umami, some of them on Node.js 24."""
 
 RESULTS: Final = ROOT / "loadtests" / "results" / "compatibility"
 _UNBATCHED: Final = 300
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         servers: list[Server] = [RealServer(file) for file in options.server or ()]
         if not servers or options.umami:
-            servers += [CollectorServer(name, Path(folder)) for name in options.umami or GENERATIONS]
+            servers += [_collector(name, Path(folder)) for name in options.umami or GENERATIONS]
         failed = [server.umami for server in servers if not _campaigns(server, options)]
     return 1 if failed else 0
 
@@ -93,6 +96,11 @@ def _campaigns(server: Server, options: argparse.Namespace) -> bool:
         file = options.results / f"{file_name(server, scenario)}.json"
         file.write_text(json.dumps(results[-1], indent=1) + "\n")
     return not any(page.complaints(result) for result in results)
+
+
+def _collector(name: str, folder: Path) -> CollectorServer:
+    umami, _, node = name.partition("/")
+    return CollectorServer(umami, folder, int(node or NODE))
 
 
 def _now() -> str:

@@ -18,6 +18,7 @@ from loadtests.soak_lines import Child, serve
 
 from .traffic import WEBSITE
 
+NODE: Final = 22
 _COMMAND_SECONDS: Final = 120.0
 _HEALTHY_SECONDS: Final = 90.0
 _NAMES: Final = ("umami", "url", "start", "stop", "kill", "database_stop", "database_start", "rows")
@@ -125,26 +126,30 @@ class CollectorServer:
     Args:
         umami: The version.
         folder: Where its database and its log go.
+        node: The version of Node.js that it pretends to run on.
     """
 
     real = False
     website_id = WEBSITE
 
-    def __init__(self, umami: str, folder: Path) -> None:
-        self.umami = self.name = umami
+    def __init__(self, umami: str, folder: Path, node: int = NODE) -> None:
+        self.umami = umami
+        self.name = umami if node == NODE else f"{umami} on Node {node}"
+        self._node = node
         self.url = ""
         self._folder = folder
-        self._database = folder / f"{umami}.sqlite"
+        self._database = folder / f"{self.name}.sqlite"
         self._child: Child | None = None
 
     def start(self) -> None:
         if self._child is None:
             task = {
                 "umami": self.umami,
+                "node": self._node,
                 "database": str(self._database),
                 "port": urlsplit(self.url).port or 0,
             }
-            self._child = Child(__name__, task, self._folder / f"{self.umami}.log")
+            self._child = Child(__name__, task, self._folder / f"{self.name}.log")
             self.url = self._child.ask("url")
 
     def stop(self) -> None:
@@ -180,7 +185,9 @@ def _main() -> None:
     from umami.collector import Collector
 
     task: dict[str, Any] = json.loads(sys.argv[1])
-    collector = Collector(umami=task["umami"], port=task["port"], database=task["database"])
+    collector = Collector(
+        umami=task["umami"], node=task["node"], port=task["port"], database=task["database"]
+    )
     collector.start()
     serve(
         {
