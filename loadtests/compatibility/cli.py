@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--umami",
         action="append",
-        metavar="VERSION",
-        help="imitate this one alone with the collector; repeat",
+        metavar="VERSION[/NODE]",
+        help="imitate this one with the collector; repeat (default: all, if no --server)",
     )
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="repeat (default: all)")
     parser.add_argument(
