@@ -1,0 +1,117 @@
+"""What an error answer says, in words: every generation of Umami has its own form for it.
+
+Before 2.16 an error is plain text. Then it is JSON: `{"error": …}` with a string, a list of strings, a
+ZodError, a serialized exception, and from 3.0 on `{"message", "code", "status"}` with the validation's tree
+or the exception beside them.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+_MOST: Final = 300
+_MOST_DEPTH: Final = 20
+# So much is looked at to find them; what a server may say beyond that is not.
+_MOST_READ: Final = 4 * _MOST
+# They say no more than the status does.
+_PLAIN_CODES: Final = frozenset(("bad-request", "unauthorized", "forbidden", "not-found", "server-error"))
+
+
+def words(body: bytes | None) -> str | None:
+    """Return what the body of an error answer says.
+
+    Args:
+        body: The body, decompressed; None if it could not be read.
+
+    Returns:
+        At most 300 printable characters, or None if there are none: an empty body, a page of HTML, bytes that
+        are no text, JSON that holds no message.
+    """
+    if not body:
+        return None
+    try:
+        answer = from_json(body)
+    except ValueError:
+        text = body[:_MOST_READ].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+        is_text = not text.startswith(("<", "{", "[")) and text.count("\ufffd") * 10 < len(text)
+        return _clean(text) if is_text else None
+    return words_of(answer)
+
+
+def words_of(answer: Any) -> str | None:
+    """Return what a decoded error answer says, or the answer to one item of a batch; see `words`."""
+    error = answer
+    if isinstance(answer, dict):
+        error = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), None)
+    return _clean("; ".join(_few(_parts(error))))
+
+
+def _parts(error: Any) -> Iterator[str]:
+    if isinstance(error, str):
+        yield error
+    elif isinstance(error, list):
+        yield from (part for part in error if isinstance(part, str))
+    elif isinstance(error, dict):
+        cause = error.get("errorObject")
+        if isinstance(cause, dict):
+            error = cause
+        head = _head(error)
+        faults = list(_few(_faults(error, "", 0)))
+        if head and faults:
+            yield f"{head}: {'; '.join(faults)}"
+        else:
+            yield from [head] if head else faults
+
+
+def _head(error: dict[str, Any]) -> str:
+    """Return the code and the message, or the code or the message where one says the other."""
+    code, message = error.get("code"), error.get("message")
+    code = code if isinstance(code, str) else ""
+    message = message if isinstance(message, str) else ""
+    if not message:
+        name = error.get("name")
+        return code or (name if isinstance(name, str) and "issues" not in error else "")
+    if not code or code in _PLAIN_CODES:
+        return message
+    return f"{code} {message}" if code[:1].isupper() else f"{message} ({code})"
+
+
+def _faults(node: Any, path: str, depth: int) -> Iterator[str]:
+    """Yield what a validation complains of, field by field: a ZodError's issues, or Zod's tree of errors."""
+    if not isinstance(node, dict) or depth > _MOST_DEPTH:
+        return
+    issues = node.get("issues")
+    for issue in issues if isinstance(issues, list) else ():
+        if isinstance(issue, dict) and isinstance(issue.get("message"), str):
+            at = issue.get("path")
+            yield _at(".".join(map(str, at)) if isinstance(at, list) else "", issue["message"])
+    errors = node.get("errors")
+    for fault in errors if isinstance(errors, list) else ():
+        if isinstance(fault, str):
+            yield _at(path, fault)
+    properties, items = node.get("properties"), node.get("items")
+    for name, child in properties.items() if isinstance(properties, dict) else ():
+        yield from _faults(child, f"{path}.{name}" if path else str(name), depth + 1)
+    for index, child in enumerate(items) if isinstance(items, list) else ():
+        yield from _faults(child, f"{path}[{index}]", depth + 1)
+
+
+def _at(path: str, fault: str) -> str:
+    return f"{path}: {fault}" if path else fault
+
+
+def _few(parts: Iterator[str]) -> Iterator[str]:
+    """Yield no more parts than will be shown."""
+    length = 0
+    for part in parts:
+        yield part[:_MOST_READ]
+        length += len(part)
+        if length > _MOST_READ:
+            return
+
+
+def _clean(text: str) -> str | None:
+    """Make a line of what is printable, which a log or a terminal may show."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text[:_MOST_READ])
+    return " ".join(line.split()).rstrip(": ")[:_MOST] or None
