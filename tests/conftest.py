@@ -71,6 +71,11 @@ def batch(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
+def version(batch: bool) -> str:
+    """Return a version of Umami that has batches, or one that differs by having none."""
+    return "3.1" if batch else "cloud"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where a spool is."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, PASSWORD
+from conftest import DEADLINE, PASSWORD, version
 from queue_helpers import NEVER, connections, send_many, sent, sizes, stored
 
 import umami
@@ -289,7 +289,7 @@ def test_a_page_views_user_agent_travels_in_its_payload(collector: Collector, cl
 def test_the_timestamp_is_the_moment_of_the_call_in_whole_seconds(
     batch: bool, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, flush_interval=NEVER)
         with monkeypatch.context() as past:
             past.setattr("umami.events.time", lambda: 1_600_000_000.9)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, PASSWORD
+from conftest import DEADLINE, PASSWORD, version
 from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored, until
 
 import umami
@@ -32,11 +32,13 @@ def named(name: str, error: dict[str, Any]) -> Callable[[int, Any], dict[str, An
 # Servers without batches.
 
 
-@pytest.mark.parametrize("batch", [False, 405, "broken"], ids=["404", "405", "known 500"])
+@pytest.mark.parametrize(
+    ("umami", "node"), [("2.16", 22), ("cloud", 22), ("2.19", 24)], ids=["404", "405", "known 500"]
+)
 def test_without_a_batch_route_each_event_goes_by_itself_and_that_is_remembered(
-    batch: Any, make_client: MakeClient, balanced: Balanced
+    umami: str, node: int, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=umami, node=node) as collector:
         client = make_client(url_base=collector.url)
         names = send_many(client, 5)
         assert client.flush(DEADLINE)
@@ -52,7 +54,7 @@ def test_without_a_batch_route_each_event_goes_by_itself_and_that_is_remembered(
 def test_the_fallback_is_remembered_for_that_base_url_only(
     collector: Collector, make_client: MakeClient
 ) -> None:
-    with Collector(batch=False) as old:
+    with Collector(umami="2.16") as old:
         client = make_client(url_base=old.url)
         for url in (old.url, collector.url, old.url):
             client.set_url_base(url)
@@ -63,7 +65,7 @@ def test_the_fallback_is_remembered_for_that_base_url_only(
 
 
 def test_the_fallback_is_remembered_after_a_shutdown(collector: Collector, make_client: MakeClient) -> None:
-    with Collector(batch=False) as old:
+    with Collector(umami="2.16") as old:
         client = make_client(url_base=old.url)
         for url in (old.url, collector.url, old.url):
             client.set_url_base(url)
@@ -159,7 +161,7 @@ def test_an_event_that_is_stored_without_its_data_counts_as_delivered_and_is_not
     balanced: Balanced,
 ) -> None:
     error = {"message": "boom", "meta": {"modelName": model}} | ({"code": code} if code else {})
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, on_error=reports)
         collector.fail(None, times=None, path="/api/*", items=named("e1", error))
         send_many(client, 3)
@@ -232,7 +234,7 @@ def test_a_refused_item_names_the_field_that_is_wrong(
 def test_an_unknown_website_is_said_in_the_servers_words(
     batch: bool, make_client: MakeClient, reports: Reports
 ) -> None:
-    with Collector(auto_register=False, batch=batch) as collector:
+    with Collector(auto_register=False, umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, on_error=reports)
         client.new_event("lost")
         assert client.flush(DEADLINE)
@@ -247,7 +249,7 @@ def test_an_unknown_website_is_said_in_the_servers_words(
 def test_what_is_dropped_as_a_bots_is_rejected_with_advice(
     batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, on_error=reports)
         for _ in range(3):
             client.new_page_view("Crawled", "/", ua="curl/8.5")
@@ -314,7 +316,7 @@ def test_several_such_events_each_stand_alone_in_the_end(make_client: MakeClient
 def test_a_4xx_is_not_tried_again(
     status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, on_error=reports)
         path = "/api/batch" if batch else "/api/send"
         collector.fail(status, times=None, path=path, body="<p>blocked")
@@ -372,7 +374,7 @@ STRANGE = [
 def test_a_200_that_is_not_umamis_delivers_nothing_and_loses_nothing(
     fault: dict[str, Any], batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, item_retry_limit=0)
         status = None if "cut" in fault else 200
         collector.fail(status, path="/api/batch" if batch else "/api/send", **fault)
@@ -470,7 +472,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     balanced: Balanced,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Collector(batch=batch, password=PASSWORD) as collector:
+    with Collector(umami=version(batch), password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         token = client.login("admin", PASSWORD).token
         said: Any = f"no access for Bearer {token}, says the gateway"
@@ -497,7 +499,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
 def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
     status: int, batch: bool, other: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch, password=PASSWORD) as collector:
+    with Collector(umami=version(batch), password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         client.login("admin", PASSWORD)
         path = "/api/batch" if batch else "/api/send"

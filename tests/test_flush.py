@@ -518,7 +518,7 @@ def test_changes_while_others_send_lose_nothing(
 def test_an_event_goes_to_the_cloud_only_if_the_client_pointed_there(
     collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
-    with Collector(batch=405) as cloud:
+    with Collector(umami="cloud") as cloud:
         monkeypatch.setattr("umami._http.endpoints._CLOUD_EVENTS", cloud.url)  # else it would be the real one
         client = make_client(flush_interval=NEVER)
         send_many(client, 2, "hosted")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
-from conftest import DEADLINE
+from conftest import DEADLINE, version
 from queue_helpers import sizes, stored, until
 
 import umami
@@ -96,7 +96,7 @@ def test_an_outage_under_load_costs_nothing_but_time(
     record_property: Callable[[str, object], None],
 ) -> None:
     bound = int(500 * RATE * (OUTAGE_SECONDS + DEADLINE))
-    with Collector(batch=batch) as server:
+    with Collector(umami=version(batch)) as server:
         client = make_client(
             url_base=server.url,
             retry_wait=WAIT,

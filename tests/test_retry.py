@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, version
 from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
 
 import umami
@@ -169,7 +169,7 @@ def test_a_restarted_server_gets_what_was_sent_meanwhile(
 def test_a_request_that_met_a_passing_trouble_is_repeated(
     status: int, batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url)
         collector.fail(status, times=2, path="/api/batch" if batch else "/api/send")
         names = send_many(client, 5)
@@ -272,7 +272,7 @@ def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
 
 def test_one_sender_only_knocks_at_a_server_that_is_away(make_client: MakeClient) -> None:
     delay = 0.03
-    with Collector(batch=False, item_delay=delay) as server:
+    with Collector(umami="cloud", item_delay=delay) as server:
         client = make_client(url_base=server.url, senders=4)
         names = send_many(client, 200)
         until(lambda: len({request.client_port for request in server.requests}) == 4)
@@ -461,7 +461,7 @@ def test_poison_among_a_thousand_events_costs_nobody_else_anything(
 
     names = [f"poison{number}" if number % 200 == 100 else f"e{number}" for number in range(1005)]
     poison = {name for name in names if name.startswith("poison")}
-    with Collector(batch=batch) as collector:
+    with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, item_retry_limit=limit, on_error=reports)
         collector.fail(None, times=None, items=boom, path="/api/batch" if batch else "/api/send")
         for name in names:

@@ -397,7 +397,7 @@ def test_idle_senders_leave_and_the_last_one_stays(
 ) -> None:
     # They leave after some idle seconds; here at once, all of them together.
     monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.0)
-    with Collector(batch=False, item_delay=0.03) as slow:
+    with Collector(umami="cloud", item_delay=0.03) as slow:
         client = make_client(url_base=slow.url, flush_interval=0)
         for turn in range(1, 6):
             send_many(client, 20, f"{turn}-")

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, SITE, version
 from process_helpers import settings
 from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
 
@@ -52,7 +52,7 @@ def away_from(first: int, last: int) -> Callable[[int, Any], dict[str, Any] | No
 def test_the_database_is_down_and_comes_back(
     batch: bool, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as server:
+    with Collector(umami=version(batch)) as server:
         path = "/api/batch" if batch else "/api/send"
         down = server.fail(None, times=None, path=path, items=away)
         client = make_client(url_base=server.url, item_retry_limit=0, at_most_once=True)
@@ -106,7 +106,7 @@ def test_the_database_is_frozen_and_thaws(
     balanced: Balanced,
     record_property: Record,
 ) -> None:
-    with Collector(batch=batch) as server:
+    with Collector(umami=version(batch)) as server:
         client = make_client(url_base=server.url, batch_size=20, timeout=0.1, item_timeout=0, senders=1)
         route = "/api/batch" if batch else "/api/send"
         frozen = server.fail(None, times=None, path=route, freeze=True)
@@ -261,7 +261,7 @@ def test_with_at_most_once_a_batch_whose_server_is_killed_is_given_up_and_nothin
 def test_the_server_closes_a_connection_that_has_been_idle(
     batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch, keep_alive=1) as server:
+    with Collector(umami=version(batch), keep_alive=1) as server:
         client = make_client(url_base=server.url, at_most_once=True)
         names = send_many(client, 3, "before")
         assert client.flush(DEADLINE)
@@ -280,7 +280,7 @@ def test_the_server_closes_a_connection_that_has_been_idle(
 def test_the_server_starts_up_and_is_slow_at_first(
     batch: bool, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
-    with Collector(batch=batch) as server:
+    with Collector(umami=version(batch)) as server:
         server.stop()
         client = make_client(url_base=server.url, at_most_once=True)
         names = send_many(client, 100)
@@ -361,7 +361,7 @@ def test_all_that_umami_chokes_on_among_a_thousand_events(
     limit = 2
     reports = Reports()
     titles = list(POISON)
-    with Collector(batch=batch, geo_database=False) as server:
+    with Collector(umami=version(batch), geo_database=False) as server:
         client = make_client(url_base=server.url, item_retry_limit=limit, on_error=reports)
         names: list[str] = []
         for number in range(0, 1000, 50):
@@ -406,7 +406,7 @@ def test_what_is_no_event_at_all_among_a_thousand_events(
     )
     assert b"NaN" in alien[-1]
     reports = Reports()
-    with Collector(batch=batch) as server:
+    with Collector(umami=version(batch)) as server:
         client = make_client(url_base=server.url, on_error=reports)
         names: list[str] = []
         for number in range(0, 1000, 200):

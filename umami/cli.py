@@ -63,6 +63,15 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument("--username", default="admin", help="name of its one user (default: %(default)s)")
     parser.add_argument("--password", default="umami", help="that user's password (default: %(default)s)")
+    parser.add_argument(
+        "--umami",
+        metavar="VERSION",
+        default="3.1",
+        help="answer as this version of Umami does, such as 2.15, or as the 'cloud' (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--node", type=int, default=22, help="Node.js that it pretends to run on (default: %(default)s)"
+    )
     parser.add_argument("--stop-after", metavar="SECONDS", type=float, help="stop by itself after this long")
     parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
     parser.add_argument(
@@ -79,15 +88,20 @@ def _run_collector(arguments: argparse.Namespace) -> int:
         from umami.collector import Collector
     except ModuleNotFoundError as error:
         return _fail(str(error))
-    collector = Collector(
-        arguments.host,
-        arguments.port,
-        arguments.database,
-        arguments.auto_register,
-        arguments.username,
-        arguments.password,
-        keep_requests=_REMEMBERED_REQUESTS,
-    )
+    try:
+        collector = Collector(
+            arguments.host,
+            arguments.port,
+            arguments.database,
+            arguments.auto_register,
+            arguments.username,
+            arguments.password,
+            arguments.umami,
+            arguments.node,
+            keep_requests=_REMEMBERED_REQUESTS,
+        )
+    except ValueError as error:
+        return _fail(str(error))
     with _interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:
             collector.start()

@@ -143,17 +143,6 @@ def test_a_server_that_is_stopped_has_stored_the_items_before(browse):
         assert len(errors) == 1
 
 
-@pytest.mark.parametrize(("batch", "status"), [(False, 404), (405, 405), ("broken", 500)])
-def test_servers_without_batches(browse, batch, status):
-    with Collector(batch=batch) as collector:
-        response = browse(collector).post("/api/batch", json=[item()])
-        assert response.status_code == status
-        assert collector.events == ()
-        if batch == "broken":
-            assert "Cannot read private member #state" in response.json()["error"]["message"]
-        assert browse(collector).post("/api/send", json=item()).status_code == 200
-
-
 KINDS = {
     "good": item(id="u"),
     "bot": BOT,

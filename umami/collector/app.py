@@ -12,6 +12,8 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from umami.collector.faults import Answer, Fault, FaultPlan
+from umami.collector.generations import Generation
+from umami.collector.ingest import ServerDiedError
 from umami.collector.ingest_routes import FAULT
 from umami.collector.journal import Journal
 from umami.collector.page import STATE
@@ -31,9 +33,13 @@ class CollectorApp:
         routes: Umami's routes.
         journal: What is told of every request.
         faults: The scripted faults.
+        generation: Which Umami answers.
     """
 
-    def __init__(self, routes: list[Route], journal: Journal, faults: FaultPlan) -> None:
+    def __init__(
+        self, routes: list[Route], journal: Journal, faults: FaultPlan, generation: Generation
+    ) -> None:
+        self._generation = generation
         self._journal = journal
         self._faults = faults
         self._router = Starlette(routes=routes, exception_handlers={HTTPException: on_http_error})
@@ -57,6 +63,8 @@ class CollectorApp:
             answer = await self._answer(scope, request)
             request.status = answer.status
             await _respond(send, answer)
+        except ServerDiedError:
+            await _hang_up(scope, receive)
         except asyncio.CancelledError:
             # The server is stopping and has closed the connection: there is nobody to tell.
             return
@@ -73,7 +81,7 @@ class CollectorApp:
             return
         if fault.status is None and normal is None:
             normal = await self._answer(scope, request)
-        answer = fault.answer(normal)
+        answer = fault.answer(normal, self._generation)
         if fault.cut == "body":
             await _respond(send, answer, cut=True)
             await _hang_up(scope, receive)

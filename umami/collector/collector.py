@@ -10,6 +10,7 @@ import anyio.to_thread
 from umami.collector.app import CollectorApp
 from umami.collector.auth import Auth
 from umami.collector.faults import Fault, FaultPlan
+from umami.collector.generations import find
 from umami.collector.ingest import Ingest
 from umami.collector.ingest_routes import IngestRoutes
 from umami.collector.journal import Journal
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from umami.collector.faults import ItemFaults
-    from umami.collector.ingest_routes import Batch
-    from umami.collector.query_routes import Stats
     from umami.collector.records import Identity, Request, StoredEvent
 
 
@@ -44,14 +43,15 @@ class Collector:
             "Website not found.".
         username: The name of its one user.
         password: The password of its one user.
-        batch: Whether there is ``/api/batch``. False: an old server, which answers 404; 405: Umami Cloud;
-            ``'broken'``: a server whose batches all fail with the known 500.
-        stats: The shape of ``stats`` and ``active``: that of Umami ``'3.1'``, of ``'3.0'`` (null for sums
-            without rows) or of ``'2'`` (``{"value", "prev"}`` objects).
+        umami: The version of Umami that it answers as, such as ``'2.15'`` or ``'3.0.1'``, or ``'cloud'``.
+        node: The version of Node.js that it runs on. On 24, batches are a 500 as a whole from 2.17 to 3.0.1.
         item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
         geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
         keep_alive: Seconds until an idle connection is closed.
         keep_requests: How many requests to remember; None for all.
+
+    Raises:
+        ValueError: `umami` is no version of Umami.
 
     Example:
         ```python
@@ -71,14 +71,15 @@ class Collector:
         auto_register: bool = True,
         username: str = "admin",
         password: str = "umami",  # noqa: S107
-        batch: Batch = True,
-        stats: Stats = "3.1",
+        umami: str = "3.1",
+        node: int = 22,
         item_delay: float = 0.0,
         *,
         geo_database: bool = True,
         keep_alive: int = 5,
         keep_requests: int | None = None,
     ) -> None:
+        generation = find(umami)
         self.host = host
         self.port = port
         self._keep_alive = keep_alive
@@ -87,13 +88,22 @@ class Collector:
         self._faults = FaultPlan()
         self._auth = Auth(username, password, self._store.user_created_at)
         secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
-        ingest = Ingest(self._store, secret=secret, auto_register=auto_register, geo_database=geo_database)
+        ingest = Ingest(
+            self._store,
+            secret=secret,
+            generation=generation,
+            auto_register=auto_register,
+            geo_database=geo_database,
+        )
+        ingest_routes = IngestRoutes(
+            self._store, self._journal, ingest, generation=generation, node=node, item_delay=item_delay
+        )
         routes = [
-            *IngestRoutes(self._store, self._journal, ingest, batch=batch, item_delay=item_delay).routes,
-            *QueryRoutes(self._store, self._auth, stats=stats).routes,
+            *ingest_routes.routes,
+            *QueryRoutes(self._store, self._auth, generation=generation).routes,
             *Page(self._store, self._journal).routes,
         ]
-        self._app = CollectorApp(routes, self._journal, self._faults)
+        self._app = CollectorApp(routes, self._journal, self._faults, generation)
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
@@ -201,8 +211,9 @@ class Collector:
         return self._store.add_website(name, domain, id)
 
     def clear(self) -> None:
-        """Forgets the events, the requests and the faults. The websites stay."""
+        """Forgets the events, the requests and the faults, and gives the database back. The websites stay."""
         self.clear_faults()
+        self.database_back()
         self._store.clear()
         self._journal.clear()
 
@@ -276,6 +287,27 @@ class Collector:
     def clear_faults(self) -> None:
         """Forgets the faults. What is frozen stays so until `thaw`."""
         self._faults.clear()
+
+    def database_away(self) -> None:
+        """Takes the database away, until `database_back`.
+
+        Every event, login and query fails as it does with this version of Umami while its database is down: a
+        single event with a 500 or a 400, a batch with a 200 in which every item is an error. A request under
+        way fails from its next event on. The heartbeat goes on.
+
+        Example:
+            ```python
+            collector.database_away()
+            umami.new_event("signup")
+            collector.database_back()
+            collector.wait_for(events=1)
+            ```
+        """
+        self._store.is_away = True
+
+    def database_back(self) -> None:
+        """Gives the database back."""
+        self._store.is_away = False
 
     def revoke_tokens(self) -> None:
         """Makes every token issued so far invalid: queries with them answer 401."""

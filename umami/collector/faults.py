@@ -12,6 +12,8 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 from umami.collector import replies
+from umami.collector.forms import told
+from umami.collector.generations import Generation
 from umami.collector.replies import Json
 
 ItemFaults = Callable[[int, Json], "Json | None"] | Mapping[int, Json]
@@ -89,7 +91,7 @@ class Fault:
             return self.items.get(index)
         return self.items(index, item)
 
-    def answer(self, normal: Answer | None) -> Answer:
+    def answer(self, normal: Answer | None, generation: Generation) -> Answer:
         """What to answer with, given the normal answer (which a fault with a status does not need)."""
         added = tuple((name.lower(), value) for name, value in self.headers.items())
         if self.status is None and normal is not None:
@@ -98,7 +100,7 @@ class Fault:
             kept = tuple(header for header in normal.headers if header[0] not in {*names, "content-length"})
             return Answer(normal.status, (*kept, *added), body)
         status = self.status or HTTPStatus.OK
-        body = _default_body(status) if self.body is None else _encode(self.body)
+        body = _default_body(status, generation) if self.body is None else _encode(self.body)
         if not any(name == "content-type" for name, _ in added):
             kind = (
                 "application/json"
@@ -115,7 +117,7 @@ def _encode(body: Any) -> bytes:
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
-def _default_body(status: int) -> bytes:
+def _default_body(status: int, generation: Generation) -> bytes:
     if status < HTTPStatus.BAD_REQUEST:
         return b""
     try:
@@ -125,7 +127,7 @@ def _default_body(status: int) -> bytes:
     reply = replies.error(status, phrase.lower().replace(" ", "-"), phrase)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         reply = replies.server_error(replies.database_away())
-    return json.dumps(reply).encode()
+    return _encode(told(reply, generation))
 
 
 class FaultPlan:

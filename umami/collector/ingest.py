@@ -21,6 +21,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from umami.collector import replies, rules, urls, visitors
+from umami.collector.generations import Generation
 from umami.collector.javascript import MAX_DATE_MS, cut, decode_uri, decode_uri_component, to_number
 from umami.collector.records import EventType, flatten
 from umami.collector.replies import Json, ServerError
@@ -30,6 +31,8 @@ _DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "refe
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
 _URL_UNITS: Final = 500
+_NAME_UNITS: Final = 50
+_COUNTRY_CHARACTERS: Final = 2
 _CAMPAIGN_CHARACTERS: Final = 255
 _DATA_CHARACTERS: Final = 500
 _CURRENCY_CHARACTERS: Final = 10
@@ -47,21 +50,33 @@ class Context:
     peer: str
 
 
+class ServerDiedError(Exception):
+    """An early Umami ends here, and the connection with it. As in a container, it is there again at once."""
+
+
 class Ingest:
     """Umami's ``/api/send``, for one event at a time.
 
     Args:
         store: Where the websites are.
         secret: Keys the session ids and the cache tokens.
+        generation: Which Umami it is.
         auto_register: Register a website when its first event comes.
         geo_database: Whether the server has a GeoIP database; without one a public address is a 500.
     """
 
     def __init__(
-        self, store: Store, *, secret: str, auto_register: bool = True, geo_database: bool = True
+        self,
+        store: Store,
+        *,
+        secret: str,
+        generation: Generation,
+        auto_register: bool = True,
+        geo_database: bool = True,
     ) -> None:
         self._store = store
         self._secret = secret
+        self._generation = generation
         self._auto_register = auto_register
         self._geo_database = geo_database
 
@@ -74,9 +89,15 @@ class Ingest:
             rows: Where to add what is to be stored.
 
         Returns:
-            What Umami answers; `replies.status_of` tells the status.
+            What Umami 3 answers; `replies.status_of` tells the status.
+
+        Raises:
+            ServerDiedError: The server ends.
         """
-        wrong = rules.check_send(body)
+        if self._generation.judges_header_first and self._is_bot(context.headers.get("user-agent", "")):
+            return {"beep": "boop"}
+        body = self._known_fields(body)
+        wrong = self._check(body)
         if wrong is not None:
             return replies.bad_request(**wrong)
         try:
@@ -84,15 +105,60 @@ class Ingest:
         except ServerError as error:
             return replies.server_error(error.error_object)
 
+    def _is_bot(self, user_agent: str) -> bool:
+        return visitors.is_bot(user_agent) or (
+            self._generation.clients_are_bots and "client" in user_agent.lower()
+        )
+
+    def _known_fields(self, body: Any) -> Any:
+        """The body with the payload's fields that this Umami looks at, under their names of today."""
+        if not isinstance(body, dict) or not isinstance(body.get("payload"), dict):
+            return body
+        payload = body["payload"]
+        if self._generation.send_path == "/api/collect":
+            payload = {**payload, "name": payload.get("event_name"), "data": payload.get("event_data")}
+            body = {**body, "type": "event"}
+        return {
+            **body,
+            "payload": {
+                name: value
+                for name, value in payload.items()
+                if name not in self._generation.ignored_fields
+                and not (
+                    value is None
+                    and (not self._generation.validates or name in self._generation.null_is_absent)
+                )
+            },
+        }
+
+    def _check(self, body: Any) -> Json | None:
+        """What is wrong with a body, as the details of a 400."""
+        if self._generation.validates:
+            wrong = rules.check_send(body, self._generation)
+            if wrong is None and body["type"] == "identify" and self._generation.needs_identify_data:
+                return None if body["payload"].get("data") is not None else {"message": "Data required."}
+            return wrong
+        if not isinstance(body, dict) or body.get("type") not in self._generation.types:
+            return {"message": "Wrong payload type."}
+        payload = body.get("payload")
+        if not isinstance(payload, dict) or rules.uuid(payload.get("website")) is not None:
+            return {"message": "Session not found."}
+        if not isinstance(payload.get("data", {}), dict):
+            return {"message": "Invalid event data."}
+        return None
+
     def _handle(self, kind: str, payload: Json, context: Context, rows: Rows) -> Json:
+        generation = self._generation
+        if self._store.is_away:
+            return self._session_failed(replies.database_away())
         website = payload.get("website")
         cache = self._read_cache(context.headers.get("x-umami-cache")) if website else {}
         if website and not cache and not self._known(website, payload):
-            return replies.bad_request(message="Website not found.")
+            return self._unknown_website(website)
         visitor = visitors.identify(payload, context.headers, context.peer)
         if not self._geo_database and not visitors.is_local(visitor.ip):
-            raise ServerError(replies.no_geo_database())
-        if visitors.is_bot(visitor.user_agent):
+            return self._session_failed(replies.no_geo_database())
+        if not generation.judges_header_first and self._is_bot(visitor.user_agent):
             return {"beep": "boop"}
 
         source: str = website or payload.get("pixel") or payload["link"]
@@ -115,7 +181,10 @@ class Ingest:
             "distinct_id": payload.get("id"),
         }
         if not cache:
-            _check_session(row, at_ms)
+            try:
+                self._check_session(row, payload, at_ms)
+            except ServerError as error:
+                return self._session_failed(error.error_object)
             rows.sessions.append(row)
         visit: str = cache.get("visitId") or visitors.visit_id(self._secret, session, at_ms)
         started: int = cache.get("iat") or int(now)
@@ -125,7 +194,8 @@ class Ingest:
         if kind == "identify":
             _add_identity(row, payload, rows)
         else:
-            _add_event(row | {"visit_id": visit}, payload, rows, performance=kind == "performance")
+            performance = kind == "performance"
+            self._add_event(row | {"visit_id": visit}, payload, rows, performance=performance)
         token = {"websiteId": website} if website else {}
         token |= {"sessionId": session, "visitId": visit, "iat": started}
         return {"cache": self._sign(token), "sessionId": session, "visitId": visit}
@@ -137,6 +207,58 @@ class Ingest:
             domain = payload.get("hostname") or "localhost"
             self._store.add_website(domain, domain, website)
         return True
+
+    def _unknown_website(self, website: str) -> Json:
+        status = self._generation.unknown_website
+        if not status:
+            raise ServerDiedError
+        if self._generation.errors == "text":
+            return replies.error(status, "not-found", f"Website not found: {website}.")
+        return replies.error(status, "bad-request", "Website not found.")
+
+    def _session_failed(self, error_object: Json) -> Json:
+        """What is answered if the database fails before the event itself: once, with its own words."""
+        status = self._generation.session_failure
+        if not status:
+            raise ServerDiedError
+        if self._generation.errors == "text":
+            return replies.error(status, "database", error_object["message"])
+        return replies.server_error(error_object)
+
+    def _check_session(self, row: Row, payload: Json, at_ms: int) -> None:
+        """Raises what storing the session would raise."""
+        _check_session(row, at_ms)
+        user_agent = payload.get("userAgent", "")
+        if (
+            self._generation.puts_user_agent_into_country
+            and len(user_agent) > _COUNTRY_CHARACTERS
+            and not self._store.has_session(row["session_id"])
+        ):
+            raise ServerError(replies.too_long("Session", "session.create", _COUNTRY_CHARACTERS))
+
+    def _add_event(self, row: Row, payload: Json, rows: Rows, *, performance: bool) -> None:
+        generation = self._generation
+        row |= (
+            _split_page(payload)
+            if generation.splits_url
+            else _page(payload, generation, performance=performance)
+        )
+        _refuse_nul(row[column] for column in _DECODED_COLUMNS)
+        if not generation.cuts_title and len(row["title"] or "") > _URL_UNITS:
+            raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _URL_UNITS))
+        if generation.drops_tag:
+            row["tag"] = None
+        data = None if performance else payload.get("data")
+        if data is not None and not generation.stores_before_data:
+            _check_data(data, "EventData", "eventData.createMany", booleans=generation.stores_booleans)
+        row |= {"id": str(uuid.uuid4()), "data": None}
+        rows.events.append(row)
+        if data is None:
+            return
+        _check_data(data, "EventData", "eventData.createMany")
+        row["data"] = json.dumps(data)
+        if generation.stores_before_data:
+            _check_revenue(data, row["name"])
 
     def _sign(self, content: Json) -> str:
         head = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
@@ -180,25 +302,40 @@ def _add_identity(row: Row, payload: Json, rows: Rows) -> None:
     rows.identities.append(row | {"data": json.dumps(data)})
 
 
-def _add_event(row: Row, payload: Json, rows: Rows, *, performance: bool) -> None:
-    row |= _page(payload, performance=performance)
-    _refuse_nul(row[column] for column in _DECODED_COLUMNS)
-    data = None if performance else payload.get("data")
-    row |= {"id": str(uuid.uuid4()), "data": None}
-    rows.events.append(row)
-    if data is None:
-        return
-    _check_data(data, "EventData", "eventData.createMany")
-    row["data"] = json.dumps(data)
-    _check_revenue(data, row["name"])
+def _split_page(payload: Json) -> Row:
+    """The same as `_page` does, before there were hosts, tags and campaigns, and addresses were parsed."""
+    path, _, query = decode_uri(payload.get("url") or "").partition("?")
+    referrer = payload.get("referrer") or ""
+    referrer_path, _, referrer_query = decode_uri(referrer).partition("?")
+    referrer_domain = ""
+    if referrer_path.startswith("http"):
+        parsed = _resolve(referrer, None)
+        referrer_domain, referrer_path = parsed.hostname.replace("www.", "", 1), parsed.path
+        referrer_query = parsed.query
+    name, title = payload.get("name"), payload.get("title")
+    return {
+        "type": EventType.CUSTOM_EVENT if name else EventType.PAGE_VIEW,
+        "name": cut(name, _NAME_UNITS) if name else None,
+        "title": None if title is None else decode_uri(title),
+        "hostname": payload.get("hostname") or "",
+        "tag": payload.get("tag"),
+        "url_path": cut(path or "/", _URL_UNITS),
+        "url_query": cut(query, _URL_UNITS),
+        "referrer_domain": cut(referrer_domain, _URL_UNITS),
+        "referrer_path": cut(referrer_path, _URL_UNITS),
+        "referrer_query": cut(referrer_query, _URL_UNITS),
+        **dict.fromkeys(UTM_COLUMNS),
+    }
 
 
-def _page(payload: Json, *, performance: bool) -> Row:
+def _page(payload: Json, generation: Generation, *, performance: bool) -> Row:
     """The columns of an event that come from its URL, referrer, title, name and tag."""
     hostname = payload.get("hostname")
     base = f"https://{hostname or 'localhost'}"
     url = _resolve(payload.get("url", "undefined"), base)
-    path = "" if url.path == "/undefined" else url.path + (f"#{url.fragment}" if url.fragment else "")
+    path = url.path
+    if generation.reads_campaigns:
+        path = "" if url.path == "/undefined" else url.path + (f"#{url.fragment}" if url.fragment else "")
     title = payload.get("title")
     row: Row = {
         "type": EventType.PERFORMANCE if performance else _event_type(payload),
@@ -217,7 +354,8 @@ def _page(payload: Json, *, performance: bool) -> Row:
         row["referrer_domain"] = cut(referrer.hostname.removeprefix("www."), _URL_UNITS)
         row["referrer_path"] = cut(decode_uri(referrer.path), _URL_UNITS)
         row["referrer_query"] = cut(referrer.query, _URL_UNITS)
-    query = dict(reversed(parse_qsl(url.query, keep_blank_values=True))) if "=" in url.query else {}
+    has_campaign = generation.reads_campaigns and "=" in url.query
+    query = dict(reversed(parse_qsl(url.query, keep_blank_values=True))) if has_campaign else {}
     row |= {name: query.get(name) for name in UTM_COLUMNS}
     for name in (*UTM_COLUMNS, *_CLICK_IDS):
         value = query.get(name, "")
@@ -229,11 +367,11 @@ def _page(payload: Json, *, performance: bool) -> Row:
     return row
 
 
-def _resolve(address: str, base: str) -> urls.URL:
+def _resolve(address: str, base: str | None) -> urls.URL:
     try:
         return urls.parse(address, base)
     except urls.InvalidURLError as error:
-        raise ServerError(replies.invalid_url(address, base)) from error
+        raise ServerError(replies.invalid_url(address, base or "")) from error
 
 
 def _event_type(payload: Json) -> EventType:
@@ -249,9 +387,13 @@ def _refuse_nul(texts: Any) -> None:
         raise ServerError(replies.nul_byte())
 
 
-def _check_data(data: Json, model: str, operation: str) -> None:
+def _check_data(data: Json, model: str, operation: str, *, booleans: bool = True) -> None:
     """Raises what storing the custom data would raise."""
     properties = list(flatten(data))
+    if not booleans and any(prop.type == "boolean" for prop in properties):
+        raise ServerError(
+            replies.invalid_argument(operation, "Argument stringValue: Got invalid value true.")
+        )
     for prop in properties:
         if prop.type == "date" and prop.date is None:
             raise ServerError(replies.invalid_date())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Literal
+from http import HTTPStatus
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,19 +12,24 @@ from starlette.routing import Route
 
 from umami.collector import replies, rules
 from umami.collector.faults import Fault
+from umami.collector.forms import told
+from umami.collector.generations import Generation
 from umami.collector.ingest import Context, Ingest
 from umami.collector.journal import Journal
 from umami.collector.replies import Json
-from umami.collector.responses import bad_request_response, json_response, read_json
+from umami.collector.responses import bad_request_response, body_response, json_response, read_json
 from umami.collector.store import Rows, Store
 
-Batch = bool | Literal[405, "broken"]
+Outcome = tuple[int, Json | str]
+"""What an event is answered with: the status, and the body in the generation's form."""
 
 FAULT: Final = "umami.fault"
 """Where the ASGI scope holds the fault that a request has been hit by."""
 
 _CHUNK: Final = 100
 """Events stored in one transaction, between which other requests get their turn."""
+
+_NODE_THAT_BREAKS_BATCHES: Final = 24
 
 _STORED_MODELS: Final = frozenset({"EventData", "Revenue"})
 
@@ -35,35 +41,59 @@ class IngestRoutes:
         store: Where the events go.
         journal: What is told how many there are.
         ingest: Takes in one event.
-        batch: As for `Collector`.
+        generation: Which Umami answers.
+        node: As for `Collector`.
         item_delay: As for `Collector`.
     """
 
     def __init__(
-        self, store: Store, journal: Journal, ingest: Ingest, *, batch: Batch, item_delay: float
+        self,
+        store: Store,
+        journal: Journal,
+        ingest: Ingest,
+        *,
+        generation: Generation,
+        node: int,
+        item_delay: float,
     ) -> None:
         self._store = store
         self._journal = journal
         self._ingest = ingest
+        self._generation = generation
+        self._batch_works = generation.batch_runs_on_node_24 or node < _NODE_THAT_BREAKS_BATCHES
         self._item_delay = item_delay
-        self.routes = [Route("/api/send", self._send, methods=["POST"])]
-        if batch is not False:
-            answer = {True: self._batch, 405: _no_batch, "broken": _broken_batch}[batch]
-            self.routes.append(Route("/api/batch", answer, methods=["POST"]))
+        self.routes = [Route(generation.send_path, self._send, methods=["POST"])]
+        if generation.has_batch:
+            self.routes.append(Route("/api/batch", self._batch, methods=["POST"]))
+        elif generation.is_cloud:
+            self.routes.append(Route("/api/batch", _no_batch))
 
     async def _send(self, request: Request) -> Response:
-        [reply] = await self._take_in([await read_json(request)], request)
-        return json_response(reply)
+        body = await read_json(request, self._generation)
+        [outcome] = await self._take_in([body], request)
+        return body_response(*outcome)
 
     async def _batch(self, request: Request) -> Response:
-        items = await read_json(request)
-        wrong = rules.check_batch(items)
+        items = await read_json(request, self._generation)
+        wrong = rules.check_batch(items, self._generation)
         if wrong is not None:
-            return bad_request_response(wrong)
-        return json_response(_summary(await self._take_in(items, request)))
+            return bad_request_response(wrong, self._generation)
+        if items and not self._batch_works:
+            return json_response(replies.server_error(**self._private_member()), self._generation)
+        summary = _summary(await self._take_in(items, request))
+        if not self._generation.batch_has_cache:
+            summary.pop("cache", None)
+        return body_response(200, summary)
 
-    async def _take_in(self, items: list[Any], request: Request) -> list[Json]:
-        """Takes in events one after another, and gives each its reply.
+    def _private_member(self) -> Json:
+        """What Node.js 24 makes of Umami's way to copy a request; 3.0 does not say so."""
+        if self._generation.errors == "object":
+            return {}
+        message = "Cannot read private member #state from an object whose class did not declare it"
+        return {"error_object": replies.exception("TypeError", message)}
+
+    async def _take_in(self, items: list[Any], request: Request) -> list[Outcome]:
+        """Takes in events one after another, and gives each its outcome.
 
         It does not end when the client goes away, only when the server stops.
         """
@@ -71,46 +101,49 @@ class IngestRoutes:
         context = Context({name.lower(): value for name, value in request.headers.items()}, peer)
         fault: Fault | None = request.scope.get(FAULT)
         size = 1 if self._item_delay else _CHUNK
-        answers: list[Json] = []
+        outcomes: list[Outcome] = []
         for start in range(0, len(items), size):
             await asyncio.sleep(self._item_delay)
             with self._store.writing() as rows:
                 for index, item in enumerate(items[start : start + size], start):
-                    answers.append(self._take_in_one(index, item, context, rows, fault))
+                    outcomes.append(self._take_in_one(index, item, context, rows, fault))
             self._journal.stored(len(rows.events))
-        return answers
+        return outcomes
 
-    def _take_in_one(self, index: int, item: Any, context: Context, rows: Rows, fault: Fault | None) -> Json:
+    def _take_in_one(
+        self, index: int, item: Any, context: Context, rows: Rows, fault: Fault | None
+    ) -> Outcome:
         error = None if fault is None else fault.item_error(index, item)
         if error is None:
-            return self._ingest.send(item, context, rows)
-        if error.get("meta", {}).get("modelName") in _STORED_MODELS:
-            self._ingest.send(item, context, rows)
-        return error if "error" in error else replies.server_error(replies.completed(error))
+            reply = self._ingest.send(item, context, rows)
+        elif "error" in error:
+            return replies.status_of(error), error
+        else:
+            if error.get("meta", {}).get("modelName") in _STORED_MODELS:
+                self._ingest.send(item, context, rows)
+            reply = replies.server_error(replies.completed(error))
+        return replies.status_of(reply), told(reply, self._generation)
 
 
-def _summary(answers: list[Json]) -> Json:
+def _summary(outcomes: list[Outcome]) -> Json:
     details = [
-        {"index": index, "response": answer} for index, answer in enumerate(answers) if "error" in answer
+        {"index": index, "response": body}
+        for index, (status, body) in enumerate(outcomes)
+        if status != HTTPStatus.OK
     ]
     summary: Json = {
-        "size": len(answers),
-        "processed": len(answers) - len(details),
+        "size": len(outcomes),
+        "processed": len(outcomes) - len(details),
         "errors": len(details),
         "details": details,
     }
-    accepted = [answer for answer in answers if "error" not in answer]
+    accepted = [body for status, body in outcomes if status == HTTPStatus.OK]
     if not accepted:
         return summary | {"cache": None}
     # A bot's answer has no cache. When all were bots, Umami has none to pass on, and JSON leaves it out.
-    tokens = [answer["cache"] for answer in accepted if "cache" in answer]
+    tokens = [body["cache"] for body in accepted if isinstance(body, dict) and "cache" in body]
     return summary | {"cache": tokens[0]} if tokens else summary
 
 
 async def _no_batch(_: Request) -> Response:
-    return Response(status_code=405)
-
-
-async def _broken_batch(_: Request) -> Response:
-    message = "Cannot read private member #state from an object whose class did not declare it"
-    return json_response(replies.error(500, "server-error", message))
+    return Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from umami.collector.journal import Journal
 from umami.collector.records import StoredEvent
 from umami.collector.replies import Json
-from umami.collector.responses import json_response
+from umami.collector.responses import body_response
 from umami.collector.store import Store
 
 STATE: Final = "/collector/state"
@@ -40,13 +40,14 @@ class Page:
 
     async def _state(self, _: Request) -> Response:
         latest = reversed(self._store.events(last=_RECENT))
-        return json_response(
+        return body_response(
+            200,
             {
                 "events": self._journal.event_count,
                 "requests": self._journal.request_count,
                 "websites": self._store.websites()[1],
                 "latest": [_summary(event) for event in latest],
-            }
+            },
         )
 
 

@@ -3,48 +3,73 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from umami.collector import rules
+from umami.collector.forms import told
+from umami.collector.generations import Generation
 from umami.collector.javascript import UNDEFINED, parse_json
-from umami.collector.replies import bad_request, status_of
+from umami.collector.replies import Json, bad_request, status_of
 
-_HEADERS: Final = {
+_CORS: Final = {
     "access-control-allow-origin": "*",
     "access-control-allow-headers": "*",
     "access-control-allow-methods": "GET, DELETE, POST, PUT",
     "access-control-max-age": "86400",
-    "cache-control": "no-cache",
-    "content-type": "application/json",
 }
+_HEADERS: Final = {**_CORS, "cache-control": "no-cache", "content-type": "application/json"}
 _NOT_FOUND: Final = '<!DOCTYPE html><html lang="en"><title>404</title><p>This page could not be found.</html>'
 
 
-async def read_json(request: Request) -> Any:
-    """The request's body, parsed; `UNDEFINED` if it is no JSON or too long."""
+async def read_json(request: Request, generation: Generation) -> Any:
+    """The request's body, parsed; `UNDEFINED` if it is no JSON or too long, ``{}`` if not said to be JSON.
+
+    Raises:
+        HTTPException: What reads the body refuses it, before Umami sees it.
+    """
     body = await request.body()
-    return UNDEFINED if len(body) > rules.MAX_BODY else parse_json(body)
+    too_long = generation.max_body is not None and len(body) > generation.max_body
+    if not generation.reads_by_content_type:
+        return UNDEFINED if too_long else parse_json(body)
+    if too_long:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Body exceeded 1mb limit")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return {}
+    parsed = parse_json(body) if body else {}
+    if parsed is UNDEFINED:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "Invalid JSON")
+    return parsed
 
 
-def json_response(reply: Any) -> Response:
-    """Sends a reply with the status that it names, or 200."""
-    status = status_of(reply) if isinstance(reply, dict) else 200
-    body = json.dumps(reply, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, status, _HEADERS)
+def json_response(reply: Any, generation: Generation) -> Response:
+    """Sends a reply in a generation's form, with the status that it names, or 200."""
+    if not isinstance(reply, dict):
+        return body_response(HTTPStatus.OK, reply)
+    return body_response(status_of(reply), told(reply, generation))
 
 
-def bad_request_response(wrong: dict[str, Any]) -> Response:
+def body_response(status: int, body: Any) -> Response:
+    """Sends a body that has its form already: text as it is, anything else as JSON."""
+    if isinstance(body, str):
+        # The errors of the generations that answer with text have no Content-Type.
+        kind = {"content-type": "text/plain"} if status == HTTPStatus.OK else {}
+        return Response(body, status, {**_CORS, **kind})
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(content, status, _HEADERS)
+
+
+def bad_request_response(wrong: Json, generation: Generation) -> Response:
     """Answers 400 with the tree of what is wrong."""
-    return json_response(bad_request(**wrong))
+    return json_response(bad_request(**wrong), generation)
 
 
-def crash_response() -> Response:
-    """Answers as Umami does when it fails outside of its handlers: 500, with nothing in it."""
-    return Response(status_code=500)
+def crash_response(generation: Generation) -> Response:
+    """Answers as Umami does when it fails outside of its handlers: 500, and later with nothing in it."""
+    return Response("Internal Server Error" if generation.errors == "text" else None, status_code=500)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -54,4 +79,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if request.method == "OPTIONS" and allow:
         methods = sorted({"OPTIONS", *allow.split(", ")})
         return Response(status_code=204, headers={**_HEADERS, "allow": ", ".join(methods)})
-    return HTMLResponse(_NOT_FOUND, status) if status == 404 else Response(status_code=status)
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) and isinstance(
+        error, HTTPException
+    ):
+        return Response(error.detail, status)
+    return (
+        HTMLResponse(_NOT_FOUND, status) if status == HTTPStatus.NOT_FOUND else Response(status_code=status)
+    )

@@ -6,19 +6,19 @@ or None when all is well.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from umami.collector import urls
+from umami.collector.generations import Generation
 from umami.collector.javascript import UNDEFINED, length, to_number, type_name
 from umami.collector.replies import Json
 
 Check = Callable[[Any], "Json | None"]
-
-MAX_BODY: Final = 10 * 1024 * 1024
-"""Bytes of a body that Umami reads; a longer one reaches it cut, and so is no JSON."""
 
 _MAX_SAFE_INTEGER: Final = 2**53 - 1
 _UUID = re.compile(
@@ -189,11 +189,76 @@ _PAYLOAD: Final[dict[str, Check]] = {
     "fcp": _MILLISECONDS,
     "ttfb": _MILLISECONDS,
 }
+_FORMULA: Final = re.compile("[=+@\\t\\r-]")
 
 
-def _payload(value: Any) -> Json | None:
-    wrong = members(value, {}, _PAYLOAD)
-    if not isinstance(value, dict):
+def _both(*checks: Check) -> Check:
+    """What all of the checks accept."""
+    return lambda value: next((wrong for check in checks if (wrong := check(value)) is not None), None)
+
+
+def _matching(pattern: re.Pattern[str]) -> Check:
+    wrong = {"errors": [f"Invalid string: must match pattern /{pattern.pattern}/"]}
+    return lambda value: None if pattern.fullmatch(value) else wrong
+
+
+def _internet_address(value: Any) -> Json | None:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return {"errors": ["Invalid IP address"]}
+    return None
+
+
+def _no_formula(value: Any) -> Json | None:
+    return {"errors": ["Invalid string"]} if _FORMULA.match(value) else None
+
+
+def _commerce(value: Any) -> Json | None:
+    """Its members are not published; what is no object at all is refused by all means."""
+    found = value.get("commerce", UNDEFINED) if isinstance(value, dict) else UNDEFINED
+    if found is UNDEFINED or isinstance(found, dict):
+        return None
+    return {"errors": [], "properties": {"commerce": _expected("object", found)}}
+
+
+@cache
+def _payload_rules(generation: Generation) -> dict[str, Check]:
+    """The check of each field of the payload that a generation looks at."""
+    checks = dict(_PAYLOAD)
+    if generation.hostname_pattern is not None:
+        checks["hostname"] = _both(checks["hostname"], _matching(generation.hostname_pattern))
+    if generation.splits_url:
+        checks["url"] = checks["referrer"] = text(generation.max_text)
+        checks["title"] = text(generation.max_text)
+    if generation.checks_ip:
+        checks["ip"] = _both(checks["ip"], _internet_address)
+    if generation.refuses_formulas:
+        checks["name"] = checks["tag"] = _both(text(50), _no_formula)
+    if generation.checks_commerce:
+        checks["data"] = _both(record, _commerce)
+    for name in generation.null_is_absent:
+        checks[name] = nullable(checks[name])
+    return {name: check for name, check in checks.items() if name not in generation.ignored_fields}
+
+
+def _required(generation: Generation) -> set[str]:
+    """The fields that a payload must have. Later, a website may be a link or a pixel instead."""
+    return {
+        name
+        for name, needed in (
+            ("website", "pixel" in generation.ignored_fields),
+            ("url", generation.needs_url),
+        )
+        if needed
+    }
+
+
+def _payload(value: Any, generation: Generation) -> Json | None:
+    checks = _payload_rules(generation)
+    required = _required(generation)
+    wrong = members(value, {name: checks[name] for name in required}, checks)
+    if not isinstance(value, dict) or "website" in required:
         return wrong
     if sum(bool(value.get(source)) for source in ("website", "link", "pixel")) == 1:
         return wrong
@@ -210,18 +275,20 @@ def _messages(tree: Json) -> list[str]:
     return [message for found in tree["properties"].values() for message in found["errors"]]
 
 
-_SEND: Final[dict[str, Check]] = {"type": one_of("event", "identify", "performance"), "payload": _payload}
-
-
-def check_send(body: Any) -> Json | None:
+def check_send(body: Any, generation: Generation) -> Json | None:
     """Checks one event: the body of ``/api/send``, or an item of a batch."""
-    return members(body, _SEND)
+    kind = one_of(*generation.types)
+    if generation.errors != "object":  # before zod 4, a type that is missing was not a wrong one
+        kind = _both(text(), kind)
+    return members(body, {"type": kind, "payload": lambda value: _payload(value, generation)})
 
 
-def check_batch(body: Any) -> Json | None:
+def check_batch(body: Any, generation: Generation) -> Json | None:
     """Checks a batch as a whole: an array of objects. What is in the objects is not looked at yet."""
     if not isinstance(body, list):
         return _expected("array", body)
+    if generation.max_batch is not None and len(body) > generation.max_batch:
+        return {"errors": [f"Too big: expected array to have <={generation.max_batch} items"]}
     wrong = [record(item) for item in body]
     while wrong and wrong[-1] is None:
         wrong.pop()

@@ -80,6 +80,9 @@ class Store:
 
     Args:
         path: An SQLite file, made if it is not there; None for a database in memory.
+
+    Attributes:
+        is_away: Whether Umami is to find no database. What is stored can be read all the same.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -91,6 +94,7 @@ class Store:
         self._connection.executescript(_SCHEMA)
         self._websites = {row["id"] for row in self.query("select id from website")}
         self.user_created_at = now_text()
+        self.is_away = False
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Runs a query and returns all of its rows."""
@@ -134,6 +138,10 @@ class Store:
     def has_website(self, website_id: str) -> bool:
         """Whether a website is registered."""
         return website_id.lower() in self._websites
+
+    def has_session(self, session_id: str) -> bool:
+        """Whether a session is stored."""
+        return bool(self.query("select 1 from session where session_id = ?", (session_id,)))
 
     def add_website(self, name: str, domain: str, website_id: str | None = None) -> str:
         """Registers a website.

@@ -1,0 +1,118 @@
+"""Puts an answer into a generation's form. All are made as Umami 3's, and retold here for the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from umami.collector.generations import Generation
+from umami.collector.replies import Json
+
+_WORDS: Final = (
+    # What zod 4 says, then zod 3's code and words, and yup's words after the field's name.
+    (r"Invalid input: expected \w+, received undefined", "invalid_type", "Required", "is a required field"),
+    (
+        r"Invalid input: expected (\w+), received (\w+)",
+        "invalid_type",
+        r"Expected \1, received \2",
+        r"must be a `\1` type, but the final value was: `\2`.",
+    ),
+    (
+        r"Too big: expected string to have <=(\d+) characters",
+        "too_big",
+        r"String must contain at most \1 character(s)",
+        r"must be at most \1 characters",
+    ),
+    (r"Invalid UUID", "invalid_string", "Invalid uuid", "must be a valid UUID"),
+    (
+        r"Invalid string: must match pattern (.*)",
+        "invalid_string",
+        "Invalid",
+        r'must match the following: "\1"',
+    ),
+    (r"Invalid IP address", "invalid_string", "Invalid ip", "must be an IP address"),
+    (
+        r"Invalid option: .*",
+        "invalid_enum_value",
+        "Invalid enum value.",
+        'must match the following: "/event|identify/i"',
+    ),
+    (r"(.*)", "custom", r"\1", r"is wrong: \1"),
+)
+
+
+def told(reply: Json, generation: Generation) -> Json | str:
+    """Puts a reply into a generation's form.
+
+    Args:
+        reply: What Umami 3 answers.
+        generation: Who answers.
+
+    Returns:
+        The body: an object to be sent as JSON, or plain text.
+    """
+    if "error" not in reply:
+        return _accepted(reply, generation)
+    if generation.errors == "object":
+        return reply
+    error = reply["error"]
+    issues = list(_issues(error, ()))
+    if generation.errors == "text":
+        return _text(error, issues)
+    if "errorObject" in error:
+        return {"error": error["errorObject"]}
+    if "errors" not in error:
+        return {"error": error["message"]}
+    if generation.errors == "zod":
+        return {"error": {"issues": [_issue(path, message) for path, message in issues], "name": "ZodError"}}
+    members: Json = error.get("properties") or dict(enumerate(error.get("items", [])))
+    return {"error": [f"{name}: {_joined(found)}" for name, found in members.items() if found]}
+
+
+def _accepted(reply: Json, generation: Generation) -> Json | str:
+    if "beep" in reply:
+        return reply if generation.beeps else {}
+    if "sessionId" not in reply or generation.accepted == "ids":
+        return reply
+    token: str = reply["cache"]
+    return token if generation.accepted == "token" else {"cache": token}
+
+
+def _text(error: Json, issues: list[tuple[tuple[str | int, ...], str]]) -> str:
+    if issues:
+        path, message = issues[0]
+        return f"{'.'.join(map(str, path)) or 'this'} {_reworded(message, 3)}"
+    if "errorObject" in error:
+        return "Internal Server Error"
+    if error["message"] in ("Bad request", "Unauthorized"):
+        return f"{error['status']} {error['message'].title()}"
+    text: str = error["message"]
+    return text
+
+
+def _issues(tree: Json, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What is wrong, each with where it is."""
+    for message in tree.get("errors", ()):
+        yield path, message
+    branches: list[tuple[Any, Any]] = [*tree.get("properties", {}).items(), *enumerate(tree.get("items", ()))]
+    for name, branch in branches:
+        if branch:
+            yield from _issues(branch, (*path, name))
+
+
+def _issue(path: tuple[str | int, ...], message: str) -> Json:
+    return {"code": _reworded(message, 1), "path": list(path), "message": _reworded(message, 2)}
+
+
+def _joined(tree: Json) -> str:
+    return ", ".join(_reworded(message, 2) for message in tree["errors"])
+
+
+def _reworded(message: str, column: int) -> str:
+    found, words = next(
+        (found, words)
+        for words in _WORDS
+        if (found := re.fullmatch(words[0], message.replace("record", "object")))
+    )
+    return found.expand(words[column])

@@ -1,0 +1,271 @@
+"""What sets the generations of Umami apart: one table of facts, in the order in which they changed.
+
+A fact was measured on a real server of that version where ``docs/collector.md`` says so, and is otherwise by
+Umami's source; what concerns 3.2 and later is by the official client's OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+_PERFORMANCE_FIELDS: Final = frozenset({"lcp", "inp", "cls", "fcp", "ttfb"})
+_CLIENT_FIELDS: Final = frozenset({"browser", "os", "device"})
+_OTHER_SOURCES: Final = frozenset({"link", "pixel"})
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation of Umami, by what it does differently from the others.
+
+    The facts are those of Umami 3.1, where nothing else is said.
+    """
+
+    name: str
+    """What it is called as `Collector`'s ``umami``."""
+    since: tuple[int, ...]
+    """The first version that is answered for by it."""
+
+    # Routes.
+
+    send_path: str = "/api/send"
+    """Where an event goes to."""
+    has_batch: bool = True
+    """Whether there is ``/api/batch``. Without it, the Cloud answers 405, all others a page with 404."""
+    is_cloud: bool = False
+    """Whether it is Umami Cloud, which has neither batches, nor a login, nor a heartbeat."""
+    batch_runs_on_node_24: bool = True
+    """Whether ``/api/batch`` works on Node.js 24. Where it does not, it answers 500 as a whole."""
+    batch_has_cache: bool = True
+    """Whether a batch's answer has the key ``cache``."""
+    max_batch: int | None = None
+    """How many items a batch may have."""
+
+    # Bodies.
+
+    reads_by_content_type: bool = False
+    """Whether a body is only read as JSON if the request's Content-Type says that it is."""
+    max_body: int | None = 10 * 1024 * 1024
+    """How many bytes of a body are read. Beyond, it is no JSON, or 413 where the Content-Type matters."""
+
+    # What is accepted.
+
+    types: tuple[str, ...] = ("event", "identify", "performance")
+    """The types of events there are."""
+    validates: bool = True
+    """Whether the fields of an event are checked. Else, what does not fit is cut, or cannot be stored."""
+    ignored_fields: frozenset[str] = frozenset()
+    """Fields of the payload that it does not know yet."""
+    null_is_absent: frozenset[str] = frozenset()
+    """Fields that may be null."""
+    hostname_pattern: re.Pattern[str] | None = None
+    """What a host name must look like."""
+    max_text: int | None = None
+    """How long ``title``, ``url`` and ``referrer`` may be."""
+    needs_url: bool = False
+    """Whether ``url`` is required, of ``identify`` too."""
+    needs_identify_data: bool = False
+    """Whether ``identify`` without ``data`` is refused."""
+    checks_ip: bool = False
+    """Whether ``ip`` must be an address."""
+    refuses_formulas: bool = False
+    """Whether a ``name`` or ``tag`` must not begin as a spreadsheet's formula does."""
+    checks_commerce: bool = False
+    """Whether ``data.commerce`` is reserved, and checked."""
+
+    # Bots.
+
+    judges_header_first: bool = False
+    """Whether bots are told by the header's User-Agent alone, before anything else is looked at."""
+    beeps: bool = True
+    """Whether a bot is answered ``{"beep": "boop"}``; else ``{}``."""
+    clients_are_bots: bool = False
+    """Whether a User-Agent with "client" in it is a bot's, as it is for isbot 3."""
+
+    # What is stored.
+
+    drops_tag: bool = False
+    """Whether ``tag`` is checked, and then forgotten."""
+    puts_user_agent_into_country: bool = False
+    """Whether ``payload.userAgent`` is written into the column of two characters for the country."""
+    splits_url: bool = False
+    """Whether ``url`` is cut at its question mark, and not parsed: an absolute one is stored whole."""
+    reads_campaigns: bool = True
+    """Whether ``utm_*`` and click ids get columns, 255 characters wide, of their own."""
+    cuts_title: bool = True
+    """Whether a long ``title`` is cut."""
+    stores_booleans: bool = True
+    """Whether custom data may hold true and false."""
+    stores_before_data: bool = True
+    """Whether the event is stored before its custom data, and stays when that cannot be."""
+
+    # Answers.
+
+    accepted: Literal["token", "cache", "ids"] = "ids"
+    """What is answered to a stored event: the bare token, the token as ``cache``, or the ids beside it."""
+    errors: Literal["text", "zod", "bare", "object"] = "object"
+    """The form of errors: plain text; ``{"error": …}`` with a string, an exception, or what is wrong as zod
+    tells it, or as a list; or an object with ``message``, ``code`` and ``status``."""
+    unknown_website: int = 400
+    """The status for an event of an unknown website; 0 where the server's process dies of it."""
+    session_failure: int = 500
+    """The status when the database fails while the website and the session are looked up; 0 as above."""
+
+
+_HOST_LABELS: Final = (
+    r"[A-Za-z0-9](?:[A-Za-z0-9{0}-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9{0}-]*[A-Za-z0-9])?)*"
+)
+
+_3_1: Final = Generation("3.1", (3, 1))
+
+_3_4: Final = replace(
+    _3_1,
+    name="3.4",
+    since=(3, 4),
+    max_batch=500,
+    refuses_formulas=True,
+    checks_commerce=True,
+)
+_3_3: Final = replace(_3_4, name="3.3", since=(3, 3))
+_3_0_3: Final = replace(
+    _3_1,
+    name="3.0.3",
+    since=(3, 0, 2),
+    max_body=None,
+    types=("event", "identify"),
+    ignored_fields=_PERFORMANCE_FIELDS,
+)
+_3_0_1: Final = replace(
+    _3_0_3,
+    name="3.0.1",
+    since=(3,),
+    batch_runs_on_node_24=False,
+    batch_has_cache=False,
+    ignored_fields=_3_0_3.ignored_fields | _CLIENT_FIELDS,
+)
+_2_19: Final = replace(
+    _3_0_1,
+    name="2.19",
+    since=(2, 18),
+    ignored_fields=_3_0_1.ignored_fields | _OTHER_SOURCES,
+    checks_ip=True,
+    errors="bare",
+)
+_2_17: Final = replace(
+    _2_19,
+    name="2.17",
+    since=(2, 17),
+    ignored_fields=_2_19.ignored_fields | {"id"},
+    needs_identify_data=True,
+    judges_header_first=True,
+    reads_campaigns=False,
+    stores_before_data=False,
+)
+_2_16: Final = replace(
+    _2_17,
+    name="2.16",
+    since=(2, 16),
+    has_batch=False,
+    ignored_fields=_2_17.ignored_fields | {"timestamp"},
+    hostname_pattern=re.compile(
+        r"localhost(?::[1-9][0-9]{0,4})?|(?:[a-z0-9_-]{1,63}\.)+(?:xn--)?[a-z0-9_-]{2,63}"
+    ),
+    needs_url=True,
+    puts_user_agent_into_country=True,
+    accepted="cache",
+    errors="zod",
+)
+_2_15: Final = replace(
+    _2_16,
+    name="2.15",
+    since=(2, 12),
+    reads_by_content_type=True,
+    max_body=1024 * 1024,
+    ignored_fields=_2_16.ignored_fields | {"userAgent"},
+    null_is_absent=frozenset({"tag"}),
+    hostname_pattern=re.compile(_HOST_LABELS.format("_")),
+    needs_url=False,
+    puts_user_agent_into_country=False,
+    splits_url=True,
+    accepted="token",
+    errors="text",
+    unknown_website=404,
+    session_failure=400,
+)
+_2_11: Final = replace(
+    _2_15,
+    name="2.11",
+    since=(2, 10),
+    hostname_pattern=re.compile(_HOST_LABELS.format("")),
+    beeps=False,
+    drops_tag=True,
+    unknown_website=403,
+)
+_2_6: Final = replace(
+    _2_11,
+    name="2.6",
+    since=(2, 6),
+    ignored_fields=_2_11.ignored_fields | {"ip", "tag"},
+    max_text=500,
+    clients_are_bots=True,
+    cuts_title=False,
+    unknown_website=400,
+)
+_2_0: Final = replace(
+    _2_6,
+    name="2.0",
+    since=(2,),
+    types=("event",),
+    validates=False,
+    hostname_pattern=None,
+    max_text=None,
+    stores_booleans=False,
+    unknown_website=0,
+    session_failure=0,
+)
+_1_40: Final = replace(
+    _2_0,
+    name="1.40",
+    since=(1,),
+    send_path="/api/collect",
+    unknown_website=500,
+    session_failure=500,
+)
+_CLOUD: Final = replace(_3_4, name="cloud", since=(), has_batch=False, is_cloud=True)
+
+GENERATIONS: Final = (
+    *(_1_40, _2_0, _2_6, _2_11, _2_15, _2_16, _2_17, _2_19, _3_0_1, _3_0_3, _3_1, _3_3, _3_4),
+    _CLOUD,
+)
+"""Every generation, oldest first, the Cloud last."""
+
+
+def find(version: str) -> Generation:
+    """Finds the generation that a version belongs to.
+
+    Args:
+        version: A version, such as ``2.15.1`` or ``v3.1``, or ``cloud``.
+
+    Returns:
+        Its generation: the newest that is not newer.
+
+    Raises:
+        ValueError: It is no version of Umami.
+
+    Example:
+        ```python
+        find("2.16.1").name  # "2.16"
+        ```
+    """
+    if version == _CLOUD.name:
+        return _CLOUD
+    if not re.fullmatch(r"v?[0-9]{1,4}(\.[0-9]{1,4}){0,2}", version):
+        raise ValueError(f"{version!r} is no version of Umami: give one such as '2.15' or '3.1', or 'cloud'")
+    numbers = tuple(int(number) for number in version.removeprefix("v").split("."))
+    if numbers[0] < 1:
+        raise ValueError(f"there is no Umami {version}: the oldest that the collector imitates is 1.40")
+    return max(
+        (each for each in GENERATIONS if each.since and each.since <= numbers),
+        key=lambda each: each.since,
+    )
