@@ -107,13 +107,14 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         stack.callback(client.shutdown)
         started = time.monotonic()
         troubles = _Troubles(server, plan.count)
-        complete = _Campaign(client, sent, plan, troubles, server.name).run()
+        campaign = _Campaign(client, sent, plan, troubles, server.name)
+        complete = campaign.run()
         seconds = time.monotonic() - started
         stats = client.queue_stats()
         troubles.end()
         client.shutdown(1.0)  # before the rows are read: what is pending now is not to come in between
         rows = server.rows()
-    result = _compare(sent, stats, rows, mark, proxy.log)
+    result = _compare(sent[: campaign.number], stats, rows, mark, proxy.log)
     return {
         "umami": server.umami,
         "name": server.name,
@@ -199,36 +200,37 @@ class _Campaign:
         self._plan = plan
         self._troubles = troubles
         self._label = f"{name} {plan.scenario}"
+        self.number = 0
         self._settled = 0
         self._begun = self._progressed = time.monotonic()
         self._shown = 0.0
 
     def run(self) -> bool:
         """Do it; return whether all events were settled before the campaign was given up."""
-        number = 0
         next_look = 0.0
-        while number < len(self._sent) or not self._troubles.complete:
+        room = 0
+        while self.number < len(self._sent) or not self._troubles.complete:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK_SECONDS
-                stats = self._look(number)
+                stats = self._look()
                 if self._is_over():
                     return False
                 room = _BACKLOG - stats.pending
-            if number < len(self._sent) and room > 0:
-                self._sent[number].send(self._client)
-                number += 1
+            if self.number < len(self._sent) and room > 0:
+                self._sent[self.number].send(self._client)
+                self.number += 1
                 room -= 1
                 time.sleep(1 / _RATE)
             else:
                 time.sleep(_LOOK_SECONDS / 5)
         while not self._client.flush(FLUSH_SECONDS):
-            self._look(number)
+            self._look()
             if self._is_over():
                 return False
-        self._look(number)
+        self._look()
         return True
 
-    def _look(self, number: int) -> QueueStats:
+    def _look(self) -> QueueStats:
         stats = self._client.queue_stats()
         settled = stats.submitted - stats.pending
         now = time.monotonic()
@@ -238,7 +240,7 @@ class _Campaign:
         if now - self._shown > (0.5 if sys.stderr.isatty() else 15):
             self._shown = now
             print(
-                f"{self._label}: {now - self._begun:4.0f} s, {number} sent, {stats.delivered} delivered,"
+                f"{self._label}: {now - self._begun:4.0f} s, {self.number} sent, {stats.delivered} delivered,"
                 f" {stats.rejected} rejected, {stats.pending} pending, {stats.requests} requests"
                 f"{', ' + self._troubles.now if self._troubles.now else ''}",
                 end="\x1b[K\r" if sys.stderr.isatty() else "\n",
