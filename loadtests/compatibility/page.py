@@ -17,7 +17,7 @@ _FRONTS: Final = {
     "503": "nginx, 5 requests/s, 503",
 }
 _COLUMNS: Final = (
-    "Umami", "sent", "stored", "copies (bound)", "rejected, of crawlers", "lost", "requests", "seconds",
+    "Umami", "sent", "stored, of browsers", "copies (bound)", "rejected, of crawlers", "lost", "requests", "seconds",
 )  # fmt: skip
 
 Json = dict[str, Any]
@@ -70,7 +70,7 @@ def _row(result: Json) -> list[str]:
     return [
         result["name"] if result["real"] else f"{result['name']} (collector)",
         f"{result['sent']:,}",
-        f"{result['stored']:,}",
+        f"{result['stored']:,} of {result['browsers']:,}",
         f"{result['duplicates']:,} ({result['bound']:,})",
         f"{result['rejected']:,} of {result['crawlers']:,}",
         f"{result['lost']:,}",
