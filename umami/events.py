@@ -197,7 +197,7 @@ class Writer:
             payload["ip"] = ip_address
         elif ip_address is not None:
             _put(payload, "ip", ip_address, fields.ip_address, self._note)
-        agent = ua if type(ua) is str else _text_or(None, "ua", ua)
+        agent = (ua if type(ua) is str else _text_or(None, "ua", ua) or "").strip()
         if agent and agent != BROWSER_USER_AGENT:
             payload["userAgent"] = fields.user_agent(agent, self._note)
 

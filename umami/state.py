@@ -22,11 +22,14 @@ import anyio.to_thread
 from . import late
 from ._http import endpoints
 from ._http.endpoints import Server
+from ._http.exporter import Connections, UmamiExporter
+from ._http.generations import Generation
 from ._http.messages import Flow
+from ._http.verdicts import BOT
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
 from .queue.bounds import Bounds
-from .queue.delivery import Destination
+from .queue.destination import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
 from .queue.lifecycle import in_child, sigterm
 from .queue.report import logger
@@ -111,6 +114,7 @@ class State:
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
+        self._connections = Connections(late.new_poster, BROWSER_USER_AGENT)
         self.stand_in = StandIn(self)
         _states.add(self)
 
@@ -128,8 +132,12 @@ class State:
             with self._lock:
                 settings = resolve(self._code)
                 self._handle_sigterm(settings)
-                self._settings = settings
+                self._use(settings)
         return settings
+
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
 
     def set(self, **code: Any) -> None:
         """Change settings. If one is not valid, none is changed."""
@@ -141,9 +149,11 @@ class State:
             if self._agent is not None:
                 self._agent.configure(plan)
             elif plan.spool is not None:
-                self._agent = Agent(plan)  # what lies in the spool is not to wait for the first event
+                self._agent = self._new_agent(
+                    plan
+                )  # what lies in the spool is not to wait for the first event
             self._code = merged
-            self._settings = settings
+            self._use(settings)
             self._forget_route()
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here rather than at the first event, whose caller may have less time
@@ -238,10 +248,20 @@ class State:
         """The agent, which is made at the first use, and starts its threads at the first event."""
         with self._lock:
             if self._agent is None:
-                agent = Agent(_plan(self.settings))
+                agent = self._new_agent(_plan(self.settings))
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
             return self._agent
+
+    def _new_agent(self, plan: Plan) -> Agent:
+        return Agent(plan, self._new_exporter)
+
+    def _new_exporter(self, destination: Destination) -> UmamiExporter:
+        # The Cloud is the newest Umami, but for the batch route.
+        is_cloud = destination.batch_url is None
+        return UmamiExporter(
+            destination, self._connections, Generation.V2_17 if is_cloud else Generation.UNKNOWN
+        )
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take.
@@ -296,9 +316,11 @@ class State:
         return limiter
 
     def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
-        answer = yield from endpoints.send(route.server, encoded, user_agent or BROWSER_USER_AGENT)
+        agent = (user_agent or "").strip() or BROWSER_USER_AGENT
+        answer = yield from endpoints.send(route.server, encoded, agent)
         if isinstance(answer, dict) and "beep" in answer:
-            self.agent.report_bot(encoded)  # the answer itself looks like success
+            # The answer itself looks like success.
+            self.agent.report("rejected", BOT.reason, BOT.message, encoded)
         return answer
 
     def _keep_back(self, encoded: bytes, why: str) -> None:
@@ -356,8 +378,6 @@ def _plan(settings: Settings) -> Plan:
             item_retry_limit=settings.item_retry_limit,
             at_most_once=settings.at_most_once,
         ),
-        timeout=settings.timeout,
-        item_timeout=settings.item_timeout,
         senders=settings.senders,
         shutdown_timeout=settings.shutdown_timeout,
         flush_on_sigterm=settings.flush_on_sigterm,

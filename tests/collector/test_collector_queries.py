@@ -265,6 +265,7 @@ def test_older_servers_answer_stats_otherwise(browse):
     shapes = {}
     for version in ("3.1", "3.0", "2.19", "2.15"):
         with Collector(umami=version) as collector:
+            collector.add_website("Empty", "example.com", SITE)
             http = browse(collector)
             credentials = {"username": "admin", "password": "umami"}
             token = http.post("/api/auth/login", json=credentials).json()["token"]

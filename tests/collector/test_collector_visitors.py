@@ -4,6 +4,7 @@ import pytest
 from conftest import CHROME
 
 from umami.collector import visitors
+from umami.user_agents import is_bot
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:127.0) Gecko/20100101 Firefox/127.0"
 SAFARI = (
@@ -35,7 +36,7 @@ PIXEL = (
 def test_user_agents_name_browser_system_and_device(user_agent, browser, system, device):
     visitor = visitors.identify({}, {"user-agent": user_agent}, "127.0.0.1")
     assert (visitor.browser, visitor.os, visitor.device) == (browser, system, device)
-    assert not visitors.is_bot(user_agent)
+    assert not is_bot(user_agent)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_small_screen_makes_a_laptop(screen, device):
     ],
 )
 def test_programs_are_bots(user_agent):
-    assert visitors.is_bot(user_agent)
+    assert is_bot(user_agent)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_programs_are_bots(user_agent):
     ],
 )
 def test_some_programs_pass(user_agent):
-    assert not visitors.is_bot(user_agent)
+    assert not is_bot(user_agent)
 
 
 @pytest.mark.parametrize(

@@ -131,11 +131,13 @@ class UnansweredError(Exception):
 
     Attributes:
         stored_perhaps: The request had left; the server may have stored what it carried.
+        status: The status of an answer whose body did not come whole; None if none came.
     """
 
-    def __init__(self, message: str, *, stored_perhaps: bool) -> None:
+    def __init__(self, message: str, *, stored_perhaps: bool, status: int | None = None) -> None:
         super().__init__(message)
         self.stored_perhaps = stored_perhaps
+        self.status = status
 
 
 class Reply(NamedTuple):

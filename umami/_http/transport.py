@@ -62,6 +62,7 @@ class Poster:
         timeout: float,
         patience: float,
         limit: int,
+        method: str = "POST",
     ) -> Reply:
         """POST `content` and return the answer, redirects followed.
 
@@ -72,11 +73,12 @@ class Poster:
             timeout: Seconds for connecting and for writing.
             patience: Seconds for the whole of the answer, however slowly it comes.
             limit: The most bytes of the answer to read.
+            method: Another method than POST.
 
         Raises:
             UnansweredError: No answer came, or not a whole one.
         """
-        request = Request("POST", url, {**_HEADERS, **headers}, content=content)
+        request = Request(method, url, {**_HEADERS, **headers}, content=content)
         limits = {"connect": timeout, "write": timeout, "pool": timeout, "read": patience}
         give_up = time.monotonic() + timeout + patience
         for _ in range(MOST_REDIRECTS + 1):
@@ -104,7 +106,7 @@ class Poster:
         clock = line.clock
         clock.read_until = time.monotonic() + limits["connect"] + patience
         post = httpx.Request(
-            "POST",
+            request.method,
             _parsed(request.url),
             headers=request.headers,
             content=request.content,
@@ -116,7 +118,13 @@ class Poster:
             follow = redirected(request, answer)
             if follow is not None:
                 return follow
-            return Reply(answer.status_code, answer.headers, _read(answer, clock, limit))
+            try:
+                body = _read(answer, clock, limit)
+            except httpx.HTTPError as error:
+                raise UnansweredError(
+                    _described(error), stored_perhaps=True, status=answer.status_code
+                ) from error
+            return Reply(answer.status_code, answer.headers, body)
         finally:
             answer.close()
 

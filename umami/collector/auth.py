@@ -1,4 +1,8 @@
-"""Logs users in: there is one, and a token stays valid until it is revoked."""
+"""Logs users in: there is one, and a token stays valid until it is revoked.
+
+What the second factor looks like on the wire is by the official client's OpenAPI document, and not measured.
+That leaves open where the partial token goes: it is taken as a Bearer token here, as the whole one is.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ _SALT_BYTES: Final = 253
 _SIGNATURE_BYTES: Final = 32
 
 
+_WHOLE: Final = b"whole"
+_PARTIAL: Final = b"partial"
+
+
 class Auth:
     """The collector's one user and the tokens issued to it.
 
@@ -22,10 +30,21 @@ class Auth:
         username: The user's name.
         password: The user's password.
         created_at: When the user was created, as the API gives it.
+        second_factor: The code that a login asks for besides; None for none.
+        api_key: The user's API key; None for none.
     """
 
-    def __init__(self, username: str, password: str, created_at: str) -> None:
+    def __init__(
+        self,
+        username: str,
+        password: str,
+        created_at: str,
+        second_factor: str | None = None,
+        api_key: str | None = None,
+    ) -> None:
         self._credentials = (username, password)
+        self._second_factor = second_factor
+        self._api_key = api_key
         self._key = secrets.token_bytes(32)
         self.user: Json = {
             "id": USER_ID,
@@ -34,27 +53,60 @@ class Auth:
             "createdAt": created_at,
             "isAdmin": True,
         }
+        self.profile: Json = {**self.user, "teams": [], "userId": 1, "accountUuid": USER_ID}
+        """The user with all that any generation says of one."""
 
-    def login(self, username: str, password: str) -> str | None:
-        """Issues a token, of the length of a real one; None if the credentials are wrong."""
+    def login(self, username: str, password: str) -> Json | None:
+        """What a login is answered with, the user aside: a token, or the wish for a second factor.
+
+        Returns None if the credentials are wrong.
+        """
         if (username, password) != self._credentials:
             return None
-        salt = secrets.token_bytes(_SALT_BYTES)
-        return base64.b64encode(salt + self._sign(salt)).decode()
+        if self._second_factor is not None:
+            return {"requiresTwoFactor": True, "partialToken": self._issue(_PARTIAL)}
+        return {"token": self._issue(_WHOLE)}
 
-    def is_valid(self, authorization: str) -> bool:
-        """Whether an Authorization header holds a token. As in Umami, the scheme's name does not matter."""
-        _, _, token = authorization.partition(" ")
-        try:
-            raw = base64.b64decode(token.partition(" ")[0], validate=True)
-        except (binascii.Error, ValueError):
-            return False
-        salt, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
-        return len(salt) == _SALT_BYTES and hmac.compare_digest(signature, self._sign(salt))
+    def complete(self, authorization: str, code: object) -> Json | None:
+        """Ends a login that asked for a second factor; None if the code or the partial token is wrong."""
+        if code != self._second_factor or not self._is_issued(_bearer(authorization), _PARTIAL):
+            return None
+        return {"token": self._issue(_WHOLE)}
+
+    def is_valid(self, authorization: str, api_key: str = "") -> bool:
+        """Whether an Authorization header holds a token. As in Umami, the scheme's name does not matter.
+
+        Args:
+            authorization: The header.
+            api_key: What the request has sent as its API key besides.
+        """
+        return self._is_issued(_bearer(authorization), _WHOLE) or self.is_api_key(authorization, api_key)
+
+    def is_api_key(self, authorization: str, api_key: str = "") -> bool:
+        """Whether one of the headers holds the user's API key."""
+        return self._api_key is not None and self._api_key in (_bearer(authorization), api_key)
 
     def revoke(self) -> None:
         """Makes every token issued so far invalid."""
         self._key = secrets.token_bytes(32)
 
-    def _sign(self, salt: bytes) -> bytes:
-        return hmac.digest(self._key, salt, "sha256")
+    def _issue(self, kind: bytes) -> str:
+        """A token, of the length of a real one."""
+        salt = secrets.token_bytes(_SALT_BYTES)
+        return base64.b64encode(salt + self._sign(kind, salt)).decode()
+
+    def _is_issued(self, token: str, kind: bytes) -> bool:
+        try:
+            raw = base64.b64decode(token, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        salt, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
+        return len(salt) == _SALT_BYTES and hmac.compare_digest(signature, self._sign(kind, salt))
+
+    def _sign(self, kind: bytes, salt: bytes) -> bytes:
+        return hmac.digest(self._key, kind + salt, "sha256")
+
+
+def _bearer(authorization: str) -> str:
+    _, _, token = authorization.partition(" ")
+    return token.partition(" ")[0]

@@ -44,6 +44,8 @@ class Collector:
         username: The name of its one user.
         password: The password of its one user.
         umami: The version of Umami that it answers as, such as ``'2.15'`` or ``'3.0.1'``, or ``'cloud'``.
+        api_key: A key that its user has, such as ``'umami_…'``, from Umami 3.4 on and in the Cloud.
+        second_factor: The code that a login asks for besides the password, from Umami 3.3 on.
         node: The version of Node.js that it runs on. On 24, batches are a 500 as a whole from 2.17 to 3.0.1.
         item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
         geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
@@ -51,7 +53,7 @@ class Collector:
         keep_requests: How many requests to remember; None for all.
 
     Raises:
-        ValueError: `umami` is no version of Umami.
+        ValueError: `umami` is no version of Umami, or one without API keys or second factors.
 
     Example:
         ```python
@@ -75,18 +77,24 @@ class Collector:
         node: int = 22,
         item_delay: float = 0.0,
         *,
+        api_key: str | None = None,
+        second_factor: str | None = None,
         geo_database: bool = True,
         keep_alive: int = 5,
         keep_requests: int | None = None,
     ) -> None:
         generation = find(umami)
+        if api_key is not None and not generation.has_api_keys:
+            raise ValueError(f"Umami {umami} has no API keys: give umami='3.4', or 'cloud'")
+        if second_factor is not None and not generation.has_second_factor:
+            raise ValueError(f"Umami {umami} has no second factor: give umami='3.3' or later")
         self.host = host
         self.port = port
         self._keep_alive = keep_alive
         self._store = Store(database)
         self._journal = Journal(keep_requests, events=self._store.count_events())
         self._faults = FaultPlan()
-        self._auth = Auth(username, password, self._store.user_created_at)
+        self._auth = Auth(username, password, self._store.user_created_at, second_factor, api_key)
         secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
         ingest = Ingest(
             self._store,
@@ -100,7 +108,9 @@ class Collector:
         )
         routes = [
             *ingest_routes.routes,
-            *QueryRoutes(self._store, self._auth, generation=generation).routes,
+            *QueryRoutes(
+                self._store, self._auth, generation=generation, version=umami.removeprefix("v")
+            ).routes,
             *Page(self._store, self._journal).routes,
         ]
         self._app = CollectorApp(routes, self._journal, self._faults, generation)

@@ -63,7 +63,7 @@ def told(reply: Json, generation: Generation) -> Json | str:
     if "errorObject" in error:
         return {"error": error["errorObject"]}
     if "errors" not in error:
-        return {"error": error["message"]}
+        return {"error": _message(error)}
     if generation.errors == "zod":
         return {"error": {"issues": [_issue(path, message) for path, message in issues], "name": "ZodError"}}
     members: Json = error.get("properties") or dict(enumerate(error.get("items", [])))
@@ -85,8 +85,13 @@ def _text(error: Json, issues: list[tuple[tuple[str | int, ...], str]]) -> str:
         return f"{'.'.join(map(str, path)) or 'this'} {_reworded(message, 3)}"
     if "errorObject" in error:
         return "Internal Server Error"
-    if error["message"] in ("Bad request", "Unauthorized"):
-        return f"{error['status']} {error['message'].title()}"
+    message = _message(error)
+    return f"{error['status']} {message.title()}" if message in ("Bad request", "Unauthorized") else message
+
+
+def _message(error: Json) -> str:
+    if error["code"] == "incorrect-username-password":
+        return f"message.{error['code']}"
     text: str = error["message"]
     return text
 

@@ -112,6 +112,55 @@ class Generation:
     session_failure: int = 500
     """The status when the database fails while the website and the session are looked up; 0 as above."""
 
+    # Access.
+
+    login_user: tuple[str, ...] = ("id", "username", "role", "createdAt", "isAdmin", "teams")
+    """What a login says of the user."""
+    tells_wrong_password: bool = True
+    """Whether a wrong password is told from a missing token."""
+    verify_methods: tuple[str, ...] = ("POST",)
+    """The methods of ``/api/auth/verify``."""
+    verify_wraps_user: bool = False
+    """Whether ``/api/auth/verify`` answers with the user and the token, as ``/api/me`` does."""
+    me: Literal["user", "auth"] | None = "auth"
+    """What ``/api/me`` answers: nothing, the user, or the user and the token."""
+    has_api_keys: bool = False
+    """Whether users have API keys (``umami_…``), which are sent as Bearer tokens."""
+    has_second_factor: bool = False
+    """Whether a login may ask for a second factor."""
+
+    # Queries.
+
+    says_ok: bool = True
+    """Whether the heartbeat and the logout are answered ``{"ok": true}``; else ``{}``."""
+    config: tuple[str, ...] = (
+        *("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
+        "currentVersion",
+    )
+    """The members of ``/api/config``, which are flags; there is no such route if empty."""
+    tells_version: bool = False
+    """Whether there is ``/api/version``."""
+    page_size: int | None = 20
+    """How many websites there are to a page; None if they come as a plain list of all."""
+    pages_tell_order: bool = False
+    """Whether a page of websites has the key ``orderBy``."""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Parameters with another name than today's: its own, and today's, which is ignored. Without a name of
+    its own it has none."""
+    has_event_stats: bool = True
+    """Whether there is ``/events/stats``."""
+    stats: Literal["change", "prev", "null", "sum"] = "sum"
+    """How figures are told: each with its change; each with what it was before; or all, and then what all were
+    before, where the sum of nothing is null, or 0."""
+    counts_visits: bool = True
+    """Whether there are visits. Before, visitors were called ``uniques``."""
+    active: Literal["rows", "x", "visitors"] = "visitors"
+    """What active visitors are told as: a list of one row, ``{"x": …}`` or ``{"visitors": …}``."""
+    stats_need_website: bool = False
+    """Whether the figures of an unknown website are a 500."""
+    referrer_filter_fails: bool = False
+    """Whether the filter ``referrer`` is a 500."""
+
 
 _HOST_LABELS: Final = (
     r"[A-Za-z0-9](?:[A-Za-z0-9{0}-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9{0}-]*[A-Za-z0-9])?)*"
@@ -126,8 +175,10 @@ _3_4: Final = replace(
     max_batch=500,
     refuses_formulas=True,
     checks_commerce=True,
+    has_api_keys=True,
+    has_second_factor=True,
 )
-_3_3: Final = replace(_3_4, name="3.3", since=(3, 3))
+_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), has_api_keys=False)
 _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
@@ -135,6 +186,10 @@ _3_0_3: Final = replace(
     max_body=None,
     types=("event", "identify"),
     ignored_fields=_PERFORMANCE_FIELDS,
+    login_user=("id", "username", "role", "createdAt", "isAdmin"),
+    config=("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
+    has_event_stats=False,
+    stats="null",
 )
 _3_0_1: Final = replace(
     _3_0_3,
@@ -151,6 +206,11 @@ _2_19: Final = replace(
     ignored_fields=_3_0_1.ignored_fields | _OTHER_SOURCES,
     checks_ip=True,
     errors="bare",
+    config=(),
+    page_size=10,
+    pages_tell_order=True,
+    parameters=(("url", "path"), ("host", "hostname")),
+    stats="prev",
 )
 _2_17: Final = replace(
     _2_19,
@@ -161,6 +221,7 @@ _2_17: Final = replace(
     judges_header_first=True,
     reads_campaigns=False,
     stores_before_data=False,
+    verify_methods=("GET",),
 )
 _2_16: Final = replace(
     _2_17,
@@ -175,6 +236,9 @@ _2_16: Final = replace(
     puts_user_agent_into_country=True,
     accepted="cache",
     errors="zod",
+    tells_wrong_password=False,
+    tells_version=True,
+    referrer_filter_fails=True,
 )
 _2_15: Final = replace(
     _2_16,
@@ -192,6 +256,14 @@ _2_15: Final = replace(
     errors="text",
     unknown_website=404,
     session_failure=400,
+    tells_wrong_password=True,
+    verify_methods=("GET", "POST"),
+    me="user",
+    says_ok=False,
+    config=("telemetryDisabled", "uiDisabled", "updatesDisabled"),
+    active="x",
+    stats_need_website=True,
+    referrer_filter_fails=False,
 )
 _2_11: Final = replace(
     _2_15,
@@ -201,6 +273,9 @@ _2_11: Final = replace(
     beeps=False,
     drops_tag=True,
     unknown_website=403,
+    parameters=(("url", "path"), ("", "hostname")),
+    stats="change",
+    stats_need_website=False,
 )
 _2_6: Final = replace(
     _2_11,
@@ -211,6 +286,11 @@ _2_6: Final = replace(
     clients_are_bots=True,
     cuts_title=False,
     unknown_website=400,
+    login_user=("id", "username", "role", "createdAt"),
+    verify_wraps_user=True,
+    tells_version=False,
+    counts_visits=False,
+    active="rows",
 )
 _2_0: Final = replace(
     _2_6,
@@ -223,6 +303,9 @@ _2_0: Final = replace(
     stores_booleans=False,
     unknown_website=0,
     session_failure=0,
+    login_user=("id", "username", "createdAt"),
+    config=("cloudMode", "telemetryDisabled", "updatesDisabled"),
+    page_size=None,
 )
 _1_40: Final = replace(
     _2_0,
@@ -231,8 +314,14 @@ _1_40: Final = replace(
     send_path="/api/collect",
     unknown_website=500,
     session_failure=500,
+    login_user=("userId", "username", "isAdmin", "accountUuid"),
+    tells_wrong_password=False,
+    verify_wraps_user=False,
+    me=None,
+    config=("telemetryDisabled", "updatesDisabled"),
+    parameters=(("url", "path"), ("", "hostname"), ("start_at", "startAt"), ("end_at", "endAt")),
 )
-_CLOUD: Final = replace(_3_4, name="cloud", since=(), has_batch=False, is_cloud=True)
+_CLOUD: Final = replace(_3_4, name="cloud", since=(), has_batch=False, is_cloud=True, has_second_factor=False)
 
 GENERATIONS: Final = (
     *(_1_40, _2_0, _2_6, _2_11, _2_15, _2_16, _2_17, _2_19, _3_0_1, _3_0_3, _3_1, _3_3, _3_4),

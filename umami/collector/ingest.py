@@ -26,6 +26,7 @@ from umami.collector.javascript import MAX_DATE_MS, cut, decode_uri, decode_uri_
 from umami.collector.records import EventType, flatten
 from umami.collector.replies import Json, ServerError
 from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
+from umami.user_agents import is_bot
 
 _DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "referrer_path")
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
@@ -106,7 +107,7 @@ class Ingest:
             return replies.server_error(error.error_object)
 
     def _is_bot(self, user_agent: str) -> bool:
-        return visitors.is_bot(user_agent) or (
+        return is_bot(user_agent) or (
             self._generation.clients_are_bots and "client" in user_agent.lower()
         )
 

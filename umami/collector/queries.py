@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from string import digits
 from typing import Any, Final
 
 from umami.collector import rules
@@ -227,8 +228,8 @@ def _where(website_id: str, query: Query, span: Range) -> tuple[str, list[Any]]:
     clauses = [
         clause
         for name, value in query.items()
-        if re.sub(r"\d+$", "", name) in _FILTERS
-        for clause in [_filter(_COLUMNS[re.sub(r"\d+$", "", name)], value, values)]
+        if name.rstrip(digits) in _FILTERS
+        for clause in [_filter(_COLUMNS[name.rstrip(digits)], value, values)]
     ]
     where = "event.website_id = ? and event.timestamp between ? and ?"
     if clauses:

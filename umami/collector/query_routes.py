@@ -18,7 +18,6 @@ from umami.collector.replies import Json
 from umami.collector.responses import bad_request_response, crash_response, json_response, read_json
 from umami.collector.store import Store
 
-_PAGE_SIZE: Final = 20
 _CREDENTIALS: Final[Mapping[str, rules.Check]] = {"username": rules.text(), "password": rules.text()}
 _NEW_WEBSITE: Final[Mapping[str, rules.Check]] = {"name": rules.text(100), "domain": rules.text(500)}
 
@@ -32,28 +31,47 @@ class QueryRoutes:
         store: What the queries are about.
         auth: Who may query.
         generation: Which Umami answers.
+        version: Its version, as it is told.
     """
 
-    def __init__(self, store: Store, auth: Auth, *, generation: Generation) -> None:
+    def __init__(self, store: Store, auth: Auth, *, generation: Generation, version: str) -> None:
         self._store = store
         self._auth = auth
         self._generation = generation
+        self._version = version
         website = "/api/websites/{website_id}"
         guarded = partial(partial, self._guarded)
         self.routes = [
-            Route("/api/heartbeat", self._ok),
-            Route("/api/auth/login", self._login, methods=["POST"]),
-            Route("/api/auth/verify", guarded(self._verify), methods=["POST"]),
-            Route("/api/auth/logout", guarded(self._ok), methods=["POST"]),
-            Route("/api/me", guarded(self._me)),
             Route("/api/websites", guarded(self._websites, check=queries.check_page)),
             Route("/api/websites", self._create_website, methods=["POST"]),
             Route(website, guarded(self._website)),
             Route(f"{website}/active", guarded(self._active)),
             Route(f"{website}/stats", guarded(self._stats, check=queries.check_range)),
-            Route(f"{website}/events/stats", guarded(self._event_stats, check=queries.check_range)),
             Route(f"{website}/metrics", guarded(self._metrics, check=queries.check_metrics)),
         ]
+        verify_methods = list(generation.verify_methods)
+        for exists, route in (
+            (generation.me is not None, Route("/api/me", guarded(self._me))),
+            (
+                generation.has_event_stats,
+                Route(f"{website}/events/stats", guarded(self._event_stats, check=queries.check_range)),
+            ),
+            (not generation.is_cloud, Route("/api/heartbeat", self._ok)),
+            (not generation.is_cloud, Route("/api/auth/login", self._login, methods=["POST"])),
+            (
+                not generation.is_cloud,
+                Route("/api/auth/verify", guarded(self._verify, by_api_key=False), methods=verify_methods),
+            ),
+            (
+                not generation.is_cloud,
+                Route("/api/auth/logout", guarded(self._ok, by_api_key=False), methods=["POST"]),
+            ),
+            (generation.has_second_factor, Route("/api/2fa/verify", self._second_factor, methods=["POST"])),
+            (bool(generation.config), Route("/api/config", self._config)),
+            (generation.tells_version, Route("/api/version", self._tell_version)),
+        ):
+            if exists:
+                self.routes.append(route)
 
     async def _guarded(
         self,
@@ -61,14 +79,15 @@ class QueryRoutes:
         request: Request,
         *,
         check: Callable[[queries.Query], Json | None] | None = None,
+        by_api_key: bool = True,
     ) -> Response:
         """Asks for right parameters first, and only then for a token, as Umami does."""
-        wrong = None if check is None else check(request.query_params)
+        wrong = None if check is None else check(self._query(request))
         if wrong is not None:
             return bad_request_response(wrong, self._generation)
         if self._store.is_away:
             return crash_response(self._generation)
-        if not self._is_authorized(request):
+        if not self._is_authorized(request, by_api_key=by_api_key):
             return self._reply(replies.unauthorized())
         try:
             if "website_id" in request.path_params:
@@ -77,14 +96,36 @@ class QueryRoutes:
         except queries.CrashError:
             return crash_response(self._generation)
 
-    def _is_authorized(self, request: Request) -> bool:
-        return self._auth.is_valid(request.headers.get("authorization", ""))
+    def _is_authorized(self, request: Request, *, by_api_key: bool = True) -> bool:
+        # The Cloud takes its keys in a header of their own, too.
+        key = request.headers.get("x-umami-api-key", "") if self._generation.is_cloud else ""
+        authorization = request.headers.get("authorization", "")
+        return self._auth.is_valid(authorization, key) and (
+            by_api_key or not self._auth.is_api_key(authorization, key)
+        )
+
+    def _query(self, request: Request) -> queries.Query:
+        """The request's parameters under their names of today."""
+        query = dict(request.query_params)
+        for own, name in self._generation.parameters:
+            query.pop(name, None)
+            if own in query:
+                query[name] = query.pop(own)
+            if query.get("type") == own:
+                query["type"] = name
+        return query
 
     def _reply(self, reply: Any) -> Response:
         return json_response(reply, self._generation)
 
     async def _ok(self, _: Request) -> Response:
-        return self._reply({"ok": True})
+        return self._reply({"ok": True} if self._generation.says_ok else {})
+
+    async def _config(self, _: Request) -> Response:
+        return self._reply({name: name == "currentVersion" for name in self._generation.config})
+
+    async def _tell_version(self, _: Request) -> Response:
+        return self._reply({"version": self._version})
 
     async def _login(self, request: Request) -> Response:
         body = await read_json(request, self._generation)
@@ -93,28 +134,56 @@ class QueryRoutes:
             return bad_request_response(wrong, self._generation)
         if self._store.is_away:
             return crash_response(self._generation)
-        token = self._auth.login(body["username"], body["password"])
-        if token is None:
-            return self._reply(replies.unauthorized("incorrect-username-password"))
-        return self._reply({"token": token, "user": {**self._auth.user, "teams": []}})
+        return self._logged_in(
+            self._auth.login(body["username"], body["password"]), "incorrect-username-password"
+        )
 
-    async def _verify(self, _: Request) -> Response:
-        return self._reply({**self._auth.user, "teams": []})
+    async def _second_factor(self, request: Request) -> Response:
+        body = await read_json(request, self._generation)
+        wrong = rules.members(body, {"token": rules.text()})
+        if wrong is not None:
+            return bad_request_response(wrong, self._generation)
+        authorization = request.headers.get("authorization", "")
+        return self._logged_in(self._auth.complete(authorization, body["token"]), "unauthorized")
+
+    def _logged_in(self, granted: Json | None, refusal: str) -> Response:
+        if granted is None:
+            code = refusal if self._generation.tells_wrong_password else "unauthorized"
+            return self._reply(replies.unauthorized(code))
+        if "token" not in granted:
+            return self._reply(granted)
+        user = {name: self._auth.profile[name] for name in self._generation.login_user}
+        return self._reply({**granted, "user": user})
+
+    async def _verify(self, request: Request) -> Response:
+        if self._generation.verify_wraps_user:
+            return await self._me(request)
+        if self._generation.me is None:
+            return self._reply({name: self._auth.profile[name] for name in self._generation.login_user})
+        teams: Json = {"teams": []} if self._generation.errors == "object" else {}
+        return self._reply({**self._auth.user, **teams})
 
     async def _me(self, request: Request) -> Response:
-        token = request.headers["authorization"].split(" ")[1]
+        if self._generation.me == "user" and not request.url.path.startswith("/api/auth/"):
+            return self._reply(self._auth.user)
+        token = request.headers.get("authorization", "").partition(" ")[2]
         return self._reply({"token": token, "shareToken": None, "user": self._auth.user})
 
     async def _websites(self, request: Request) -> Response:
         query = request.query_params
         page = int(to_number(query.get("page", 1)))
-        size = int(to_number(query.get("pageSize", _PAGE_SIZE)))
+        size = self._generation.page_size
+        if size is None:
+            return self._reply(self._store.websites()[0])
+        size = int(to_number(query.get("pageSize", size)))
         search = query.get("search")
         rows, count = self._store.websites(search or "", size, size * (page - 1))
         if not query.get("includeTeams"):
             owner = {"username": self._auth.user["username"], "id": self._auth.user["id"]}
             rows = [{**row, "user": owner} for row in rows]
         reply: Json = {"data": rows, "count": count, "page": page, "pageSize": size}
+        if self._generation.pages_tell_order:
+            return self._reply({**reply, "orderBy": query.get("orderBy", "name")})
         return self._reply(reply if search is None else {**reply, "search": search})
 
     async def _create_website(self, request: Request) -> Response:
@@ -137,22 +206,35 @@ class QueryRoutes:
 
     async def _active(self, request: Request) -> Response:
         count = queries.active_visitors(self._store, request.path_params["website_id"])
-        return self._reply({"x" if self._generation.errors == "text" else "visitors": count})
+        shape = self._generation.active
+        return self._reply([{"x": count}] if shape == "rows" else {shape: count})
 
     async def _stats(self, request: Request) -> Response:
-        now, before = queries.stats(self._store, request.path_params["website_id"], request.query_params)
-        if self._generation.errors != "object":
-            return self._reply({name: {"value": now[name], "prev": before[name]} for name in queries.STATS})
-        if self._generation.since < (3, 1):
+        website_id, query = request.path_params["website_id"], self._query(request)
+        generation = self._generation
+        if (generation.stats_need_website and not self._store.has_website(website_id)) or (
+            generation.referrer_filter_fails and "referrer" in query
+        ):
+            raise queries.CrashError
+        now, before = queries.stats(self._store, website_id, query)
+        if not generation.counts_visits:
+            now, before = _uniques(now), _uniques(before)
+        if generation.stats == "change":
+            return self._reply(
+                {name: {"value": now[name], "change": now[name] - before[name]} for name in now}
+            )
+        if generation.stats == "prev":
+            return self._reply({name: {"value": now[name], "prev": before[name]} for name in now})
+        if generation.stats == "null":
             now, before = _null_sums(now), _null_sums(before)
         return self._reply({**now, "comparison": before})
 
     async def _event_stats(self, request: Request) -> Response:
         website_id = request.path_params["website_id"]
-        return self._reply(queries.event_stats(self._store, website_id, request.query_params))
+        return self._reply(queries.event_stats(self._store, website_id, self._query(request)))
 
     async def _metrics(self, request: Request) -> Response:
-        rows = queries.metrics(self._store, request.path_params["website_id"], request.query_params)
+        rows = queries.metrics(self._store, request.path_params["website_id"], self._query(request))
         return self._reply(replies.bad_request() if rows is None else rows)
 
 
@@ -161,3 +243,9 @@ def _null_sums(figures: Json) -> Json:
     if figures["visits"]:
         return figures
     return {name: None if name in queries.SUMS else value for name, value in figures.items()}
+
+
+def _uniques(figures: Json) -> Json:
+    """The figures as they were called before there were visits."""
+    names = {"pageviews": "pageviews", "visitors": "uniques", "bounces": "bounces", "totaltime": "totaltime"}
+    return {old: figures[name] for name, old in names.items()}

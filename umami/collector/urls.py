@@ -24,6 +24,7 @@ _SPECIAL_QUERY_SAFE = _QUERY_SAFE.replace("'", "")
 _FRAGMENT_SAFE = re.sub('["<>`]', "", _PRINTABLE)
 _MAX_PORT = 65535
 _IPV4_PARTS = 4
+_LONGEST_LABEL = 63
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ def _enter(segments: list[str], segment: str) -> None:
 
 def _host(authority: str) -> str:
     address = authority.rpartition("@")[2]
-    bracketed = re.fullmatch(r"(\[[^\]]*\])(?::(\d*))?", address)
-    plain = re.fullmatch(r"([^:\[\]]*)(?::(\d*))?", address)
+    bracketed = re.fullmatch(r"(\[[^\]]*\])(?::0*([0-9]{0,5}))?", address)
+    plain = re.fullmatch(r"([^:\[\]]*)(?::0*([0-9]{0,5}))?", address)
     match = bracketed or plain
     if match is None or not match[1] or int(match[2] or 0) > _MAX_PORT:
         raise InvalidURLError(authority)
@@ -150,15 +151,23 @@ def _host(authority: str) -> str:
 def _domain(name: str) -> str:
     name = unquote_to_bytes(name).decode()
     if not name.isascii():
+        _check_labels(re.split("[.\u3002\uff0e\uff61]", name))
         name = name.encode("idna").decode()
     name = name.lower()
     if not name or _FORBIDDEN_IN_DOMAIN.search(name):
         raise InvalidURLError(name)
     labels = name.removesuffix(".").split(".")
-    for label in labels:
-        if label.startswith("xn--"):
-            label.encode().decode("idna")
+    encoded = [label for label in labels if label.startswith("xn--")]
+    _check_labels(encoded)
+    for label in encoded:
+        label.encode().decode("idna")
     return _ipv4(labels) if _NUMERIC_LABEL.fullmatch(labels[-1]) else name
+
+
+def _check_labels(labels: list[str]) -> None:
+    """Refuses a label that the codec would refuse for its length as well, but only after quadratic time."""
+    if any(len(label) > _LONGEST_LABEL for label in labels):
+        raise InvalidURLError(".".join(labels))
 
 
 def _ipv4(labels: list[str]) -> str:

@@ -16,7 +16,8 @@ from umami import threads
 from umami.models import QueueStats
 
 from .bounds import Bounds
-from .delivery import Destination, Outcome
+from .destination import Destination
+from .exporter import Exported, Exporter
 from .lane import Batch, Lane
 from .ledger import Ledger
 from .segment import DAMAGE, SPOOL_DAMAGED, Segment
@@ -39,6 +40,7 @@ class Buffer:
 
     Args:
         bounds: How much, and how.
+        new_exporter: Makes what delivers to a destination.
         staff: Called, outside the lock, with a lane that has events and no sender.
         report: Called with each thing that went wrong; must not wait for anything.
     """
@@ -46,11 +48,13 @@ class Buffer:
     def __init__(
         self,
         bounds: Bounds,
+        new_exporter: Callable[[Destination], Exporter],
         staff: Callable[[Lane], None],
         report: Callable[[str, str, str, list[bytes]], None],
     ) -> None:
         self.bounds = bounds
         self._spool: Spool | None = None
+        self._new_exporter = new_exporter
         self._staff = staff
         self._report = report
         self._lanes: dict[tuple[str, str | None], Lane] = {}
@@ -167,14 +171,14 @@ class Buffer:
         """Return the lane to a destination; its headers are those given last, and its last sender stays."""
         with self._exclusively():
             self._home = lane = self._lane(destination)
-            lane.destination = destination
+            lane.destination = lane.exporter.destination = destination
             return lane
 
     def _lane(self, destination: Destination) -> Lane:
         key = (destination.send_url, destination.batch_url)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = Lane(destination, self.bounds.limits, self._lock)
+            lane = Lane(destination, self._new_exporter(destination), self.bounds.limits, self._lock)
             # Another dictionary, because the code that this may interrupt goes through the present one.
             self._lanes = {**self._lanes, key: lane}
         if lane.shelf is None and self._spool is not None:
@@ -380,8 +384,7 @@ class Buffer:
                     batch = lane.cut(now)
                     if self.bounds.at_most_once and lane.shelf is not None:
                         lane.shelf.mark(batch.numbers, settled=True)
-                    self._ledger.requests += 1
-                    self._ledger.retries += batch.repeated
+                    self._ledger.retries += batch.items is not None
                     self._call(lane, now)  # what is left is not to wait for this batch's answer
                     return batch
                 missed = len(lane.senders) == 1 and (lane is self._home or lane.unsettled() > 0)
@@ -469,11 +472,11 @@ class Buffer:
             lane.senders.discard(sender)
             lane.wake.notify()  # another looks in its place
 
-    def settle(self, lane: Lane, batch: Batch, outcome: Outcome) -> None:
+    def settle(self, lane: Lane, batch: Batch, exported: Exported) -> None:
         """Count what became of a batch, and keep what is to be sent again."""
         now = time.monotonic()
         with self._settling(lane, batch, now) as settlement:
-            settlement.settle(outcome, now)
+            settlement.settle(exported, now)
 
     def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
@@ -569,6 +572,10 @@ class Buffer:
         """Return the lanes that have events."""
         with self._exclusively():
             return [lane for lane in self._lanes.values() if lane.unsettled()]
+
+    def exporters(self) -> list[Exporter]:
+        """Return what delivers the events, destination by destination."""
+        return [lane.exporter for lane in self._lanes.values()]
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""

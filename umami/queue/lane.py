@@ -6,17 +6,28 @@ A lane takes no lock and starts no thread: its buffer guards it, and tells it th
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from umami import threads
 
-from .delivery import Destination, Failed
+from .destination import Destination
+from .exporter import Exporter, Failure, Trouble
 from .retry import Policy
 from .shelf import Shelf
 
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
+
+# How many requests must succeed between two tries of an event before the second counts against the event. One
+# does where something refuses the request. More are needed where the server seems to be away: of two servers
+# behind a proxy one may be.
+_PROOF_REFUSED: Final = 1
+_PROOF_AWAY: Final = 3
+# What is learnt of a rate limit: the first pause between two requests, the longest, and its decay.
+_FIRST_PACE: Final = 0.05
+_MOST_PACE: Final = 60.0
+_PACE_DECAY: Final = 0.98
 
 
 class Limits(NamedTuple):
@@ -34,37 +45,61 @@ class Limits(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
+class Item:
+    """An event that has been on the wire, and is to be sent again.
+
+    Attributes:
+        event: Its encoded body.
+        number: Its number in its lane.
+        due: The monotonic time before which it is not sent again.
+        failures: How many requests in a row have failed while it waited.
+        answers: How often the server answered for it by itself and did not take it.
+        doubts: How often it failed for a reason that may be its own.
+        suspect: Whether it failed alone while others were accepted: it is sent alone from then on.
+        refused: Whether something refused it then, rather than that no answer came.
+        failed_at: How many requests had been accepted when one with it failed last; None if none has.
+    """
+
+    event: bytes
+    number: int
+    due: float = 0.0
+    failures: int = 0
+    answers: int = 0
+    doubts: int = 0
+    suspect: bool = False
+    refused: bool = False
+    failed_at: int | None = None
+
+
+@dataclass(eq=False, slots=True)
 class Batch:
-    """Some events of a lane, out for delivery or waiting to be sent again.
+    """Some events of a lane, out for delivery.
 
     Attributes:
         events: Their encoded bodies.
         numbers: Each one's number in its lane, ascending.
-        failures: How many requests have failed while they waited to be sent again.
-        tries: How often the server answered them one by one and did not take them.
-        doubts: How many of these answers gave no clear reason.
-        due: The monotonic time before which they are not sent again.
-        repeated: Whether they have been on the wire before.
+        items: What is known of each, if they have been on the wire before.
     """
 
     events: list[bytes]
     numbers: Sequence[int]
-    failures: int = 0
-    tries: int = 0
-    doubts: int = 0
-    due: float = 0.0
-    repeated: bool = False
+    items: list[Item] | None = None
 
     def part(self, indexes: Sequence[int]) -> "Batch":
-        """Return a batch of some of the events, with the same history."""
-        events = [self.events[index] for index in indexes]
-        numbers = [self.numbers[index] for index in indexes]
-        return replace(self, events=events, numbers=numbers)
+        """Return a batch of some of the events."""
+        return Batch([self.events[index] for index in indexes], [self.numbers[index] for index in indexes])
 
-    def split(self, count: int) -> tuple["Batch", "Batch"]:
-        """Return the first `count` events, and the rest."""
-        size = len(self.events)
-        return self.part(range(min(count, size))), self.part(range(min(count, size), size))
+    def as_items(self) -> list[Item]:
+        """Return what is known of each event."""
+        if self.items is None:
+            self.items = [
+                Item(event, number) for event, number in zip(self.events, self.numbers, strict=True)
+            ]
+        return self.items
+
+
+def _batch_of(items: list[Item]) -> Batch:
+    return Batch([item.event for item in items], [item.number for item in items], items)
 
 
 class Lane:
@@ -72,24 +107,26 @@ class Lane:
 
     Attributes:
         destination: Where they go.
+        exporter: What delivers them.
         wake: What its idle senders wait on.
         door: Events that came without the lock, after the fresh ones and not yet counted.
         room: How many may stand there.
         fresh: Events not yet on the wire, oldest first.
         shelf: Its events on disk; None without a spool.
-        returned: Batches to send again, oldest first.
+        returned: Events to send again, oldest first.
         in_flight: Batches that a sender is delivering.
         senders: Who sends its events: threads, mostly.
         since: When the oldest fresh event came, in monotonic time.
         looked_at: When somebody last looked at the door.
-        batched: Whether the batch route is used.
-        proven: Whether the server has ever answered as Umami does.
+        proven: Whether a request was ever accepted.
+        accepted: How many requests were accepted.
         attempts: How many requests in a row have failed.
         overtaken: How many events have taken the number of one that is on disk alone, and moved those on.
     """
 
-    def __init__(self, destination: Destination, limits: Limits, lock: Any) -> None:
+    def __init__(self, destination: Destination, exporter: Exporter, limits: Limits, lock: Any) -> None:
         self.destination = destination
+        self.exporter = exporter
         self.limits = limits
         self.clear(lock)
 
@@ -100,11 +137,11 @@ class Lane:
         self.room = 0
         self.fresh: deque[bytes] = deque()
         self.shelf: Shelf | None = None
-        self.returned: list[Batch] = []
+        self.returned: list[Item] = []
         self.in_flight: set[Batch] = set()
         self.senders: set[object] = set()
-        self.batched = self.destination.batch_url is not None
         self.proven = False
+        self.accepted = 0
         self.attempts = 0
         self.overtaken = 0
         self.since = 0.0
@@ -112,6 +149,9 @@ class Lane:
         self._first_number = 0
         self._resume_at = 0.0
         self._window = self.limits.batch_size
+        self._failed_at = 0
+        self._pace = 0.0
+        self._paced_until = 0.0
         self._urgent_below = 0
 
     # Events in, and senders that wait for them.
@@ -144,10 +184,7 @@ class Lane:
     def evict(self) -> Batch | None:
         """Take out the oldest event that is not on the wire; None if all are."""
         if self.returned:
-            first, rest = self.returned.pop(0).split(1)
-            if rest.events:
-                self._give_back(rest)
-            return first
+            return _batch_of([self.returned.pop(0)])
         return self._cut_first(1) if self.fresh else None
 
     def load(self, most: int) -> tuple[list[bytes], int]:
@@ -170,7 +207,7 @@ class Lane:
     @property
     def backlog(self) -> int:
         """How many events wait, those on the wire left out."""
-        return len(self.fresh) + self.stored + sum(len(batch.events) for batch in self.returned)
+        return len(self.fresh) + self.stored + len(self.returned)
 
     @property
     def stored(self) -> int:
@@ -181,18 +218,24 @@ class Lane:
         """Return the seconds until a batch may be cut, 0 for now, infinity if nothing waits."""
         if self._asks_alone:
             return math.inf
-        soonest = min((batch.due - now for batch in self.returned), default=math.inf)
+        soonest = min((self._due(item) - now for item in self.returned), default=math.inf)
         if self.fresh:
             full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
             soonest = min(soonest, 0.0 if full else self.since + self.limits.interval - now)
         if self.attempts:
             soonest = max(soonest, self._resume_at - now)
-        return max(0.0, soonest)
+        return max(0.0, soonest, self._paced_until - now if soonest < math.inf else 0.0)
+
+    def _due(self, item: Item) -> float:
+        """Return when an event may be sent again."""
+        return 0.0 if item.suspect and self._is_proof(item) else item.due
 
     def cut(self, now: float) -> Batch:
         """Take the next batch out for delivery; only after `wait` returned 0."""
         batch = self._cut_returned(now) or self._cut_fresh(now)
         self.in_flight.add(batch)
+        if self._pace:
+            self._paced_until = now + self._pace
         return batch
 
     def _size(self) -> int:
@@ -202,20 +245,42 @@ class Lane:
         answer then costs one duplicate a try. Several senders share one batch's worth for the same
         reason: what is on the wire when a server falls silent is never more than `batch_size`.
         """
-        if not self.batched:
-            return 1
-        return max(1, min(self._window, self.limits.batch_size // max(1, len(self.senders))))
+        most = min(self.limits.batch_size, self.exporter.limits.events)
+        return max(1, min(self._window, most // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float) -> Batch | None:
-        for index, batch in enumerate(self.returned):
-            if batch.due <= now:
-                count = self._fitting(batch.events)
-                if count < len(batch.events):
-                    batch, self.returned[index] = batch.split(count)  # noqa: PLW2901
-                else:
-                    del self.returned[index]
-                return batch
-        return None
+        """Take out events that are to be sent again.
+
+        An event that is suspected goes alone, each time that others have been accepted since, and else only
+        if there is nothing else to send. While the server is away, the next request carries the event that
+        has failed least often, so that one that always fails holds up no other.
+        """
+        if not self.returned:
+            return None
+        items = self.returned
+        suspects = [item for item in items if item.suspect]
+        for item in suspects:
+            if self._is_proof(item):
+                return self._take_out([item])
+        due = (
+            [item for item in items if item.due <= now and not item.suspect]
+            if suspects
+            else [item for item in items if item.due <= now]
+        )
+        if due:
+            if self.attempts:
+                due.sort(key=lambda item: (item.failures, item.number))
+                if due[0].failures and self.fresh:
+                    return None
+            return self._take_out(sorted(due[: self._fitting([item.event for item in due])], key=_number))
+        if self.fresh or not suspects:
+            return None
+        return self._take_out([min(suspects, key=lambda item: (item.due, item.number))])
+
+    def _take_out(self, items: list[Item]) -> Batch:
+        taken = set(map(id, items))
+        self.returned = [item for item in self.returned if id(item) not in taken]
+        return _batch_of(items)
 
     def _cut_fresh(self, now: float) -> Batch:
         # What is left came after what was cut, and waits one more interval at the most.
@@ -231,7 +296,7 @@ class Lane:
     def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
         """Return how many of the first events make one batch, at least one."""
         count = min(self._size(), len(events))
-        room = self.limits.batch_bytes - BATCH_FRAME
+        room = min(self.limits.batch_bytes, self.exporter.limits.bytes) - BATCH_FRAME
         if sum(map(len, islice(events, count))) + count - 1 <= room:
             return count  # as nearly always, and told in a tenth of the time
         fit = 0
@@ -249,35 +314,57 @@ class Lane:
         self.in_flight.discard(batch)
 
     def succeed(self) -> None:
-        """The server answered as it should."""
+        """A request was accepted, and none failed since."""
         self.proven = True
-        self.attempts = 0
+        if self.attempts:
+            self.attempts = 0
+            for item in self.returned:
+                item.failures = 0
         self._window = min(self.limits.batch_size, self._window * 2)
+        self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 
-    def fail(self, failed: Failed, policy: Policy, now: float) -> list[Batch]:
-        """The server did not: pause the lane, and make its next request a small one.
+    def fail(self, failure: Failure, policy: Policy, now: float) -> list[Item]:
+        """A request failed as a whole: pause, unless half of it may do better at once.
 
         Returns:
-            The batches that have had all the attempts that the policy allows; they are no longer kept.
+            The events that have had all the attempts that the policy allows; they are no longer kept.
         """
+        count = len(failure.events)
+        self._failed_at = self.accepted
+        if failure.trouble is Trouble.REFUSED and count > 1:
+            self._window = count // 2
+            return []
         self.attempts += 1
-        self._resume_at = now + policy.wait(self.attempts, failed.answer)
-        self._window = 1
-        for batch in self.returned:
-            batch.failures += 1
-        over = [batch for batch in self.returned if policy.over(batch.failures)]
-        self.returned = [batch for batch in self.returned if batch not in over]
+        self._resume_at = now + policy.wait(self.attempts, failure.retry_after)
+        if failure.trouble is Trouble.THROTTLED:
+            self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
+        else:
+            self._window = 1
+        for item in self.returned:
+            item.failures += 1
+        over = [item for item in self.returned if policy.over(item.failures)]
+        if over:
+            self.returned = [item for item in self.returned if item not in over]
         return over
 
-    def send_again(self, batch: Batch, due: float = 0.0) -> None:
-        """Keep a batch to send again, not before `due`."""
-        batch.repeated = True
-        batch.due = due
-        self._give_back(batch)
+    def blames(self, item: Item, failure: Failure) -> bool:
+        """Tell whether a request of one event failed because of the event: others were accepted meanwhile."""
+        if failure.trouble is Trouble.THROTTLED or item.failed_at is None:
+            return False
+        item.refused = failure.trouble is Trouble.REFUSED
+        return self._is_proof(item) if item.suspect else self.accepted > item.failed_at
 
-    def _give_back(self, batch: Batch) -> None:
-        self.returned.append(batch)
-        self.returned.sort(key=lambda other: other.numbers[0])
+    def _is_proof(self, item: Item) -> bool:
+        """Tell whether so many requests were accepted since an event failed that the server must be well."""
+        failed_at = item.failed_at or 0
+        if item.refused:
+            return self.accepted - failed_at >= _PROOF_REFUSED
+        return self.accepted - max(failed_at, self._failed_at) >= _PROOF_AWAY
+
+    def give_back(self, items: list[Item]) -> None:
+        """Keep events to send again."""
+        self.returned += items
+        self.returned.sort(key=_number)
 
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
@@ -294,8 +381,8 @@ class Lane:
         self._urgent_below = max(self._urgent_below, end)
         self._resume_at = min(self._resume_at, now)
         self.attempts = min(self.attempts, 1)  # someone is waiting: back off from the start
-        for batch in self.returned:
-            batch.due = min(batch.due, now)
+        for item in self.returned:
+            item.due = min(item.due, now)
 
     def settled(self, end: int) -> bool:
         """Tell whether every event numbered below `end` is settled."""
@@ -308,11 +395,18 @@ class Lane:
     def held(self) -> Iterator[bytes]:
         """Yield the events that are in memory."""
         yield from self.fresh
-        for batch in (*self.returned, *self.in_flight):
+        yield from (item.event for item in self.returned)
+        for batch in self.in_flight:
             yield from batch.events
 
     def _oldest_numbers(self) -> Iterator[int]:
         if self.fresh or self.stored:
             yield self._first_number
-        for batch in (*self.returned, *self.in_flight):
+        if self.returned:
+            yield self.returned[0].number
+        for batch in self.in_flight:
             yield batch.numbers[0]
+
+
+def _number(item: Item) -> int:
+    return item.number

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from pydantic_core import from_json, to_json
 
-from .delivery import Destination
+from .destination import Destination
 from .records import (
     DESTINATION,
     EVENT,

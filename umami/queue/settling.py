@@ -1,21 +1,16 @@
-"""What an outcome means for a batch: which of its events are settled, and which are sent again."""
-
-from dataclasses import replace
-from typing import Final
+"""What an export means for a batch: which of its events are settled, and which are sent again."""
 
 from .bounds import Bounds
-from .delivery import DELIVERED, Failed, Fate, Outcome, Refused, Settled
-from .lane import Batch, Lane
+from .exporter import Exported, Failure, Status
+from .lane import Batch, Item, Lane
 from .ledger import Ledger
 
 Report = tuple[str, str, str, list[bytes]]
 """Something that went wrong: its kind, its reason, the whole story, and the events it is about."""
 
-_NOT_THE_EVENTS: Final = frozenset(("401", "403", "404", "405"))
-
 
 class Settlement:
-    """Settles a batch, or keeps it in its lane to be sent again. Guarded by the buffer's lock.
+    """Settles a batch, or keeps events of it in their lane to be sent again. Guarded by the buffer's lock.
 
     Args:
         lane: The lane.
@@ -24,7 +19,7 @@ class Settlement:
         ledger: Where they are counted.
 
     Attributes:
-        ended: What is settled, and to be held no longer; parts of other batches may be.
+        ended: The events that are settled, and to be held no longer; some may be of other batches.
         reports: What is to be told, once the lock is free.
     """
 
@@ -36,88 +31,106 @@ class Settlement:
         self._bounds = bounds
         self._ledger = ledger
 
-    def settle(self, outcome: Outcome, now: float) -> None:
-        """Settle it by what became of its request."""
-        if isinstance(outcome, Settled):
-            self._lane.succeed()
-            self._each(outcome, now)
-        elif isinstance(outcome, Failed):
+    def settle(self, exported: Exported, now: float) -> None:
+        """Settle it by what became of its events."""
+        batch, lane = self._batch, self._lane
+        self._ledger.requests += exported.requests
+        if not exported.outcomes and exported.failure is None:
+            self._ledger.delivered += len(batch.events)
+            self.ended.append(batch)
+            lane.succeed()
+            return
+        failed = set() if exported.failure is None else set(exported.failure.events)
+        again: list[Item] = []
+        ended: list[int] = []
+        answered = False
+        for index, item in enumerate(batch.as_items()):
+            if index in failed:
+                continue
+            outcome = exported.outcomes.get(index)
+            status = Status.DELIVERED if outcome is None else outcome.status
+            if outcome is None or status is Status.UNSENT:
+                if outcome is None:
+                    self._ledger.delivered += 1
+                    answered = True
+                    ended.append(index)
+                else:
+                    again.append(item)
+                continue
+            answered = True
             self._ledger.last_error = outcome.message
-            self._failed(outcome, now)
-        elif isinstance(outcome, Refused):
-            self._lane.succeed()
-            self._ledger.last_error = outcome.message
-            self._refused(outcome)
-        else:
-            self._lane.batched = False
-            self._again(self._batch)
+            if status is Status.UNCERTAIN and self._bounds.at_most_once:
+                self._drop(item, "uncertain", outcome.message)
+            elif status in (Status.RETRY, Status.UNCERTAIN) or (
+                status is Status.DOUBTFUL and item.doubts < self._bounds.item_retry_limit
+            ):
+                item.doubts += status is Status.DOUBTFUL
+                item.answers += 1
+                item.due = now + self._bounds.policy.wait(item.answers)
+                again.append(item)
+            elif status is Status.INCOMPLETE:
+                self._ledger.delivered += 1
+                ended.append(index)
+                self.reports.append(("incomplete", outcome.reason, outcome.message, [item.event]))
+            else:
+                ended.append(index)
+                self._reject(item, outcome.reason, outcome.message)
+        self.ended.append(batch.part(ended))
+        if answered:
+            lane.accepted += 1
+        if exported.failure is not None:
+            self._fail(exported.failure, batch.as_items(), now)
+        elif answered:
+            lane.succeed()
+        self._keep(again)
 
     def give_up(self, reason: str, message: str) -> None:
         """Settle it as dropped."""
-        self._drop(self._batch, reason, message)
+        self.ended.append(self._batch)
+        self._ledger.dropped[reason] += len(self._batch.events)
+        self.reports.append(("dropped", reason, message, self._batch.events))
 
-    def _each(self, outcome: Settled, now: float) -> None:
-        batch, ledger = self._batch, self._ledger
-        if not outcome.verdicts:
-            ledger.delivered += len(batch.events)
-            self.ended.append(batch)
-            return
-        waiting: list[int] = []
-        doubtful: list[int] = []
-        ended: list[int] = []
-        tries = batch.tries + 1
-        for index, event in enumerate(batch.events):
-            verdict = outcome.verdicts.get(index, DELIVERED)
-            fate = verdict.fate
-            if fate is Fate.AGAIN or (fate is Fate.DOUBTFUL and batch.doubts < self._bounds.item_retry_limit):
-                (waiting if fate is Fate.AGAIN else doubtful).append(index)
-                ledger.last_error = verdict.message
-                continue
-            ended.append(index)
-            if fate is Fate.DELIVERED:
-                ledger.delivered += 1
-                continue
-            ledger.last_error = verdict.message
-            if fate is Fate.INCOMPLETE:
-                ledger.delivered += 1
-                self.reports.append(("incomplete", verdict.reason, verdict.message, [event]))
+    def _fail(self, failure: Failure, items: list[Item], now: float) -> None:
+        """Keep the events of a request that failed as a whole, unless they may not be tried again."""
+        lane, bounds = self._lane, self._bounds
+        self._ledger.last_error = failure.message
+        self.reports.append(("trouble", failure.trouble.value, failure.message, []))
+        failed = [items[index] for index in failure.events]
+        if failure.stored_perhaps and bounds.at_most_once:
+            for item in failed:
+                self._drop(item, "uncertain", "No answer came, so the server may have stored it.")
+            failed = []
+        if len(failed) == 1 and lane.blames(failed[0], failure):
+            [item] = failed
+            item.doubts += item.suspect
+            item.suspect = True
+            if item.doubts < bounds.item_retry_limit:
+                item.due = now + bounds.policy.wait(item.doubts + 1)
+                self._keep(failed)
+            elif failure.reason == "unanswered":
+                self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
             else:
-                ledger.rejected += 1
-                self.reports.append(("rejected", verdict.reason, verdict.message, [event]))
-        self.ended.append(batch.part(ended))
-        for indexes, doubts in ((waiting, batch.doubts), (doubtful, batch.doubts + 1)):
-            if indexes:
-                again = replace(batch.part(indexes), tries=tries, doubts=doubts)
-                self._again(again, now + self._bounds.policy.wait(tries))
-
-    def _failed(self, outcome: Failed, now: float) -> None:
-        self.reports.append(("trouble", "unanswered", outcome.message, []))
-        if outcome.stored_perhaps and self._bounds.at_most_once:
-            self.give_up("uncertain", "No answer came, so the server may have stored them.")
-        else:
-            self._again(self._batch)
-        for over in self._lane.fail(outcome, self._bounds.policy, now):
-            self._drop(over, "retry_limit", outcome.message)
-
-    def _refused(self, outcome: Refused) -> None:
-        batch = self._batch
-        count = len(batch.events)
-        if count > 1 and outcome.reason not in _NOT_THE_EVENTS:
-            # One of them may be the cause: halve until it stands alone.
-            for half in batch.split(count // 2):
-                self._again(half)
+                self._reject(item, failure.reason, failure.message)
+                self.ended.append(Batch([item.event], [item.number]))
+            item.failed_at = lane.accepted
             return
-        self.ended.append(batch)
-        self._ledger.rejected += count
-        self.reports.append(("rejected", outcome.reason, outcome.message, batch.events))
+        for item in failed:
+            item.failed_at = lane.accepted
+        self._keep(failed)
+        for item in lane.fail(failure, bounds.policy, now):
+            self._drop(item, "retry_limit", failure.message)
 
-    def _drop(self, batch: Batch, reason: str, message: str) -> None:
-        self.ended.append(batch)
-        self._ledger.dropped[reason] += len(batch.events)
-        self.reports.append(("dropped", reason, message, batch.events))
+    def _reject(self, item: Item, reason: str, message: str) -> None:
+        self._ledger.rejected += 1
+        self.reports.append(("rejected", reason, message, [item.event]))
 
-    def _again(self, batch: Batch, due: float = 0.0) -> None:
-        """Keep a batch to send again, which is surely not stored, or may be stored twice."""
-        self._lane.send_again(batch, due)
-        if self._bounds.at_most_once and self._lane.shelf is not None:
-            self._lane.shelf.mark(batch.numbers, settled=False)
+    def _drop(self, item: Item, reason: str, message: str) -> None:
+        self.ended.append(Batch([item.event], [item.number]))
+        self._ledger.dropped[reason] += 1
+        self.reports.append(("dropped", reason, message, [item.event]))
+
+    def _keep(self, items: list[Item]) -> None:
+        """Keep events to send again, which are surely not stored, or may be stored twice."""
+        self._lane.give_back(items)
+        if items and self._bounds.at_most_once and self._lane.shelf is not None:
+            self._lane.shelf.mark([item.number for item in items], settled=False)

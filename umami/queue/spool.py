@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from .delivery import Destination
+from .destination import Destination
 from .records import DamagedError, ForeignError
 from .report import logger
 from .segment import CAN_LOCK, SUFFIX, Segment, TakenError

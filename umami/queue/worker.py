@@ -9,25 +9,23 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from umami import late, threads
-from umami._http.messages import Reply
 from umami.models import QueueStats
 
 from . import lifecycle
 from .bounds import Bounds
 from .buffer import SHUTDOWN, Buffer
-from .delivery import BOT, Courier, Destination
+from .destination import Destination
+from .exporter import Exporter
 from .lane import Batch, Lane
 from .report import OnError, Reporter, logger
 from .spool import SpoolPlan
 from .spooling import Spooling
-
-if TYPE_CHECKING:
-    from umami._http.transport import Poster
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01
@@ -43,9 +41,7 @@ class Plan:
 
     Attributes:
         bounds: What the buffer holds, and how batches are cut and tried again.
-        timeout: See `Courier`.
-        item_timeout: See `Courier`.
-        senders: The most sender threads of a destination; None for 2 with batches and 8 without.
+        senders: The most sender threads of a destination; None for as many as are of use.
         shutdown_timeout: The most seconds that the exit of the process may wait for deliveries.
         flush_on_sigterm: Whether a SIGTERM waits for deliveries as well.
         on_error: The user's callback.
@@ -53,8 +49,6 @@ class Plan:
     """
 
     bounds: Bounds
-    timeout: float
-    item_timeout: float
     senders: int | None
     shutdown_timeout: float
     flush_on_sigterm: bool
@@ -67,13 +61,13 @@ class Agent:
 
     Args:
         plan: How.
+        new_exporter: Makes what delivers to a destination.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, new_exporter: Callable[[Destination], Exporter]) -> None:
         self._reporter = Reporter(plan.on_error)
-        self._buffer = Buffer(plan.bounds, self._resume, self._reporter.add)
+        self._buffer = Buffer(plan.bounds, new_exporter, self._resume, self._reporter.add)
         self.put = self._buffer.put
-        self._poster: Poster | None = None
         self._threads: set[threads.Thread] = set()
         self._exit_by: float | None = None
         self._said_what_is_left = False
@@ -92,7 +86,6 @@ class Agent:
             self._buffer.lane(plan.spool.home)  # what others left for it is to have its credential
         self._plan = plan
         self._reporter.on_error = plan.on_error
-        self._courier = Courier(self._post, plan.bounds.policy, plan.timeout, plan.item_timeout)
         self._buffer.rebound(plan.bounds)
         if opened:
             self._spooling.adopt()
@@ -121,9 +114,9 @@ class Agent:
         """Count an event that is given up before it was queued."""
         self._buffer.drop(reason, message, [event])
 
-    def report_bot(self, event: bytes) -> None:
-        """Tell that the server took an event for a bot's that was not queued."""
-        self._reporter.add("rejected", "bot", BOT, [event])
+    def report(self, kind: str, reason: str, message: str, event: bytes) -> None:
+        """Tell of something that happened to an event that was not queued."""
+        self._reporter.add(kind, reason, message, [event])
 
     def note_repair(self, kind: str) -> None:
         """Count a field that was made to fit."""
@@ -173,7 +166,7 @@ class Agent:
         """A sender's life: take a batch, deliver it, settle it."""
         try:
             with suppress(Exception):  # the first batch will say so
-                self._prepare(lane)  # while its events gather
+                lane.exporter.prepare()  # while its events gather
             while batch := self._buffer.take(lane, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._ship(lane, batch)
                 # A second connection helps against a server's latency only, not against our own.
@@ -185,41 +178,20 @@ class Agent:
                 self._staff(lane)  # another takes its place
             raise
         finally:
-            self._leave()
+            lane.exporter.leave()
             self._threads.discard(thread)
 
-    def _connections(self) -> "Poster":
-        if self._poster is None:
-            poster = late.new_poster()
-            with threads.importing:  # of two senders that start at once, both use the same
-                self._poster = self._poster or poster
-        return self._poster
-
-    def _prepare(self, lane: Lane) -> None:
-        """Build what this thread needs to post, which takes a while the first time."""
-        self._connections().prepare(lane.destination.send_url)
-
-    def _post(self, *request: Any, **limits: Any) -> Reply:
-        return self._connections().post(*request, **limits)
-
-    def _leave(self) -> None:
-        """Close this thread's connections."""
-        if self._poster is not None:
-            self._poster.leave()
-
     def _most_senders(self, lane: Lane) -> int:
-        return self._plan.senders or (2 if lane.batched else 8)
+        return self._plan.senders or lane.exporter.limits.threads
 
     def _ship(self, lane: Lane, batch: Batch, within: float | None = None) -> float:
         """Deliver a batch and settle it, and return the seconds that this took once all was ready."""
         started = math.inf
         try:
-            self._prepare(lane)
+            lane.exporter.prepare()
             started = time.monotonic()
-            outcome = self._courier.deliver(
-                batch.events, lane.destination, batched=lane.batched, within=within
-            )
-            self._buffer.settle(lane, batch, outcome)
+            deadline = None if within is None else started + within
+            self._buffer.settle(lane, batch, lane.exporter.export(batch.events, deadline))
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
             self._buffer.give_up(lane, batch, "internal_error", f"{type(error).__name__}: {error}")
@@ -306,7 +278,8 @@ class Agent:
         for thread in tuple(self._threads):
             if not thread.is_current():
                 thread.join(max(0.0, give_up - time.monotonic()))
-        self._leave()
+        for exporter in self._buffer.exporters():
+            exporter.leave()
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
@@ -382,9 +355,8 @@ class Agent:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
-        # Kept, not closed: to let go of the connections would close them noisily here.
-        self._inherited = self._poster
-        self._poster = None
+        for exporter in self._buffer.exporters():
+            exporter.after_fork()
         self._threads = set()
         self._exit_by = None
         self._spooling.after_fork()

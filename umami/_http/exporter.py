@@ -1,0 +1,585 @@
+"""Delivers batches to one Umami server, of any generation, and learns from its answers which that is.
+
+A batch goes to `/api/batch` in one request where the server has that route, else one event at a time to
+`/api/send`. Umami drops what a bot's User-Agent sends, and in a batch leaves no trace of which events those
+were; so events of a User-Agent that is not surely a browser's go apart, such that the answer tells.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from umami.queue.destination import Destination
+from umami.queue.exporter import UNSENT, Exported, Failure, Limits, Outcome, Status, Trouble
+from umami.user_agents import is_surely_browser
+
+from . import verdicts
+from .answers import words
+from .generations import NOT_STORED, Generation, adapted, user_agent
+from .messages import Reply, UnansweredError
+
+MOST_EVENTS: Final = 500
+"""The most events that Umami takes in a batch, since 3.3."""
+
+# Umami's own account of one failed item has about 4.7 KB; twice that leaves room for a longer stack.
+_ANSWER_BYTES: Final = 64 * 1024
+_ANSWER_BYTES_PER_EVENT: Final = 10 * 1024
+_BODY_BYTES: Final = 10 * 1024 * 1024
+_MOST_VERDICTS: Final = 2048
+_BATCH_AGAIN_SECONDS: Final = 600.0
+_LARGER_AGAIN_SECONDS: Final = 600.0
+_WARN_AGAIN_SECONDS: Final = 60.0
+_JUST_NOW_SECONDS: Final = 2.0
+_LEAST_SECONDS: Final = 0.1
+_FIRST_BYTES: Final = 80
+_HEADER_LIMIT: Final = 8192
+_NO_HEADER: Final = re.compile(r"[^ -~]")
+_TOKEN: Final = re.compile(rb"\s*eyJ[\w-]+\.[\w-]+\.[\w-]+\s*")
+# A gateway that lost the server behind it, or gave up waiting, does not know what that did.
+_NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 522, 524))
+_AWAY: Final = frozenset((408, 425, 503, 521, 523, 525, 526, 527, 530)) | _NO_WORD_FROM_BEHIND
+# What every version of isbot takes for a bot's.
+_BOT: Final = re.compile(r"googlebot|bingbot|crawler|spider|^curl/|^python-requests/", re.IGNORECASE)
+
+_logger: Final = logging.getLogger("umami")
+
+
+@dataclass
+class Connections:
+    """A client's connections for events, which its exporters share, and how long these wait.
+
+    Attributes:
+        new_poster: Makes the connections, at the first use; see `transport.Poster`.
+        browser: The User-Agent of requests whose events bring none along.
+        timeout: Seconds to connect, to write, and to wait for the answer to one event.
+        item_timeout: Seconds more to wait for each event, which the server takes one after another.
+    """
+
+    new_poster: Callable[[], Any]
+    browser: str
+    timeout: float = 10.0
+    item_timeout: float = 0.2
+    _poster: Any = field(default=None, init=False)
+    _lock: Any = field(default_factory=threading.Lock, init=False)
+
+    @property
+    def poster(self) -> Any:
+        """The connections."""
+        if self._poster is None:
+            poster = self.new_poster()
+            with self._lock:  # of two threads that start at once, both use the same
+                self._poster = self._poster or poster
+        return self._poster
+
+    def leave(self) -> None:
+        """Close this thread's connections."""
+        if self._poster is not None:
+            self._poster.leave()
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child."""
+        # Kept, not closed: to let go of the parent's connections would close them noisily here.
+        self._inherited, self._poster = self._poster, None
+        self._lock = threading.Lock()
+
+
+class UmamiExporter:
+    """Delivers to one Umami server.
+
+    Args:
+        destination: Where it is.
+        connections: How it is reached.
+        generation: What kind of server it is, if that is known.
+
+    Attributes:
+        destination: May be replaced by one with other headers.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        connections: Connections,
+        generation: Generation = Generation.UNKNOWN,
+    ) -> None:
+        self.destination = destination
+        self._connections = connections
+        self._given = generation
+        self._known = generation  # to be shown; `_generation` is what the answers since the last outage say
+        self._accepted_at = -_JUST_NOW_SECONDS
+        self._unclear = False
+        self._most_events = MOST_EVENTS
+        self._most_events_at = 0.0
+        self._said: dict[str, float] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of the server: after an outage it may be another, or set otherwise."""
+        self._generation = self._given
+        self._asked = False
+        self._batch_works = False
+        self._single_until = 0.0
+        self._most_bytes = _BODY_BYTES
+        self._checks_bots = True
+        self._bots: dict[str, bool] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """What goes into one request; one event where there is no batch route."""
+        if not self._batches:
+            return Limits(1, _BODY_BYTES, threads=8)
+        quiet = time.monotonic() - self._most_events_at
+        doubled = min(10, int(quiet / _LARGER_AGAIN_SECONDS))
+        return Limits(min(MOST_EVENTS, self._most_events << doubled), self._most_bytes)
+
+    @property
+    def knows(self) -> str | None:
+        """What kind of server it is."""
+        if self._known is Generation.UNKNOWN:
+            return None
+        return f"{self._known}, {'in batches' if self._batches else 'one event a request'}"
+
+    @property
+    def _batches(self) -> bool:
+        return self.destination.batch_url is not None and time.monotonic() >= self._single_until
+
+    def prepare(self) -> None:
+        """Build this thread's connections."""
+        self._connections.poster.prepare(self.destination.send_url)
+
+    def leave(self) -> None:
+        """Close this thread's connections."""
+        self._connections.leave()
+
+    def after_fork(self) -> None:
+        """Use connections of this process."""
+        self._connections.after_fork()
+
+    def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
+        """Deliver events, in as few requests as let each one's fate be known."""
+        work = _Work(events, deadline)
+        batches = self._batches
+        for indexes, agent in self._requests(events):
+            work.left.difference_update(indexes)
+            if batches:
+                work.failure = self._post_batch(work, indexes, agent)
+            else:
+                work.failure = self._post_one(work, indexes[0])
+            if work.failure is not None or self._batches is not batches or work.is_late():
+                break
+        return work.done(self.destination)
+
+    def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[list[int], str | None]]:
+        """Yield the events of each request by their indexes, and their User-Agent if it is on trial."""
+        if not self._batches:
+            yield from (([index], None) for index in range(len(events)))
+            return
+        sure: list[int] = []
+        bots: list[int] = []
+        unsure: dict[str, list[int]] = {}
+        for index, event in enumerate(events):
+            agent = user_agent(event) if self._checks_bots else None
+            if agent is None or is_surely_browser(agent) or self._bots.get(agent) is False:
+                sure.append(index)
+            elif agent in self._bots:
+                bots.append(index)
+            else:
+                unsure.setdefault(agent, []).append(index)
+        if sure:
+            yield sure, None
+        if bots:
+            yield bots, ""
+        yield from ((indexes, agent) for agent, indexes in unsure.items())
+
+    # Many events in one request.
+
+    def _post_batch(self, work: "_Work", indexes: list[int], agent: str | None) -> Failure | None:
+        """Post some events.
+
+        Args:
+            work: The batch that they are of.
+            indexes: Which they are.
+            agent: None if their User-Agents are browsers'; if not, the one that they have in common, or blank
+                if each has one that the server has taken for a bot's before.
+        """
+        if agent is not None and not self._answers_tell(work):
+            return self._post_each(work, indexes)
+        url = self.destination.batch_url or ""
+        body = b"[" + b",".join([work.events[index] for index in indexes]) + b"]"
+        reply = self._post(work, url, body, indexes)
+        if isinstance(reply, Failure):
+            return reply
+        text = reply.body or b""
+        if 200 <= reply.status < 300:
+            return self._read_batch(work, reply, url, indexes, agent)
+        is_unexplained = reply.status == 500 and verdicts.is_server_error(text)
+        if reply.status in (404, 405):
+            if not self._batch_works or len(indexes) == 1:
+                return self._post_first(work, reply, url, indexes)
+        elif reply.status == 500 and (
+            verdicts.is_broken_batch(text) or (is_unexplained and self._generation < Generation.V3_0_2)
+        ):
+            return self._post_first(work, reply, url, indexes)
+        own = verdicts.of_send(reply.status, text, self._generation)
+        if own is None:
+            if reply.status == 413 and len(indexes) > 1:
+                self._most_bytes = len(body) // 2
+                self._warn(f"{url} takes no request of {len(body)} bytes: batches are made smaller.")
+            return self._foreign(reply, url, indexes)
+        if own.status in (Status.RETRY, Status.UNCERTAIN):
+            return self._away(own.message, url, indexes, stored_perhaps=own.status is Status.UNCERTAIN)
+        if len(indexes) > 1:  # one of them may be the cause
+            return Failure(
+                f"{url} answered {own.message}",
+                indexes,
+                Trouble.REFUSED,
+                reason=own.reason,
+                stored_perhaps=is_unexplained,  # those before the cause
+            )
+        self._accepted()
+        work.outcomes[indexes[0]] = own
+        return None
+
+    def _post_each(self, work: "_Work", indexes: list[int]) -> Failure | None:
+        """Post events one by one, where a batch's answer would not tell which were dropped as bots'."""
+        for position, index in enumerate(indexes):
+            failure = None if work.is_late() else self._post_one(work, index)
+            if failure is not None or work.is_late():
+                work.left.update(indexes[position + 1 :])
+                return failure
+        return None
+
+    def _read_batch(
+        self, work: "_Work", reply: Reply, url: str, indexes: list[int], agent: str | None
+    ) -> Failure | None:
+        answer = verdicts.decoded(reply.body or b"")
+        details = answer.get("details") if isinstance(answer, dict) else None
+        if not isinstance(details, list) or answer.get("size") != len(indexes):
+            return self._unclear_answer(reply.status, reply.body, url, indexes)
+        outcomes: dict[int, Outcome] = {}
+        for detail in details:
+            position = detail.get("index") if isinstance(detail, dict) else None
+            if isinstance(position, int) and 0 <= position < len(indexes):
+                outcomes[indexes[position]] = verdicts.of_item(detail.get("response"))
+        trouble = {outcome.status for outcome in outcomes.values()}
+        if len(outcomes) == len(indexes) and trouble <= {Status.RETRY, Status.UNCERTAIN}:
+            first = outcomes[indexes[0]].message
+            return self._away(first, url, indexes, stored_perhaps=Status.UNCERTAIN in trouble)
+        self._batch_works = True
+        self._accepted(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
+        kept = [index for index in indexes if index not in outcomes]
+        if kept and "cache" not in answer and self._answers_tell(work):
+            # The key is there whenever an item was stored.
+            outcomes.update(dict.fromkeys(kept, verdicts.BOT))
+            self._judge(agent, is_bot=True)
+        elif kept:
+            self._judge(agent, is_bot=False)
+        work.outcomes.update(outcomes)
+        return None
+
+    def _answers_tell(self, work: "_Work") -> bool:
+        """Whether the answer to a batch shows that all its events were dropped as bots'; ask if need be."""
+        if not self._asked and self._generation < Generation.V3_0_2:
+            reply = self._post(work, self.destination.batch_url or "", b"[]", [])
+            answer = verdicts.decoded(reply.body or b"") if isinstance(reply, Reply) else None
+            if isinstance(answer, dict) and answer.get("size") == 0:
+                self._asked = True
+                self._learn(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
+        return self._generation >= Generation.V3_0_2
+
+    def _judge(self, agent: str | None, *, is_bot: bool) -> None:
+        """Remember what the server makes of a User-Agent."""
+        if agent is None:
+            return
+        if not agent:  # several that it took for bots' before
+            if not is_bot:
+                self._bots.clear()
+            return
+        if len(self._bots) >= _MOST_VERDICTS:
+            self._bots.clear()
+        self._bots[agent] = is_bot
+        if not is_bot and _BOT.search(agent):
+            self._checks_bots = False  # DISABLE_BOT_CHECK is set
+
+    # One event a request.
+
+    def _post_first(self, work: "_Work", reply: Reply, batch_url: str, indexes: list[int]) -> Failure | None:
+        """Post the first of a batch's events alone: the answer tells whether only the batch route fails."""
+        first, *others = indexes
+        work.left.update(others)
+        failure = self._post_one(work, first)
+        if failure is None:
+            self._single_until = time.monotonic() + _BATCH_AGAIN_SECONDS
+            _logger.warning(
+                "%s answered %d: the server has no batch route that works, so events go one by one to %s. "
+                "The batch route is tried again in %d minutes.",
+                batch_url,
+                reply.status,
+                self.destination.send_url,
+                _BATCH_AGAIN_SECONDS // 60,
+            )
+        elif reply.status == 404 and failure.reason == "404" and self._is_too_old(work):
+            work.left.difference_update(others)
+            message = (
+                f"{self.destination.send_url} answered 404 and the server is an Umami: it is older than 2.0, "
+                "which this client cannot send to. Upgrade the server."
+            )
+            work.outcomes.update(dict.fromkeys(indexes, Outcome(Status.REJECTED, "too_old", message)))
+            return None
+        return failure
+
+    def _is_too_old(self, work: "_Work") -> bool:
+        """Tell an Umami that has no route for events from a proxy that has no server behind it."""
+        url = f"{self.destination.send_url.removesuffix('/send')}/heartbeat"
+        reply = self._post(work, url, b"", [], method="GET")
+        return (
+            isinstance(reply, Reply)
+            and reply.status == 200
+            and verdicts.decoded(reply.body or b"") in ({}, {"ok": True})
+        )
+
+    def _post_one(self, work: "_Work", index: int) -> Failure | None:
+        url = self.destination.send_url
+        event, agent = adapted(work.events[index], self._generation)
+        reply = self._post(work, url, event, [index], agent)
+        if isinstance(reply, Failure):
+            return reply
+        text = reply.body or b""
+        if 200 <= reply.status < 300:
+            return self._read_one(work, reply, url, index, agent)
+        own = verdicts.of_send(reply.status, text, self._generation)
+        if own is None:
+            return self._foreign(reply, url, [index])
+        if own.status in (Status.RETRY, Status.UNCERTAIN):
+            return self._away(own.message, url, [index], stored_perhaps=own.status is Status.UNCERTAIN)
+        self._accepted()
+        work.outcomes[index] = own
+        return None
+
+    def _read_one(
+        self, work: "_Work", reply: Reply, url: str, index: int, agent: str | None
+    ) -> Failure | None:
+        text = reply.body or b""
+        if _TOKEN.fullmatch(text):
+            self._accepted(Generation.TEXT)
+            return None
+        answer = verdicts.decoded(text)
+        is_bot = isinstance(answer, dict) and (
+            "beep" in answer or (not answer and self._generation is Generation.TEXT)
+        )
+        if is_bot:
+            self._accepted()
+            work.outcomes[index] = verdicts.BOT
+        elif isinstance(answer, dict) and "sessionId" in answer:
+            self._accepted(Generation.V2_17)
+        elif isinstance(answer, dict) and "cache" in answer:
+            self._accepted(Generation.V2_16)
+        else:
+            return self._unclear_answer(reply.status, reply.body, url, [index])
+        if agent is not None and not is_surely_browser(agent):
+            self._judge(agent, is_bot=is_bot)
+        return None
+
+    # What goes on the wire, and answers that are not Umami's.
+
+    def _post(
+        self,
+        work: "_Work",
+        url: str,
+        body: bytes,
+        indexes: list[int],
+        agent: str | None = None,
+        method: str = "POST",
+    ) -> Reply | Failure:
+        """Make one request."""
+        count = len(indexes)
+        connections = self._connections
+        patience = connections.timeout + connections.item_timeout * count
+        timeout = connections.timeout
+        if work.deadline is not None:
+            left = max(_LEAST_SECONDS, work.deadline - time.monotonic())
+            patience, timeout = min(patience, left), min(timeout, left)
+        header = _NO_HEADER.sub("?", agent[:_HEADER_LIMIT]).strip() if agent else connections.browser
+        work.requests += 1
+        started = time.monotonic()
+        try:
+            reply: Reply = connections.poster.post(
+                url,
+                body,
+                {**self.destination.headers, "User-Agent": header},
+                timeout=timeout,
+                patience=patience,
+                limit=_ANSWER_BYTES + _ANSWER_BYTES_PER_EVENT * count,
+                method=method,
+            )
+        except UnansweredError as error:
+            seconds = time.monotonic() - started
+            _logger.debug("%s %s: %d events, no answer in %.3f s: %s", method, url, count, seconds, error)
+            if error.status is not None and 200 <= error.status < 300:
+                return Reply(error.status, {}, None)  # a body that was cut short
+            if error.stored_perhaps and seconds >= timeout:
+                self._was_too_slow(count)
+            return self._away(str(error), url, indexes, stored_perhaps=error.stored_perhaps)
+        _logger.debug(
+            "%s %s: %d events, %d bytes, answered %d in %.3f s",
+            method,
+            url,
+            count,
+            len(body),
+            reply.status,
+            time.monotonic() - started,
+        )
+        return reply
+
+    def _accepted(self, generation: Generation = Generation.UNKNOWN) -> None:
+        """An answer was Umami's."""
+        self._accepted_at = time.monotonic()
+        self._unclear = False
+        self._learn(generation)
+
+    def _learn(self, generation: Generation) -> None:
+        if self._given is not Generation.UNKNOWN or generation <= self._generation:
+            return
+        self._generation = generation
+        if generation is self._known or (generation is Generation.V2_17 and self._known > generation):
+            return  # to be told apart by a batch's answer
+        self._known = generation
+        _logger.info("%s is %s.", self.destination.send_url, generation)
+        if generation in NOT_STORED:
+            self._warn(
+                f"{self.destination.send_url} is {generation}: {NOT_STORED[generation]}. "
+                "Upgrade the server to keep them."
+            )
+
+    def _away(self, message: str, url: str, indexes: list[int], *, stored_perhaps: bool = False) -> Failure:
+        """The server is not there, or not well."""
+        self._forget()
+        return Failure(f"{url}: {message}", indexes, stored_perhaps=stored_perhaps)
+
+    def _foreign(self, reply: Reply, url: str, indexes: list[int]) -> Failure:
+        """Something between this client and Umami answered, in an error's place."""
+        status = reply.status
+        asked = _retry_after(reply)
+        said = words(reply.body)
+        message = f"{url} answered {status}, not as Umami does{_hint(status, reply.body or b'')}" + (
+            f" It said: {said}" if said else ""
+        )
+        lost = status in _NO_WORD_FROM_BEHIND
+        just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
+        if status == 429 or (status == 503 and (asked is not None or just_accepted)):
+            trouble = Trouble.THROTTLED
+        elif status in _AWAY:
+            trouble = Trouble.AWAY
+            self._forget()
+            if lost:
+                self._was_too_slow(len(indexes))
+        else:
+            trouble = Trouble.REFUSED
+        return Failure(message, indexes, trouble, str(status), lost, asked)
+
+    def _unclear_answer(
+        self, status: int, body: bytes | None, url: str, indexes: list[int]
+    ) -> Failure | None:
+        """Judge a 2xx that is not Umami's.
+
+        A page of HTML is another's. Anything else was accepted by something, which may have stored the
+        events. The first such answer is taken for what is left of Umami's, and the events are sent again, one
+        first; if that is answered so too, this is how this server answers, and its word is taken.
+        """
+        if body is not None and verdicts.is_page(body):
+            message = f"answered {status} with a page of HTML, not as Umami does: is the URL right?"
+            return self._away(message, url, indexes)
+        if body is None:
+            shown = "a body that is too long or cut short"
+        else:
+            shown = repr(body[:_FIRST_BYTES])[1:] if body else "nothing"
+        if self._unclear:
+            self._warn(
+                f"{url} answered {status} with {shown}, not as Umami does. Its events count as delivered: "
+                "check that they are stored, and that the URL is right."
+            )
+            return None
+        message = f"answered {status} with {shown}, not as Umami does: is the URL right?"
+        failure = self._away(message, url, indexes, stored_perhaps=True)
+        self._unclear = bool(indexes)
+        return failure
+
+    def _was_too_slow(self, count: int) -> None:
+        """A request of so many events took longer than somebody waits: make them smaller for a while."""
+        if count > 1:
+            self._most_events = min(self.limits.events, max(1, count // 2))
+            self._most_events_at = time.monotonic()
+
+    def _warn(self, message: str) -> None:
+        """Say something in the log, once a minute at the most."""
+        now = time.monotonic()
+        if now - self._said.get(message, -_WARN_AGAIN_SECONDS) >= _WARN_AGAIN_SECONDS:
+            if len(self._said) > 100:
+                self._said.clear()
+            self._said[message] = now
+            _logger.warning("%s", self.destination.hide(message))
+
+
+class _Work:
+    """One batch: what has become of its events so far.
+
+    Attributes:
+        left: The indexes of the events that no request has carried.
+        outcomes: What became of the others, if they are not simply delivered.
+        requests: How many requests were made.
+    """
+
+    def __init__(self, events: Sequence[bytes], deadline: float | None) -> None:
+        self.events = events
+        self.deadline = deadline
+        self.left = set(range(len(events)))
+        self.outcomes: dict[int, Outcome] = {}
+        self.failure: Failure | None = None
+        self.requests = 0
+
+    def is_late(self) -> bool:
+        """Tell whether the time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def done(self, to: Destination) -> Exported:
+        """Return what became of the batch, with no credential in it."""
+        outcomes = dict.fromkeys(self.left, UNSENT)
+        for index, outcome in self.outcomes.items():
+            outcomes[index] = outcome._replace(message=to.hide(outcome.message))
+        failure = self.failure
+        failure = failure and failure._replace(message=to.hide(failure.message))
+        return Exported(outcomes, failure, self.requests)
+
+
+def _hint(status: int, body: bytes) -> str:
+    """Say what such an answer usually means."""
+    if status == 400 and b"HTTPS" in body:
+        return ": it wants https, so begin url_base with https://."
+    if status == 400 and b"SSL certificate" in body:
+        return ": it wants a client certificate, see the setting cert."
+    if status in (404, 405):
+        return ": is the URL right, or is Umami restarting behind a proxy?"
+    if status in (401, 403, 406):
+        return ": a proxy or a firewall in front of it refuses the request."
+    if status == 413:
+        return ": a proxy in front of it takes no request that large."
+    if status == 429:
+        return ": a proxy in front of it limits the rate of requests."
+    if 300 <= status < 400:
+        return ": a redirect that cannot be followed."
+    return "."
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for, in either of its forms, or None."""
+    value = reply.headers.get("retry-after", "").strip()
+    if value.isdecimal() and value.isascii():
+        return float(value[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

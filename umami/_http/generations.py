@@ -1,0 +1,83 @@
+"""The generations of Umami that a client has to tell apart, and what each can store.
+
+Nobody is asked for a version: each answer shows what kind of server gave it.
+"""
+
+import re
+from enum import IntEnum
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+
+class Generation(IntEnum):
+    """A range of versions that answer alike; a later one is greater."""
+
+    UNKNOWN = 0
+    TEXT = 1
+    V2_16 = 2
+    V2_17 = 3
+    V3_0_2 = 4
+
+    def __str__(self) -> str:
+        return _NAMES[self]
+
+
+_NAMES: Final = {
+    Generation.UNKNOWN: "not known yet",
+    Generation.TEXT: "Umami before 2.16",
+    Generation.V2_16: "Umami 2.16",
+    Generation.V2_17: "Umami 2.17 or later",
+    Generation.V3_0_2: "Umami 3.0.2 or later",
+}
+
+NOT_STORED: Final = {
+    Generation.TEXT: (
+        "it dates events at their arrival and ignores distinct_id, and before 2.10 ip_address and tag"
+    ),
+    Generation.V2_16: "it dates events at their arrival and ignores distinct_id",
+}
+"""What a server does not store of an event, in words."""
+
+_ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_PORT: Final = re.compile(r":\d*$")
+
+
+def adapted(event: bytes, generation: Generation) -> tuple[bytes, str | None]:
+    """Return an event such that a server can store it, and its own User-Agent for the request's header.
+
+    Up to Umami 2.16 the User-Agent counts in the header only, and in the payload does harm; `identify` needs
+    a `url`; an absolute `url` is stored whole; a host name with a port is refused. Nothing is taken away here
+    that such a server would store.
+
+    Args:
+        event: The encoded event.
+        generation: The server's; one that is not known is treated as an old one.
+    """
+    if generation >= Generation.V2_17:
+        return event, user_agent(event)
+    body = from_json(event)
+    payload: dict[str, Any] = body["payload"]
+    agent = payload.pop("userAgent", None)
+    url = payload.get("url")
+    payload["url"] = _path(url) if isinstance(url, str) else "/"
+    if isinstance(payload.get("hostname"), str):
+        payload["hostname"] = _PORT.sub("", payload["hostname"])
+    return to_json(body), agent if isinstance(agent, str) else None
+
+
+def _path(url: str) -> str:
+    """Take the origin off an absolute URL."""
+    origin = _ORIGIN.match(url)
+    if origin is None:
+        return url
+    rest = url[origin.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
+
+
+def user_agent(event: bytes) -> str | None:
+    """Return the User-Agent that an event brings along, if it does."""
+    if b'"userAgent":' not in event:
+        return None  # as nearly always, and told without decoding
+    agent = from_json(event)["payload"].get("userAgent")
+    return agent if isinstance(agent, str) else None
