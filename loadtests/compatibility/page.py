@@ -17,8 +17,15 @@ _FRONTS: Final = {
     "503": "nginx, 5 requests/s, 503",
 }
 _COLUMNS: Final = (
-    "Umami", "sent", "stored, of browsers", "copies (bound)", "rejected, of crawlers", "lost", "requests", "seconds",
-)  # fmt: skip
+    "Umami",
+    "sent",
+    "stored, of browsers",
+    "copies (bound)",
+    "rejected, of crawlers",
+    "lost",
+    "requests",
+    "seconds",
+)
 
 Json = dict[str, Any]
 
