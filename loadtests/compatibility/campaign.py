@@ -90,7 +90,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         log_file = folder / f"{file_name(server, plan.scenario)}.log"
         stack.enter_context(_logged_to(log_file))
         server.start()
-        stack.callback(server.stop)
+        stack.callback(server.kill)
         proxy = stack.enter_context(Proxy(server.url))
         front = proxy.url
         status = SCENARIOS[plan.scenario]

@@ -37,7 +37,7 @@ class Server(Protocol):
         """Start it, with its database; return once it answers."""
 
     def stop(self) -> None:
-        """Stop it as SIGTERM does."""
+        """Stop it as SIGTERM does, or kill it if it does not end by that."""
 
     def kill(self) -> None:
         """Stop it as SIGKILL does."""
@@ -85,7 +85,11 @@ class RealServer:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        self._run("stop")
+        try:
+            self._run("stop")
+        except RuntimeError as error:
+            print(f"{error}: it is killed, as Docker does", file=sys.stderr)
+            self.kill()
 
     def kill(self) -> None:
         self._run("kill")
