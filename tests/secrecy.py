@@ -75,6 +75,15 @@ class Watch:
     def learn_settings(self, settings: Mapping[str, Any]) -> None:
         """Take note of the secrets among settings."""
         self.learn("an API key", settings.get("api_key"))
+        headers = settings.get("headers")
+        for value in headers.values() if isinstance(headers, Mapping) else ():
+            self.learn("a header's value", value)
+        cert = settings.get("cert")
+        if isinstance(cert, (tuple, list)) and len(cert) == 3:
+            self.learn("a key's password", cert[2])
+        self.learn(
+            "a proxy's password", unquote(str(settings.get("proxy")).rpartition("@")[0].rpartition(":")[2])
+        )
         for password in _URL_PASSWORD.findall(str(settings.get("url_base"))):
             self.learn("a URL's password", unquote(password))
             self.learn("a URL's password", password)

@@ -226,7 +226,7 @@ def test_a_backlog_brings_a_second_connection_and_never_a_third(
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("slow", [{"batch": False}], indirect=True)
+@pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url)
     names = send_many(client, 200)
@@ -236,7 +236,7 @@ def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_cli
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
-@pytest.mark.parametrize("slow", [{"batch": False}], indirect=True)
+@pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 @pytest.mark.parametrize("senders", [1, 3])
 def test_the_setting_bounds_the_connections(senders: int, slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url, senders=senders)

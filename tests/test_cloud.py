@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -37,12 +38,14 @@ def cloud(internet: Internet, make_client: Callable[..., umami.Client]) -> umami
 # Queries.
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
-QUERIES: dict[str, tuple[dict[str, Any], str]] = {
-    "websites": ({}, "/websites?page=1&pageSize=100"),
+MS = 1_767_312_000_000
+PAGE = "page=1&pageSize=100"
+QUERIES: dict[str, tuple[Any, ...]] = {
+    "websites": ({}, f"/websites?{PAGE}", f"/teams?{PAGE}", f"/me/teams?{PAGE}"),
     "active_users": ({}, f"/websites/{SITE}/active"),
     "website_stats": (
-        {"start_at": NOW, "end_at": NOW + timedelta(seconds=1), "url": "/a", "host": "b.example"},
-        f"/websites/{SITE}/stats?startAt=1767312000000&endAt=1767312001000&path=%2Fa&hostname=b.example",
+        {"start_at": NOW, "end_at": NOW, "url": "/a", "host": "b"},
+        f"/websites/{SITE}/stats?startAt={MS}&endAt={MS}&url=%2Fa&path=%2Fa&host=b&hostname=b",
     ),
     "verify_token": ({}, "/me"),
     "heartbeat": ({}, "/me"),
@@ -55,14 +58,24 @@ def test_a_query_goes_to_the_data_host_with_the_key(
     cloud: umami.Client, internet: Internet, call: Call, function: str, region: str | None
 ) -> None:
     cloud.set_cloud_api_key(f"  {API_KEY} ", region)
-    arguments, path = QUERIES[function]
+    arguments, *paths = QUERIES[function]
     call(getattr(cloud, function), **arguments)
-    (request,) = internet.seen
     prefix = "https://api.umami.is/v1" + (f"/{region}" if region else "")
-    assert (request.method, request.url) == ("GET", prefix + path)
-    assert request.headers["x-umami-api-key"] == API_KEY
-    assert request.headers["user-agent"] == umami.user_agent
-    assert "authorization" not in request.headers
+    asked = [(request.method, request.url) for request in internet.seen]
+    assert asked == [("GET", prefix + path) for path in paths]
+    for request in internet.seen:
+        assert request.headers["x-umami-api-key"] == API_KEY
+        assert request.headers["user-agent"] == umami.user_agent
+        assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize(("value", "sent"), [("t.co", "eq.t.co"), ("a,b", "re.(?-i)^a,b$"), ("!a", "!a")])
+def test_a_filters_value_is_literal_without_asking(
+    cloud: umami.Client, internet: Internet, call: Call, value: str, sent: str
+) -> None:
+    call(cloud.website_stats, NOW, NOW, referrer=value)
+    (request,) = internet.seen
+    assert parse_qs(urlsplit(request.url).query)["referrer"] == [sent]
 
 
 def test_queries_are_answered(cloud: umami.Client, collector: Collector, call: Call) -> None:
@@ -151,7 +164,7 @@ def test_no_login_of_a_self_hosted_server_reaches_the_cloud(
     client = make_client()
     token = client.login("admin", PASSWORD).token
     client.set_cloud_api_key(API_KEY)
-    client.websites()
+    client.active_users()
     call(client.new_event, "signup")
     assert client.flush(DEADLINE)
     assert len(internet.seen) == 2

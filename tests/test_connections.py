@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -35,15 +36,17 @@ class Wire:
     Args:
         behaviour: Is given each connection, and closes it by returning.
         batch: Whether it has a batch route.
+        host: The address that it listens on.
     """
 
-    def __init__(self, behaviour: Behaviour, *, batch: bool = True) -> None:
+    def __init__(self, behaviour: Behaviour, *, batch: bool = True, host: str = "127.0.0.1") -> None:
         self.behaviour = behaviour
         self.accepted: Counter[str] = Counter()
         self.connections = 0
         self.closed = threading.Semaphore(0)
         self._batch = batch
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
@@ -63,6 +66,12 @@ class Wire:
                 handle.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(DEADLINE)
+
+    def refuse(self) -> None:
+        """Take no new connections; those that are open go on."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _listen(self) -> None:
         while True:
@@ -84,7 +93,7 @@ class Wire:
         self.closed.release()
 
     def read(self, connection: socket.socket) -> tuple[str, Any] | None:
-        """Read the next request: its path, and its body; None at the end of the connection."""
+        """Read the next request: its path, and its body if it has one; None at the end of the connection."""
         data = b""
         while b"\r\n\r\n" not in data:
             more = connection.recv(65536)
@@ -93,6 +102,8 @@ class Wire:
             data += more
         head, _, body = data.partition(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        if length is None:
+            return head.split()[1].decode(), None
         while len(body) < int(length[1]):
             body += connection.recv(65536)
         return head.split()[1].decode(), json.loads(body)
@@ -101,6 +112,8 @@ class Wire:
         """Take the events of a request in, and return the answer's body; empty if there is no such route."""
         if path == "/api/batch" and not self._batch:
             return b""
+        if body is None:
+            return b'{"ok":true}'
         items = body if isinstance(body, list) else [body]
         self.accepted.update(item["payload"]["name"] for item in items)
         if not isinstance(body, list):
@@ -458,3 +471,103 @@ def test_a_connection_that_is_closed_before_it_is_used_again_costs_nothing(
     stats = client.queue_stats()
     assert (stats.delivered, stats.dropped, stats.last_error) == (5, {}, None)
     balanced(client)
+
+
+# How long a connection is kept.
+
+
+def kept_for(seconds: str) -> Behaviour:
+    """Answer every request, and say how long the connection is kept."""
+
+    def behaviour(wire: Wire, connection: socket.socket) -> None:
+        while request := wire.read(connection):
+            reply = wire.store(*request)
+            head = b"HTTP/1.1 200 OK\r\nKeep-Alive: %s\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % (seconds.encode(), len(reply)) + reply)
+
+    return behaviour
+
+
+def deliver_one_by_one(client: umami.Client, count: int, prefix: str = "e") -> None:
+    for number in range(count):
+        client.new_event(f"{prefix}{number}")
+        assert client.flush(DEADLINE)
+
+
+@pytest.mark.parametrize("told", ["timeout=1", "timeout=0", "max=5, timeout=1"])
+@pytest.mark.parametrize("mode", ["queued", "direct"])
+def test_a_connection_that_the_server_will_soon_close_is_not_reused(
+    told: str, mode: str, make_client: MakeClient
+) -> None:
+    with Wire(kept_for(told)) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", senders=1, mode=mode)
+        deliver_one_by_one(client, 3)
+        assert wire.connections == 3
+
+
+@pytest.mark.parametrize("told", ["timeout=60", "max=5", "nonsense"])
+def test_one_that_it_keeps_is_reused(told: str, make_client: MakeClient) -> None:
+    with Wire(kept_for(told)) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", mode="direct")
+        deliver_one_by_one(client, 3)
+        assert wire.connections == 1
+
+
+def test_a_connection_is_not_reused_for_ever(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("umami._http.backends.MOST_AGE", 0.0)
+    with Wire(well) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", senders=1)
+        deliver_one_by_one(client, 3)
+        assert wire.connections == 3
+
+
+def test_a_server_that_takes_no_new_connections_is_let_go(make_client: MakeClient) -> None:
+    """As one does that was told to end: it waits for the connections that are open."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(wire: Wire, connection: socket.socket) -> None:
+        while request := wire.read(connection):
+            if request[1]["payload"]["name"] == "slow":
+                began.set()
+                go_on.wait(DEADLINE)
+            wire.answer(connection, *request)
+
+    with Wire(slow) as wire:
+        client = make_client(url_base=f"http://127.0.0.1:{wire.port}", mode="direct")
+        client.new_event("opens the first")
+        waiting = threading.Thread(target=client.new_event, args=("slow",))
+        waiting.start()
+        assert began.wait(DEADLINE)
+        wire.refuse()
+        with pytest.raises(httpx.ConnectError):  # the one that is open is in use
+            client.new_event("refused")
+        go_on.set()
+        waiting.join(DEADLINE)
+        with pytest.raises(httpx.ConnectError):
+            client.new_event("not over the kept one either")
+        assert wire.closed.acquire(timeout=DEADLINE)
+    assert wire.accepted == once("opens the first", "slow")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a server has received")
+def test_a_request_whose_end_the_server_did_not_wait_for_is_made_again(make_client: MakeClient) -> None:
+    """As with a connection that is closed, being idle, just as it is used again; with `at_most_once` too."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)  # a packet or two
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = make_client(url_base=url, senders=1, at_most_once=True, flush_interval=DEADLINE)
+        for number in range(50):
+            client.new_event(f"e{number}", custom_data={"filling": "x" * 400})
+        with listener.accept()[0] as first:
+            first.recv(100)
+            first.shutdown(socket.SHUT_WR)
+            with listener.accept()[0] as second:  # it is made again
+                assert second.recv(100).startswith(b"POST /api/")
+        stats = client.queue_stats()
+        assert (stats.pending, stats.dropped) == (50, {})
+        assert "disconnected without sending a response" in stats.last_error
+        client.configure(shutdown_timeout=0)

@@ -472,7 +472,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     balanced: Balanced,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with Collector(umami=version(batch), password=PASSWORD) as collector:
+    with Collector(umami="3.1" if batch else "2.16", password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         token = client.login("admin", PASSWORD).token
         said: Any = f"no access for Bearer {token}, says the gateway"
@@ -499,7 +499,7 @@ def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
 def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
     status: int, batch: bool, other: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    with Collector(umami=version(batch), password=PASSWORD) as collector:
+    with Collector(umami="3.1" if batch else "2.16", password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
         client.login("admin", PASSWORD)
         path = "/api/batch" if batch else "/api/send"
@@ -509,8 +509,9 @@ def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
         asked = [request for request in collector.requests if request.path == path]
     assert stored(other) == dict.fromkeys(names, 1)
     assert {request.method for request in other.requests} == {"POST"}
-    # In any order: a second sender joins where the machine is slow.
-    assert sorted(request.body for request in other.requests) == sorted(request.body for request in asked)
+    # In any order: a second sender joins where the machine is slow. A permanent redirect is remembered.
+    bodies, repeated = [request.body for request in other.requests], [request.body for request in asked]
+    assert set(repeated) <= set(bodies) if status in (301, 308) else sorted(bodies) == sorted(repeated)
     assert all("authorization" in request.headers for request in asked)
     assert not any("authorization" in request.headers for request in other.requests)
     assert {request.headers["user-agent"] for request in other.requests} == {

@@ -295,6 +295,18 @@ def test_a_user_agent_that_is_no_header_is_stored_all_the_same(
     assert collector.events[0].browser == "firefox"
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t\r\n", "\u3000", " " * 10_000])
+def test_a_blank_user_agent_is_none(
+    direct: umami.Client, collector: Collector, call: Call, blank: str
+) -> None:
+    assert "sessionId" in call(direct.new_event, "signup", ua=blank)
+    assert "sessionId" in call(direct.new_page_view, "Home", "/", ua=blank)
+    assert "sessionId" in call(direct.identify, "u-1", {}, ua=blank)
+    for request in collector.requests:
+        assert request.headers["user-agent"] == BROWSER
+        assert "userAgent" not in request.json["payload"]
+
+
 def test_no_token_is_no_header(direct: umami.Client, collector: Collector, call: Call) -> None:
     call(direct.new_event, "before")
     token = direct.login("admin", PASSWORD).token

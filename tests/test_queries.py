@@ -130,7 +130,7 @@ def test_verify_token_without_asking_knows_what_is_set(
     assert call(umami.Client(url_base=collector.url).verify_token, check_server=False) is False
 
 
-@pytest.mark.parametrize("body", [{"user": "admin"}, {}, [], "username", "<html>", "", None, 5])
+@pytest.mark.parametrize("body", [{"user": None}, {}, [], "username", "<html>", "", None, 5])
 def test_verify_token_wants_a_user_name(
     user: umami.Client, collector: Collector, call: Call, body: Any
 ) -> None:
@@ -187,8 +187,8 @@ def test_websites_returns_every_page(user: umami.Client, collector: Collector, c
     ids = [collector.add_website(f"Site {number}", f"{number}.example") for number in range(count)]
     websites = user.websites()
     assert sorted(website.id for website in websites) == sorted(ids)
-    assert len(collector.requests) == max(1, -(-count // 100))
-    assert {request.path for request in collector.requests} == {"/api/websites"}
+    asked = [request.path for request in collector.requests]
+    assert asked.count("/api/websites") == max(1, -(-count // 100))
 
 
 def test_a_website_is_read_whole(user: umami.Client, collector: Collector, call: Call) -> None:
@@ -205,7 +205,7 @@ def test_a_server_that_does_not_page_is_asked_no_more_than_twice(
     page = {"data": [{"id": "one", "domain": None}], "count": 7, "page": 1, "pageSize": 100}
     collector.fail(200, times=None, path="/api/websites", body=page)
     assert [website.id for website in call(user.websites)] == ["one"]
-    assert len(collector.requests) == 2
+    assert [request.path for request in collector.requests].count("/api/websites") == 2
 
 
 def test_a_websites_row_with_nulls_is_read(user: umami.Client, collector: Collector) -> None:
@@ -304,10 +304,7 @@ def test_stats_are_read_on_every_version(version: Any, call: Call) -> None:
         stats = call(client.website_stats, **DAY)
         assert isinstance(stats, umami.models.WebsiteStats)
         assert (stats.pageviews, stats.visitors, stats.visits, stats.bounces) == (3, 2, 2, 1)
-        if version.startswith("2"):
-            assert stats.comparison is None
-        else:
-            assert stats.comparison == umami.models.WebsiteStatsCmp()
+        assert stats.comparison == umami.models.WebsiteStatsCmp()
 
 
 @pytest.mark.parametrize("version", ["3.1", "3.0", "2.19"])
@@ -338,7 +335,7 @@ def test_a_filter_narrows_the_stats(filters: dict[str, str], pageviews: int) -> 
         assert client.website_stats(**DAY, **filters).pageviews == pageviews
 
 
-RENAMED = {"url": "path", "host": "hostname"}
+RENAMED = {"url": {"url", "path"}, "host": {"host", "hostname"}}
 FILTERS = [
     *RENAMED,
     "referrer",
@@ -361,8 +358,9 @@ def test_every_filter_that_is_not_none_is_sent(
 ) -> None:
     call(user.website_stats, **DAY, **{**dict.fromkeys(FILTERS), name: value})
     query = parse_qs(collector.requests[-1].query, keep_blank_values=True)
-    assert query.keys() == {"startAt", "endAt", RENAMED.get(name, name)}
-    assert query[RENAMED.get(name, name)] == [value]
+    names = RENAMED.get(name, {name})
+    assert query.keys() == {"startAt", "endAt", *names}
+    assert [query[name] for name in names] == [[value]] * len(names)
 
 
 @pytest.mark.parametrize(
@@ -448,7 +446,14 @@ def test_an_endless_page_is_quoted_by_its_start_only(user: umami.Client, collect
 
 NO_OBJECT = [[], 5, None, "text"]
 OTHERS = {
-    "websites": [*NO_OBJECT, {}, {"data": "no list"}],
+    "websites": [
+        *NO_OBJECT[1:],
+        {},
+        {"data": "no list"},
+        {"data": [{}], "count": 1},
+        [{"name": "no id"}],
+        [5],
+    ],
     "active_users": NO_OBJECT,
     "website_stats": [*NO_OBJECT, {}, {"pageviews": "many"}],
     "login": [*NO_OBJECT, {}, {"token": 5, "user": {}}],
@@ -512,7 +517,7 @@ def test_a_redirected_query_keeps_its_credential_on_the_same_server(
 ) -> None:
     collector.fail(status, path="/api/websites", headers={"Location": f"{collector.url}/api/websites?page=1"})
     assert call(user.websites) == []
-    first, second = collector.requests
+    first, second, *_ = collector.requests
     assert second.headers["authorization"] == first.headers["authorization"]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE
 from queue_helpers import refusal
@@ -196,6 +197,10 @@ WRONG = {
     "UMAMI_SHUTDOWN_TIMEOUT": "-1",
     "UMAMI_FLUSH_ON_SIGTERM": "perhaps",
     "UMAMI_SPOOL_MAX_BYTES": "0",
+    "UMAMI_HEADERS": "X-Key: secret",
+    "UMAMI_VERIFY": "/no/such/authority.pem",
+    "UMAMI_CERT": "/no/such/certificate.pem",
+    "UMAMI_PROXY": "gopher://proxy",
 }
 
 
@@ -270,6 +275,23 @@ def test_callbacks_come_from_code_only(name: str, from_environment: Callable[...
         ("item_retry_limit", -1),
         ("at_most_once", "perhaps"),
         ("shutdown_timeout", -1),
+        ("headers", "X-Key: secret"),
+        ("headers", {"X-Key": 5}),
+        ("headers", {"X-Key": "a\r\nX-Evil: 1"}),
+        ("headers", {"X Key": "a"}),
+        ("headers", {"Authorization": "Bearer a"}),
+        ("headers", {"Content-Type": "text/plain"}),
+        ("headers", {"user-agent": "me"}),
+        ("headers", {"x-umami-cache": "a"}),
+        ("headers", {"Host": "elsewhere.example"}),
+        ("headers", {"Transfer-Encoding": "chunked"}),
+        ("verify", "/no/such/authority.pem"),
+        ("verify", 5),
+        ("cert", "/no/such/certificate.pem"),
+        ("cert", ("a", "b", "c", "d")),
+        ("proxy", "gopher://proxy"),
+        ("proxy", "http://"),
+        ("proxy", 5),
         ("before_send", "print"),
         ("on_error", 5),
     ],
@@ -373,6 +395,52 @@ def test_set_url_base_refuses_what_is_no_http_url(url: Any) -> None:
 )
 def test_set_url_base_refuses_a_url_without_a_host(url: str) -> None:
     assert refusal(umami.Client().set_url_base, url).startswith("The url must name a host")
+
+
+URLS_OF_MORE = [
+    ("https://umami.example/api", "https://umami.example"),
+    ("https://umami.example/api/", "https://umami.example"),
+    ("https://umami.example/api/send", "https://umami.example"),
+    ("https://umami.example/api/batch", "https://umami.example"),
+    ("https://umami.example/api/auth/login", "https://umami.example"),
+    ("https://umami.example/base/script.js", "https://umami.example/base"),
+    ("https://umami.example/login", "https://umami.example"),
+    ("https://umami.example/websites/978435e2/settings", "https://umami.example"),
+    ("https://umami.example/?utm_source=a", "https://umami.example"),
+    ("https://umami.example/login?next=/", "https://umami.example"),
+    ("https://umami.example/base#top", "https://umami.example/base"),
+    ("https://me:pa55-of-a-proxy@umami.example/api", "https://umami.example"),
+]
+
+
+@pytest.mark.parametrize(("url", "right"), URLS_OF_MORE)
+def test_a_url_of_more_than_the_base_is_refused_with_the_right_one(url: str, right: str) -> None:
+    message = refusal(umami.Client().set_url_base, url)
+    assert message.endswith(f"set it to {right}.")
+    assert "pa55" not in message
+    assert refusal(umami.Client().configure, url_base=url) == f"url_base: {message}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://a b.example", "https://a.example/x y", "https://a.example/\x1b[2J", "https://a.example\\b"],
+)
+def test_a_url_with_blanks_or_control_characters_in_it_is_refused(url: str) -> None:
+    assert "must not have blanks" in refusal(umami.Client().set_url_base, url)
+
+
+@pytest.mark.parametrize("character", "#/?[]")
+def test_a_password_that_is_not_percent_encoded_is_refused_and_not_shown(character: str) -> None:
+    message = refusal(umami.Client().set_url_base, f"https://me:s3cret-{character}-pa55@umami.example")
+    assert "percent-encoded" in message
+    assert "s3cret" not in message
+    assert "pa55" not in message
+
+
+@pytest.mark.parametrize("path", ["/api/umami", "/my-api", "/analytics/v2"])
+def test_a_base_path_may_look_a_little_like_a_route(path: str) -> None:
+    with umami.Client(url_base=f"http://localhost:1{path}", enabled=False) as client:
+        assert repr(client) == f"<umami.Client to http://localhost:1{path}>"
 
 
 @pytest.mark.parametrize("dressed", ["{}/", "{}///", "  {}  ", " {}/ ", "\t{}//\n"])
@@ -528,3 +596,49 @@ def test_the_modules_functions_are_one_clients(python: Callable[..., Any], colle
     result = python(program, collector.url, SITE)
     assert (result.returncode, result.stderr) == (0, "")
     assert [event.hostname for event in collector.events] == ["module.example"]
+
+
+# An API key of a self-hosted server.
+
+OWN_KEY = "umami_0123456789abcdef"
+
+
+@pytest.mark.parametrize("key_first", [True, False], ids=["key first", "url first"])
+def test_a_self_hosted_api_key_goes_to_the_url_base_as_a_token(
+    key_first: bool, collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    client = bare(website_id=SITE, hostname="example.com")
+    steps = [lambda: client.configure(api_key=OWN_KEY), lambda: client.set_url_base(collector.url)]
+    for step in steps if key_first else reversed(steps):
+        step()
+    assert repr(client) == f"<umami.Client to {collector.url}>"
+    assert client.is_logged_in()
+    with pytest.raises(httpx.HTTPStatusError, match="401"):  # the collector does not know it
+        client.websites()
+    assert collector.requests[-1].headers["authorization"] == f"Bearer {OWN_KEY}"
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    assert "authorization" not in collector.requests[-1].headers
+    assert [event.name for event in collector.events] == ["signup"]
+
+
+def test_a_self_hosted_api_key_never_goes_to_the_cloud(bare: Callable[..., umami.Client]) -> None:
+    client = bare(website_id=SITE, hostname="example.com")
+    client.set_cloud_api_key(OWN_KEY, "eu")
+    for call in (client.websites, lambda: client.new_event("signup"), lambda: client.login("a", "b")):
+        message = refusal(call)
+        assert "never sent to Umami Cloud" in message
+        assert "set_url_base()" in message
+        assert OWN_KEY not in message
+    assert not client.heartbeat()
+    assert not client.verify_token()
+    assert repr(client) == "<umami.Client to no server>"
+
+
+def test_login_says_that_an_api_key_is_the_credential(
+    collector: Collector, bare: Callable[..., umami.Client]
+) -> None:
+    client = bare(url_base=collector.url, api_key=OWN_KEY)
+    assert "is not used with an API key" in refusal(client.login, "admin", PASSWORD)
+    client.logout()
+    assert collector.requests == ()

@@ -56,7 +56,7 @@ SENDS = {
     ),
 }
 NETWORK = {
-    "login": "(username, password)",
+    "login": "(username, password, *, code=None)",
     "logout": "()",
     "verify_token": "(check_server=True)",
     "heartbeat": "()",

@@ -14,12 +14,12 @@ import anyio
 import pytest
 from conftest import DEADLINE
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
+from umami.queue.delivery import Courier, Destination
 
 import umami
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
-from umami.queue.delivery import Courier, Destination
 from umami.queue.lane import Lane
 from umami.queue.report import logger
 

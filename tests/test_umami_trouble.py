@@ -106,7 +106,7 @@ def test_the_database_is_frozen_and_thaws(
     balanced: Balanced,
     record_property: Record,
 ) -> None:
-    with Collector(umami=version(batch)) as server:
+    with Collector(umami="3.1" if batch else "2.16") as server:
         client = make_client(url_base=server.url, batch_size=20, timeout=0.1, item_timeout=0, senders=1)
         route = "/api/batch" if batch else "/api/send"
         frozen = server.fail(None, times=None, path=route, freeze=True)

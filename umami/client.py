@@ -51,15 +51,12 @@ class Client:
 
     def __repr__(self) -> str:
         try:
-            settings = self._state.settings
+            where = self._state.server().url_base or "Umami Cloud"
+        except OperationNotAllowedError:
+            where = "no server"
         except ValidationError:
             return "<umami.Client, with settings that are not valid>"
-        where = (
-            "Umami Cloud"
-            if settings.api_key is not None
-            else settings.url_base and self._state.server().url_base
-        )
-        return f"<umami.Client to {where or 'no server'}>"
+        return f"<umami.Client to {where}>"
 
     def __enter__(self) -> "Self":
         return self
@@ -93,8 +90,9 @@ class Client:
                 (`drop_newest`, `drop_oldest` or `block`) and `block_timeout`; `batch_size` (events),
                 `batch_bytes`, `flush_interval` and `senders` (threads); `timeout`, `item_timeout`,
                 `retry_wait`, `retry_wait_max`, `retry_after_max`, `retry_limit`, `item_retry_limit`,
-                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); the
-                callbacks `before_send` and `on_error`.
+                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); `headers`
+                (extra request headers), `verify` (certificate authorities), `cert` (a client
+                certificate) and `proxy` (its URL); the callbacks `before_send` and `on_error`.
                 Times are in seconds.
 
         Raises:
@@ -111,10 +109,11 @@ class Client:
         """Point the client at a self-hosted server.
 
         Args:
-            url: Its base URL, without `/api`; trailing slashes and blanks are dropped.
+            url: Its base URL, without `/api`; trailing slashes and blanks are dropped. It may have a user and
+                a password, for a proxy in front of it.
 
         Raises:
-            ValidationError: It is empty, or no http(s) URL.
+            ValidationError: It is empty, or no http(s) URL, or it has a query, a fragment or a route's path.
 
         Example:
             ```python
@@ -201,40 +200,55 @@ class Client:
 
     # Authentication.
 
-    def _login(self, username: str, password: str) -> Flow["models.LoginResponse"]:
+    def _login(
+        self, username: str, password: str, *, code: str | None = None
+    ) -> Flow["models.LoginResponse"]:
         """Log in to a self-hosted server. The token is kept, and goes with the calls that follow.
 
         Args:
             username: The account's user name.
             password: Its password.
+            code: The second factor of an account that has one: the six digits that its authenticator app
+                shows now, or one of its backup codes.
 
         Returns:
             The token and the account.
 
         Raises:
-            OperationNotAllowedError: No URL base is set, or a Cloud API key is.
-            ValidationError: The user name or the password is empty.
+            OperationNotAllowedError: No URL base is set, or a Cloud API key is, or the account has a second
+                factor and `code` is not given.
+            ValidationError: The user name, the password or the code is empty.
             httpx.HTTPStatusError: The server refused.
-            ResponseError: The answer is not Umami's.
+            ResponseError: The answer is not Umami's, or is that of Umami 1, which is too old.
 
         Example:
             ```python
             umami.login("admin", os.environ["UMAMI_PASSWORD"])
             ```
         """
-        if self._state.settings.api_key is not None:
+        server = self._state.server()
+        if server.cloud:
             raise OperationNotAllowedError(
                 "login() is not used with Umami Cloud, where the API key is the credential. "
                 "Call clear_cloud_api_key() first to log in to a self-hosted server."
             )
-        server = self._state.server()
+        if server.api_key is not None:
+            raise OperationNotAllowedError(
+                "login() is not used with an API key, which is the credential. "
+                "Call clear_cloud_api_key() first to log in with a user name and password."
+            )
         if not username:
             raise ValidationError("Email cannot be empty")
         if not password:
             raise ValidationError("Password cannot be empty")
-        response = yield from endpoints.login(
-            server, fields.text("username", username), fields.text("password", password)
-        )
+        username, password = fields.text("username", username), fields.text("password", password)
+        if code is not None:
+            code = "".join(fields.text("code", code).split())  # as it is shown: 123 456
+            if not code:
+                raise ValidationError(
+                    "code cannot be empty: leave it out for an account without a second factor."
+                )
+        response = yield from endpoints.login(server, username, password, code)
         self._state.set_token(response.token)
         return response
 
@@ -252,7 +266,7 @@ class Client:
         """
         server = self._state.server(login=True)
         self._state.set_token(None)
-        if not server.cloud:
+        if server.api_key is None:
             yield from endpoints.logout(server)
 
     def is_logged_in(self) -> bool:
@@ -313,10 +327,10 @@ class Client:
     # Queries.
 
     def _websites(self) -> Flow["list[models.Website]"]:
-        """Return every website of the account, however many pages the server makes of them.
+        """Return every website of the account and of its teams, however many pages the server makes of them.
 
         Returns:
-            The websites.
+            The websites, the account's own first. Those of teams have a `createUser` in place of a `user`.
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
@@ -378,12 +392,13 @@ class Client:
             start_at: The first moment; a naive datetime is local time, a date its midnight.
             end_at: The last moment, likewise.
             website_id: The website, if not the one of `set_website_id()`.
-            url: Only this URL path.
+            url: Only this URL path. This and all filters below are taken literally by every Umami: `t.co`
+                and `a,b` are no operators.
             referrer: Only from this referrer.
             title: Only pages of this title.
             query: Only this query string.
             event: Only with this event.
-            host: Only this host name.
+            host: Only this host name; from Umami 2.12 on.
             os: Only this operating system.
             browser: Only this browser.
             device: Only this kind of device.
@@ -397,8 +412,9 @@ class Client:
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is named, or `start_at` is after `end_at`.
-            httpx.HTTPStatusError: The server answered no 2xx.
+            ValidationError: No website is named, or `start_at` is after `end_at`, or a filter is no string,
+                or the server cannot be asked for it.
+            httpx.HTTPStatusError: The server answered no 2xx, or could not run the query.
             ResponseError: The answer is not Umami's.
 
         Example:
@@ -410,12 +426,12 @@ class Client:
         """
         server = self._state.server(login=True)
         filters = {
-            "path": url,
+            "url": url,
             "referrer": referrer,
             "title": title,
             "query": query,
             "event": event,
-            "hostname": host,
+            "host": host,
             "os": os,
             "browser": browser,
             "device": device,
@@ -424,7 +440,9 @@ class Client:
             "city": city,
         }
         return (
-            yield from endpoints.website_stats(server, self._website(website_id), start_at, end_at, filters)
+            yield from endpoints.website_stats(
+                server, self._website(website_id), start_at, end_at, filters, self._state.dialects
+            )
         )
 
     def _website(self, website_id: str | None) -> str:

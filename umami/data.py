@@ -41,15 +41,19 @@ _DATE_LIKE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:Z|\+
 
 
 def is_plain(data: dict[str, Any]) -> bool:
-    """Tell in one quick look whether `data` has only short-cut values: text, flags, null and modest numbers.
+    """Tell in one quick look whether `data` has only short texts, flags, null and modest numbers.
 
-    Then the sole thing that can be wrong with it is a text that is too long or not printable, which
-    shows in the encoded event's length and backslashes.
+    Then the sole thing that can be wrong with it is a text that is not printable, which shows in the encoded
+    event's backslashes.
     """
-    for value in data.values():
+    for key, value in data.items():
+        if type(key) is not str or len(key) > TEXT_LIMIT:
+            return False
         kind = type(value)
         if kind is str:
-            if len(value) > 18 and value[10] == "T" and _DATE_LIKE.fullmatch(value):
+            if len(value) > 18 and (
+                len(value) > TEXT_LIMIT or (value[10] == "T" and _DATE_LIKE.fullmatch(value))
+            ):
                 return False
             continue
         if kind is int:
@@ -61,14 +65,6 @@ def is_plain(data: dict[str, Any]) -> bool:
         elif kind is bool or value is None:
             continue
         return False
-    return True
-
-
-def is_short(data: dict[str, Any]) -> bool:
-    """Tell whether no key and no text of plain `data` is over the limit."""
-    for key, value in data.items():
-        if type(key) is not str or len(key) > TEXT_LIMIT or (type(value) is str and len(value) > TEXT_LIMIT):
-            return False
     return True
 
 
@@ -259,12 +255,12 @@ class _Fitting:
         return fitted
 
     def _text(self, value: str) -> str:
+        if len(value) > TEXT_LIMIT:
+            self._note("custom_data_text")
+            value = value[:TEXT_LIMIT]
         fitted = scrubbed(value)
         if fitted != value:
             self._note("unprintable")
-        if len(fitted) > TEXT_LIMIT:
-            self._note("custom_data_text")
-            fitted = fitted[:TEXT_LIMIT]
         if _DATE_LIKE.fullmatch(fitted) and not _is_date(fitted):
             self._note("custom_data_date")
             fitted = fitted.replace("T", " ")
@@ -289,6 +285,7 @@ class _Fitting:
         key = plain(key)
         if not is_a(key, str):
             key = self._convert(_key_text, key, path, "is a key, and a key must be a string")
+        key = key[: TEXT_LIMIT + 1]  # one more than fits, so that `mapping` sees that it is cut
         name = scrubbed(key)
         if name != key:
             self._note("unprintable")

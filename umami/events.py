@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from . import data as custom
 from . import fields
-from .data import TEXT_LIMIT, is_plain
+from .data import is_plain
 from .errors import ValidationError
 from .fields import Note
 
@@ -125,10 +125,16 @@ class Writer:
             if type(name) is not str or len(name) > 25 or not name or name.isspace():
                 payload["name"] = _event_name(name)
         url = payload["url"]
-        if type(url) is not str or len(url) > 255 or url[:1] != "/" or url[1:2] in _DOUBTFUL or "%00" in url:
+        if (
+            type(url) is not str
+            or len(url) > 255
+            or url[:1] != "/"
+            or url[1:2] in _DOUBTFUL
+            or ("%" in url and ("%00" in url or not url.isprintable()))
+        ):
             payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
         title = payload["title"]
-        if type(title) is not str or not title or "%00" in title or len(title) > fields.VISITOR_LIMIT:
+        if type(title) is not str or not title or len(title) > fields.VISITOR_LIMIT or "%00" in title:
             title = fields.title(fields.text("title", title), self._note)
             payload["title"] = title or payload.get("name", "")
         payload["referrer"] = referrer
@@ -213,8 +219,7 @@ class Writer:
             # A lone surrogate, which UTF-8 has no form for.
             encoded = self._encode_scrubbed(head, payload)
         else:
-            is_long = len(encoded) > TEXT_LIMIT and data and not custom.is_short(data)
-            if is_long or (_BACKSLASH in encoded and b"\\u0000" in encoded):
+            if _BACKSLASH in encoded and b"\\u0000" in encoded:
                 encoded = self._encode_scrubbed(head, payload)
         if len(encoded) > self._size_limit:
             raise ValidationError(

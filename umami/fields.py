@@ -10,7 +10,6 @@ import ipaddress
 import math
 import re
 import socket
-import string
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
+from . import _hosts
 from .errors import ValidationError
 
 NAME_LIMIT: Final = 50
@@ -28,6 +28,8 @@ DISTINCT_ID_LIMIT: Final = 50
 CURRENCY_LIMIT: Final = 10
 CAMPAIGN_LIMIT: Final = 255
 VISITOR_LIMIT: Final = 8192  # what web servers take of one header; Umami stores less
+ADDRESS_LIMIT: Final = 64  # 45 characters, and the name of a zone
+STORED_LIMIT: Final = 500  # what Umami stores of a path
 NUMBER_LIMIT: Final = 1e15
 
 Note = Callable[[str], object]
@@ -41,25 +43,27 @@ _CAMPAIGN_KEYS: Final = frozenset(
 )
 _EARLIEST: Final = -62_135_596_800  # the first second of the year 1
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
+# At most 205 characters, so that no length is to be checked.
 _PLAIN_ORIGIN: Final = re.compile(
-    r"https?://(?:(?!xn--)[a-z0-9_-]+\.)*(?!xn--)[a-z][a-z0-9_-]*\.?(?::\d{1,4})?(?=[/?#]|\Z)",
+    r"https?://(?:(?!xn--)[a-z0-9_-]{1,40}\.){0,4}(?!xn--)[a-z][a-z0-9_-]{0,39}\.?(?::\d{1,4})?(?=[/?#]|\Z)",
     re.ASCII | re.IGNORECASE,
 )
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _AUTHORITY: Final = re.compile(
-    r"""(?:[^/?#@\[\]]*@)?
-    (?P<host>\[[0-9a-fA-F:.]+\]|[^\x00-\x20"\#%/:<>?@\[\\\]^`{|}\x7f]+)
+    r"""(?:[^/?#]*@)?
+    (?P<host>\[[0-9a-fA-F:.]{2,45}\]|[^\x00-\x20\#%/:<>?@\[\\\]^|\x7f]{1,254})
     (?::(?P<port>\d{0,5}))?(?=[/?\#]|\Z)""",
     re.ASCII | re.VERBOSE,
 )
+_NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _OPAQUE_HOST: Final = re.compile(r"//[\w.-]+(?:/|\Z)", re.ASCII)
 _SPECIAL_SCHEMES: Final = frozenset(("http:", "https:", "ws:", "wss:", "ftp:"))
-_TO_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TWO_SLASHES: Final = frozenset(("//", "\\\\", "/\\", "\\/"))
 _BLANKS: Final = "".join(map(chr, range(0x21)))
-_MARKS: Final = frozenset(("Mn", "Mc"))
-_LETTERS: Final = frozenset(("Ll", "Lm", "Lo")) | _MARKS
-_FILLERS: Final = frozenset("\u115f\u1160\u17b4\u17b5")
-_UNPRINTABLE: Final = re.compile("[\ud800-\udfff\x00]")
+# As much of a campaign's value as can matter: a character has at most 12 in its escapes.
+_ENCODED_LIMIT: Final = 12 * (CAMPAIGN_LIMIT + 1)
+_LONG_VALUE: Final = re.compile(rf"(?:\A|(?<=&))([^&=]{{1,48}})=([^&]{{{CAMPAIGN_LIMIT + 1},}})")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def given(value: Any) -> str:
@@ -67,7 +71,9 @@ def given(value: Any) -> str:
     value = plain(value)
     if type(value) is int:
         text = decimal_text(value)
-    elif type(value) in (str, float, bool, bytes, type(None)):
+    elif type(value) in (str, bytes):
+        text = repr(value[:61])
+    elif type(value) in (float, bool, type(None)):
         text = repr(value)
     else:
         text = type(value).__name__
@@ -110,10 +116,15 @@ def utf16_length(value: str) -> int:
     return len(value) if value.isascii() else len(value.encode("utf-16-le", "surrogatepass")) // 2
 
 
+def fits(value: str, limit: int) -> bool:
+    """Tell whether this has at most `limit` UTF-16 units; of a longer one no more than its length is read."""
+    return len(value) <= limit and utf16_length(value) <= limit
+
+
 def limited(field: str, value: Any, limit: int) -> str:
     """Return `value`, which must be a string of at most `limit` UTF-16 units."""
     checked = text(field, value)
-    length = utf16_length(checked)
+    length = len(checked) if len(checked) > limit else utf16_length(checked)
     if length > limit:
         raise ValidationError(
             f"{field} must have at most {limit} characters, got {length}: {given(checked)}."
@@ -123,7 +134,8 @@ def limited(field: str, value: Any, limit: int) -> str:
 
 def scrubbed(value: str) -> str:
     """Replace what the server's database cannot store: U+0000 and lone surrogates."""
-    return _UNPRINTABLE.sub("\ufffd", value)
+    value = value.replace("\x00", "\ufffd")
+    return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
 
 
 def hostname(value: Any) -> str:
@@ -145,7 +157,7 @@ def distinct_id(value: Any, note: Note) -> str | None:
     value = plain(value)
     if type(value) not in (str, int):
         raise ValidationError("distinct_id must be a string or integer.")
-    identity = decimal_text(value) if type(value) is int else value.strip()
+    identity = decimal_text(value) if type(value) is int else value[:VISITOR_LIMIT].strip()
     if len(identity) > DISTINCT_ID_LIMIT:
         note("distinct_id")
         digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass"))
@@ -214,17 +226,17 @@ def date_text(moment: datetime) -> str:
 
 def language(value: str, note: Note) -> str | None:
     """Return a language such that it fits: of a whole Accept-Language header the first tag, or None."""
-    if utf16_length(value) > LANGUAGE_LIMIT:
+    if not fits(value, LANGUAGE_LIMIT):
         note("language")
     elif "," not in value:
         return value
-    first = value.replace(";", ",").split(",", 1)[0].strip()
-    return first if utf16_length(first) <= LANGUAGE_LIMIT else None
+    first = value[:VISITOR_LIMIT].replace(";", ",").split(",", 1)[0].strip()
+    return first if fits(first, LANGUAGE_LIMIT) else None
 
 
 def screen(value: str, note: Note) -> str | None:
     """Return a screen's size, or None if it is too long to be one."""
-    if utf16_length(value) <= SCREEN_LIMIT:
+    if fits(value, SCREEN_LIMIT):
         return value
     note("screen")
     return None
@@ -232,15 +244,12 @@ def screen(value: str, note: Note) -> str | None:
 
 def ip_address(value: str, note: Note) -> str | None:
     """Return the address, or None if it is none (a list of them, a host name, `unknown`)."""
-    address = value.strip()
-    if not is_ipv4(address):
-        try:
-            ipaddress.IPv6Address(address)
-        except ValueError:
-            if address:
-                note("ip_address")
-            return None
-    return address
+    address = value[:VISITOR_LIMIT].strip()
+    if is_ipv4(address) or (len(address) <= ADDRESS_LIMIT and _is_address(ipaddress.IPv6Address, address)):
+        return address
+    if address:
+        note("ip_address")
+    return None
 
 
 def is_ipv4(value: str) -> bool:
@@ -254,13 +263,11 @@ def is_ipv4(value: str) -> bool:
 
 def url(value: str, note: Note) -> str:
     """Return a page's URL or path such that the server can parse and store it."""
-    fitted = scrubbed(value[:VISITOR_LIMIT])
-    if "%00" in fitted:
-        fitted = fitted.replace("%00", "%EF%BF%BD")
+    fitted = _printable_url(value)
     if len(fitted) > CAMPAIGN_LIMIT and "?" in fitted:
         fitted = _with_short_campaign(fitted)
     if not parses_as_url(fitted):
-        fitted = f"/{quote(fitted, safe='/').lstrip('/')}"
+        fitted = f"/{quote(fitted[:STORED_LIMIT], safe='/').lstrip('/')}"
     if fitted != value:
         note("url")
     return fitted
@@ -268,12 +275,24 @@ def url(value: str, note: Note) -> str:
 
 def referrer(value: str, note: Note) -> str:
     """Return where a visitor came from, or nothing if the server could not parse it."""
-    fitted = scrubbed(value[:VISITOR_LIMIT]).replace("%00", "%EF%BF%BD")
+    fitted = _printable_url(value)
     if not parses_as_url(fitted):
         fitted = ""
     if fitted != value:
         note("referrer")
     return fitted
+
+
+def _printable_url(value: str) -> str:
+    fitted = scrubbed(value[:VISITOR_LIMIT])
+    if "%" in fitted:
+        fitted = _without_breaks(fitted).replace("%00", "%EF%BF%BD")
+    return fitted
+
+
+def _without_breaks(value: str) -> str:
+    """Leave out tabs and line breaks, as the server's URL parser does: `%0` and `0` meet then."""
+    return value.replace("\t", "").replace("\n", "").replace("\r", "")
 
 
 def title(value: str, note: Note) -> str:
@@ -295,28 +314,31 @@ def user_agent(value: str, note: Note) -> str:
 def _with_short_campaign(value: str) -> str:
     head, _, rest = value.partition("?")
     query, mark, fragment = rest.partition("#")
-    pairs = []
-    for pair in query.split("&"):
-        key, _, encoded = pair.partition("=")
-        if len(encoded) > CAMPAIGN_LIMIT and unquote_plus(key) in _CAMPAIGN_KEYS:
-            decoded = unquote_plus(encoded)
-            if len(decoded) > CAMPAIGN_LIMIT:
-                pair = f"{key}={quote(decoded[:CAMPAIGN_LIMIT], safe='')}"  # noqa: PLW2901
-        pairs.append(pair)
-    return f"{head}?{'&'.join(pairs)}{mark}{fragment}"
+    return f"{head}?{_LONG_VALUE.sub(_with_short_value, query)}{mark}{fragment}"
+
+
+def _with_short_value(pair: re.Match[str]) -> str:
+    key, encoded = pair.groups()
+    if unquote_plus(key) in _CAMPAIGN_KEYS:
+        decoded = unquote_plus(encoded[:_ENCODED_LIMIT])
+        if len(decoded) > CAMPAIGN_LIMIT:
+            return f"{key}={quote(decoded[:CAMPAIGN_LIMIT], safe='')}"
+    return pair.group()
 
 
 def parses_as_url(value: str) -> bool:
     """Tell whether the server's `new URL(value, base)` surely accepts this; when in doubt, no."""
     if _PLAIN_ORIGIN.match(value):
         return True
-    value = value.strip(_BLANKS).translate({9: None, 10: None, 13: None})
+    value = _without_breaks(value.strip(_BLANKS))
     scheme = _SCHEME.match(value)
     rest = value[scheme.end() :] if scheme else value
     kind = scheme.group().lower() if scheme else ""
     if kind and kind not in _SPECIAL_SCHEMES:
         # `mailto:…` and `app:path` always parse; `android-app://host/…` only with a plain host.
-        return not rest.startswith("//") or (kind != "file:" and _OPAQUE_HOST.match(rest) is not None)
+        if kind == "file:":
+            return rest[:2] not in _TWO_SLASHES
+        return not rest.startswith("//") or _OPAQUE_HOST.match(rest) is not None
     rest = rest.replace("\\", "/")
     if not kind and not rest.startswith("//"):
         return True
@@ -327,50 +349,35 @@ def parses_as_url(value: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
+    """Tell whether every Node takes this host. A longer one than can be looked up is none."""
     if host.startswith("["):
         return _is_address(ipaddress.IPv6Address, host[1:-1])
-    labels = host.translate(_TO_LOWER).removesuffix(".").split(".")
-    if labels[-1][:1].isdigit():
-        # The URL standard reads a host that ends in a number as an IPv4 address, or fails.
-        return _is_address(ipaddress.IPv4Address, host)
+    name = host.removesuffix(".").lower()
+    if len(name) > _hosts.HOST_LIMIT:
+        return False
     try:
-        decoded = [_decoded_label(label) for label in labels]
-        if not host.isascii():
-            host.encode("idna")
-    except UnicodeError:
+        labels = _hosts.labels(name)
+    except ValueError:
         return False
-    return labels[-1] != "" and _is_international(decoded)
-
-
-def _decoded_label(label: str) -> str:
-    if not label.startswith("xn--"):
-        return label
-    decoded = label[4:].encode().decode("punycode")
-    if decoded.isascii() or f"xn--{decoded.encode('punycode').decode()}" != label:
-        raise UnicodeError(label)
-    return decoded
-
-
-def _is_international(labels: list[str]) -> bool:
-    """Tell whether the letters beyond ASCII are such as every version of the standard takes."""
-    foreign = [label for label in labels if not label.isascii()]
-    letters = {character for label in foreign for character in label if not character.isascii()}
-    if not letters:
-        return True
-    host = ".".join(labels)
-    if unicodedata.normalize("NFKC", host) != host or not letters.isdisjoint(_FILLERS):
-        return False
-    if {unicodedata.category(letter) for letter in letters} - _LETTERS or any(
-        unicodedata.category(label[0]) in _MARKS for label in foreign
-    ):
-        return False
-    directions = {unicodedata.bidirectional(letter) for letter in letters} - {"NSM"}
-    if directions == {"L"}:
-        return True
-    # From right to left: only whole words, and in no mixture.
-    return directions <= {"R", "AL"} and all(
-        label.isalpha() if label.isascii() else letters.issuperset(label) for label in labels
+    if _NUMBER.fullmatch(labels[-1]):
+        # The URL standard reads a host that ends in a number as an IPv4 address, or fails.
+        return _is_address(ipaddress.IPv4Address, name)
+    # Versions of Node differ over newer letters, and over what is mapped to others or left out.
+    letters = _beyond_ascii("".join(labels))
+    return (
+        name != ""
+        and _beyond_ascii(name) <= letters
+        and all(map(_is_letter_everywhere, letters | _beyond_ascii(host)))
     )
+
+
+def _beyond_ascii(text: str) -> set[str]:
+    return set() if text.isascii() else {letter for letter in text if not letter.isascii()}
+
+
+def _is_letter_everywhere(letter: str) -> bool:
+    """Tell whether this is a letter, mark or digit of Unicode 3.2, with which international names began."""
+    return unicodedata.ucd_3_2_0.category(letter)[0] in "LMN"
 
 
 def _is_address(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], host: str) -> bool:

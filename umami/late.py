@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import threads
 
 if TYPE_CHECKING:
+    from ._http.access import Access
     from ._http.transport import Poster, Session
 
 
@@ -18,28 +19,25 @@ def load() -> None:
     with threads.importing:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
-        import httpcore  # noqa: F401 - by httpx
+        import idna.uts46data  # noqa: F401 - by a visitor's international host name
 
         from ._http import transport  # noqa: F401
 
-        if threads.is_patched():
-            from ._http import real_sockets  # noqa: F401
 
-
-def new_poster() -> "Poster":
-    """Return a new `transport.Poster`."""
+def new_poster(access: Callable[[], "Access"] | None = None) -> "Poster":
+    """Return a new `poster.Poster`."""
     load()
     from ._http.transport import Poster
 
-    return Poster()
+    return Poster(access)
 
 
-def new_session(timeout: Callable[[], float]) -> "Session":
-    """Return a new `transport.Session`."""
+def new_session(timeout: Callable[[], float], access: Callable[[], "Access"]) -> "Session":
+    """Return a new `session.Session`."""
     load()
     from ._http.transport import Session
 
-    return Session(timeout)
+    return Session(timeout, access)
 
 
 if threads.is_patched():

@@ -6,7 +6,7 @@ strings that the server sent.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _total(value: Any) -> Any:
@@ -29,11 +29,11 @@ class Model(BaseModel):
 
 
 class User(Model):
-    """The account that logged in."""
+    """The account that logged in. `role` is empty where the server does not tell it, as Umami 2.0."""
 
     id: str
     username: str
-    role: str
+    role: str = ""
     createdAt: str | None = None  # noqa: N815
     isAdmin: bool = False  # noqa: N815
 
@@ -90,7 +90,10 @@ class WebsiteStatsCmp(Model):
 
 
 class WebsiteStats(Model):
-    """A website's sums over a range of time. `totaltime` is in seconds. Custom events do not count here."""
+    """A website's sums over a range of time. `totaltime` is in seconds. Custom events do not count here.
+
+    `comparison` has the same sums for the period before. Umami before 2.11 counts no visits: they are 0.
+    """
 
     pageviews: Total
     visitors: Total
@@ -98,6 +101,25 @@ class WebsiteStats(Model):
     bounces: Total
     totaltime: Total
     comparison: WebsiteStatsCmp | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_2(cls, sums: Any) -> Any:
+        """Read 2.x's form: `{"value", "prev"}` each, and before 2.12 `{"value", "change"}`."""
+        if not isinstance(sums, dict) or not isinstance(sums.get("pageviews"), dict):
+            return sums
+        sums = {"visits": {"value": 0, "prev": 0}, **sums}
+        if "uniques" in sums:  # the name of visitors before 2.11
+            sums.setdefault("visitors", sums["uniques"])
+        before = {name: _before(figure) for name, figure in sums.items() if isinstance(figure, dict)}
+        return {"comparison": before, **sums}
+
+
+def _before(figure: dict[str, Any]) -> Any:
+    if "prev" in figure:
+        return figure["prev"]
+    value, change = figure.get("value"), figure.get("change")
+    return value - change if isinstance(value, (int, float)) and isinstance(change, (int, float)) else None
 
 
 class QueueStats(Model):

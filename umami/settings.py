@@ -1,14 +1,16 @@
 """Every setting of a client: its type, its bounds, its default, and its name in the environment."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
+from ._http.access import checked_cert, checked_headers, checked_proxy, checked_verify
 from .errors import ValidationError
 from .fields import given
 from .models import ErrorReport
@@ -17,17 +19,35 @@ SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
 
 
+# What a page of Umami, its script or one of its routes has after the base URL. A base path may hold an `api`
+# of its own, so that only known ends count.
+_PAGE: Final = re.compile(
+    r"/(?:api(?:/(?:send|batch|collect|heartbeat|me|config|version|auth/\w+|websites(?:/.*)?))?|script\.js"
+    r"|umami\.js|login|logout|dashboard|(?:websites|settings|share|teams/[^/]+)(?:/.*)?)$",
+    re.IGNORECASE,
+)
+_ESCAPES: Final = "# as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, ] as %5D"
+
+
 def checked_url(url: str | None) -> str:
     """Return a base URL without trailing slashes and blanks.
 
     Raises:
-        ValidationError: It is empty, or no http(s) URL.
+        ValidationError: It is empty, or cannot be a server's base URL; the message shows no password.
     """
     if url is None or (isinstance(url, str) and not url.strip()):
         raise ValidationError("URL must not be empty.")
     if not isinstance(url, str) or not url.strip().startswith(("http://", "https://")):
         raise ValidationError("The url must start with the HTTP scheme (http:// or https://).")
     url = url.strip().rstrip("/").strip()
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise ValidationError("The url must not have blanks, backslashes or control characters in it.")
+    scheme, _, rest = url.partition("://")
+    account, at, _ = rest.rpartition("@")
+    if at and re.search(r"[/?#\[\]]", account):
+        raise ValidationError(
+            f"The url's user name and password must have these characters percent-encoded: {_ESCAPES}."
+        )
     try:
         parts = urlsplit(url)
         named = _is_host(parts.hostname or "") and (parts.port is None or parts.port > 0)
@@ -36,6 +56,13 @@ def checked_url(url: str | None) -> str:
     if not named:
         raise ValidationError(
             "The url must name a host, like https://analytics.example.com or http://localhost:3000."
+        )
+    base = f"{scheme}://{parts.netloc.rpartition('@')[2]}{_PAGE.sub('', parts.path).rstrip('/')}"
+    if "?" in url or "#" in url:
+        raise ValidationError(f"The url must not have a query or a fragment: set it to {base}.")
+    if _PAGE.search(parts.path):
+        raise ValidationError(
+            f"The url must not have the path of a page, a script or a route: set it to {base}."
         )
     return url
 
@@ -138,11 +165,18 @@ class Settings(BaseModel):
     spool: str | None = None
     spool_max_bytes: Count = 1024 * 1024 * 1024
 
+    # How servers are reached.
+    headers: Annotated[Any, _checks(checked_headers), Field(repr=False)] = None
+    verify: Annotated[Any, _checks(checked_verify)] = True
+    cert: Annotated[Any, _checks(checked_cert), Field(repr=False)] = None
+    proxy: Annotated[Any, _checks(checked_proxy), Field(repr=False)] = None
+
     before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     on_error: Callable[[ErrorReport], object] | None = None
 
 
-_SECRET: Final = frozenset({"api_key", "url_base"})  # a URL may hold a password
+# A URL may hold a password.
+_SECRET: Final = frozenset({"api_key", "url_base", "headers", "cert", "proxy"})
 _CODE_ONLY: Final = frozenset({"before_send", "on_error"})
 _ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "url_base": ("UMAMI_URL", "UMAMI_URL_BASE"),
@@ -184,7 +218,8 @@ def resolve(code: Mapping[str, Any]) -> Settings:
     for setting, (name, text) in _from_environment().items():
         if setting not in code:
             names[setting] = name
-            merged[setting] = text
+            decode = _DECODE.get(setting)
+            merged[setting] = text if decode is None else decode(name, text)
     disabled = merged.pop("enabled", None)
     if disabled is not None:
         merged["enabled"] = not _boolean(disabled)
@@ -193,6 +228,31 @@ def resolve(code: Mapping[str, Any]) -> Settings:
         return Settings.model_validate(merged)
     except pydantic.ValidationError as error:
         raise ValidationError(_explain(error, merged, names)) from None
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        raise ValidationError(f"{name} must be JSON.") from None
+
+
+def _json_or_path(name: str, text: str) -> Any:
+    return _from_json(name, text) if text.startswith("[") else text
+
+
+def _boolean_or_path(name: str, text: str) -> Any:  # noqa: ARG001
+    try:
+        return pydantic.TypeAdapter(bool).validate_python(text)
+    except pydantic.ValidationError:
+        return text
+
+
+_DECODE: Final[Mapping[str, Callable[[str, str], Any]]] = {
+    "headers": _from_json,
+    "verify": _boolean_or_path,
+    "cert": _json_or_path,
+}
 
 
 def _boolean(text: str) -> bool:

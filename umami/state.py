@@ -6,6 +6,7 @@ send reads one attribute, and threads may change settings while others send.
 
 import atexit
 import base64
+import functools
 import threading
 import time
 import weakref
@@ -21,8 +22,10 @@ import anyio.to_thread
 
 from . import late
 from ._http import endpoints
+from ._http.access import Access, Current
 from ._http.endpoints import Server
 from ._http.exporter import Connections, UmamiExporter
+from ._http.filters import Dialect
 from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.verdicts import BOT
@@ -108,13 +111,16 @@ class State:
         self._lock = threading.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
+        self._access = Current()
         self._agent: Agent | None = None
         self.route: Route | None = None
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
-        self._connections = Connections(late.new_poster, BROWSER_USER_AGENT)
+        self._connections = Connections(functools.partial(late.new_poster, self._access), BROWSER_USER_AGENT)
+        # What is known of what servers read in a query's filter, by their URLs.
+        self.dialects: dict[str, Dialect] = {}
         self.stand_in = StandIn(self)
         _states.add(self)
 
@@ -136,6 +142,7 @@ class State:
         return settings
 
     def _use(self, settings: Settings) -> None:
+        self._access.change(_access(settings))
         self._settings = settings
         self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
 
@@ -193,15 +200,21 @@ class State:
             OperationNotAllowedError: No server, or no credential, is set.
         """
         settings = self.settings
-        if settings.api_key is not None:
+        own_key = _is_own_key(settings.api_key)
+        if settings.api_key is not None and not own_key:
             return Server(None, api_key=settings.api_key, region=settings.region)
+        if settings.url_base is None and own_key:
+            raise OperationNotAllowedError(
+                "An API key that begins with umami_ is a self-hosted server's, and never sent to Umami "
+                "Cloud: set the server's URL with set_url_base()."
+            )
         if settings.url_base is None:
             raise OperationNotAllowedError("Set a URL base with set_url_base() or call set_cloud_api_key().")
-        token = self.token
+        token = settings.api_key if own_key else self.token
         if login and token is None:
             raise OperationNotAllowedError("Call login() or set_cloud_api_key() before proceeding.")
         url, basic = _without_user(settings.url_base)
-        return Server(url, basic, token)
+        return Server(url, basic, token, settings.api_key)
 
     @property
     def token(self) -> str | None:
@@ -334,7 +347,7 @@ class State:
         """The connections of the calls that go straight through, which are made at the first one."""
         with self._lock:
             if self._session is None:
-                self._session = late.new_session(lambda: self.settings.timeout)
+                self._session = late.new_session(lambda: self.settings.timeout, self._access)
             return self._session
 
     def close(self) -> None:
@@ -393,13 +406,24 @@ def _plan(settings: Settings) -> Plan:
     )
 
 
+def _access(settings: Settings) -> Access:
+    """Return how the settings have servers reached."""
+    verify = True if settings.verify is None else settings.verify
+    return Access(settings.headers or {}, verify, settings.cert, settings.proxy)
+
+
 def _home(settings: Settings) -> Destination | None:
     """Return where the settings alone have events go, with the credential of the URL."""
-    if settings.api_key is not None or settings.url_base is None:
+    if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
     server = Server(*_without_user(settings.url_base))
     headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
     return Destination(server.send_url, server.batch_url, headers)
+
+
+def _is_own_key(api_key: str | None) -> bool:
+    """Tell whether an API key is one of a self-hosted server, Umami 3.4 and later."""
+    return api_key is not None and api_key.startswith("umami_")
 
 
 def _without_user(url: str) -> tuple[str, str | None]:

@@ -133,24 +133,25 @@ class LookUps:
         """Start clean, as a fork's child does."""
         self._lock = RLock()
         self._changed = Condition(self._lock)
-        self._threads: set[int] = set()
+        self._threads: list[int] = []  # one may wait for several, in an event loop
 
     def begin(self) -> None:
         """Tell that this thread looks up a name."""
         with self._lock:
-            self._threads.add(get_ident())
+            self._threads.append(get_ident())
 
     def end(self) -> None:
         """Tell that it has."""
         with self._lock:
-            self._threads.discard(get_ident())
+            with suppress(ValueError):  # a fork's child has begun anew
+                self._threads.remove(get_ident())
             self._changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait until none goes on, and let nobody begin."""
         self._lock.acquire()
         give_up = time.monotonic() + _FORK_SECONDS
-        while self._threads - {get_ident()} and (left := give_up - time.monotonic()) > 0:
+        while set(self._threads) - {get_ident()} and (left := give_up - time.monotonic()) > 0:
             self._changed.wait(left)
 
     def after_fork_in_parent(self) -> None:

@@ -114,3 +114,18 @@ def test_a_command_is_needed(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "the following arguments are required: COMMAND" in capsys.readouterr().err
+
+
+def test_it_answers_as_another_version():
+    with running("--umami", "2.19", "--node", "24") as (_, url):
+        headers = {"User-Agent": CHROME}
+        assert httpx.post(f"{url}/api/batch", json=[item()], headers=headers).status_code == 500
+        answer = httpx.post(f"{url}/api/send", json=item(name="x" * 51), headers=headers)
+        assert answer.json() == {"error": ["payload: "]}
+
+
+def test_what_is_no_version_is_refused(capsys):
+    assert main(["collector", "--umami", "newest"]) == 2
+    assert capsys.readouterr().err == (
+        "umami: 'newest' is no version of Umami: give one such as '2.15' or '3.1', or 'cloud'\n"
+    )

@@ -15,6 +15,20 @@ IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)"
     " AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
 )
+APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+FACEBOOK_IPHONE = (
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) {APPLE} Mobile/21G93"
+    " [FBAN/FBIOS;FBAV/487.0.0.37.108;FBBV/651327111;FBDV/iPhone14,5;FBMD/iPhone;FBSN/iOS]"
+)
+FACEBOOK_ANDROID = (
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8 Build/UP1A.231005.007; wv) AppleWebKit/537.36"
+    " (KHTML, like Gecko) Version/4.0 Chrome/128.0.6613.88 Mobile Safari/537.36"
+    " [FB_IAB/FB4A;FBAV/479.0.0.57.87;]"
+)
+INSTAGRAM = (
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 17_6_1 like Mac OS X) {APPLE} Mobile/21G93"
+    " Instagram 344.0.0.28.98 (iPhone14,5; iOS 17_6_1; en_US; en; scale=3.00; 1170x2532; 627400398)"
+)
 PIXEL = (
     "Mozilla/5.0 (Linux; Android 14; Pixel 8)"
     " AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile Safari/537.36"
@@ -30,6 +44,47 @@ PIXEL = (
         (IPHONE, "ios", "iOS", "mobile"),
         (PIXEL, "chrome", "Android OS", "mobile"),
         (CHROME + " Edg/126.0.0.0", "edge-chromium", "Linux", "desktop"),
+        (CHROME + " OPR/112.0.0.0", "opera", "Linux", "desktop"),
+        (FACEBOOK_IPHONE, "facebook", "iOS", "mobile"),
+        (FACEBOOK_ANDROID, "chromium-webview", "Android OS", "mobile"),
+        (INSTAGRAM, "instagram", "iOS", "mobile"),
+        (SAFARI.replace("Version/17.5", "CriOS/127.0 Mobile/15E148"), "crios", "Mac OS", "desktop"),
+        (IPHONE.replace("iPhone; CPU iPhone OS", "iPad; CPU OS"), "ios", "iOS", "tablet"),
+        (
+            f"Mozilla/5.0 (PlayStation; PlayStation 5/6.50) {APPLE} Version/17.0 Safari/605.1.15",
+            "safari",
+            None,
+            "console",
+        ),
+        (f"Mozilla/5.0 (Nintendo Switch; WebApplet) {APPLE} NF/6.0", None, None, "console"),
+        (PIXEL.replace("Pixel 8", "SM-X700").replace(" Mobile", ""), "chrome", "Android OS", "tablet"),
+        (PIXEL.replace("Pixel 8", "K").replace(" Mobile", ""), "chrome", "Android OS", "tablet"),
+        (PIXEL.replace("Pixel 8", "AFTSS").replace(" Mobile", ""), "chrome", "Android OS", "smarttv"),
+        (
+            PIXEL.replace("Pixel 8", "BRAVIA 4K UR2 Build/1").replace(" Mobile", ""),
+            "chrome",
+            "Android OS",
+            "smarttv",
+        ),
+        (PIXEL.replace("Chrome", "SamsungBrowser/26.0 Chrome"), "samsung", "Android OS", "mobile"),
+        (
+            "Mozilla/5.0 (Android 14; Mobile; rv:128.0) Gecko/128.0 Firefox/128.0",
+            "firefox",
+            "Android OS",
+            "mobile",
+        ),
+        (
+            "Mozilla/5.0 (Android 14; Tablet; rv:128.0) Gecko/128.0 Firefox/128.0",
+            "firefox",
+            "Android OS",
+            "tablet",
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko",
+            "ie",
+            "Windows 7",
+            "desktop",
+        ),
         ("umami-client/1.0 (python)", None, None, "desktop"),
     ],
 )
@@ -37,6 +92,12 @@ def test_user_agents_name_browser_system_and_device(user_agent, browser, system,
     visitor = visitors.identify({}, {"user-agent": user_agent}, "127.0.0.1")
     assert (visitor.browser, visitor.os, visitor.device) == (browser, system, device)
     assert not is_bot(user_agent)
+
+
+def test_a_user_agents_end_may_be_anywhere():
+    """Umami looks at all of it; the collector at its beginning."""
+    visitor = visitors.identify({"userAgent": CHROME + " x" * 50_000}, {}, "127.0.0.1")
+    assert (visitor.browser, visitor.os, visitor.device) == ("chrome", "Linux", "desktop")
 
 
 @pytest.mark.parametrize(

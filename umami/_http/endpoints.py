@@ -4,30 +4,45 @@ A call is a flow (see `messages.Flow`), which the sync and the async runner run 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import pydantic
 from pydantic_core import to_json
 
 from umami import models
-from umami.errors import ResponseError, ValidationError
+from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
 from umami.fields import VISITOR_LIMIT, given
 
-from .messages import USER_AGENT, Flow, Request, exchange, json_of
+from . import filters as filtering
+from .answers import words
+from .filters import Dialect
+from .messages import USER_AGENT, Flow, Request, json_of
 
-M = TypeVar("M", bound=pydantic.BaseModel)
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
 
 _CLOUD_DATA: Final = "https://api.umami.is/v1"
 _CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
+_BOTH: Final = (
+    "url_base has a user and a password, and this call needs a token: one Authorization header cannot "
+    "carry both. Let the proxy pass /api without a password, or have it check a header of its own, "
+    "which the setting headers holds."
+)
 _NO_HEADER: Final = re.compile(r"[^ -~]")
-_COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(
-    models.Total, config=pydantic.ConfigDict(defer_build=True)
+_NO_ROUTE: Final = frozenset((404, 405))
+_OTP_LENGTH: Final = 6
+_LATE: Final = pydantic.ConfigDict(defer_build=True)
+_COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(models.Total, config=_LATE)
+_WEBSITES: Final[pydantic.TypeAdapter[list[models.Website]]] = pydantic.TypeAdapter(
+    list[models.Website], config=_LATE
 )
 
 
@@ -39,7 +54,7 @@ class Server:
         url_base: The self-hosted server's base URL; None in Cloud mode.
         basic: The `Authorization` of a proxy in front of it, if the URL named a user; else None.
         token: The login's token, if there is one.
-        api_key: The Cloud API key; None on a self-hosted server.
+        api_key: The Cloud API key, or a self-hosted server's, which is the token as well.
         region: The Cloud region.
     """
 
@@ -52,7 +67,7 @@ class Server:
     @property
     def cloud(self) -> bool:
         """Whether this is Umami Cloud."""
-        return self.api_key is not None
+        return self.url_base is None
 
     @property
     def send_url(self) -> str:
@@ -66,10 +81,10 @@ class Server:
 
     @property
     def send_headers(self) -> dict[str, str]:
-        """The credential that goes with events: none to the Cloud."""
+        """The credential that goes with events, which Umami takes from anybody: a proxy's goes first."""
         if self.cloud:
             return {}
-        return self._authorization()
+        return self._authorization(token=self.basic is None and self.api_key is None)
 
     def request(
         self,
@@ -81,19 +96,22 @@ class Server:
         credential: bool = True,
     ) -> Request:
         """Describe a request for a data route, given without its `/api`."""
-        if self.api_key is not None:
+        hint = ""
+        if self.api_key is not None and self.cloud:
             region = f"/{self.region}" if self.region else ""
             url = f"{_CLOUD_DATA}{region}{path}"
             headers = {"x-umami-api-key": self.api_key}
         else:
             url = f"{self.url_base}/api{path}"
             headers = self._authorization(token=credential)
+            if credential and self.token and self.basic:
+                hint = _BOTH
         headers["User-Agent"] = USER_AGENT
         content = None
         if json is not None:
             headers["Content-Type"] = "application/json"
             content = to_json(json)
-        return Request(method, url, headers, params, content)
+        return Request(method, url, headers, params, content, hint=hint)
 
     def _authorization(self, *, token: bool = True) -> dict[str, str]:
         if token and self.token:
@@ -101,87 +119,194 @@ class Server:
         return {"Authorization": self.basic} if self.basic else {}
 
 
-def login(server: Server, username: str, password: str) -> Flow[models.LoginResponse]:
-    """Exchange a user name and a password for a token."""
-    account = {"username": username, "password": password}
-    request = server.request("POST", "/auth/login", json=account, credential=False)
-    response = yield from exchange(replace(request, private=True))
-    return _parsed(models.LoginResponse, json_of(response, private=True), request)
+def login(
+    server: Server, username: str, password: str, code: str | None = None
+) -> Flow[models.LoginResponse]:
+    """Exchange a user name and a password, and a second factor where it is asked for, for a token."""
+    request = server.request(
+        "POST", "/auth/login", json={"username": username, "password": password}, credential=False
+    )
+    body = yield from _asked_in_private(request, [password])
+    if isinstance(body, dict) and body.get("requiresTwoFactor"):
+        partial = body.get("partialToken")
+        if code is None:
+            raise OperationNotAllowedError(
+                "The account has a second factor: call login(username, password, code=...) with the code "
+                "that its authenticator app shows now, or with one of its backup codes."
+            )
+        if not isinstance(partial, str):
+            raise _unexpected(request, body)
+        # As Umami's source and its OpenAPI document have it, from 3.2 or 3.3 on; it was not measured.
+        answer = {"token" if len(code) == _OTP_LENGTH else "backupCode": code}
+        request = server.request("POST", "/2fa/verify", json=answer, credential=False)
+        request = replace(request, headers={**request.headers, "Authorization": f"Bearer {partial}"})
+        body = yield from _asked_in_private(request, [password, code, partial])
+    user = body.get("user") if isinstance(body, dict) else None
+    if isinstance(user, dict) and "id" not in user and "userId" in user:
+        raise ResponseError(
+            f"{request.url} is an Umami 1's, which is too old for this client: update the server."
+        )
+    return _parsed(models.LoginResponse.model_validate, body, request)
 
 
 def logout(server: Server) -> Flow[None]:
     """Tell the server to forget the token."""
-    yield from exchange(server.request("POST", "/auth/logout"))
+    yield from _asked(server.request("POST", "/auth/logout"))
 
 
 def verify_token(server: Server) -> Flow[bool]:
     """Ask whether the credential is valid; any trouble means no."""
     try:
-        if server.cloud:
-            body = json_of((yield from exchange(server.request("GET", "/me"))))
-            return isinstance(body, dict) and ("user" in body or "username" in body)
-        body = json_of((yield from exchange(server.request("POST", "/auth/verify"))))
-        return isinstance(body, dict) and "username" in body
+        response = None
+        if server.api_key is None:  # an API key has no access to /auth
+            response = yield from _asked_if_there(server.request("POST", "/auth/verify"))
+        if response is None:  # 2.16 and 2.17 have it for GET only; /me is everywhere since 2.0
+            response = yield from _asked(server.request("GET", "/me"))
+        body = json_of(response)
     except Exception:  # noqa: BLE001
         return False
+    return isinstance(body, dict) and bool(body.get("user") or body.get("username"))
 
 
 def heartbeat(server: Server) -> Flow[bool]:
     """Ask whether the server is there; any trouble means no."""
     path = "/me" if server.cloud else "/heartbeat"
     try:
-        yield from exchange(server.request("GET", path, credential=server.cloud))
+        response = yield from _asked(server.request("GET", path, credential=server.cloud))
+        return isinstance(json_of(response), dict)
     except Exception:  # noqa: BLE001
         return False
-    return True
 
 
 def websites(server: Server) -> Flow[list[models.Website]]:
-    """Read the websites page by page, until the server has no more."""
-    found: dict[str, models.Website] = {}
-    for page in range(1, _MOST_PAGES):
-        request = server.request("GET", "/websites", params={"page": page, "pageSize": _PAGE_SIZE})
-        response = yield from exchange(request)
-        listing = _parsed(models.WebsitesResponse, json_of(response), request)
-        before = len(found)
-        found.update({website.id: website for website in listing.websites})
-        # A server that does not page answers every page alike.
-        if len(found) >= listing.count or len(found) == before:
-            break
-    return list(found.values())
+    """Read the account's websites, then those of its teams.
+
+    The parameter `includeTeams` does not do, by the source of each generation: 2.10 to 2.20 do not know it,
+    and 3.0 to 3.3 take it for the teams that the account owns, or manages, and leave out `user`. The list of
+    each team is whole, and there since 2.0.
+    """
+    own = server.request("GET", "/websites")
+    found = yield from _listed(own)
+    teams = yield from _maybe_listed(server.request("GET", "/teams"))
+    if teams is None:  # 2.10 to 2.20 have the second route only, 2.0 to 2.3 the first
+        teams = yield from _maybe_listed(server.request("GET", "/me/teams"))
+    for team in teams or ():
+        for row in (yield from _listed(server.request("GET", f"/teams/{_quoted(team['id'])}/websites"))):
+            # Before 2.10 a website belongs to its user, and may be shown to a team.
+            website = row.get("website")
+            found.append(website if isinstance(website, dict) and isinstance(website.get("id"), str) else row)
+    once: dict[str, dict[str, Any]] = {}
+    for row in found:
+        once.setdefault(row["id"], row)
+    return _parsed(_WEBSITES.validate_python, list(once.values()), own)
 
 
 def active_users(server: Server, website_id: str) -> Flow[int]:
     """Read how many visitors are on the website now."""
-    request = server.request("GET", f"/websites/{quote(website_id, safe='')}/active")
-    body = json_of((yield from exchange(request)))
+    request = server.request("GET", f"/websites/{_quoted(website_id)}/active")
+    body = json_of((yield from _asked(request)))
+    if isinstance(body, list) and len(body) == 1:  # before 2.12
+        body = body[0]
     if not isinstance(body, dict):
         raise _unexpected(request, body)
     visitors = body["visitors"] if "visitors" in body else body.get("x")
-    try:
-        return _COUNT.validate_python(visitors)
-    except pydantic.ValidationError as error:
-        raise _unexpected(request, body, error) from None
+    return _parsed(lambda _: _COUNT.validate_python(visitors), body, request)
 
 
 def website_stats(
-    server: Server, website_id: str, start_at: date, end_at: date, filters: Mapping[str, Any]
+    server: Server,
+    website_id: str,
+    start_at: date,
+    end_at: date,
+    filters: Mapping[str, Any],
+    dialects: MutableMapping[str, Dialect],
 ) -> Flow[models.WebsiteStats]:
-    """Read a website's sums over a range of time."""
-    params = {"startAt": milliseconds("start_at", start_at), "endAt": milliseconds("end_at", end_at)}
-    if params["startAt"] > params["endAt"]:
+    """Read a website's sums over a range of time.
+
+    Args:
+        server: Where.
+        website_id: Which website.
+        start_at: The first moment.
+        end_at: The last moment.
+        filters: The filters, by the name that 2.x has for them; those that are None are left out.
+        dialects: What is known of what servers read in a filter's value, by their URLs.
+    """
+    times = {"startAt": milliseconds("start_at", start_at), "endAt": milliseconds("end_at", end_at)}
+    if times["startAt"] > times["endAt"]:
         raise ValidationError(f"start_at must not be after end_at: {start_at} is after {end_at}.")
-    params |= {name: value for name, value in filters.items() if value is not None}
-    request = server.request("GET", f"/websites/{quote(website_id, safe='')}/stats", params=params)
-    response = yield from exchange(request)
-    return _parsed(models.WebsiteStats, json_of(response), request)
+    said = filtering.checked(filters)
+    website = f"/websites/{_quoted(website_id)}"
+    known = server.url_base or ""
+    dialect = None
+    if filtering.need_a_dialect(said):
+        dialect = dialects.get(known) or (yield from _dialect(server, website))
+    try:
+        stats, is_2 = yield from _stats(server, website, times, said, dialect)
+        if dialect is not None and is_2 != (dialect is Dialect.V2):
+            # It is not the server that was asked: it was upgraded, or a proxy answered in its place.
+            dialect = Dialect.V2 if is_2 else (yield from _dialect_of_3(server, website))
+            stats, _ = yield from _stats(server, website, times, said, dialect)
+    except Exception:
+        dialects.pop(known, None)
+        raise
+    if dialect is not None:
+        dialects[known] = dialect
+    return stats
+
+
+def _stats(
+    server: Server, website: str, times: dict[str, int], filters: dict[str, str], dialect: Dialect | None
+) -> Flow[tuple[models.WebsiteStats, bool]]:
+    """Read the sums, and whether they came in 2.x's form."""
+    params = times | filtering.parameters(filters, dialect)
+    request = server.request("GET", f"{website}/stats", params=params)
+    body = json_of((yield from _asked(request, filters=filters)))
+    stats = _parsed(models.WebsiteStats.model_validate, body, request)
+    views = body["pageviews"]
+    if "host" in filters and isinstance(views, dict) and "change" in views:
+        raise ValidationError(
+            "host cannot be asked of this server: Umami before 2.12 has no filter for it, and answers for "
+            "the whole website."
+        )
+    return stats, isinstance(views, dict)
+
+
+def _dialect(server: Server, website: str) -> Flow[Dialect]:
+    """Ask what a server reads in a filter's value: by the shape of its configuration, which nobody guards."""
+    if server.cloud:
+        return Dialect.CLICKHOUSE
+    request = server.request("GET", "/config", credential=False)
+    response = yield from _asked_if_there(request)
+    if response is None:  # 2.16 to 2.20
+        return Dialect.V2
+    config = json_of(response)
+    if not isinstance(config, dict):
+        raise _unexpected(request, config)
+    if "privateMode" not in config:  # before 2.16
+        return Dialect.V2
+    if config.get("sessionDeletionEnabled") is False:  # 3.3 and later say so where the database is ClickHouse
+        return Dialect.CLICKHOUSE
+    if "sessionDeletionEnabled" in config or "currentVersion" in config:
+        return Dialect.POSTGRESQL
+    return (yield from _dialect_of_3(server, website))
+
+
+def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
+    """Tell 3.0 from what came after it, by a route that 3.0 has not; asked without dates, it refuses."""
+    request = server.request("GET", f"{website}/events/stats")
+    response = yield request
+    if response.status_code in _NO_ROUTE:
+        return Dialect.V3_0
+    if response.status_code != 400:
+        _checked(request, response)
+    return Dialect.POSTGRESQL
 
 
 def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
     """Post one event and return the server's answer."""
     agent = _NO_HEADER.sub("?", user_agent[:VISITOR_LIMIT]).strip()  # whole it is in the payload
     headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
-    response = yield from exchange(Request("POST", server.send_url, headers, content=encoded))
+    response = yield from _asked(Request("POST", server.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)
     return answer
 
@@ -198,16 +323,122 @@ def milliseconds(field: str, moment: Any) -> int:
         raise ValidationError(f"{field} is out of range: {error}.") from None
 
 
-def _parsed(model: type[M], body: Any, request: Request) -> M:
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _listed(request: Request) -> Flow[list[dict[str, Any]]]:
+    """Read a list page by page, until the server has no more: 2.0 to 2.4 answer with all of it at once."""
+    return (yield from _maybe_listed(request, there=True)) or []
+
+
+def _maybe_listed(request: Request, *, there: bool = False) -> Flow[list[dict[str, Any]] | None]:
+    """Read a list; None if the server has no such route, unless it must be there."""
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(2):  # for 3.x gives some lists no order: a row may be on two pages, and another on none
+        for page in range(1, _MOST_PAGES):
+            of_page = replace(request, params={"page": page, "pageSize": _PAGE_SIZE})
+            response = yield of_page
+            if response.status_code in _NO_ROUTE and not there:
+                return None
+            body = json_of(_checked(of_page, response))
+            if isinstance(body, list):
+                body = {"data": body, "count": len(body)}
+            listed = _parsed(_Page.model_validate, body, of_page)
+            before = len(found)
+            found.update({row["id"]: row for row in listed.data})
+            # A server that does not page answers every page alike.
+            if page * _PAGE_SIZE >= listed.count or len(found) == before:
+                break
+        if len(found) >= listed.count:
+            break
+    return list(found.values())
+
+
+def _asked(
+    request: Request, *, filters: Mapping[str, str] | None = None, secrets: Sequence[str] = ()
+) -> Flow["httpx.Response"]:
+    """Make one request, and return the response; see `_checked`."""
+    return _checked(request, (yield request), filters=filters, secrets=secrets)
+
+
+def _asked_if_there(request: Request) -> Flow["httpx.Response | None"]:
+    """Make one request, and return the response; None if the server has no such route."""
+    response = yield request
+    return None if response.status_code in _NO_ROUTE else _checked(request, response)
+
+
+def _asked_in_private(request: Request, secrets: Sequence[str]) -> Flow[Any]:
+    """Make a request of credentials, and return the decoded body of the answer."""
+    response = yield from _asked(replace(request, private=True), secrets=secrets)
+    return json_of(response, private=True)
+
+
+def _checked(
+    request: Request,
+    response: "httpx.Response",
+    *,
+    filters: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+) -> "httpx.Response":
+    """Return a response.
+
+    Args:
+        request: What was asked.
+        response: The response.
+        filters: What a query was about, for an error's text.
+        secrets: What no error's text is to show, whatever the server says.
+
+    Raises:
+        httpx.HTTPStatusError: It is no 2xx; the text has the server's own words.
+    """
     try:
-        return model.model_validate(body)
+        response.raise_for_status()
+    except Exception as error:
+        error.args = (_story(request, response, filters, secrets),)
+        raise
+    return response
+
+
+def _story(
+    request: Request, response: "httpx.Response", filters: Mapping[str, str] | None, secrets: Sequence[str]
+) -> str:
+    status = f"{response.status_code} {response.reason_phrase}".strip()
+    story = f"{request.method} {response.request.url} answered {status}"
+    if response.status_code == 500 and not response.content and filters is not None:
+        listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
+        asked = f"with the filters {listed}: check their values" if listed else "without a filter"
+        return f"{story} with an empty body: Umami could not run the query {asked}."
+    said = words(response.content)
+    if said is not None and said not in status and not any(secret in said for secret in secrets):
+        story = f"{story}: {said}"
+    return f"{story}. {request.hint}" if request.hint and response.status_code == 401 else story
+
+
+class _Page(models.Model):
+    """A page of a list, of which only the ids are looked at here."""
+
+    data: list[dict[str, Any]]
+    count: int
+
+    @pydantic.field_validator("data")
+    @classmethod
+    def _have_ids(cls, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not all(isinstance(row.get("id"), str) for row in rows):
+            raise ValueError("a row has no id")
+        return rows
+
+
+def _parsed(validate: Callable[[Any], T], body: Any, request: Request) -> T:
+    try:
+        return validate(body)
     except pydantic.ValidationError as error:
         raise _unexpected(request, body, error) from None
 
 
 def _unexpected(request: Request, body: Any, error: pydantic.ValidationError | None = None) -> ResponseError:
     """Say what is wrong with an answer without repeating it: it may hold a token."""
-    if error is not None and isinstance(body, dict):
+    if error is not None and isinstance(body, (dict, list)):
         first = error.errors(include_url=False, include_input=False)[0]
         what = f"its {'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"
     else:

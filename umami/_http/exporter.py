@@ -54,7 +54,7 @@ class Connections:
     """A client's connections for events, which its exporters share, and how long these wait.
 
     Attributes:
-        new_poster: Makes the connections, at the first use; see `transport.Poster`.
+        new_poster: Makes the connections, at the first use; see `poster.Poster`.
         browser: The User-Agent of requests whose events bring none along.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
@@ -124,6 +124,7 @@ class UmamiExporter:
         self._batch_works = False
         self._single_until = 0.0
         self._most_bytes = _BODY_BYTES
+        self._accepted_bytes = 0
         self._checks_bots = True
         self._bots: dict[str, bool] = {}
 
@@ -215,6 +216,7 @@ class UmamiExporter:
             return reply
         text = reply.body or b""
         if 200 <= reply.status < 300:
+            self._accepted_bytes = max(self._accepted_bytes, len(body))
             return self._read_batch(work, reply, url, indexes, agent)
         is_unexplained = reply.status == 500 and verdicts.is_server_error(text)
         if reply.status in (404, 405):
@@ -226,9 +228,8 @@ class UmamiExporter:
             return self._post_first(work, reply, url, indexes)
         own = verdicts.of_send(reply.status, text, self._generation)
         if own is None:
-            if reply.status == 413 and len(indexes) > 1:
-                self._most_bytes = len(body) // 2
-                self._warn(f"{url} takes no request of {len(body)} bytes: batches are made smaller.")
+            if reply.status == 413:
+                self._learn_size(len(body), len(indexes))
             return self._foreign(reply, url, indexes)
         if own.status in (Status.RETRY, Status.UNCERTAIN):
             return self._away(own.message, url, indexes, stored_perhaps=own.status is Status.UNCERTAIN)
@@ -239,6 +240,7 @@ class UmamiExporter:
                 Trouble.REFUSED,
                 reason=own.reason,
                 stored_perhaps=is_unexplained,  # those before the cause
+                decisive=True,
             )
         self._accepted()
         work.outcomes[indexes[0]] = own
@@ -479,7 +481,9 @@ class UmamiExporter:
                 self._was_too_slow(len(indexes))
         else:
             trouble = Trouble.REFUSED
-        return Failure(message, indexes, trouble, str(status), lost, asked)
+        # A proxy answers 404 and 5xx for reasons of its own too; the other refusals are the request's.
+        decisive = 400 <= status < 500 and status not in (404, 405)
+        return Failure(message, indexes, trouble, str(status), lost, asked, decisive)
 
     def _unclear_answer(
         self, status: int, body: bytes | None, url: str, indexes: list[int]
@@ -507,6 +511,16 @@ class UmamiExporter:
         failure = self._away(message, url, indexes, stored_perhaps=True)
         self._unclear = bool(indexes)
         return failure
+
+    def _learn_size(self, size: int, count: int) -> None:
+        """A body was said to be too large: approach the size that is taken, by halves."""
+        if count == 1 or size <= self._accepted_bytes:
+            self._most_bytes = _BODY_BYTES  # larger ones are taken, so it is not the size
+            return
+        self._most_bytes = (size + self._accepted_bytes) // 2
+        self._warn(
+            f"{self.destination.batch_url} takes no request of {size} bytes: batches are made smaller."
+        )
 
     def _was_too_slow(self, count: int) -> None:
         """A request of so many events took longer than somebody waits: make them smaller for a while."""

@@ -1,14 +1,13 @@
-"""Requests and answers, as the rest of the package speaks of them: what to make of a redirect, and of a body.
+"""Requests and answers, as the rest of the package speaks of them.
 
-`transport` puts them on the wire. Nothing here imports httpx, which takes longer than all the rest.
+`poster` and `session` put them on the wire. Nothing here imports httpx, which takes longer than all the rest.
 """
 
 import re
 import sys
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import urljoin, urlsplit
 
 from pydantic_core import from_json
 
@@ -26,10 +25,16 @@ USER_AGENT: Final = (
 )
 """What auth and query calls call themselves."""
 
-MOST_REDIRECTS: Final = 5
-_REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_CREDENTIALS: Final = frozenset(("authorization", "x-umami-api-key", "cookie"))
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
+
+
+def printable(text: str) -> str:
+    """Return a text without the characters that could control a terminal or forge a log line."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Request:
 
     Attributes:
         private: Whether the content is a credential, which goes to no other host either.
+        hint: What to do if it is answered with 401.
     """
 
     method: str
@@ -46,61 +52,11 @@ class Request:
     params: Mapping[str, Any] | None = None
     content: bytes | None = field(default=None, repr=False)
     private: bool = False
+    hint: str = ""
 
 
 Flow = Generator[Request, "httpx.Response", T]
 """A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
-
-
-def exchange(request: Request) -> Flow["httpx.Response"]:
-    """Make one request, redirects followed, and return the response.
-
-    Raises:
-        httpx.HTTPStatusError: It is no 2xx.
-    """
-    for _ in range(MOST_REDIRECTS):
-        response = yield request
-        follow = redirected(request, response)
-        if follow is None:
-            break
-        request = follow
-    response.raise_for_status()
-    return response
-
-
-def redirected(request: Request, response: "httpx.Response") -> Request | None:
-    """Return the request that a redirect asks for, with the same method and body, or None if it is none."""
-    if response.status_code not in _REDIRECTS:
-        return None
-    location = response.headers.get("location")
-    if not location:
-        return None
-    try:
-        target = urljoin(str(response.request.url), location)
-        same_origin = _same_origin(target, request.url)
-    except ValueError:  # it is no URL
-        return None
-    if not target.startswith(("http://", "https://")):
-        return None
-    headers = dict(request.headers)
-    if not same_origin:
-        if request.private:
-            return None
-        headers = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
-    return replace(request, url=target, headers=headers, params=None)
-
-
-def _same_origin(one: str, other: str) -> bool:
-    """Tell whether a credential may go along: the same host, and not from https down to http.
-
-    Raises:
-        ValueError: One of them is no URL.
-    """
-    a, b = urlsplit(one), urlsplit(other)
-    same_door = (a.scheme, a.port) == (b.scheme, b.port) or (
-        a.scheme == "https" and b.scheme == "http" and not a.port
-    )
-    return same_door and a.hostname == b.hostname
 
 
 def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
@@ -141,7 +97,13 @@ class UnansweredError(Exception):
 
 
 class Reply(NamedTuple):
-    """An answer to a POST. `body` is None if it was longer than the caller wanted to read."""
+    """An answer.
+
+    Attributes:
+        status: Its status.
+        headers: Its headers, their names in lower case; no control character is in them.
+        body: Its body, decompressed; None if it was longer than the caller wanted to read.
+    """
 
     status: int
     headers: Mapping[str, str]

@@ -33,7 +33,7 @@ class Collector:
     """An Umami server for tests and development: same routes, same answers, same traps.
 
     It runs on a thread and is a context manager, sync and async. It can be stopped and started again; it then
-    listens on the same port and still has its events.
+    listens on the same port and still has its events. Its `umami` is the generation that it answers as.
 
     Args:
         host: The address to listen on.
@@ -90,6 +90,7 @@ class Collector:
             raise ValueError(f"Umami {umami} has no second factor: give umami='3.3' or later")
         self.host = host
         self.port = port
+        self.umami = generation.name
         self._keep_alive = keep_alive
         self._store = Store(database)
         self._journal = Journal(keep_requests, events=self._store.count_events())

@@ -85,6 +85,10 @@ class Generation:
 
     # What is stored.
 
+    sessions_by_host: bool = False
+    """Whether a visitor has a session for each host name."""
+    sessions_end: bool = True
+    """Whether a visitor without an id has another session the next month."""
     drops_tag: bool = False
     """Whether ``tag`` is checked, and then forgotten."""
     puts_user_agent_into_country: bool = False
@@ -150,8 +154,8 @@ class Generation:
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
-    """How figures are told: each with its change; each with what it was before; or all, and then what all were
-    before, where the sum of nothing is null, or 0."""
+    """How figures are told: each with its change; each with what it was before; or all of them, and then what
+    all were before, where the sum of nothing is null, or 0."""
     counts_visits: bool = True
     """Whether there are visits. Before, visitors were called ``uniques``."""
     active: Literal["rows", "x", "visitors"] = "visitors"
@@ -178,7 +182,7 @@ _3_4: Final = replace(
     has_api_keys=True,
     has_second_factor=True,
 )
-_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), has_api_keys=False)
+_3_3: Final = replace(_3_4, name="3.3", since=(3, 3), checks_commerce=False, has_api_keys=False)
 _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
@@ -233,6 +237,7 @@ _2_16: Final = replace(
         r"localhost(?::[1-9][0-9]{0,4})?|(?:[a-z0-9_-]{1,63}\.)+(?:xn--)?[a-z0-9_-]{2,63}"
     ),
     needs_url=True,
+    sessions_end=False,
     puts_user_agent_into_country=True,
     accepted="cache",
     errors="zod",
@@ -250,6 +255,7 @@ _2_15: Final = replace(
     null_is_absent=frozenset({"tag"}),
     hostname_pattern=re.compile(_HOST_LABELS.format("_")),
     needs_url=False,
+    sessions_by_host=True,
     puts_user_agent_into_country=False,
     splits_url=True,
     accepted="token",

@@ -33,6 +33,7 @@ _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
 _URL_UNITS: Final = 500
 _NAME_UNITS: Final = 50
+_AWAY_CODES: Final = ("P1001", "P1017")
 _COUNTRY_CHARACTERS: Final = 2
 _CAMPAIGN_CHARACTERS: Final = 255
 _DATA_CHARACTERS: Final = 500
@@ -106,10 +107,14 @@ class Ingest:
         except ServerError as error:
             return replies.server_error(error.error_object)
 
+    def failure(self, error_object: Json) -> Json:
+        """What an event is answered with when the database fails with this exception."""
+        if error_object.get("code") in _AWAY_CODES:
+            return self._session_failed(error_object)
+        return replies.server_error(error_object)
+
     def _is_bot(self, user_agent: str) -> bool:
-        return is_bot(user_agent) or (
-            self._generation.clients_are_bots and "client" in user_agent.lower()
-        )
+        return is_bot(user_agent) or (self._generation.clients_are_bots and "client" in user_agent.lower())
 
     def _known_fields(self, body: Any) -> Any:
         """The body with the payload's fields that this Umami looks at, under their names of today."""
@@ -165,9 +170,9 @@ class Ingest:
         source: str = website or payload.get("pixel") or payload["link"]
         now = time.time()
         at_ms = int(to_number(payload.get("timestamp"))) * 1000 or int(now * 1000)
-        session = visitors.session_id(
-            self._secret, source, visitor, payload.get("id"), visitors.moment(at_ms)
-        )
+        by_host = f"{source}\n{payload.get('hostname')}" if generation.sessions_by_host else source
+        month = visitors.moment(at_ms) if generation.sessions_end else None
+        session = visitors.session_id(self._secret, by_host, visitor, payload.get("id"), month)
         row: Row = {
             "website_id": source.lower(),
             "session_id": session,

@@ -118,10 +118,11 @@ class IngestRoutes:
             reply = self._ingest.send(item, context, rows)
         elif "error" in error:
             return replies.status_of(error), error
-        else:
-            if error.get("meta", {}).get("modelName") in _STORED_MODELS:
-                self._ingest.send(item, context, rows)
+        elif error.get("meta", {}).get("modelName") in _STORED_MODELS:
+            self._ingest.send(item, context, rows)
             reply = replies.server_error(replies.completed(error))
+        else:
+            reply = self._ingest.failure(replies.completed(error))
         return replies.status_of(reply), told(reply, self._generation)
 
 

@@ -114,7 +114,7 @@ def to_number(value: Any) -> float:
     if not text:
         return 0.0
     if _RADIX_NUMBER.fullmatch(text):
-        return float(int(text, 0))
+        return to_number(int(text, 0))
     return float(text) if _NUMBER.fullmatch(text) else math.nan
 
 

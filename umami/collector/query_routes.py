@@ -81,13 +81,14 @@ class QueryRoutes:
         check: Callable[[queries.Query], Json | None] | None = None,
         by_api_key: bool = True,
     ) -> Response:
-        """Asks for right parameters first, and only then for a token, as Umami does."""
+        """Asks for right parameters first, and only then for a token, as Umami does since 2.16."""
+        is_authorized = self._is_authorized(request, by_api_key=by_api_key)
         wrong = None if check is None else check(self._query(request))
-        if wrong is not None:
+        if wrong is not None and (is_authorized or self._generation.errors != "text"):
             return bad_request_response(wrong, self._generation)
         if self._store.is_away:
             return crash_response(self._generation)
-        if not self._is_authorized(request, by_api_key=by_api_key):
+        if not is_authorized:
             return self._reply(replies.unauthorized())
         try:
             if "website_id" in request.path_params:

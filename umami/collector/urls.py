@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
+from umami._hosts import to_ascii
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _SCHEME = re.compile("([A-Za-z][A-Za-z0-9+.-]*):")
-_FORBIDDEN_IN_DOMAIN = re.compile('[\x00-\x20"#%/:<>?@[\\\\\\]^`{|}\x7f]')
+_FORBIDDEN_IN_DOMAIN = re.compile("[\x00-\x20#%/:<>?@[\\\\\\]^|\x7f]")
 _FORBIDDEN_IN_OPAQUE_HOST = re.compile("[\x00\t\n\r #/:<>?@[\\\\\\]^|]")
 _NUMERIC_LABEL = re.compile("[0-9]+|0[xX][0-9A-Fa-f]*")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -24,7 +26,6 @@ _SPECIAL_QUERY_SAFE = _QUERY_SAFE.replace("'", "")
 _FRAGMENT_SAFE = re.sub('["<>`]', "", _PRINTABLE)
 _MAX_PORT = 65535
 _IPV4_PARTS = 4
-_LONGEST_LABEL = 63
 
 
 @dataclass(frozen=True)
@@ -138,36 +139,24 @@ def _host(authority: str) -> str:
     bracketed = re.fullmatch(r"(\[[^\]]*\])(?::0*([0-9]{0,5}))?", address)
     plain = re.fullmatch(r"([^:\[\]]*)(?::0*([0-9]{0,5}))?", address)
     match = bracketed or plain
-    if match is None or not match[1] or int(match[2] or 0) > _MAX_PORT:
+    if match is None or not match[1]:
         raise InvalidURLError(authority)
     try:
+        if int(match[2] or 0) > _MAX_PORT:
+            raise InvalidURLError(authority)
         if bracketed:
             return f"[{ipaddress.IPv6Address(match[1][1:-1]).compressed}]"
         return _domain(match[1])
-    except (ipaddress.AddressValueError, UnicodeError) as error:
+    except ValueError as error:
         raise InvalidURLError(authority) from error
 
 
 def _domain(name: str) -> str:
-    name = unquote_to_bytes(name).decode()
-    if not name.isascii():
-        _check_labels(re.split("[.\u3002\uff0e\uff61]", name))
-        name = name.encode("idna").decode()
-    name = name.lower()
+    name = to_ascii(unquote_to_bytes(name).decode())
     if not name or _FORBIDDEN_IN_DOMAIN.search(name):
         raise InvalidURLError(name)
     labels = name.removesuffix(".").split(".")
-    encoded = [label for label in labels if label.startswith("xn--")]
-    _check_labels(encoded)
-    for label in encoded:
-        label.encode().decode("idna")
     return _ipv4(labels) if _NUMERIC_LABEL.fullmatch(labels[-1]) else name
-
-
-def _check_labels(labels: list[str]) -> None:
-    """Refuses a label that the codec would refuse for its length as well, but only after quadratic time."""
-    if any(len(label) > _LONGEST_LABEL for label in labels):
-        raise InvalidURLError(".".join(labels))
 
 
 def _ipv4(labels: list[str]) -> str:

@@ -54,6 +54,7 @@ class Failure(NamedTuple):
         reason: The short name that an event is counted under if it always fails so.
         stored_perhaps: Whether the destination may have stored the events all the same.
         retry_after: The seconds that the destination asked to wait; None if it did not.
+        decisive: Whether an event that is refused alone, while others are accepted, need not be tried again.
     """
 
     message: str
@@ -62,6 +63,7 @@ class Failure(NamedTuple):
     reason: str = "unanswered"
     stored_perhaps: bool = False
     retry_after: float | None = None
+    decisive: bool = False
 
 
 @dataclass(frozen=True)

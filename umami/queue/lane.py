@@ -53,9 +53,10 @@ class Item:
         number: Its number in its lane.
         due: The monotonic time before which it is not sent again.
         failures: How many requests in a row have failed while it waited.
+        tries: How many of these carried it.
         answers: How often the server answered for it by itself and did not take it.
         doubts: How often it failed for a reason that may be its own.
-        suspect: Whether it failed alone while others were accepted: it is sent alone from then on.
+        suspect: Whether it failed alone: it is sent alone from then on.
         refused: Whether something refused it then, rather than that no answer came.
         failed_at: How many requests had been accepted when one with it failed last; None if none has.
     """
@@ -64,6 +65,7 @@ class Item:
     number: int
     due: float = 0.0
     failures: int = 0
+    tries: int = 0
     answers: int = 0
     doubts: int = 0
     suspect: bool = False
@@ -269,8 +271,8 @@ class Lane:
         )
         if due:
             if self.attempts:
-                due.sort(key=lambda item: (item.failures, item.number))
-                if due[0].failures and self.fresh:
+                due.sort(key=lambda item: (item.tries, item.number))
+                if due[0].tries and self.fresh:
                     return None
             return self._take_out(sorted(due[: self._fitting([item.event for item in due])], key=_number))
         if self.fresh or not suspects:
@@ -317,9 +319,11 @@ class Lane:
         """A request was accepted, and none failed since."""
         self.proven = True
         if self.attempts:
-            self.attempts = 0
             for item in self.returned:
-                item.failures = 0
+                item.failures = item.tries = 0
+                # Of several events that failed alone none is suspected: the server was away.
+                item.suspect = item.suspect and (self.attempts == 1 or item.doubts > 0)
+            self.attempts = 0
         self._window = min(self.limits.batch_size, self._window * 2)
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 

@@ -1,7 +1,7 @@
 """What an export means for a batch: which of its events are settled, and which are sent again."""
 
 from .bounds import Bounds
-from .exporter import Exported, Failure, Status
+from .exporter import Exported, Failure, Status, Trouble
 from .lane import Batch, Item, Lane
 from .ledger import Ledger
 
@@ -38,6 +38,7 @@ class Settlement:
         if not exported.outcomes and exported.failure is None:
             self._ledger.delivered += len(batch.events)
             self.ended.append(batch)
+            lane.accepted += 1
             lane.succeed()
             return
         failed = set() if exported.failure is None else set(exported.failure.events)
@@ -104,7 +105,7 @@ class Settlement:
             [item] = failed
             item.doubts += item.suspect
             item.suspect = True
-            if item.doubts < bounds.item_retry_limit:
+            if item.doubts < bounds.item_retry_limit and not failure.decisive:
                 item.due = now + bounds.policy.wait(item.doubts + 1)
                 self._keep(failed)
             elif failure.reason == "unanswered":
@@ -116,6 +117,9 @@ class Settlement:
             return
         for item in failed:
             item.failed_at = lane.accepted
+            if failure.trouble is not Trouble.THROTTLED:
+                item.tries += 1
+                item.suspect = item.suspect or len(failed) == 1
         self._keep(failed)
         for item in lane.fail(failure, bounds.policy, now):
             self._drop(item, "retry_limit", failure.message)

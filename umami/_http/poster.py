@@ -1,0 +1,113 @@
+"""Posts the queue's batches, and says of each failure whether the server may have stored them."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from umami import threads
+
+from .access import Access
+from .backends import Attempt, Refusals
+from .messages import Reply, Request, UnansweredError, printable
+from .pool import Pools
+from .redirects import Redirects, TooManyRedirectsError
+
+_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
+
+
+class Poster:
+    """Posts batches. May be shared by threads; each has connections of its own.
+
+    It uses httpcore's pools without httpx's client around them, which makes a request dearer and has
+    nothing to add to one that is the same each time.
+
+    Args:
+        access: Returns how servers are reached: a change of it holds from the next request on.
+    """
+
+    def __init__(self, access: Callable[[], Access] | None = None) -> None:
+        usual = Access()
+        self._access = access or (lambda: usual)
+        self._pools: dict[int, Pools] = {}
+        self._refusals = Refusals()
+        self._redirects = Redirects()
+
+    def post(
+        self,
+        url: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+        patience: float,
+        limit: int,
+        method: str = "POST",
+    ) -> Reply:
+        """POST `content` and return the answer, redirects followed.
+
+        Args:
+            url: Where to.
+            content: The body.
+            headers: The headers; a credential among them does not follow a redirect to another host.
+            timeout: Seconds for connecting and for writing.
+            patience: Seconds for the whole of the answer, however slowly it comes.
+            limit: The most bytes of the answer to read, compressed or not.
+            method: Another method than POST, for a request without a body.
+
+        Raises:
+            UnansweredError: No answer came, or not a whole one. What was posted may be stored then, unless
+                one of these is sure: no connection was made (its name, its TLS or the proxy failed, a TLS
+                alert in place of a first answer included); the request was not written to its end; or the
+                server closed the connection before it had received the request's end (Linux tells, for a
+                connection that was kept and closed while it was idle).
+        """
+        pools = self._pools_of_thread()
+        request = Request(
+            method, url, {**_HEADERS, **pools.access.headers, **headers}, content=content or None
+        )
+        give_up = time.monotonic() + timeout + patience
+        hops = self._redirects.follow(request, give_up)
+        attempt = Attempt(timeout, patience, give_up)
+        try:
+            request = next(hops)
+            while True:
+                request = hops.send(pools.exchange(request, attempt, limit))
+                attempt = Attempt(timeout, patience, give_up)
+        except StopIteration as end:
+            answered: Reply = end.value[1]
+            return answered
+        except TooManyRedirectsError as error:
+            raise UnansweredError(str(error), stored_perhaps=False) from error
+        except Exception as error:
+            message = _described(error) + pools.via(request.url)
+            raise UnansweredError(
+                message, stored_perhaps=attempt.stored_perhaps, status=attempt.status
+            ) from error
+        finally:
+            hops.close()
+
+    def _pools_of_thread(self) -> Pools:
+        thread, access = threads.get_ident(), self._access()
+        pools = self._pools.get(thread)
+        if pools is None:
+            pools = Pools(access, self._refusals, below_gevent=threads.is_patched())
+            self._pools[thread] = pools
+        pools.switch(access)
+        return pools
+
+    def prepare(self, url: str) -> None:
+        """Make ready to post from this thread, which takes a while the first time."""
+        with suppress(Exception):  # `post` will say so
+            self._pools_of_thread().prepare(url)
+
+    def leave(self) -> None:
+        """Close this thread's connections. A later `post` opens new ones."""
+        pools = self._pools.pop(threads.get_ident(), None)
+        if pools is not None:
+            pools.close()
+
+
+def _described(error: Any) -> str:
+    text = printable(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,212 @@
+"""Blocking sockets as httpcore connects and speaks through them: one way for plain and gevent programs.
+
+TLS is spoken through buffers, so that it works over any socket, and over another TLS connection. In a
+program that gevent has patched, the senders' sockets come from below the patch: gevent's own wait in a hub
+of the thread that made them, and hubs in several threads get along neither with forks nor with the end of
+a process.
+"""
+
+import _socket
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import httpcore
+
+T = TypeVar("T")
+
+_RECORD_BYTES: Final = 16 * 1024
+
+
+class Sockets(httpcore.NetworkBackend):
+    """Makes connections.
+
+    Args:
+        below_gevent: Whether the sockets are the operating system's even if gevent has patched `socket`.
+    """
+
+    def __init__(self, *, below_gevent: bool = False) -> None:
+        self._module: Any = _socket if below_gevent else socket
+
+    def look_up(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host."""
+        with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            found = self._module.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+            return list(dict.fromkeys(address[0] for *_, address in found))
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> "Connection":
+        """Connect to an address."""
+        with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            family, kind, protocol, _, address = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)[0]
+            connection = self._module.socket(family, kind, protocol)
+            try:
+                for option in socket_options or ():
+                    connection.setsockopt(*option)
+                if local_address is not None:
+                    connection.bind((local_address, 0))
+                connection.settimeout(timeout)
+                connection.connect(address)
+                connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            except BaseException:
+                connection.close()
+                raise
+            return Connection(connection)
+
+
+class Connection(httpcore.NetworkStream):
+    """A connection.
+
+    Args:
+        connected: A connected socket.
+    """
+
+    def __init__(self, connected: Any) -> None:
+        self._socket = connected
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what has come, at most so many bytes; nothing at the end."""
+        with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
+            self._socket.settimeout(timeout)
+            data: bytes = self._socket.recv(max_bytes)
+            return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`."""
+        if buffer:
+            with _raised_as(httpcore.WriteTimeout, httpcore.WriteError):
+                self._socket.settimeout(timeout)
+                self._socket.sendall(buffer)
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> "Encrypted":
+        """Speak TLS from now on."""
+        return Encrypted(self, ssl_context, server_hostname, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return whether there is something to read, or the bytes that the peer has not acknowledged."""
+        if info == "is_readable":
+            return self._is_readable()
+        return self._unacknowledged() if info == "unacknowledged" else None
+
+    def _is_readable(self) -> bool:
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _unacknowledged(self) -> int:
+        """Return how many of the sent bytes the peer's system has not received; 0 if this cannot be told."""
+        with suppress(ImportError, AttributeError, OSError):  # elsewhere than on Linux
+            import fcntl
+            import termios
+
+            answer = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
+            return int.from_bytes(answer, sys.byteorder)
+        return 0
+
+
+class Encrypted(httpcore.NetworkStream):
+    """A connection that speaks TLS.
+
+    Args:
+        plain: What carries it.
+        context: How.
+        server_hostname: Whose certificate is expected.
+        timeout: The most seconds that a step of the handshake waits.
+    """
+
+    def __init__(
+        self,
+        plain: httpcore.NetworkStream,
+        context: ssl.SSLContext,
+        server_hostname: str | None,
+        timeout: float | None,
+    ) -> None:
+        self._plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+                self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+                self._exchange(self._tls.do_handshake, timeout)
+        except BaseException:
+            plain.close()
+            raise
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what has come, at most so many bytes; nothing at the end."""
+        with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
+            try:
+                return self._exchange(lambda: self._tls.read(max_bytes), timeout)
+            except ssl.SSLEOFError:
+                return b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of `buffer`."""
+        with _raised_as(httpcore.WriteTimeout, httpcore.WriteError):
+            while buffer:
+                buffer = buffer[self._exchange(lambda: self._tls.write(buffer), timeout) :]  # noqa: B023
+
+    def close(self) -> None:
+        """Close it."""
+        self._plain.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> "Encrypted":
+        """Speak TLS inside of TLS, as through an https proxy."""
+        return Encrypted(self, ssl_context, server_hostname, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what is known of the connection below, and the TLS object."""
+        return self._tls if info == "ssl_object" else self._plain.get_extra_info(info)
+
+    def _exchange(self, step: Callable[[], T], timeout: float | None) -> T:
+        """Take a step of the protocol, and send and read what it needs."""
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                self._plain.write(self._outgoing.read(), timeout)
+                data = self._plain.read(_RECORD_BYTES, timeout)
+                if data:
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            except ssl.SSLError:
+                with suppress(httpcore.NetworkError, httpcore.TimeoutException):
+                    self._plain.write(self._outgoing.read(), timeout)  # the alert that tells the peer why
+                raise
+            else:
+                self._plain.write(self._outgoing.read(), timeout)
+                return result
+
+
+@contextmanager
+def _raised_as(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
+    """Raise what httpcore's callers understand."""
+    try:
+        yield
+    except (TimeoutError, httpcore.TimeoutException) as error:
+        raise timeout(error) from error
+    # ValueError: a host name that can be none, a certificate name that cannot be checked.
+    except (OSError, ValueError, httpcore.NetworkError) as error:
+        raise failure(error) from error
