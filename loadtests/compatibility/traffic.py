@@ -10,7 +10,7 @@ from umami import Client
 
 WEBSITE: Final = "978435e2-7ba1-4337-9860-ec31ece2db60"
 CRAWLER_EVERY: Final = 10
-IDENTIFY_SINCE: Final = (2, 3)
+IDENTIFY_SINCE: Final = (2, 11)
 
 _FOLDER: Final = Path(__file__).parent
 BROWSERS: Final = tuple((_FOLDER / "browsers.txt").read_text().splitlines())
@@ -44,7 +44,7 @@ def events(count: int, run: str, version: tuple[int, ...]) -> Iterator[Event]:
     Args:
         count: How many.
         run: What their marks begin with, so that the rows of two runs can be told apart.
-        version: The server's version: one before 2.3 is sent no `identify`.
+        version: The server's version: one before 2.11 is sent no `identify`.
     """
     dice = random.Random(f"{run} {count}")
     crawlers = _cycle(dice, CRAWLERS)
