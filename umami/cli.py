@@ -75,6 +75,14 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--stop-after", metavar="SECONDS", type=float, help="stop by itself after this long")
     parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
     parser.add_argument(
+        "--allow-host",
+        dest="allow_hosts",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="host name under which its page may be opened, beside localhost and addresses; may be repeated",
+    )
+    parser.add_argument(
         "--allow-remote",
         action="store_true",
         help="allow a --host that other machines can reach; whoever reaches it can send and read events",
@@ -99,6 +107,7 @@ def _run_collector(arguments: argparse.Namespace) -> int:
             arguments.umami,
             arguments.node,
             keep_requests=_REMEMBERED_REQUESTS,
+            allow_hosts=arguments.allow_hosts,
         )
     except ValueError as error:
         return _fail(str(error))

@@ -28,6 +28,8 @@ BROWSER_USER_AGENT: Final = (
 _REMEMBERED: Final = 4096
 _BACKSLASH: Final = ord("\\")  # as a number it is looked for four times as fast
 _DOUBTFUL: Final = frozenset("/\\\t\n\r")
+# Umami 3.3 and later refuse a name or a tag that a spreadsheet would take for a formula.
+_FORMULA: Final = frozenset("=+-@\t\r")
 _ARGUMENTS: Final = {"ip": "ip_address"}
 
 BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -122,8 +124,8 @@ class Writer:
         if "name" in payload:
             name = payload["name"]
             # 25 characters are 50 UTF-16 units at the most.
-            if type(name) is not str or len(name) > 25 or not name or name.isspace():
-                payload["name"] = _event_name(name)
+            if type(name) is not str or len(name) > 25 or not name or name.isspace() or name[0] in _FORMULA:
+                payload["name"] = self._unlike_formula("event_name", _event_name(name))
         url = payload["url"]
         if (
             type(url) is not str
@@ -141,7 +143,7 @@ class Writer:
         if type(referrer) is not str or referrer:
             _put(payload, "referrer", referrer, fields.referrer, self._note)
         if tag is not None and (label := fields.limited("tag", tag, fields.NAME_LIMIT)):
-            payload["tag"] = label
+            payload["tag"] = self._unlike_formula("tag", label)
         if ip_address is not None or (ua is not None and ua is not BROWSER_USER_AGENT):
             self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
@@ -166,6 +168,11 @@ class Writer:
         self._add_visitor(payload, ip_address, ua)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
         return self._encode(_make_head("identify", _scrubbed(site, self._note)), payload)
+
+    def _unlike_formula(self, field: str, value: str) -> str:
+        if value[0] in _FORMULA:
+            self._note(f"formula_{field}")
+        return value
 
     def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
         """Check what many events have in common once, and remember it."""
@@ -213,6 +220,8 @@ class Writer:
         data = payload.get("data")
         if data is not None and (type(data) is not dict or not is_plain(data)):
             payload["data"] = data = custom.fit(data, self._note)
+        if data and "commerce" in data:
+            self._note("data_commerce")
         try:
             encoded = b"".join((head.encoded, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):

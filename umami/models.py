@@ -132,12 +132,13 @@ class QueueStats(Model):
         delivered: Events that the server stored.
         rejected: Events that the server refused for good, or dropped as a bot's.
         dropped: Events given up on this side, by reason: `queue_full`, `before_send`, `shutdown`,
-            `uncertain`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
+            `uncertain`, `unanswered`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
         pending: Events still queued or under way.
         pending_bytes: The encoded size of the pending events.
         retries: Requests that carried events for a second time or more.
         requests: Requests made to deliver events.
         repaired: Fields that were made to fit Umami's limits, by kind.
+        server: What answers have shown of the server that events go to now; None before the first.
         last_error: The last thing that went wrong with a delivery, in words, or None.
     """
 
@@ -152,6 +153,7 @@ class QueueStats(Model):
     retries: int = 0
     requests: int = 0
     repaired: dict[str, int] = {}
+    server: str | None = None
     last_error: str | None = None
 
 

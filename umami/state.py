@@ -118,7 +118,11 @@ class State:
             f"umami.waiting.{id(self)}"
         )
         self._session: Session | None = None
-        self._connections = Connections(functools.partial(late.new_poster, self._access), BROWSER_USER_AGENT)
+        self._connections = Connections(
+            functools.partial(late.new_poster, self._access),
+            lambda: self._access().headers,
+            BROWSER_USER_AGENT,
+        )
         # What is known of what servers read in a query's filter, by their URLs.
         self.dialects: dict[str, Dialect] = {}
         self.stand_in = StandIn(self)

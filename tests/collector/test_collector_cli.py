@@ -59,11 +59,14 @@ def test_it_can_stop_by_itself():
 def test_its_options_reach_the_collector(tmp_path):
     file = tmp_path / "umami.db"
     options = ["--no-auto-register", "--username", "me", "--password", "secret", "--database", str(file)]
+    options += ["--allow-host", "one", "--allow-host", "two"]
     with running(*options) as (_, url):
         refused = httpx.post(f"{url}/api/send", json=item(), headers={"User-Agent": CHROME})
         assert refused.json()["error"]["message"] == "Website not found."
         credentials = {"username": "me", "password": "secret"}
         assert httpx.post(f"{url}/api/auth/login", json=credentials).status_code == 200
+        for host, status in (("one", 200), ("two:3000", 200), ("three", 403)):
+            assert httpx.get(url, headers={"Host": host}).status_code == status
     assert file.exists()
 
 

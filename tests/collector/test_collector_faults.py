@@ -292,9 +292,21 @@ def test_stopping_ends_idle_and_half_sent_requests_at_once(collector, http, sent
 
 @pytest.fixture
 def idle(collector):
-    """A connection that nothing goes over, so that it is closed as soon as the collector is asked to end."""
+    """A connection that has been used, so that it is closed as soon as the collector is asked to end."""
     with socket.create_connection(("127.0.0.1", collector.port), timeout=30) as connection:
+        beat(connection)
         yield connection
+
+
+def beat(connection: socket.socket) -> bytes:
+    """Ask over a connection how the server is, and return the head of its answer."""
+    connection.sendall(b"GET /api/heartbeat HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b'{"ok":true}'):
+        received = connection.recv(65536)
+        assert received, answer
+        answer += received
+    return answer.partition(b"\r\n\r\n")[0]
 
 
 def test_a_server_that_is_asked_to_end_refuses_the_new_and_answers_what_is_under_way(
@@ -302,7 +314,7 @@ def test_a_server_that_is_asked_to_end_refuses_the_new_and_answers_what_is_under
 ):
     collector.fail(None, freeze=True)
     pending = background(batch, http, "a", "b", "c")
-    collector.wait_for(requests=1)
+    collector.wait_for(requests=2)
     stopping = background(collector.stop, finish=True)
     assert idle.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
@@ -310,9 +322,37 @@ def test_a_server_that_is_asked_to_end_refuses_the_new_and_answers_what_is_under
     assert not stopping.done()
     collector.thaw()
     response = pending.result()
-    assert (response.json()["processed"], response.headers["Connection"]) == (3, "close")
+    assert (response.json()["processed"], response.headers["Connection"]) == (3, "keep-alive")
+    assert http.get("/api/heartbeat").status_code == 200
+    assert not stopping.done()
+    http.close()
     stopping.result()
     assert names(collector) == ["a", "b", "c"]
+
+
+def test_a_connection_that_stays_busy_keeps_a_server_from_ending(collector, idle, browse, background):
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=30) as busy:
+        # One that nothing has gone over yet is in use, too; but the server must have it by then.
+        assert browse(collector).get("/api/heartbeat").status_code == 200
+        stopping = background(collector.stop, finish=True)
+        assert idle.recv(1) == b""
+        for _ in range(5):
+            assert b"connection: keep-alive" in beat(busy).lower()
+        assert not stopping.done()
+        collector.stop()
+        stopping.result()
+
+
+def test_a_server_ends_when_its_last_connection_has_been_idle_for_a_while(browse, background):
+    with (
+        Collector(keep_alive=1) as collector,
+        socket.create_connection(("127.0.0.1", collector.port), timeout=30) as last,
+    ):
+        assert browse(collector).get("/api/heartbeat").status_code == 200
+        stopping = background(collector.stop, finish=True)
+        assert b"keep-alive: timeout=1" in beat(last).lower()
+        assert last.recv(1) == b""
+        stopping.result()
 
 
 def test_a_server_that_is_asked_to_end_finishes_what_its_client_no_longer_waits_for(browse, background):
@@ -326,7 +366,7 @@ def test_a_server_that_is_asked_to_end_finishes_what_its_client_no_longer_waits_
 def test_a_second_stop_does_not_wait_for_what_the_first_would_finish(collector, http, idle, background):
     collector.fail(None, freeze=True)
     pending = background(send, http)
-    collector.wait_for(requests=1)
+    collector.wait_for(requests=2)
     stopping = background(collector.stop, finish=True)
     assert idle.recv(1) == b""
     collector.stop()

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from umami.user_agents import is_surely_browser
 from . import verdicts
 from .answers import words
 from .generations import NOT_STORED, Generation, adapted, user_agent
-from .messages import Reply, UnansweredError
+from .messages import Reply, UnansweredError, without_secrets
 
 MOST_EVENTS: Final = 500
 """The most events that Umami takes in a batch, since 3.3."""
@@ -55,12 +55,14 @@ class Connections:
 
     Attributes:
         new_poster: Makes the connections, at the first use; see `poster.Poster`.
+        headers: Returns the extra headers of each request, which may be secret.
         browser: The User-Agent of requests whose events bring none along.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
     """
 
     new_poster: Callable[[], Any]
+    headers: Callable[[], Mapping[str, str]]
     browser: str
     timeout: float = 10.0
     item_timeout: float = 0.2
@@ -112,6 +114,7 @@ class UmamiExporter:
         self._known = generation  # to be shown; `_generation` is what the answers since the last outage say
         self._accepted_at = -_JUST_NOW_SECONDS
         self._unclear = False
+        self._fell_back = False
         self._most_events = MOST_EVENTS
         self._most_events_at = 0.0
         self._said: dict[str, float] = {}
@@ -172,7 +175,7 @@ class UmamiExporter:
                 work.failure = self._post_one(work, indexes[0])
             if work.failure is not None or self._batches is not batches or work.is_late():
                 break
-        return work.done(self.destination)
+        return work.done(self._secrets())
 
     def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[list[int], str | None]]:
         """Yield the events of each request by their indexes, and their User-Agent if it is on trial."""
@@ -271,6 +274,9 @@ class UmamiExporter:
         if len(outcomes) == len(indexes) and trouble <= {Status.RETRY, Status.UNCERTAIN}:
             first = outcomes[indexes[0]].message
             return self._away(first, url, indexes, stored_perhaps=Status.UNCERTAIN in trouble)
+        if self._fell_back:
+            self._fell_back = False
+            _logger.warning("%s works again: events go there in batches.", url)
         self._batch_works = True
         self._accepted(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
         kept = [index for index in indexes if index not in outcomes]
@@ -316,14 +322,16 @@ class UmamiExporter:
         failure = self._post_one(work, first)
         if failure is None:
             self._single_until = time.monotonic() + _BATCH_AGAIN_SECONDS
-            _logger.warning(
-                "%s answered %d: the server has no batch route that works, so events go one by one to %s. "
-                "The batch route is tried again in %d minutes.",
-                batch_url,
-                reply.status,
-                self.destination.send_url,
-                _BATCH_AGAIN_SECONDS // 60,
-            )
+            if not self._fell_back:
+                self._fell_back = True
+                _logger.warning(
+                    "%s answered %d: the server has no batch route that works. Events go one by one to %s. "
+                    "The batch route is tried again every %d minutes.",
+                    batch_url,
+                    reply.status,
+                    self.destination.send_url,
+                    _BATCH_AGAIN_SECONDS // 60,
+                )
         elif reply.status == 404 and failure.reason == "404" and self._is_too_old(work):
             work.left.difference_update(others)
             message = (
@@ -528,6 +536,11 @@ class UmamiExporter:
             self._most_events = min(self.limits.events, max(1, count // 2))
             self._most_events_at = time.monotonic()
 
+    def _secrets(self) -> list[str]:
+        """Return what no message may repeat."""
+        credential = self.destination.headers.get("Authorization", "").rpartition(" ")[2]
+        return [credential, *self._connections.headers().values()]
+
     def _warn(self, message: str) -> None:
         """Say something in the log, once a minute at the most."""
         now = time.monotonic()
@@ -535,7 +548,7 @@ class UmamiExporter:
             if len(self._said) > 100:
                 self._said.clear()
             self._said[message] = now
-            _logger.warning("%s", self.destination.hide(message))
+            _logger.warning("%s", without_secrets(message, self._secrets()))
 
 
 class _Work:
@@ -559,13 +572,14 @@ class _Work:
         """Tell whether the time is up."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def done(self, to: Destination) -> Exported:
-        """Return what became of the batch, with no credential in it."""
+    def done(self, secrets: list[str]) -> Exported:
+        """Return what became of the batch, with no secret in it."""
         outcomes = dict.fromkeys(self.left, UNSENT)
         for index, outcome in self.outcomes.items():
-            outcomes[index] = outcome._replace(message=to.hide(outcome.message))
+            outcomes[index] = outcome._replace(message=without_secrets(outcome.message, secrets))
         failure = self.failure
-        failure = failure and failure._replace(message=to.hide(failure.message))
+        if failure is not None:
+            failure = failure._replace(message=without_secrets(failure.message, secrets))
         return Exported(outcomes, failure, self.requests)
 
 

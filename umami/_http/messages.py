@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -25,7 +25,17 @@ USER_AGENT: Final = (
 )
 """What auth and query calls call themselves."""
 
+# So many first characters give a secret away, with what follows them.
+_TELLING: Final = 12
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without secrets, whole or cut off at its end."""
+    for secret in secrets:
+        if secret:
+            text = re.sub(rf"{re.escape(secret[:_TELLING])}[\w+/=.~-]*", "***", text)
+    return text
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Final
 
@@ -18,10 +19,12 @@ from umami.collector.ingest_routes import FAULT
 from umami.collector.journal import Journal
 from umami.collector.page import STATE
 from umami.collector.records import Headers, Request
-from umami.collector.responses import on_http_error
+from umami.collector.responses import API_HEADERS, on_http_error
 
 TRANSPORT: Final = "umami.transport"
 """The ASGI extension under which the server hands over the connection."""
+
+_logger = logging.getLogger("umami.collector")
 
 _UNNOTED: Final = frozenset({"/", STATE})
 
@@ -34,12 +37,20 @@ class CollectorApp:
         journal: What is told of every request.
         faults: The scripted faults.
         generation: Which Umami answers.
+        keep_alive: Seconds until an idle connection is closed, as the answers say.
     """
 
     def __init__(
-        self, routes: list[Route], journal: Journal, faults: FaultPlan, generation: Generation
+        self,
+        routes: list[Route],
+        journal: Journal,
+        faults: FaultPlan,
+        generation: Generation,
+        *,
+        keep_alive: int,
     ) -> None:
         self._generation = generation
+        self._keep_alive = keep_alive
         self._journal = journal
         self._faults = faults
         self._router = Starlette(routes=routes, exception_handlers={HTTPException: on_http_error})
@@ -48,10 +59,11 @@ class CollectorApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         try:
-            request = await _read(scope, receive)
+            request = await _read(scope, receive, self._generation.max_body)
             if request is None:
                 return
-            if request.path in _UNNOTED:
+            send = self._kept_alive(request, scope, send)
+            if _routed_path(scope) in _UNNOTED:
                 await _respond(send, await self._answer(scope, request))
                 return
             # Taken before anybody can know of the request, so that what they then do comes after.
@@ -91,9 +103,10 @@ class CollectorApp:
 
     async def _answer(self, scope: Scope, request: Request) -> Answer:
         """Has the routes answer, without sending anything yet."""
-        path = re.sub("/{2,}", "/", request.path)
+        raw = scope["raw_path"].decode("latin-1")
+        path = re.sub("/{2,}", "/", raw)
         path = path.rstrip("/") or "/"
-        if path != request.path:
+        if path != raw:
             location = f"{path}?{request.query}" if request.query else path
             return Answer(308, (("location", location), ("refresh", f"0;url={location}")), location.encode())
         collected: list[Message] = []
@@ -104,21 +117,57 @@ class CollectorApp:
         async def send(message: Message) -> None:
             collected.append(message)
 
-        await self._router(scope, receive, send)
+        try:
+            await self._router({**scope, "path": _routed_path(scope)}, receive, send)
+        except ServerDiedError:
+            raise
+        except Exception:
+            _logger.exception("Cannot answer %s %s", request.method, path)
+            return Answer(500, tuple(API_HEADERS.items()), b"")
         start, *parts = collected
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"])
         return Answer(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
 
+    def _kept_alive(self, request: Request, scope: Scope, send: Send) -> Send:
+        """Says with each answer how long the connection stays open, as Node.js does."""
+        if scope["http_version"] != "1.1" or "close" in request.headers.get("connection", "").lower():
+            return send
 
-async def _read(scope: Scope, receive: Receive) -> Request | None:
-    """The request with its whole body; None if the client has gone before it was complete."""
-    parts = []
+        async def send_kept_alive(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                timeout = f"timeout={self._keep_alive}".encode()
+                kept = [(b"connection", b"keep-alive"), (b"keep-alive", timeout)]
+                message = {**message, "headers": [*message["headers"], *kept]}
+            await send(message)
+
+        return send_kept_alive
+
+
+def _routed_path(scope: Scope) -> str:
+    """The path as Umami routes it: without dot segments, but no letter of it decoded."""
+    path: str = scope["raw_path"].decode("latin-1")
+    segments: list[str] = []
+    for segment in path.split("/")[1:]:
+        dots = re.sub("%2e", ".", segment, flags=re.IGNORECASE)
+        if dots == "..":
+            del segments[-1:]
+        elif dots != ".":
+            segments.append(segment)
+    return "/" + "/".join(segments)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> Request | None:
+    """The request; None if the client has gone before it was complete.
+
+    Of a body that is longer than Umami reads, only so much is kept that it is seen to be too long.
+    """
+    body = bytearray()
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        parts.append(message["body"])
+        body += message["body"][: limit + 1 - len(body)]
         more = message["more_body"]
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     return Request(
@@ -126,7 +175,7 @@ async def _read(scope: Scope, receive: Receive) -> Request | None:
         path=scope["path"],
         query=scope["query_string"].decode("latin-1"),
         headers=Headers(headers),
-        body=b"".join(parts),
+        body=bytes(body),
         client_port=scope["client"][1],
     )
 

@@ -21,7 +21,7 @@ from umami.collector.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from typing_extensions import Self
 
@@ -50,7 +50,14 @@ class Collector:
         item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
         geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
         keep_alive: Seconds until an idle connection is closed.
-        keep_requests: How many requests to remember; None for all.
+        keep_requests: How many requests to remember; None for all. If it is given, the oldest are also
+            forgotten when the bodies exceed 64 MiB.
+        allow_hosts: Host names under which its page may be opened, such as a service's name in Docker
+            Compose. Addresses, ``localhost`` and `host` always are; under any other name the page would be
+            open to whoever owns that name.
+
+    Raises:
+        TypeError: `allow_hosts` is a string.
 
     Raises:
         ValueError: `umami` is no version of Umami, or one without API keys or second factors.
@@ -82,7 +89,10 @@ class Collector:
         geo_database: bool = True,
         keep_alive: int = 5,
         keep_requests: int | None = None,
+        allow_hosts: Collection[str] = (),
     ) -> None:
+        if isinstance(allow_hosts, str):
+            raise TypeError(f"allow_hosts is a list of names: give [{allow_hosts!r}]")
         generation = find(umami)
         if api_key is not None and not generation.has_api_keys:
             raise ValueError(f"Umami {umami} has no API keys: give umami='3.4', or 'cloud'")
@@ -112,9 +122,9 @@ class Collector:
             *QueryRoutes(
                 self._store, self._auth, generation=generation, version=umami.removeprefix("v")
             ).routes,
-            *Page(self._store, self._journal).routes,
+            *Page(self._store, self._journal, [host, *allow_hosts]).routes,
         ]
-        self._app = CollectorApp(routes, self._journal, self._faults, generation)
+        self._app = CollectorApp(routes, self._journal, self._faults, generation, keep_alive=keep_alive)
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
@@ -161,6 +171,7 @@ class Collector:
         if self._server is None:
             self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
             self.port = self._server.port
+            self._store.keep_open(at_exit=True)
 
     def stop(self, *, finish: bool = False) -> None:
         """Stops the server at once: requests under way end as if it had been killed, with no answer.
@@ -168,12 +179,14 @@ class Collector:
         Returns when its thread has ended. Does nothing if it does not run.
 
         Args:
-            finish: Stop as Umami does on SIGTERM instead: refuse new connections from now on, and
-                answer the requests under way first. Another `stop` meanwhile ends that.
+            finish: Stop as Umami does on SIGTERM instead: refuse new connections and close idle ones from now
+                on, and serve the others until the client closes them or leaves them idle for `keep_alive`
+                seconds. A client that keeps one busy keeps the server from ending; another `stop` ends it.
         """
         if self._server is not None:
             self._server.stop(finish=finish)
             self._server = None
+            self._store.keep_open(at_exit=False)
 
     def __enter__(self) -> Self:
         self.start()

@@ -46,7 +46,7 @@ class Generation:
 
     reads_by_content_type: bool = False
     """Whether a body is only read as JSON if the request's Content-Type says that it is."""
-    max_body: int | None = 10 * 1024 * 1024
+    max_body: int = 10 * 1024 * 1024
     """How many bytes of a body are read. Beyond, it is no JSON, or 413 where the Content-Type matters."""
 
     # What is accepted.
@@ -151,6 +151,9 @@ class Generation:
     parameters: tuple[tuple[str, str], ...] = ()
     """Parameters with another name than today's: its own, and today's, which is ignored. Without a name of
     its own it has none."""
+    names_operators: bool = True
+    """Whether a filter's operator is a name (``neq.``, ``c.``); else it is a sign (``!``, ``~``, ``!~``), and
+    a comma separates nothing."""
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
@@ -187,7 +190,7 @@ _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
     since=(3, 0, 2),
-    max_body=None,
+    max_body=64 * 1024 * 1024,  # the collector's own bound, where Umami has none
     types=("event", "identify"),
     ignored_fields=_PERFORMANCE_FIELDS,
     login_user=("id", "username", "role", "createdAt", "isAdmin"),
@@ -214,6 +217,7 @@ _2_19: Final = replace(
     page_size=10,
     pages_tell_order=True,
     parameters=(("url", "path"), ("host", "hostname")),
+    names_operators=False,
     stats="prev",
 )
 _2_17: Final = replace(

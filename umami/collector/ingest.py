@@ -7,12 +7,11 @@ session, then the event, its custom data, its revenue. Only the first two failur
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -22,13 +21,26 @@ from urllib.parse import parse_qsl
 
 from umami.collector import replies, rules, urls, visitors
 from umami.collector.generations import Generation
-from umami.collector.javascript import MAX_DATE_MS, cut, decode_uri, decode_uri_component, to_number
-from umami.collector.records import EventType, flatten
+from umami.collector.javascript import MAX_DATE_MS, calendar, cut, decode_uri, decode_uri_component, to_number
+from umami.collector.records import MAX_NUMBER, EventType, Property, flatten, head
 from umami.collector.replies import Json, ServerError
 from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
 from umami.user_agents import is_bot
 
-_DECODED_COLUMNS = ("name", "title", "tag", "url_path", "referrer_domain", "referrer_path")
+_PAGE_COLUMNS = (
+    "name",
+    "title",
+    "hostname",
+    "tag",
+    "url_path",
+    "url_query",
+    "referrer_domain",
+    "referrer_path",
+    "referrer_query",
+)
+_TEXT_COLUMNS = ("name", "title", "hostname", "tag", "url_path", "referrer_domain", "referrer_path")
+"""Those that may hold U+0000: percent-encoded, or just as it was sent."""
+
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
 _URL_UNITS: Final = 500
@@ -38,8 +50,10 @@ _COUNTRY_CHARACTERS: Final = 2
 _CAMPAIGN_CHARACTERS: Final = 255
 _DATA_CHARACTERS: Final = 500
 _CURRENCY_CHARACTERS: Final = 10
-_MAX_NUMBER: Final = 1e15
 _FIRST_MS: Final = -62_135_596_800_000
+_FIRST_ZONE_YEAR: Final = -100
+"""Up to this year PostgreSQL takes the minus for the beginning of a time zone."""
+
 _VISIT_SECONDS: Final = 1800
 _DECIMAL = re.compile(r"\d+(\.\d*)?(e\d+)?", re.ASCII)
 
@@ -103,7 +117,7 @@ class Ingest:
         if wrong is not None:
             return replies.bad_request(**wrong)
         try:
-            return self._handle(body["type"], body["payload"], context, rows)
+            return self._handle(body["type"], _without_prototype(body["payload"]), context, rows)
         except ServerError as error:
             return replies.server_error(error.error_object)
 
@@ -162,7 +176,10 @@ class Ingest:
         if website and not cache and not self._known(website, payload):
             return self._unknown_website(website)
         visitor = visitors.identify(payload, context.headers, context.peer)
-        if not self._geo_database and not visitors.is_local(visitor.ip):
+        is_located = visitors.is_local(visitor.ip) or (
+            not payload.get("ip") and visitors.has_country(context.headers)
+        )
+        if not self._geo_database and not is_located:
             return self._session_failed(replies.no_geo_database())
         if not generation.judges_header_first and self._is_bot(visitor.user_agent):
             return {"beep": "boop"}
@@ -171,8 +188,8 @@ class Ingest:
         now = time.time()
         at_ms = int(to_number(payload.get("timestamp"))) * 1000 or int(now * 1000)
         by_host = f"{source}\n{payload.get('hostname')}" if generation.sessions_by_host else source
-        month = visitors.moment(at_ms) if generation.sessions_end else None
-        session = visitors.session_id(self._secret, by_host, visitor, payload.get("id"), month)
+        since = at_ms if generation.sessions_end else None
+        session = visitors.session_id(self._secret, by_host, visitor, payload.get("id"), since)
         row: Row = {
             "website_id": source.lower(),
             "session_id": session,
@@ -197,11 +214,13 @@ class Ingest:
         if "timestamp" not in payload and now - started > _VISIT_SECONDS:
             visit, started = visitors.visit_id(self._secret, session, at_ms), int(now)
 
+        row |= {"visit_id": visit}
         if kind == "identify":
             _add_identity(row, payload, rows)
+        elif kind == "performance":
+            _add_performance(row, payload, rows)
         else:
-            performance = kind == "performance"
-            self._add_event(row | {"visit_id": visit}, payload, rows, performance=performance)
+            self._add_event(row, payload, rows)
         token = {"websiteId": website} if website else {}
         token |= {"sessionId": session, "visitId": visit, "iat": started}
         return {"cache": self._sign(token), "sessionId": session, "visitId": visit}
@@ -242,26 +261,22 @@ class Ingest:
         ):
             raise ServerError(replies.too_long("Session", "session.create", _COUNTRY_CHARACTERS))
 
-    def _add_event(self, row: Row, payload: Json, rows: Rows, *, performance: bool) -> None:
+    def _add_event(self, row: Row, payload: Json, rows: Rows) -> None:
         generation = self._generation
-        row |= (
-            _split_page(payload)
-            if generation.splits_url
-            else _page(payload, generation, performance=performance)
-        )
-        _refuse_nul(row[column] for column in _DECODED_COLUMNS)
+        row |= _split_page(payload) if generation.splits_url else _page(payload, generation)
+        _refuse_nul(row[column] for column in _TEXT_COLUMNS)
         if not generation.cuts_title and len(row["title"] or "") > _URL_UNITS:
             raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _URL_UNITS))
         if generation.drops_tag:
             row["tag"] = None
-        data = None if performance else payload.get("data")
+        data = payload.get("data")
         if data is not None and not generation.stores_before_data:
-            _check_data(data, "EventData", "eventData.createMany", booleans=generation.stores_booleans)
+            _check_data(data, generation)
         row |= {"id": str(uuid.uuid4()), "data": None}
         rows.events.append(row)
         if data is None:
             return
-        _check_data(data, "EventData", "eventData.createMany")
+        _check_data(data, generation)
         row["data"] = json.dumps(data)
         if generation.stores_before_data:
             _check_revenue(data, row["name"])
@@ -282,11 +297,18 @@ class Ingest:
         return content if compare_digest(self._sign(content), token) else {}
 
 
+def _without_prototype(payload: Json) -> Json:
+    """Leaves out the one key of the custom data that Umami's validation takes away."""
+    if "__proto__" not in payload.get("data", ()):
+        return payload
+    data = {key: value for key, value in payload["data"].items() if key != "__proto__"}
+    return payload | {"data": data}
+
+
 def _check_session(row: Row, at_ms: int) -> None:
     """Raises what storing the session would raise."""
     if not _FIRST_MS <= at_ms <= MAX_DATE_MS:
-        message = 'invalid input syntax for type timestamp with time zone: "0NaN-NaN-NaN NaN:NaN:NaN"'
-        raise ServerError(replies.session_refused("22007", "postgres", message))
+        raise ServerError(replies.session_refused(*_bad_timestamp(at_ms)))
     for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
         text = row[column] or ""
         if "\0" in text:
@@ -298,14 +320,62 @@ def _check_session(row: Row, at_ms: int) -> None:
             raise ServerError(replies.session_refused("22001", "LengthMismatch", message))
 
 
+def _bad_timestamp(at_ms: int) -> tuple[str, str, str]:
+    """The SQL state, the kind and the words with which PostgreSQL refuses a moment that it cannot read."""
+    code, message, text = (
+        "22007",
+        "invalid input syntax for type timestamp with time zone",
+        "0NaN-NaN-NaN NaN:NaN:NaN",
+    )
+    if abs(at_ms) <= MAX_DATE_MS:
+        year, moment = calendar(at_ms)
+        text = f"{year!s:0>4}-{moment:%m-%d %H:%M:%S}"
+        if year == 0:
+            code, message = "22008", "date/time field value out of range"
+        elif year <= _FIRST_ZONE_YEAR:
+            code, message = "22009", "time zone displacement out of range"
+    return code, "postgres", f'{message}: "{text}"'
+
+
 def _add_identity(row: Row, payload: Json, rows: Rows) -> None:
     data = payload.get("data")
     if data is None:
         return
     if not payload.get("website") and data:
         raise ServerError(replies.invalid_argument("sessionData.create", "Argument `website` is missing."))
-    _check_data(data, "SessionData", "sessionData.updateMany")
+    properties = list(flatten(data))
+    _check_dates(properties)
+    for stored, prop in enumerate(properties):
+        operation = "create" if len(prop.key) > _DATA_CHARACTERS else "updateMany"
+        error = _property_error(prop, "SessionData", f"sessionData.{operation}")
+        if error is not None:
+            # Umami stores one after another, and those before this one stay.
+            if stored:
+                rows.identities.append(row | {"data": json.dumps(head(data, stored))})
+            raise ServerError(error)
     rows.identities.append(row | {"data": json.dumps(data)})
+
+
+def _add_performance(row: Row, payload: Json, rows: Rows) -> None:
+    url = _resolve(payload.get("url", "undefined"), _base(payload))
+    row |= dict.fromkeys((*_PAGE_COLUMNS, *UTM_COLUMNS, "data"))
+    row |= {
+        "id": str(uuid.uuid4()),
+        "type": EventType.PERFORMANCE,
+        "title": _title(payload),
+        "url_path": cut("" if url.path == "/undefined" else url.path, _URL_UNITS),
+    }
+    _refuse_nul((row["title"],))
+    rows.events.append(row)
+
+
+def _base(payload: Json) -> str:
+    return f"https://{payload.get('hostname') or 'localhost'}"
+
+
+def _title(payload: Json) -> str | None:
+    title = payload.get("title")
+    return None if title is None else cut(decode_uri_component(title), _URL_UNITS)
 
 
 def _split_page(payload: Json) -> Row:
@@ -334,28 +404,24 @@ def _split_page(payload: Json) -> Row:
     }
 
 
-def _page(payload: Json, generation: Generation, *, performance: bool) -> Row:
+def _page(payload: Json, generation: Generation) -> Row:
     """The columns of an event that come from its URL, referrer, title, name and tag."""
-    hostname = payload.get("hostname")
-    base = f"https://{hostname or 'localhost'}"
+    base = _base(payload)
     url = _resolve(payload.get("url", "undefined"), base)
     path = url.path
     if generation.reads_campaigns:
         path = "" if url.path == "/undefined" else url.path + (f"#{url.fragment}" if url.fragment else "")
-    title = payload.get("title")
-    row: Row = {
-        "type": EventType.PERFORMANCE if performance else _event_type(payload),
+    row: Row = dict.fromkeys(_PAGE_COLUMNS)
+    row |= {
+        "type": _event_type(payload),
         "name": payload.get("name") or None,
-        "title": None if title is None else cut(decode_uri_component(title), _URL_UNITS),
-        "hostname": hostname or url.hostname.removeprefix("www."),
+        "title": _title(payload),
+        "hostname": payload.get("hostname") or url.hostname.removeprefix("www."),
         "tag": payload.get("tag"),
         "url_path": cut(decode_uri(path), _URL_UNITS),
         "url_query": cut(url.query, _URL_UNITS),
-        "referrer_domain": None,
-        "referrer_path": None,
-        "referrer_query": None,
     }
-    if payload.get("referrer") and not performance:
+    if payload.get("referrer"):
         referrer = _resolve(payload["referrer"], base)
         row["referrer_domain"] = cut(referrer.hostname.removeprefix("www."), _URL_UNITS)
         row["referrer_path"] = cut(decode_uri(referrer.path), _URL_UNITS)
@@ -368,8 +434,6 @@ def _page(payload: Json, generation: Generation, *, performance: bool) -> Row:
         _refuse_nul((value,))
         if len(value) > _CAMPAIGN_CHARACTERS:
             raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _CAMPAIGN_CHARACTERS))
-    if performance:
-        row |= {"name": None, "tag": None, "hostname": "", "url_query": ""}
     return row
 
 
@@ -393,22 +457,36 @@ def _refuse_nul(texts: Any) -> None:
         raise ServerError(replies.nul_byte())
 
 
-def _check_data(data: Json, model: str, operation: str, *, booleans: bool = True) -> None:
-    """Raises what storing the custom data would raise."""
+def _check_data(data: Json, generation: Generation) -> None:
+    """Raises what storing an event's custom data would raise."""
+    model, operation = "EventData", "eventData.createMany"
     properties = list(flatten(data))
-    if not booleans and any(prop.type == "boolean" for prop in properties):
+    if not generation.stores_booleans and any(prop.type == "boolean" for prop in properties):
         raise ServerError(
             replies.invalid_argument(operation, "Argument stringValue: Got invalid value true.")
         )
+    _check_dates(properties)
     for prop in properties:
-        if prop.type == "date" and prop.date is None:
-            raise ServerError(replies.invalid_date())
-    for prop in properties:
-        _refuse_nul((prop.key, prop.text))
-        if len(prop.key) > _DATA_CHARACTERS or (prop.type != "date" and len(prop.text) > _DATA_CHARACTERS):
-            raise ServerError(replies.too_long(model, operation, _DATA_CHARACTERS))
-        if prop.number is not None and _MAX_NUMBER <= abs(prop.number) < math.inf:
-            raise ServerError(replies.out_of_range(model, operation))
+        error = _property_error(prop, model, operation)
+        if error is not None:
+            raise ServerError(error)
+
+
+def _check_dates(properties: Iterable[Property]) -> None:
+    """Raises what a text that only looks like a date makes Umami raise, before it stores any property."""
+    if any(prop.type == "date" and prop.date is None for prop in properties):
+        raise ServerError(replies.invalid_date())
+
+
+def _property_error(prop: Property, model: str, operation: str) -> Json | None:
+    """What storing a property of custom data would raise, if anything."""
+    if "\0" in prop.key or "\0" in prop.text:
+        return replies.nul_byte()
+    if len(prop.key) > _DATA_CHARACTERS or len(prop.text) > _DATA_CHARACTERS:
+        return replies.too_long(model, operation, _DATA_CHARACTERS)
+    if prop.number is not None and abs(prop.number) >= MAX_NUMBER:
+        return replies.out_of_range(model, operation)
+    return None
 
 
 def _check_revenue(data: Json, name: str | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ from umami.collector.journal import Journal
 from umami.collector.replies import Json
 from umami.collector.responses import bad_request_response, body_response, json_response, read_json
 from umami.collector.store import Rows, Store
+
+_logger = logging.getLogger("umami.collector")
 
 Outcome = tuple[int, Json | str]
 """What an event is answered with: the status, and the body in the generation's form."""
@@ -104,10 +108,16 @@ class IngestRoutes:
         outcomes: list[Outcome] = []
         for start in range(0, len(items), size):
             await asyncio.sleep(self._item_delay)
-            with self._store.writing() as rows:
-                for index, item in enumerate(items[start : start + size], start):
-                    outcomes.append(self._take_in_one(index, item, context, rows, fault))
-            self._journal.stored(len(rows.events))
+            chunk = items[start : start + size]
+            try:
+                with self._store.writing() as rows:
+                    for index, item in enumerate(chunk, start):
+                        outcomes.append(self._take_in_one(index, item, context, rows, fault))
+            except sqlite3.Error as error:
+                _logger.error("Cannot store events: %s", error)  # noqa: TRY400 - the traceback says no more
+                outcomes[start:] = [self._outcome(replies.server_error(replies.database_away()))] * len(chunk)
+            else:
+                self._journal.stored(len(rows.events))
         return outcomes
 
     def _take_in_one(
@@ -123,6 +133,9 @@ class IngestRoutes:
             reply = replies.server_error(replies.completed(error))
         else:
             reply = self._ingest.failure(replies.completed(error))
+        return self._outcome(reply)
+
+    def _outcome(self, reply: Json) -> Outcome:
         return replies.status_of(reply), told(reply, self._generation)
 
 

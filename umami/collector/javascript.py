@@ -18,6 +18,9 @@ UNDEFINED: Final = object()
 MAX_DATE_MS: Final = 8_640_000_000_000_000
 """The last moment of a JavaScript ``Date``, and its negative the first, in epoch milliseconds."""
 
+_CYCLE_MS: Final = 146_097 * 86_400_000
+"""Four hundred years, after which the calendar repeats itself, in milliseconds."""
+
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _MALFORMED_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -118,6 +121,13 @@ def to_number(value: Any) -> float:
     return float(text) if _NUMBER.fullmatch(text) else math.nan
 
 
+def fixed(number: float, decimals: int) -> str:
+    """Writes a number as ``toFixed`` does: there is no minus zero, and infinity is spelt out."""
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return f"{number + 0.0:.{decimals}f}"
+
+
 def _array_text(items: list[Any]) -> str:
     if not items or items[0] is None:
         return ""
@@ -162,6 +172,22 @@ def _decode_escapes(text: str, kept: frozenset[int]) -> str:
 def looks_like_date(text: str) -> bool:
     """Whether Umami takes a string in custom data for a date (``2026-01-02T03:04:05.678Z``)."""
     return len(text) >= 19 and _DATE_TIME.fullmatch(text) is not None
+
+
+def iso(moment: datetime) -> str:
+    """Writes a moment as ``toISOString`` does: in UTC, with milliseconds and a Z."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def calendar(at_ms: int) -> tuple[int, datetime]:
+    """Epoch milliseconds as a date of any year.
+
+    Returns:
+        The year, and a moment that has the date and the time of day, but a year within Python's calendar.
+    """
+    cycles, rest = divmod(at_ms, _CYCLE_MS)
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=rest)
+    return moment.year + 400 * cycles, moment
 
 
 def parse_date(text: str) -> datetime | None:

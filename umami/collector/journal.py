@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from typing import Final
 
 from umami.collector.records import Request
+
+_MAX_BODIES: Final = 64 * 1024 * 1024
 
 
 class Journal:
     """The requests the collector got, and how many events it stored. Safe to use from several threads.
 
     Args:
-        keep: How many requests to remember; None for all.
+        keep: How many requests to remember, with 64 MiB of bodies at most; None for all.
         events: How many events the store holds already.
     """
 
     def __init__(self, keep: int | None = None, events: int = 0) -> None:
         self._changed = threading.Condition()
         self._requests: deque[Request] = deque(maxlen=keep)
+        self._bodies = 0
         self.request_count = 0
         self.event_count = events
 
@@ -32,9 +36,17 @@ class Journal:
     def received(self, request: Request) -> None:
         """Notes a request."""
         with self._changed:
-            self._requests.append(request)
+            self._remember(request)
             self.request_count += 1
             self._changed.notify_all()
+
+    def _remember(self, request: Request) -> None:
+        kept = self._requests
+        if kept.maxlen is not None:
+            self._bodies += len(request.body)
+            while kept and (len(kept) >= kept.maxlen or self._bodies > _MAX_BODIES):
+                self._bodies -= len(kept.popleft().body)
+        kept.append(request)
 
     def stored(self, events: int) -> None:
         """Notes that so many more events are stored."""
@@ -46,6 +58,7 @@ class Journal:
         """Forgets everything."""
         with self._changed:
             self._requests.clear()
+            self._bodies = 0
             self.request_count = self.event_count = 0
 
     def wait_for(self, events: int | None, requests: int | None, timeout: float) -> None:

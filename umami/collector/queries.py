@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from string import digits
 from typing import Any, Final
 
 from umami.collector import rules
@@ -16,18 +16,16 @@ from umami.collector.javascript import MAX_DATE_MS, to_number
 from umami.collector.replies import Json
 from umami.collector.store import Store
 
-Query = Mapping[str, str]
-
 STATS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 SUMS: Final = ("pageviews", "bounces", "totaltime")
 """The figures that are sums, which Umami 3.0 answers with null when there are no rows."""
 
 _ACTIVE_SECONDS: Final = 300
 _MINUTE_MS: Final = 60_000
+_BIGINT: Final = 2**63
 _DEFAULT_LIMIT: Final = 500
 _NO_VIEWS: Final = "(2, 5)"
 """The event types that are no page views in Umami's figures: custom events and performance."""
-
 
 _EVENT_COLUMNS: Final = {
     "path": "event.url_path",
@@ -57,29 +55,59 @@ _SESSION_COLUMNS: Final = {
     "city": "null",
     "region": "null",
 }
-_COLUMNS: Final = _EVENT_COLUMNS | _SESSION_COLUMNS
-_FILTERS: Final = frozenset(_COLUMNS) - {"entry", "exit", "domain", "screen"}
-_OPERATOR: Final = re.compile("(eq|neq|c|dnc)[.](.*)", re.DOTALL)
-_UUID: Final = re.compile(r"\{?[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE)
+_METRICS: Final = _EVENT_COLUMNS | _SESSION_COLUMNS
+_FILTERS: Final = {name: column for name, column in _METRICS.items() if name != "screen"} | {
+    "eventType": "event.type"
+}
+_NUMBERED_ONLY: Final = frozenset({"entry", "exit", "domain"})
+"""Filters that Umami's validation takes away unless they bear a number (``entry1``)."""
+
+_OPERATOR: Final = re.compile(
+    "(eq|neq|s|ns|c|dnc|re|nre|t|f|gt|lt|gte|lte|bf|af)[.]([^\n\r\u2028\u2029]*)",
+)
+_SIGNS: Final = {"!": "neq", "~": "c", "!~": "dnc"}
+_SIGN: Final = re.compile("(!~|!|~|)(.*)", re.DOTALL)
+_INTEGER: Final = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_UUID: Final = re.compile(
+    r"(?P<brace>\{)?(?P<digits>[0-9a-f]{4}(?:-?[0-9a-f]{4}){7})(?(brace)\})", re.IGNORECASE
+)
 _FROM: Final = "from event left join session on session.session_id = event.session_id"
+_IN_RANGE: Final = "website_id = ?1 and timestamp between ?2 and ?3"
+_FOREIGN_REFERRER: Final = (
+    "event.referrer_domain <> case when event.hostname glob 'www?*' then substr(event.hostname, 5) "
+    "else event.hostname end"
+)
 
 _RANGE_RULES: Final[dict[str, rules.Check]] = {
     "startAt": rules.numeric,
     "endAt": rules.numeric,
     "startDate": rules.date,
     "endDate": rules.date,
+    "timezone": rules.time_zone,
+    "unit": rules.unit,
     "compare": rules.one_of("prev", "yoy"),
-    "match": rules.one_of("all", "any"),
-    "eventType": rules.positive_integer,
+}
+_METRICS_RULES: Final[dict[str, rules.Check]] = {"limit": rules.numeric, "offset": rules.numeric}
+_FILTER_RULES: Final[dict[str, rules.Check]] = {
     "segment": rules.uuid,
     "cohort": rules.uuid,
-    "limit": rules.numeric,
-    "offset": rules.numeric,
+    "eventType": rules.positive_integer,
+    "match": rules.one_of("all", "any"),
 }
 _PAGE_RULES: Final[dict[str, rules.Check]] = {
     "page": rules.positive_integer,
     "pageSize": rules.positive_integer,
 }
+
+
+class Query(dict[str, str]):
+    """The parameters of a request, under their names of today.
+
+    Attributes:
+        names_operators: Whether operators of filters are names, as in ``neq.a``, or signs, as in ``!a``.
+    """
+
+    names_operators: bool = True
 
 
 class CrashError(Exception):
@@ -103,46 +131,54 @@ class Range:
 
 def check_range(query: Query) -> Json | None:
     """Checks the parameters that the queries over a span of time share."""
-    return _check_range(query, {})
+    return _check_range(query, _optional(_RANGE_RULES | _FILTER_RULES))
 
 
 def check_metrics(query: Query) -> Json | None:
     """Checks the parameters of a metric: a span of time, and what it counts."""
-    return _check_range(query, {"type": rules.text()})
+    counted = {"type": rules.text(), **_optional(_METRICS_RULES | _FILTER_RULES)}
+    return _check_range(query, {**_optional(_RANGE_RULES), **counted})
 
 
-def _check_range(query: Query, required: Mapping[str, rules.Check]) -> Json | None:
-    wrong = rules.members(dict(query), required, _RANGE_RULES)
-    if wrong is None and not (
-        {"startAt", "endAt"} <= query.keys() or {"startDate", "endDate"} <= query.keys()
-    ):
-        return {"errors": ["Either startAt+endAt or startDate+endDate must be provided"]}
-    return wrong
+def _optional(checks: Mapping[str, rules.Check]) -> dict[str, rules.Check]:
+    return {name: rules.optional(check) for name, check in checks.items()}
+
+
+def _check_range(query: Query, checks: Mapping[str, rules.Check]) -> Json | None:
+    wrong = rules.members(query, checks)
+    if {"startAt", "endAt"} <= query.keys() or {"startDate", "endDate"} <= query.keys():
+        return wrong
+    return rules.with_error(wrong, "Either startAt+endAt or startDate+endDate must be provided")
 
 
 def check_page(query: Query) -> Json | None:
     """Checks the parameters of a paged query."""
-    return rules.members(dict(query), {}, _PAGE_RULES)
+    return rules.members(query, {}, _PAGE_RULES)
 
 
-def require_uuid(text: str) -> None:
-    """Makes sure that the database would take a text for a UUID.
+def canonical_uuid(text: str) -> str:
+    """A UUID in its usual form, from any form that the database takes: in braces, with other dashes or none.
 
     Raises:
-        CrashError: It would not.
+        CrashError: It is no UUID.
     """
-    if _UUID.fullmatch(text) is None:
+    match = _UUID.fullmatch(text)
+    if match is None:
         raise CrashError
+    return str(uuid.UUID(match["digits"].replace("-", "")))
 
 
 def read_range(query: Query) -> Range:
     """The span of time that a checked query is about.
 
     Raises:
-        CrashError: It is given by ``startDate`` and ``endDate``, or lies beyond JavaScript's calendar.
+        CrashError: It is given by ``startDate`` and ``endDate``, lies beyond JavaScript's calendar, or is
+            narrowed to a segment or a cohort, of which there are none.
     """
     span = Range(*(to_number(query[name]) if name in query else math.nan for name in ("startAt", "endAt")))
     if not (abs(span.start) <= MAX_DATE_MS and abs(span.end) <= MAX_DATE_MS):
+        raise CrashError
+    if query.get("segment") or query.get("cohort"):
         raise CrashError
     return span
 
@@ -168,53 +204,70 @@ def active_visitors(store: Store, website_id: str) -> int:
 
 
 def metrics(store: Store, website_id: str, query: Query) -> list[Json] | None:
-    """The answer of ``/metrics``: how often each value occurs. None for a type that there is not."""
-    kind = query["type"]
-    if kind not in _COLUMNS:
+    """The answer of ``/metrics``: how often each value occurs. None for a type that there is not.
+
+    Raises:
+        CrashError: As for `read_range`, or the database would refuse a filter, the limit or the offset.
+    """
+    kind, span = query["type"], read_range(query)
+    if kind not in _METRICS:
         return None
-    column = "substr(session.language, 1, 2)" if kind == "language" else _COLUMNS[kind]
-    where, values = _where(website_id, query, read_range(query))
-    if query.get("search"):
-        where += f" and {column} like ?"
-        values.append(f"%{query['search']}%")
+    filters = _filters(query)
+    if query.get("search") and kind in _FILTERS:
+        filters[kind] = f"c.{query['search']}"
     if kind == "event":
-        counted = "count(*)"
-        where += " and event.type = 2"
+        filters["eventType"] = "2"
+        where, values = _where(website_id, query, span, filters)
+        counted, column, source = "count(*)", _METRICS[kind], _FROM
     else:
-        counted = "count(distinct event.session_id)"
+        where, values = _where(website_id, query, span, filters, bounces=not query.get("excludeBounce"))
+        counted, column, source = "count(distinct event.session_id)", _METRICS[kind], _FROM
+        if kind == "language":
+            column = f"lower(substr({column}, 1, 2))"
+        if kind in ("entry", "exit"):
+            column, extreme = "ends.url_path", "min" if kind == "entry" else "max"
+            # SQLite takes url_path from the row that has the minimum or the maximum.
+            source += (
+                f" join (select visit_id, url_path, {extreme}(timestamp) from event where {_IN_RANGE}"  # noqa: S608
+                f" and type not in {_NO_VIEWS} group by visit_id) ends on ends.visit_id = event.visit_id"
+            )
         where += f" and event.type not in {_NO_VIEWS} and {column} <> ''"
-    if kind in ("entry", "exit"):
-        extreme = "min" if kind == "entry" else "max"
-        same_visit = f"other.visit_id = event.visit_id and other.type not in {_NO_VIEWS}"
-        where += f" and event.timestamp = (select {extreme}(timestamp) from event other where {same_visit})"  # noqa: S608
-    if kind in ("referrer", "domain"):
-        where += " and event.referrer_domain not in (event.hostname, substr(event.hostname, 5))"
-    limit = int(to_number(query.get("limit", _DEFAULT_LIMIT)))
-    offset = int(to_number(query.get("offset", 0)))
-    sql = f"select {column}, {counted} {_FROM} where {where} group by 1 order by 2 desc, 1"
-    rows = store.query(f"{sql} limit ? offset ?", (*values, limit, offset))
+        if kind in ("referrer", "domain"):
+            where += f" and {_FOREIGN_REFERRER}"
+    sql = f"select {column}, {counted} {source} where {where} group by 1 order by 2 desc, 1"
+    values += [_row_count(query.get("limit", _DEFAULT_LIMIT)), _row_count(query.get("offset", 0))]
+    rows = store.query(f"{sql} limit ?{len(values) - 1} offset ?{len(values)}", values)
     return [{"x": value, "y": count} for value, count in rows]
 
 
+def _row_count(value: object) -> int:
+    """A limit or an offset as PostgreSQL reads it: rounded, halves away from zero."""
+    number = to_number(value)
+    count = int(math.copysign(math.floor(abs(number) + 0.5), number))
+    if not 0 <= count < _BIGINT:
+        raise CrashError
+    return count
+
+
 def _stats(store: Store, website_id: str, query: Query, span: Range) -> Json:
-    where, values = _where(website_id, query, span)
+    bounces = not query.get("excludeBounce")
+    where, values = _where(website_id, query, span, _filters(query), bounces=bounces)
     visits = (
         f"select event.session_id, event.visit_id, count(*) as views,"
         f" min(event.timestamp) as first, max(event.timestamp) as last"
         f" {_FROM} where {where} and event.type not in {_NO_VIEWS} group by 1, 2"
     )
-    if query.get("excludeBounce"):
-        visits += " having count(*) > 1"
     row = store.query(
         "select coalesce(sum(views), 0), count(distinct session_id), count(distinct visit_id),"  # noqa: S608
-        f" coalesce(sum(views = 1), 0), coalesce(sum(cast(last - first as integer)), 0) from ({visits})",
+        f" {'coalesce(sum(views = 1), 0)' if bounces else 0},"
+        f" coalesce(sum(cast(last - first as integer)), 0) from ({visits})",
         values,
     )[0]
     return dict(zip(STATS, row, strict=True))
 
 
 def _event_stats(store: Store, website_id: str, query: Query, span: Range) -> Json:
-    where, values = _where(website_id, query, span)
+    where, values = _where(website_id, query, span, _filters(query))
     row = store.query(
         "select count(*), count(distinct event.session_id), count(distinct event.visit_id),"
         f" count(distinct event.name) {_FROM} where {where} and event.type = 2",
@@ -223,32 +276,88 @@ def _event_stats(store: Store, website_id: str, query: Query, span: Range) -> Js
     return dict(zip(("events", "visitors", "visits", "uniqueEvents"), row, strict=True))
 
 
-def _where(website_id: str, query: Query, span: Range) -> tuple[str, list[Any]]:
-    values: list[Any] = [website_id.lower(), span.start / 1000, span.end / 1000]
-    clauses = [
-        clause
+def _filters(query: Query) -> dict[str, str]:
+    """The parameters that filter. A number at the end (``path2``) lets one be given more than once."""
+    return {
+        name: value
         for name, value in query.items()
-        if name.rstrip(digits) in _FILTERS
-        for clause in [_filter(_COLUMNS[name.rstrip(digits)], value, values)]
-    ]
-    where = "event.website_id = ? and event.timestamp between ? and ?"
-    if clauses:
-        where += f" and ({(' or ' if query.get('match') == 'any' else ' and ').join(clauses)})"
-    if "eventType" in query:
-        where += " and event.type = ?"
-        values.append(int(to_number(query["eventType"])))
-    return where, values
+        if _base_name(name) in _FILTERS and name not in _NUMBERED_ONLY
+    }
 
 
-def _filter(column: str, value: str, values: list[Any]) -> str:
-    match = _OPERATOR.fullmatch(value)
+def _base_name(parameter: str) -> str:
+    return parameter.rstrip("0123456789")
+
+
+def _where(
+    website_id: str, query: Query, span: Range, filters: Mapping[str, str], *, bounces: bool = True
+) -> tuple[str, list[Any]]:
+    """The condition for the rows to count, and the values of its parameters, which bear numbers.
+
+    Args:
+        website_id: Of which website.
+        query: Says whether all filters are to match, or any.
+        span: From when to when.
+        filters: The filters, by name.
+        bounces: Whether to count visits of a single page view.
+    """
+    values: list[Any] = [website_id.lower(), span.start / 1000, span.end / 1000]
+    needed: list[str] = ["event.website_id = ?1 and event.timestamp between ?2 and ?3"]
+    alternatives: list[str] = []
+    for name, value in filters.items():
+        base = _base_name(name)
+        clause = _filter(base, *_operator(value, names=query.names_operators), values)
+        is_alternative = query.get("match") == "any" and base != "eventType"
+        (alternatives if is_alternative else needed).append(clause)
+        if base == "referrer":
+            needed.append(f"({_FOREIGN_REFERRER} or event.referrer_domain is null)")
+    if alternatives:
+        needed.append(f"({' or '.join(alternatives)})")
+    if not bounces:
+        needed.append(
+            f"(event.session_id, event.visit_id) in (select session_id, visit_id from event where {_IN_RANGE}"  # noqa: S608
+            " and type = 1 group by 1, 2 having count(*) > 1)"
+        )
+    return " and ".join(needed), values
+
+
+def _operator(value: str, *, names: bool) -> tuple[str, list[str]]:
+    """The operator that a filter's value begins with, by name, and what it is to be compared with."""
+    match = (_OPERATOR if names else _SIGN).fullmatch(value)
     operator, text = (match[1], match[2]) if match else ("eq", value)
+    operator = operator if names else _SIGNS.get(operator, "eq")
+    return operator, text.split(",") if names and operator in ("eq", "neq") else [text]
+
+
+def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> str:
+    """One filter's condition; adds its parameters to `values`.
+
+    Raises:
+        CrashError: The database refuses it, or Umami makes no condition of its operator and so no valid SQL.
+    """
+    column, denied = _FILTERS[name], "not " if operator in ("neq", "dnc", "nre") else ""
+    if any("\0" in option for option in options):
+        raise CrashError
+    if operator in ("eq", "neq"):
+        if name == "eventType" and not all(map(_INTEGER.fullmatch, options)):
+            raise CrashError
+        values += map(int, options) if name == "eventType" else options
+        numbers = range(len(values) - len(options) + 1, len(values) + 1)
+        return f"{column} {denied}in ({', '.join(f'?{number}' for number in numbers)})"
+    [text] = options
+    if name == "eventType":
+        raise CrashError
     if operator in ("c", "dnc"):
-        values.append(f"%{text}%")
-        return f"{column} {'not ' if operator == 'dnc' else ''}like ?"
-    options: Sequence[str] = text.split(",")
-    values.extend(options)
-    return f"{column} {'not ' if operator == 'neq' else ''}in ({', '.join('?' * len(options))})"
+        values.append(f"%{text}%".lower())
+        return f"lower({column}) {denied}like ?{len(values)} escape '\\'"
+    if operator in ("re", "nre"):
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise CrashError from error
+        values.append(text)
+        return f"{column} {denied}regexp ?{len(values)}"
+    raise CrashError
 
 
 def _earlier(query: Query, span: Range) -> Range:

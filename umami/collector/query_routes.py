@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +21,11 @@ from umami.collector.store import Store
 
 _CREDENTIALS: Final[Mapping[str, rules.Check]] = {"username": rules.text(), "password": rules.text()}
 _NEW_WEBSITE: Final[Mapping[str, rules.Check]] = {"name": rules.text(100), "domain": rules.text(500)}
+_NEW_WEBSITE_OPTIONS: Final[Mapping[str, rules.Check]] = {
+    "shareId": rules.nullable(rules.text(50)),
+    "teamId": rules.nullable(rules.uuid),
+    "id": rules.nullable(rules.uuid),
+}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -92,7 +98,8 @@ class QueryRoutes:
             return self._reply(replies.unauthorized())
         try:
             if "website_id" in request.path_params:
-                queries.require_uuid(request.path_params["website_id"])
+                website_id = queries.canonical_uuid(unquote(request.path_params["website_id"]))
+                request.path_params["website_id"] = website_id
             return await endpoint(request)
         except queries.CrashError:
             return crash_response(self._generation)
@@ -107,7 +114,8 @@ class QueryRoutes:
 
     def _query(self, request: Request) -> queries.Query:
         """The request's parameters under their names of today."""
-        query = dict(request.query_params)
+        query = queries.Query(request.query_params)
+        query.names_operators = self._generation.names_operators
         for own, name in self._generation.parameters:
             query.pop(name, None)
             if own in query:
@@ -133,7 +141,7 @@ class QueryRoutes:
         wrong = rules.members(body, _CREDENTIALS)
         if wrong is not None:
             return bad_request_response(wrong, self._generation)
-        if self._store.is_away:
+        if self._store.is_away or "\0" in body["username"]:
             return crash_response(self._generation)
         return self._logged_in(
             self._auth.login(body["username"], body["password"]), "incorrect-username-password"
@@ -181,7 +189,8 @@ class QueryRoutes:
         rows, count = self._store.websites(search or "", size, size * (page - 1))
         if not query.get("includeTeams"):
             owner = {"username": self._auth.user["username"], "id": self._auth.user["id"]}
-            rows = [{**row, "user": owner} for row in rows]
+            for row in rows:
+                row |= {"user": owner, "shareId": row.pop("shareId")}
         reply: Json = {"data": rows, "count": count, "page": page, "pageSize": size}
         if self._generation.pages_tell_order:
             return self._reply({**reply, "orderBy": query.get("orderBy", "name")})
@@ -189,13 +198,15 @@ class QueryRoutes:
 
     async def _create_website(self, request: Request) -> Response:
         body = await read_json(request, self._generation)
-        wrong = rules.members(body, _NEW_WEBSITE, {"id": rules.nullable(rules.uuid)})
+        wrong = rules.members(body, _NEW_WEBSITE, _NEW_WEBSITE_OPTIONS)
         if wrong is not None:
             return bad_request_response(wrong, self._generation)
         if self._store.is_away:
             return crash_response(self._generation)
         if not self._is_authorized(request):
             return self._reply(replies.unauthorized())
+        if "\0" in body["name"] + body["domain"]:
+            return crash_response(self._generation)
         try:
             website_id = self._store.add_website(body["name"], body["domain"], body.get("id"))
         except ValueError:

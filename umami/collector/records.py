@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import ROUND_HALF_UP, Decimal
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
-from umami.collector.javascript import looks_like_date, parse_date, to_number
+from umami.collector.javascript import fixed, iso, looks_like_date, parse_date, to_number
+
+_FOUR_DECIMALS: Final = Decimal("0.0001")
+MAX_NUMBER: Final = 1e15
+"""What is not smaller has no place in the database."""
 
 
 class EventType(IntEnum):
@@ -43,9 +49,9 @@ class StoredEvent:
     type: EventType
     name: str | None
     title: str | None
-    hostname: str
+    hostname: str | None
     url_path: str
-    url_query: str
+    url_query: str | None
     referrer_domain: str | None
     referrer_path: str | None
     referrer_query: str | None
@@ -101,8 +107,8 @@ class Property:
     Attributes:
         key: The dotted path to the value.
         type: ``string``, ``number``, ``boolean``, ``date`` or ``array``.
-        text: The value as text; a number with four decimals, an array as JSON.
-        number: The value of a number.
+        text: The value as text; a number with four decimals, a date in UTC, an array as JSON.
+        number: The value of a number, rounded to four decimals; None for infinity.
         date: The value of a date, in UTC; None too when the text only looks like one.
     """
 
@@ -131,13 +137,39 @@ def flatten(data: Mapping[str, Any], parent: str = "") -> Iterator[Property]:
             yield Property(path, "boolean", "true" if value else "false")
         elif isinstance(value, (int, float)):
             number = to_number(value)
-            yield Property(path, "number", f"{number:.4f}", number)
+            yield Property(path, "number", fixed(number, 4), _rounded(number))
         elif isinstance(value, str) and looks_like_date(value):
-            yield Property(path, "date", value, date=parse_date(value))
+            date = parse_date(value)
+            yield Property(path, "date", value if date is None else iso(date), date=date)
         elif isinstance(value, str):
             yield Property(path, "string", value)
         else:
             yield Property(path, "array", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _rounded(number: float) -> float | None:
+    """What PostgreSQL makes of a number in ``numeric(19, 4)``: the shortest decimals that say it, rounded."""
+    if math.isinf(number):
+        return None
+    if abs(number) >= MAX_NUMBER:
+        return number
+    return float(Decimal(repr(number)).quantize(_FOUR_DECIMALS, ROUND_HALF_UP)) + 0.0
+
+
+def head(data: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Custom data cut down to the first so many of its properties, in the order of `flatten`."""
+    kept: dict[str, Any] = {}
+    for key, value in data.items():
+        if count <= 0:
+            break
+        if isinstance(value, dict):
+            part = head(value, count)
+            count -= len(list(flatten(part)))
+            kept |= {key: part} if part else {}
+        else:
+            kept[key] = value
+            count -= 1
+    return kept
 
 
 class Headers(Mapping[str, str]):

@@ -67,7 +67,12 @@ def status_of(reply: Json) -> int:
 
 def exception(name: str, message: str, **members: Any) -> Json:
     """An exception as Umami serialises it, with a stack of the usual size."""
-    return {"name": name, "message": message, "stack": f"{name}: {message}{_STACK}", **members}
+    return {**members, "name": name, "message": message, "stack": f"{name}: {message}{_STACK}"}
+
+
+def _prisma_exception(name: str, message: str, **members: Any) -> Json:
+    """One of Prisma's exceptions that set their own name, which therefore comes first."""
+    return {"name": name} | exception(name, message, **members)
 
 
 def completed(error_object: Json) -> Json:
@@ -95,7 +100,7 @@ def no_geo_database() -> Json:
 def nul_byte() -> Json:
     """PostgreSQL refuses U+0000 in a text. Has neither a code nor a model name."""
     cause = _cause("22021", "postgres", 'invalid byte sequence for encoding "UTF8": 0x00')
-    return exception("DriverAdapterError", cause["originalMessage"], cause=cause, clientVersion="7.6.0")
+    return _prisma_exception("DriverAdapterError", cause["message"], cause=cause, clientVersion="7.6.0")
 
 
 def too_long(model: str, operation: str, width: int) -> Json:
@@ -108,6 +113,7 @@ def too_long(model: str, operation: str, width: int) -> Json:
 def out_of_range(model: str, operation: str) -> Json:
     """A number does not fit its column (Prisma's P2020)."""
     cause = _cause("22003", "ValueOutOfRange", "numeric field overflow")
+    cause["cause"] = cause["originalMessage"]
     reason = "Value out of range for the type: numeric field overflow"
     return _query_failed("P2020", f"prisma.{operation}()", reason, cause, modelName=model)
 
@@ -121,7 +127,7 @@ def session_refused(code: str, kind: str, message: str) -> Json:
 def invalid_argument(operation: str, problem: str) -> Json:
     """Prisma refused an argument before asking the database. Has neither a code nor a model name."""
     message = f"\nInvalid `prisma.{operation}()` invocation:\n\n{problem}"
-    return exception("PrismaClientValidationError", message, clientVersion="7.6.0")
+    return _prisma_exception("PrismaClientValidationError", message, clientVersion="7.6.0")
 
 
 def database_away(model: str = "Website") -> Json:
@@ -132,7 +138,8 @@ def database_away(model: str = "Website") -> Json:
 
 
 def _query_failed(code: str, operation: str, reason: str, cause: Json, **meta: Any) -> Json:
-    driver_error = exception("DriverAdapterError", cause["kind"], cause=cause)
+    words = cause["message"] if cause["kind"] == "postgres" else cause["kind"]
+    driver_error = _prisma_exception("DriverAdapterError", words, cause=cause)
     return exception(
         "PrismaClientKnownRequestError",
         f"\nInvalid `{operation}` invocation:\n\n\n{reason}",

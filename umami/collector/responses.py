@@ -20,8 +20,9 @@ _CORS: Final = {
     "access-control-allow-headers": "*",
     "access-control-allow-methods": "GET, DELETE, POST, PUT",
     "access-control-max-age": "86400",
+    "vary": "rsc, next-router-state-tree, next-router-prefetch, next-router-segment-prefetch",
 }
-_HEADERS: Final = {**_CORS, "cache-control": "no-cache", "content-type": "application/json"}
+API_HEADERS: Final = {**_CORS, "cache-control": "no-cache"}
 _NOT_FOUND: Final = '<!DOCTYPE html><html lang="en"><title>404</title><p>This page could not be found.</html>'
 
 
@@ -32,7 +33,7 @@ async def read_json(request: Request, generation: Generation) -> Any:
         HTTPException: What reads the body refuses it, before Umami sees it.
     """
     body = await request.body()
-    too_long = generation.max_body is not None and len(body) > generation.max_body
+    too_long = len(body) > generation.max_body
     if not generation.reads_by_content_type:
         return UNDEFINED if too_long else parse_json(body)
     if too_long:
@@ -59,7 +60,7 @@ def body_response(status: int, body: Any) -> Response:
         kind = {"content-type": "text/plain"} if status == HTTPStatus.OK else {}
         return Response(body, status, {**_CORS, **kind})
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(content, status, _HEADERS)
+    return Response(content, status, API_HEADERS, "application/json")
 
 
 def bad_request_response(wrong: Json, generation: Generation) -> Response:
@@ -69,20 +70,23 @@ def bad_request_response(wrong: Json, generation: Generation) -> Response:
 
 def crash_response(generation: Generation) -> Response:
     """Answers as Umami does when it fails outside of its handlers: 500, and later with nothing in it."""
-    return Response("Internal Server Error" if generation.errors == "text" else None, status_code=500)
+    text = "Internal Server Error" if generation.errors == "text" else None
+    return Response(text, 500, API_HEADERS)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answers for a path or a method that there is not."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+    # Other origins may ask Umami's own routes for anything, and nothing of the collector's.
+    headers = API_HEADERS if request.url.path.startswith("/api/") else {}
     if request.method == "OPTIONS" and allow:
         methods = sorted({"OPTIONS", *allow.split(", ")})
-        return Response(status_code=204, headers={**_HEADERS, "allow": ", ".join(methods)})
+        return Response(status_code=204, headers={**headers, "allow": ", ".join(methods)})
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) and isinstance(
         error, HTTPException
     ):
-        return Response(error.detail, status)
-    return (
-        HTMLResponse(_NOT_FOUND, status) if status == HTTPStatus.NOT_FOUND else Response(status_code=status)
-    )
+        return Response(error.detail, status, headers)
+    if status == HTTPStatus.NOT_FOUND:
+        return HTMLResponse(_NOT_FOUND, status, headers)
+    return Response(status_code=status, headers=headers)

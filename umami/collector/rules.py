@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
+from zoneinfo import available_timezones
 
 from umami.collector import urls
 from umami.collector.generations import Generation
@@ -26,7 +27,18 @@ _UUID = re.compile(
     r"|00000000-0000-0000-0000-000000000000|ffffffff-ffff-ffff-ffff-ffffffffffff",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"\d{4}-\d{2}(-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?)?", re.ASCII)
+_DATE = re.compile(
+    r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01])(T[0-2]\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?)?",
+    re.ASCII,
+)
+_OFFSET = re.compile(r"[+-]([01]\d|2[0-3])(:?[0-5]\d)?", re.ASCII)
+_SHORT_ZONES: Final = (
+    "act aet agt art ast bet bst cat cnt cst ctt eat ect iet ist jst mit net nst plt pnt prt pst sst vst"
+)
+"""Time zones that JavaScript knows beside those of the common database."""
+
+_LAST_YEAR: Final = 275_760
+_UNITS: Final = ("year", "month", "hour", "day", "minute")
 
 
 def _expected(expected: str, value: Any) -> Json:
@@ -125,10 +137,38 @@ def positive_integer(value: Any) -> Json | None:
 
 
 def date(value: Any) -> Json | None:
-    """A date in ISO form."""
-    return (
-        None if _DATE.fullmatch(str(value)) else {"errors": ["Invalid input: expected date, received Date"]}
-    )
+    """A date in ISO form, or a number, which JavaScript takes for a month or a year."""
+    text = str(value)
+    if text.isascii() and text.isdecimal():
+        is_date = len(text) <= 6 and (int(text) <= 12 or 31 < int(text) <= _LAST_YEAR)
+    else:
+        is_date = _DATE.fullmatch(text) is not None
+    return None if is_date else {"errors": ["Invalid input: expected date, received Date"]}
+
+
+def unit(value: Any) -> Json | None:
+    """A unit of time that charts know."""
+    return None if value in _UNITS else {"errors": ["Invalid unit"]}
+
+
+def time_zone(value: Any) -> Json | None:
+    """The name of a time zone, or its offset (``+02:00``)."""
+    text = str(value)
+    known = _time_zones()
+    is_zone = _OFFSET.fullmatch(text) or text.lower() in known or (not known and text)
+    return None if is_zone else {"errors": ["Invalid timezone"]}
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """The names of the time zones, in lower case; none on a machine without the database of them."""
+    names = {name.lower() for name in available_timezones()} - {"factory", "localtime", "posixrules"}
+    return frozenset(names | set(_SHORT_ZONES.split()) if names else ())
+
+
+def optional(check: Check) -> Check:
+    """What `check` accepts, or nothing at all. Null is not nothing."""
+    return lambda value: None if value is UNDEFINED else check(value)
 
 
 def nullable(check: Check) -> Check:
@@ -160,6 +200,26 @@ def members(
         if name in value and (found := check(value[name])) is not None:
             wrong[name] = found
     return {"errors": [], "properties": wrong} if wrong else None
+
+
+def with_error(wrong: Json | None, message: str, member: str | None = None) -> Json:
+    """Adds what is wrong with an object as a whole.
+
+    Args:
+        wrong: What is wrong with its members, if anything.
+        message: What is wrong with the object.
+        member: The member that this is put down to; None for the object itself.
+    """
+    found: Json = wrong or {"errors": []}
+    messages = [text for each in found.get("properties", {}).values() for text in each["errors"]]
+    # A member of the wrong type ends zod's checks; a member that only has a wrong value does not.
+    if any(text.startswith(("Invalid input", "Invalid option")) for text in messages):
+        return found
+    target = found
+    if member is not None:
+        target = found.setdefault("properties", {}).setdefault(member, {"errors": []})
+    target["errors"].append(message)
+    return found
 
 
 _MILLISECONDS = number(0, 60_000)
@@ -262,17 +322,7 @@ def _payload(value: Any, generation: Generation) -> Json | None:
         return wrong
     if sum(bool(value.get(source)) for source in ("website", "link", "pixel")) == 1:
         return wrong
-    found: Json = wrong or {"errors": [], "properties": {}}
-    # A member of the wrong type ends zod's checks; a member that only has a wrong value does not.
-    if any(message.startswith("Invalid input") for message in _messages(found)):
-        return found
-    website = found["properties"].setdefault("website", {"errors": []})
-    website["errors"].append("Exactly one of website, link, or pixel must be provided")
-    return found
-
-
-def _messages(tree: Json) -> list[str]:
-    return [message for found in tree["properties"].values() for message in found["errors"]]
+    return with_error(wrong, "Exactly one of website, link, or pixel must be provided", "website")
 
 
 def check_send(body: Any, generation: Generation) -> Json | None:

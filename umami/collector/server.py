@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent.futures import Future
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -46,7 +47,8 @@ class ServerThread:
         """Cuts every connection and returns when the thread has ended.
 
         Args:
-            finish: Answer the requests under way first, unless another call of this has no time for that.
+            finish: Serve the connections that are in use to their end, unless another call of this has no
+                time for that.
         """
         self._server.request_stop(finish=finish)
         self._thread.join()
@@ -97,7 +99,7 @@ class _Server(uvicorn.Server):
             listener.close()
 
     def request_stop(self, *, finish: bool) -> None:
-        """Ends `run_on` soon, from any thread; if it is to finish, once every request is answered."""
+        """Ends `run_on` soon, from any thread; if it is to finish, once every connection is closed."""
         self._finishes = finish
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -114,10 +116,10 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         if self._finishes:
-            # Said with each answer, or a client might use the connection again at the moment it is closed.
-            self.server_state.default_headers.append((b"connection", b"close"))
+            # As Node.js does: a connection that is in use is served on, for as long as the client uses it.
             for connection in list(self.server_state.connections):
-                connection.shutdown()
+                if isinstance(connection, _Protocol) and connection.is_idle:
+                    connection.shutdown()
         # A connection that is there no more has had all of its answer.
         while self._finishes and (self.server_state.connections or self.server_state.tasks):  # noqa: ASYNC110 - nothing tells of the last one
             await asyncio.sleep(_LOOK_AGAIN)
@@ -133,6 +135,12 @@ class _Server(uvicorn.Server):
 
 class _Protocol(H11Protocol):
     """HTTP/1.1 that hands the connection to the app, which may cut it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a request has been answered and no other has begun. A new connection is not idle."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return answered and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -12,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from umami.collector.javascript import iso
 from umami.collector.records import EventType, Identity, StoredEvent
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ _SESSION_COLUMNS = (
     "language",
     "distinct_id",
 )
+
+_LOCK_SECONDS: Final = 1.0
+"""How long to wait for another program that writes to the file. No request is answered meanwhile."""
 
 _SCHEMA = f"""
     pragma journal_mode = wal;
@@ -71,8 +76,7 @@ class Rows:
 
 def now_text() -> str:
     """The present as Umami writes it: ISO 8601, in UTC, with milliseconds."""
-    now = datetime.fromtimestamp(time.time(), timezone.utc)
-    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso(datetime.fromtimestamp(time.time(), timezone.utc))
 
 
 class Store:
@@ -87,14 +91,23 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(
+            path or ":memory:", timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
+        )
         # The events stay readable after the server has stopped, so the connection closes with the store.
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._connection.row_factory = sqlite3.Row
+        # SQLite's own lower() knows ASCII only, and it has no regular expressions.
+        self._connection.create_function("lower", 1, _lower, deterministic=True)
+        self._connection.create_function("regexp", 2, _matches, deterministic=True)
         self._connection.executescript(_SCHEMA)
         self._websites = {row["id"] for row in self.query("select id from website")}
         self.user_created_at = now_text()
         self.is_away = False
+
+    def keep_open(self, *, at_exit: bool) -> None:
+        """Says whether the database is still needed when the process exits: a client may flush then."""
+        self._finalizer.atexit = not at_exit
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Runs a query and returns all of its rows."""
@@ -103,15 +116,30 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Rows]:
-        """Gives new rows to add to, and writes them in one transaction at the end of the block."""
+        """Gives new rows to add to, and writes them in one transaction at the end of the block, or none.
+
+        Raises:
+            sqlite3.Error: They cannot be written: the disk is full, or another program holds the file.
+        """
         with self._lock:
             rows = Rows()
             yield rows
-            self._connection.execute("begin")
-            self._connection.executemany(_INSERT_SESSION, rows.sessions)
-            self._connection.executemany(_INSERT_EVENT, rows.events)
-            self._connection.executemany(_INSERT_IDENTITY, rows.identities)
+            with self._transaction():
+                self._connection.executemany(_INSERT_SESSION, rows.sessions)
+                self._connection.executemany(_INSERT_EVENT, rows.events)
+                self._connection.executemany(_INSERT_IDENTITY, rows.identities)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("begin immediate")
+        try:
+            yield
             self._connection.execute("commit")
+        except BaseException:
+            # Some failures have ended the transaction already.
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            raise
 
     def events(self, last: int | None = None) -> tuple[StoredEvent, ...]:
         """All events in the order they were stored, or only the last so many."""
@@ -131,7 +159,7 @@ class Store:
 
     def clear(self) -> None:
         """Deletes every event, session and identity; the websites stay."""
-        with self._lock:
+        with self._lock, self._transaction():
             for table in ("session", "event", "identity"):
                 self._connection.execute(f"delete from {table}")  # noqa: S608
 
@@ -176,8 +204,16 @@ class Store:
     def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
         """One page of the websites whose name or domain contains `search`, and how many there are in all."""
         found = "from website where name || char(10) || domain like '%' || ? || '%'"
-        page = self.query(f"select * {found} order by rowid limit ? offset ?", (search, limit, offset))
+        page = self.query(f"select * {found} order by id limit ? offset ?", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _matches(pattern: str, text: str | None) -> bool | None:
+    return None if text is None else re.search(pattern, text, re.IGNORECASE) is not None
 
 
 def _website(row: sqlite3.Row) -> Row:

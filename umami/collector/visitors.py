@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import socket
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Final
+
+from umami.collector.javascript import calendar
 
 LAPTOP_WIDTH: Final = 1920
 """Pixels: a desktop browser on a screen up to this wide counts as a laptop."""
@@ -24,9 +26,19 @@ _ADDRESS_HEADERS: Final = (
     "x-real-ip",
     "x-appengine-user-ip",
     "x-forwarded-for",
+    "forwarded",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+)
+_COUNTRY_HEADERS: Final = (
+    "cf-ipcountry",
+    "x-vercel-ip-country",
+    "cloudfront-viewer-country",
+    "eo-ipcountry",
 )
 _PRIVATE: Final = (*map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
-_BINDABLE: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104
+_BINDABLE: Final = ("0.0.0.0", "255.255.255.255", "::")  # noqa: S104
 """No visitor's addresses, but a machine can bind to them, which is how Umami tells its own."""
 
 _LONGEST_READ: Final = 2048
@@ -155,7 +167,7 @@ def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) 
     if device == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH:
         device = "laptop"
     return Visitor(
-        ip=payload.get("ip") or _header_address(headers) or peer,
+        ip=payload.get("ip") or _header_address(headers, peer),
         user_agent=user_agent,
         browser=payload.get("browser", browser),
         os=payload.get("os", system),
@@ -168,7 +180,11 @@ def is_local(ip: str) -> bool:
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:
-        return ip in ("", "localhost")
+        try:
+            # Forms of old, such as 127.1 and 0x7f.1, which resolvers still take for addresses.
+            address = ipaddress.IPv4Address(socket.inet_aton(ip))
+        except (OSError, ValueError):
+            return ip in ("", "localhost")
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return (
@@ -180,9 +196,12 @@ def is_local(ip: str) -> bool:
     )
 
 
-def session_id(
-    secret: str, source: str, visitor: Visitor, distinct_id: str | None, at: datetime | None
-) -> str:
+def has_country(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy has said in a header which country the visitor is in, so that nothing is looked up."""
+    return any(headers.get(name) for name in _COUNTRY_HEADERS)
+
+
+def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | None, at_ms: int | None) -> str:
     """Derives the session: by the distinct id, else by address, User-Agent and month.
 
     Args:
@@ -190,12 +209,14 @@ def session_id(
         source: The website's id as it was sent; its case matters.
         visitor: Who sent the event.
         distinct_id: The id the website gives the visitor, if any.
-        at: When the event happened; None for a moment beyond Python's calendar.
+        at_ms: When the event happened, epoch milliseconds; None where a month's end ends no session.
     """
     if distinct_id:
         return _hashed(secret, source, distinct_id)
-    month = "" if at is None else at.strftime("%Y-%m")
-    return _hashed(secret, source, visitor.ip, visitor.user_agent, month)
+    if at_ms is None:
+        return _hashed(secret, source, visitor.ip, visitor.user_agent, "")
+    year, moment = calendar(at_ms)
+    return _hashed(secret, source, visitor.ip, visitor.user_agent, f"{year:04}-{moment:%m}")
 
 
 def visit_id(secret: str, session: str, at_ms: int) -> str:
@@ -203,25 +224,23 @@ def visit_id(secret: str, session: str, at_ms: int) -> str:
     return _hashed(secret, session, str(at_ms // 3_600_000))
 
 
-def moment(at_ms: int) -> datetime | None:
-    """Epoch milliseconds as a date, None beyond the year 9999."""
-    try:
-        return datetime.fromtimestamp(at_ms / 1000, timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return None
-
-
 def _hashed(secret: str, *parts: str) -> str:
     digest = hashlib.sha512("\n".join((*parts, secret)).encode("utf-8", "replace")).hexdigest()
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, digest))
 
 
-def _header_address(headers: Mapping[str, str]) -> str:
+def _header_address(headers: Mapping[str, str], peer: str) -> str:
+    """The address that a proxy's header gives; the peer's if there is none, ``""`` if the header is empty."""
     for name in _ADDRESS_HEADERS:
-        value = headers.get(name, "")
-        if value:
-            first = value.partition(",")[0].strip() if name == "x-forwarded-for" else value
-            return re.sub(r"^([\d.]+):\d+$", r"\1", first)
+        # Umami's web server adds this one with the peer's address, unless the request has it.
+        value = headers.get(name, peer if name == "x-forwarded-for" else "")
+        if not value:
+            continue
+        if name == "x-forwarded-for":
+            value = value.partition(",")[0].strip()
+        elif name == "forwarded" and (found := re.search(r"for=(\[?[0-9a-fA-F:.]+\]?)", value)):
+            value = found[1]
+        return re.sub(r"^([\d.]+):\d+$", r"\1", value)
     return ""
 
 

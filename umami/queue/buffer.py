@@ -580,7 +580,9 @@ class Buffer:
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         with self._exclusively():
-            return self._ledger.stats(self._pending(), self._bytes)
+            stats = self._ledger.stats(self._pending(), self._bytes)
+        known = None if self._home is None else self._home.exporter.knows
+        return stats.model_copy(update={"server": known})
 
     def _pending(self) -> int:
         return sum(lane.unsettled() for lane in self._lanes.values())

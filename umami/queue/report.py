@@ -91,9 +91,13 @@ class Reporter:
 
     def note_repair(self, kind: str) -> None:
         """Count a field that was made to fit, and say so in the log."""
-        with self._lock:
-            self.repaired[kind] += 1
-        self.add("repaired", kind, _REPAIRS.get(kind, "a field was made to fit Umami's limits"), ())
+        if kind not in _WARNINGS:
+            with self._lock:
+                self.repaired[kind] += 1
+        if kind in _WARNINGS:
+            self.add("warning", kind, _WARNINGS[kind], ())
+        else:
+            self.add("repaired", kind, _REPAIRS.get(kind, "a field was made to fit Umami's limits"), ())
 
     def tell(self, seconds: float) -> None:
         """Wait until what was added before is passed on, or pass it on right here if no thread can.
@@ -175,8 +179,10 @@ class Reporter:
         if not self._may_log(key, count):
             return
         count = self._unlogged.pop(key, 0)
-        if kind == "trouble" and reason.startswith("spool"):
+        if kind == "warning" or (kind == "trouble" and reason.startswith("spool")):
             logger.warning("%s", message)
+        elif kind == "trouble" and reason == "throttled":
+            logger.warning("Events wait: requests are made less often, as the server asks. %s", message)
         elif kind == "trouble":
             logger.warning("Events are not getting through, and are kept and sent again. %s", message)
         elif kind == "repaired":
@@ -194,6 +200,11 @@ class Reporter:
         return True
 
 
+_WARNINGS: Final = {
+    "data_commerce": "custom_data has the key `commerce`, which newer Umami servers reserve.",
+    "formula_event_name": "An event_name begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
+    "formula_tag": "A tag begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
+}
 _REPAIRS: Final = {
     "custom_data_array": "an array in custom_data over 500 characters was cut",
     "custom_data_date": "a text in custom_data in a date's form that is none was sent with a blank for its T",
