@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.report:
         return page.main(options.results)
     options.results.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server is left running
     with tempfile.TemporaryDirectory() as folder:
         servers: list[Server] = [RealServer(file) for file in options.server or ()]
         if not servers or options.umami:
