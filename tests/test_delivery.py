@@ -205,7 +205,7 @@ def test_an_item_that_recovers_from_an_unclear_error_is_delivered(
 def test_every_fate_in_one_batch(
     collector: Collector, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
-    client = make_client(on_error=reports)
+    client = make_client(on_error=reports, flush_interval=NEVER)
     stored_first = {"code": "P2000", "message": "too long", "meta": {"modelName": "EventData"}}
     collector.fail(None, items={0: AWAY, 2: BAD_DATA[0], 4: stored_first, 6: UNCLEAR})
     send_many(client, 8)
@@ -267,7 +267,7 @@ def test_bots_and_failures_in_one_batch_are_told_apart(
     collector: Collector, make_client: MakeClient, reports: Reports
 ) -> None:
     client = make_client(on_error=reports)
-    collector.fail(None, items={1: BAD_DATA[0]})
+    collector.fail(None, times=None, items={1: BAD_DATA[0]})
     for _ in range(3):
         client.new_page_view("Crawled", "/", ua="curl/8.5")
     assert client.flush(DEADLINE)
@@ -291,7 +291,7 @@ def test_one_event_that_has_the_whole_batch_refused_does_not_take_its_neighbours
             client.new_event(name)
         assert client.flush(DEADLINE)
         assert proxy.accepted == dict.fromkeys(set(names) - {"poison"}, 1)
-        assert len(proxy.bodies) <= 2 * 6 + 1  # halved six times, and each half asked for
+        assert len(proxy.bodies) <= 4 * 6 + 1  # halved six times, and larger again after what is accepted
     reports.wait_for(1)
     (problem,) = reports.all
     assert (problem.kind, problem.reason, problem.count) == ("rejected", str(status), 1)
@@ -312,43 +312,71 @@ def test_several_such_events_each_stand_alone_in_the_end(make_client: MakeClient
     balanced(client)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 410, 418, 451])
-def test_a_4xx_is_not_tried_again(
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 410, 413, 418, 451, 500, 501])
+def test_what_something_else_refuses_is_kept_as_long_as_nothing_is_accepted(
+    status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
+) -> None:
+    with Collector(umami=version(batch)) as collector:
+        client = make_client(url_base=collector.url, on_error=reports, item_retry_limit=0)
+        refusing = collector.fail(status, times=None, path="/api/*", body="blocked by ACME")
+        names = send_many(client, 5)
+        collector.wait_for(requests=20, timeout=DEADLINE)
+        stats = client.queue_stats()
+        assert (stats.pending, stats.rejected, stats.dropped) == (5, 0, {})
+        assert f"answered {status}, not as Umami does" in (stats.last_error or "")
+        assert "blocked by ACME" in (stats.last_error or "")
+        refusing.cancel()
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(names, 1)
+        assert routes(collector)[-1] == ("/api/batch" if batch else "/api/send")
+    assert reports.all == []
+    balanced(client)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_a_proxy_that_lets_nobody_in_is_asked_at_the_backoffs_pace(
+    status: int, collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(retry_wait=NEVER, retry_wait_max=NEVER, flush_interval=NEVER, batch_size=50)
+    refusing = collector.fail(status, times=None, body="no")
+    names = send_many(client, 50)
+    until(lambda: client.queue_stats().requests == 6)
+    refusing.cancel()
+    assert sizes(collector) == [50, 25, 12, 6, 3, 1]
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    # Where the first of the flush is accepted, all the rest goes out in batches that double again.
+    assert len(sizes(collector)) <= 6 + 1 + 6
+
+
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_umamis_own_refusal_of_a_whole_request_is_its_last_word(
     status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
     with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, on_error=reports)
-        path = "/api/batch" if batch else "/api/send"
-        collector.fail(status, times=None, path=path, body="<p>blocked")
+        collector.fail(status, times=None)
         client.new_event("lost")
         assert client.flush(DEADLINE)
-        assert routes(collector).count(path) == 1
+        assert routes(collector).count("/api/send") <= 1
     assert client.queue_stats().rejected == 1
     balanced(client)
     reports.wait_for(1)
     assert reports.all[0].reason == str(status)
-    assert "<p>blocked" in reports.all[0].message
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_proxy_that_lets_nobody_in_is_asked_once_not_for_each_event(
-    status: int, collector: Collector, client: umami.Client
+def test_where_there_is_no_route_at_all_the_events_are_kept(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    collector.fail(status)
-    send_many(client, 50)
+    client = make_client(retry_wait=NEVER, retry_wait_max=NEVER)
+    gone = collector.fail(404, times=None, path="/api/*", body="404 page not found")
+    names = send_many(client, 2)
+    until(lambda: client.queue_stats().requests == 3)
+    gone.cancel()
+    assert routes(collector) == ["/api/batch", "/api/send", "/api/heartbeat"]
     assert client.flush(DEADLINE)
-    assert sizes(collector) == [50]
-    assert client.queue_stats().rejected == 50
-
-
-def test_where_there_is_no_route_at_all_the_events_are_rejected(
-    collector: Collector, client: umami.Client, balanced: Balanced
-) -> None:
-    collector.fail(404, times=None, path="/api/*")
-    send_many(client, 2)
-    assert client.flush(DEADLINE)
-    assert routes(collector) == ["/api/batch", "/api/send", "/api/send"]
-    assert client.queue_stats().rejected == 2
+    assert routes(collector)[3:] == ["/api/batch"] * 2
+    assert stored(collector) == dict.fromkeys(names, 1)
     balanced(client)
 
 
@@ -423,9 +451,12 @@ def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
         client = make_client(url_base=proxy.url, item_retry_limit=1)
         names = send_many(client, 5)
         client.new_event("odd")
-        assert client.flush(DEADLINE)
+        # Where it is not Umami's form, what the answer means shows by what becomes of others meanwhile.
+        while not client.flush(0.05) or client.queue_stats().rejected == 0:
+            names += send_many(client, 1, f"more{len(names)}.")
+            until(lambda sent=len(names): client.queue_stats().delivered == sent)
         stats = client.queue_stats()
-        assert (stats.delivered, stats.rejected, stats.dropped) == (5, 1, {})
+        assert (stats.delivered, stats.rejected, stats.dropped) == (len(names), 1, {})
         assert proxy.accepted == dict.fromkeys(names, 1)
         assert len(stats.last_error or "") < 1000
     balanced(client)
@@ -436,7 +467,7 @@ def test_the_error_says_what_came_back_instead(collector: Collector, client: uma
     client.new_event("asked")
     assert client.flush(DEADLINE)
     error = client.queue_stats().last_error
-    assert f"{collector.url}/api/batch answered 200 with {len(HTML)} bytes of text/html" in error
+    assert f"{collector.url}/api/batch: answered 200 with a page of HTML, not as Umami does" in error
     assert "is the URL right?" in error
 
 
@@ -446,7 +477,7 @@ def test_no_more_of_an_endless_answer_is_read_than_could_be_umamis(
     collector.fail(200, body=b"x" * 50_000_000)
     client.new_event("patient")
     assert client.flush(DEADLINE)
-    assert "a body too long to read" in client.queue_stats().last_error
+    assert "a body that is too long or cut short" in client.queue_stats().last_error
     assert client.queue_stats().delivered == 1
 
 
@@ -563,7 +594,9 @@ def test_redirects_that_take_long_share_the_time_of_one_answer(
     client = make_client(timeout=0.6, item_timeout=0)
     collector.fail(307, headers={"Location": f"{collector.url}/api/batch"}, delay=0.5, times=None)
     client.new_event("patient")
-    until(lambda: "redirects took too long" in (client.queue_stats().last_error or ""))
+    until(lambda: client.queue_stats().last_error is not None)
+    error = client.queue_stats().last_error or ""
+    assert "redirects took too long" in error or "ReadTimeout" in error
     collector.clear_faults()
     assert client.flush(DEADLINE)
     assert stored(collector) == {"patient": 1}
@@ -575,5 +608,8 @@ def test_a_redirect_to_something_that_is_no_http_is_not_followed(
     collector.fail(302, headers={"Location": "file:///etc/passwd"})
     client.new_event("curious")
     assert client.flush(DEADLINE)
-    assert client.queue_stats().rejected == 1
+    assert "answered 302, not as Umami does: a redirect that cannot be followed" in (
+        client.queue_stats().last_error or ""
+    )
+    assert stored(collector) == {"curious": 1}
     balanced(client)

@@ -347,7 +347,7 @@ STEPS = (
     Agent._staff,
     threads.Thread.start,
     Buffer.enlist,
-    Buffer._exclusively,
+    Buffer.enlist.__wrapped__,
 )
 
 

@@ -10,8 +10,8 @@ from subprocess import CompletedProcess
 
 import pytest
 from conftest import SITE
-from process_helpers import once, running, settings
-from queue_helpers import stored
+from process_helpers import finished, once, running, settings
+from queue_helpers import NEVER, stored
 
 from umami.collector import Collector
 
@@ -641,3 +641,43 @@ def test_five_hundred_signals_at_random_moments(collector: Collector, python: Ru
     assert handled >= 10
     record_property("signals handled", handled)
     record_property("events delivered meanwhile, each once", sent)
+
+
+def test_an_exit_while_another_thread_makes_clients_flushes(collector: Collector) -> None:
+    run = finished(
+        "-c",
+        """
+        import atexit, sys, threading, time
+
+        ended = threading.Event()
+        kept = []
+
+        def stop() -> None:
+            ended.set()
+            thread.join()
+
+        atexit.register(stop)  # what is registered first is called last
+
+        import umami
+
+        def make() -> None:
+            client = umami.Client(hostname="example.com")
+            client.queue_stats()
+            kept.append(client)
+
+        def keep_making() -> None:
+            while not ended.is_set():
+                make()
+
+        for _ in range(3000):
+            make()
+        umami.new_event("last")
+        thread = threading.Thread(target=keep_making, daemon=True)
+        thread.start()
+        sys.setswitchinterval(1e-6)
+        time.sleep(0.02)
+        """,
+        **settings(collector, flush_interval=NEVER),
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert stored(collector) == once("last")

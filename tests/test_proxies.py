@@ -336,10 +336,10 @@ def test_a_proxys_password_may_have_any_character_and_shows_nowhere(
         if kind == "environment":
             monkeypatch.setenv("http_proxy", url)
         settings = {"proxy": url} if kind == "setting" else {}
-        client = make_client(url_base="http://umami.invalid", **settings)
+        client = make_client(url_base="http://umami.invalid", shutdown_timeout=0, **settings)
         client.new_event("e")
         until(lambda: client.queue_stats().last_error)
-        with pytest.raises(httpx.ConnectError, match="by the proxy http://127") as caught:
+        with pytest.raises(httpx.ConnectError, match="through the proxy http://127") as caught:
             client.login("admin", "umami")
     shown = f"{caught.value} {client.queue_stats().last_error} {client._state.settings}"
     shown += " ".join(record.getMessage() for record in heard.records)
@@ -363,7 +363,7 @@ def test_a_proxy_that_makes_no_tunnel_costs_no_event(status: bytes, make_client:
         stats = client.queue_stats()
         assert (stats.pending, stats.dropped) == (1, {})
         assert stats.last_error.isprintable()
-        assert f"by the proxy http://127.0.0.1:{wire.port}" in stats.last_error
+        assert f"through the proxy http://127.0.0.1:{wire.port}" in stats.last_error
         with pytest.raises(httpx.TransportError) as caught:
             client.login("admin", "umami")
         assert str(caught.value).isprintable()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -424,18 +424,21 @@ def test_a_configuration_that_is_none_of_umamis_raises(serve: Callable[..., Site
 # Errors.
 
 
+@pytest.mark.parametrize("body", [b"", b"Internal Server Error"])
 def test_a_query_that_the_server_could_not_run_names_its_filters(
-    serve: Callable[..., Site], call: Call
+    serve: Callable[..., Site], call: Call, body: bytes
 ) -> None:
-    site = serve("2.16", override(f"/api/websites/{SITE}/stats", Answer(500)))
+    site = serve("2.16", override(f"/api/websites/{SITE}/stats", Answer(500, body, "text/plain")))
     with pytest.raises(httpx.HTTPStatusError) as caught:
         call(site.website_stats, **DAY, url="/a", referrer="news.example")
     assert str(caught.value).endswith(
-        "answered 500 Internal Server Error with an empty body: Umami could not run the query with the "
+        "answered 500 Internal Server Error: Umami could not run the query with the "
         "filters url='/a', referrer='news.example': check their values."
     )
     assert caught.value.response.status_code == 500
-    with pytest.raises(httpx.HTTPStatusError, match=r"could not run the query without a filter\.$"):
+    with pytest.raises(
+        httpx.HTTPStatusError, match=r"could not run the query about that website: check its id\.$"
+    ):
         call(site.website_stats, **DAY)
 
 
@@ -494,6 +497,25 @@ def test_the_collector_of_a_generation_is_asked_in_its_form(
         collector.revoke_tokens()
         client._state.set_token(TOKEN)
         assert not client.verify_token()
+
+
+@pytest.mark.parametrize("version", COLLECTED)
+def test_the_collector_of_a_generation_reads_values_literally(
+    make_client: Callable[..., umami.Client], browse: Callable[..., httpx.Client], version: str
+) -> None:
+    titles = ["c.x", "x", "a, b", "A, b", "a", "re.x", "plain"]
+    with Collector(umami=version, password=PASSWORD) as collector:
+        for title in titles:
+            payload = {"website": SITE, "url": "/", "hostname": "example.com", "title": title}
+            answer = browse(collector).post("/api/send", json={"type": "event", "payload": payload})
+            answer.raise_for_status()
+        client = make_client(url_base=collector.url)
+        client.login("admin", PASSWORD)
+        now = datetime.now(timezone.utc)
+        day = {"start_at": now - timedelta(days=1), "end_at": now + timedelta(days=1)}
+        for title in titles:
+            assert client.website_stats(**day, title=title).pageviews == 1, title
+        assert client.website_stats(**day, title="a, b, c").pageviews == 0
 
 
 def test_the_collector_of_umami_1_is_too_old(make_client: Callable[..., umami.Client]) -> None:

@@ -132,7 +132,7 @@ PACKED = {
     "gzip": gzip.compress(LOGIN),
     "x-gzip": gzip.compress(LOGIN),
     "deflate": zlib.compress(LOGIN),
-    "raw": zlib.compress(LOGIN, wbits=-zlib.MAX_WBITS),
+    "raw": zlib.compress(LOGIN)[2:-4],  # without its header and checksum
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE
+from process_helpers import finished, settings
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
 from umami.queue.delivery import Courier, Destination
 
@@ -459,3 +460,53 @@ def test_senders_leave_a_server_that_the_client_has_turned_away_from(
         assert client.flush(DEADLINE)
         assert sum(proxy.accepted.values()) == len(proxy.accepted) == 33
     balanced(client)
+
+
+INTERRUPTIONS = 500
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_handler_that_raises_leaves_no_lock_held(collector: Collector) -> None:
+    run = finished(
+        "-c",
+        """
+        import itertools, signal, sys
+        import umami
+
+        class Interrupted(BaseException):
+            pass
+
+        def interrupt(*_):
+            raise Interrupted
+
+        signal.signal(signal.SIGALRM, interrupt)
+        umami.new_event("first")
+        assert umami.flush(60)
+        delays = itertools.cycle([0.00005 * step for step in range(1, 12)])
+        calls = itertools.cycle([
+            lambda: umami.new_event("small"),
+            lambda: umami.new_event("large", custom_data={str(number): "x" * 500 for number in range(3)}),
+            umami.queue_stats,
+            lambda: umami.new_event("small"),
+            lambda: umami.flush(0.0001),
+        ])
+        sent, caught = 1, []
+        while len(caught) < int(sys.argv[1]):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, next(delays))
+                for call in calls:
+                    sent += call() == {"queued": True}
+            except Interrupted as error:
+                caught.append(error)  # and with it all frames that it went through
+        assert umami.flush(60)
+        stats = umami.queue_stats()
+        assert stats.pending == 0, stats
+        assert stats.submitted == stats.delivered, stats
+        assert sent <= stats.submitted <= sent + len(caught), (sent, stats)
+        print(stats.delivered)
+        """,
+        str(INTERRUPTIONS),
+        **settings(collector, flush_interval=0.02, queue_size=1_000_000),
+    )
+    assert run.returncode == 0, run.stderr
+    assert collector.event_count == int(run.stdout)

@@ -7,9 +7,7 @@ send reads one attribute, and threads may change settings while others send.
 import atexit
 import base64
 import functools
-import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import late
+from . import late, threads
 from ._http import endpoints
 from ._http.access import Access, Current
 from ._http.endpoints import Server
@@ -108,7 +106,7 @@ class State:
 
     def __init__(self) -> None:
         self._code: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
         self._access = Current()
@@ -175,7 +173,7 @@ class State:
         try:
             if wanted:
                 sigterm.install()
-            elif asked and not any(other.wants_sigterm for other in tuple(_states) if other is not self):
+            elif asked and not any(other.wants_sigterm for other in _states.members() if other is not self):
                 sigterm.uninstall()
         except ValueError as error:
             if asked:
@@ -366,7 +364,7 @@ class State:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""
-        self._lock = threading.RLock()
+        self._lock = threads.RLock()
         self._inherited, self._session = self._session, None
 
 
@@ -440,16 +438,16 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
 
 
-_states: weakref.WeakSet[State] = weakref.WeakSet()
+_states: Final[threads.Registry[State]] = threads.Registry()
 
 
 def _close_all() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.close()
 
 
 def _after_fork() -> None:
-    for state in tuple(_states):
+    for state in _states.members():
         state.after_fork()
 
 

@@ -9,10 +9,11 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +33,31 @@ def _original(name: str) -> Any:
 
 
 Lock: Final = _original("allocate_lock")
-RLock: Final = _original("RLock")
+_BuiltinRLock: Final = _original("RLock")
+
+
+class _RLock(_BuiltinRLock):  # type: ignore[misc, valid-type]
+    """A lock that `with` never leaves held.
+
+    On CPython 3.14, `with` takes a lock in a call of its own, after which a signal handler may raise before
+    `with` knows that there is something to give back.
+    """
+
+    def __enter__(self) -> bool:
+        taken: list[bool] = []
+        try:
+            # In one call that nothing can interrupt, or else it could be taken without a trace. Python looks
+            # for signals at its end, which is within this `try`, but not where this function returns.
+            taken.extend(map(_acquire, (self,)))
+        except BaseException:
+            if taken:
+                self.release()
+            raise
+        return True
+
+
+_acquire: Final = _BuiltinRLock.acquire
+RLock: Final = _RLock if sys.version_info[:2] == (3, 14) else _BuiltinRLock
 # Held while something is imported late. A fork in the middle of that would leave the child with locks that
 # nobody gives back, so it waits. It takes first what was registered last: what is imported takes logging's.
 importing: Final = RLock()
@@ -44,6 +69,27 @@ get_ident: Final[Callable[[], int]] = _original("get_ident")
 _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()
 _FORK_SECONDS: Final = 0.1
+
+
+class Registry(Generic[T]):
+    """Objects that are known as long as somebody else uses them.
+
+    Threads, finalizers and signal handlers may add to it and die while another thread reads it, and a fork
+    may come at any time: it has no lock, and each of its steps is one call that nothing can interrupt. (The
+    iteration over a `weakref.WeakSet` fails when another thread adds to it.)
+    """
+
+    def __init__(self) -> None:
+        self._references: set[weakref.ref[T]] = set()
+
+    def add(self, member: T) -> None:
+        """Know an object, which must not define equality."""
+        self._references.add(weakref.ref(member, self._references.discard))
+
+    def members(self) -> list[T]:
+        """Return those that are known, in no order."""
+        references = self._references.copy()
+        return [member for reference in references if (member := reference()) is not None]
 
 
 def waiter() -> Any:
@@ -93,17 +139,23 @@ class Condition:
             registered: What `register` was called with, if it was.
         """
         own = registered or waiter()
-        if own is not registered:
-            self.register(own)
         held: list[Any] = []
+        notified = False
         try:
+            if own is not registered:
+                self._waiters.append(own)
             # In one call that nothing can interrupt, or else it could be let go of without a trace.
             held.extend(map(_release_save, (self._lock,)))
             own.acquire(True, -1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
-            if held:
-                self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
-            notified = self.withdraw(own)
+            try:
+                if held:
+                    self._lock._acquire_restore(held[0])  # noqa: SLF001 - as threading.Condition does
+            finally:
+                try:
+                    self._waiters.remove(own)  # not by `withdraw`, whose beginning could be interrupted
+                except ValueError:
+                    notified = True
         return notified
 
     def notify(self) -> None:
@@ -218,8 +270,12 @@ class Thread:
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended, at most so many seconds."""
-        if self._ended.acquire(True, timeout):
-            self._ended.release()
+        taken: list[bool] = []
+        try:
+            taken.extend(map(self._ended.acquire, (True,), (timeout,)))
+        finally:
+            if any(taken):
+                self._ended.release()
 
     def _run(self, target: Callable[..., object], args: tuple[object, ...]) -> None:
         if not self._begun.acquire(False):

@@ -39,6 +39,8 @@ _BOTH: Final = (
 _NO_HEADER: Final = re.compile(r"[^ -~]")
 _NO_ROUTE: Final = frozenset((404, 405))
 _OTP_LENGTH: Final = 6
+# What Umami answers when the database refuses a query: since 2.16, and before.
+_COULD_NOT_RUN: Final = frozenset((b"", b"Internal Server Error"))
 _LATE: Final = pydantic.ConfigDict(defer_build=True)
 _COUNT: Final[pydantic.TypeAdapter[int]] = pydantic.TypeAdapter(models.Total, config=_LATE)
 _WEBSITES: Final[pydantic.TypeAdapter[list[models.Website]]] = pydantic.TypeAdapter(
@@ -405,11 +407,13 @@ def _story(
 ) -> str:
     status = f"{response.status_code} {response.reason_phrase}".strip()
     story = f"{request.method} {response.request.url} answered {status}"
-    if response.status_code == 500 and not response.content and filters is not None:
-        listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
-        asked = f"with the filters {listed}: check their values" if listed else "without a filter"
-        return f"{story} with an empty body: Umami could not run the query {asked}."
     said = words(response.content)
+    if response.status_code == 500 and filters is not None and response.content in _COULD_NOT_RUN:
+        listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
+        asked = (
+            f"with the filters {listed}: check their values" if listed else "about that website: check its id"
+        )
+        return f"{story}: Umami could not run the query {asked}."
     if said is not None and said not in status and not any(secret in said for secret in secrets):
         story = f"{story}: {said}"
     return f"{story}. {request.hint}" if request.hint and response.status_code == 401 else story

@@ -7,13 +7,13 @@ were; so events of a User-Agent that is not surely a browser's go apart, such th
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from umami import threads
 from umami.queue.destination import Destination
 from umami.queue.exporter import UNSENT, Exported, Failure, Limits, Outcome, Status, Trouble
 from umami.user_agents import is_surely_browser
@@ -67,7 +67,7 @@ class Connections:
     timeout: float = 10.0
     item_timeout: float = 0.2
     _poster: Any = field(default=None, init=False)
-    _lock: Any = field(default_factory=threading.Lock, init=False)
+    _lock: Any = field(default_factory=threads.RLock, init=False)
 
     @property
     def poster(self) -> Any:
@@ -87,7 +87,7 @@ class Connections:
         """Start clean in a fork's child."""
         # Kept, not closed: to let go of the parent's connections would close them noisily here.
         self._inherited, self._poster = self._poster, None
-        self._lock = threading.Lock()
+        self._lock = threads.RLock()
 
 
 class UmamiExporter:
@@ -263,7 +263,11 @@ class UmamiExporter:
     ) -> Failure | None:
         answer = verdicts.decoded(reply.body or b"")
         details = answer.get("details") if isinstance(answer, dict) else None
-        if not isinstance(details, list) or answer.get("size") != len(indexes):
+        if (
+            not isinstance(details, list)
+            or answer.get("size") != len(indexes)
+            or answer.get("errors") != len(details)
+        ):
             return self._unclear_answer(reply.status, reply.body, url, indexes)
         outcomes: dict[int, Outcome] = {}
         for detail in details:
@@ -333,6 +337,9 @@ class UmamiExporter:
                     _BATCH_AGAIN_SECONDS // 60,
                 )
         elif reply.status == 404 and failure.reason == "404" and self._is_too_old(work):
+            failure = self._post_one(work, first)  # a server that restarts may have come up between the two
+            if failure is None or failure.reason != "404":
+                return failure
             work.left.difference_update(others)
             message = (
                 f"{self.destination.send_url} answered 404 and the server is an Umami: it is older than 2.0, "

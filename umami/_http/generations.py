@@ -41,6 +41,7 @@ NOT_STORED: Final = {
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _PORT: Final = re.compile(r":\d*$")
+_A: Final = ord("A")
 
 
 def adapted(event: bytes, generation: Generation) -> tuple[bytes, str | None]:
@@ -77,7 +78,8 @@ def _path(url: str) -> str:
 
 def user_agent(event: bytes) -> str | None:
     """Return the User-Agent that an event brings along, if it does."""
-    if b'"userAgent":' not in event:
-        return None  # as nearly always, and told without decoding
+    # As nearly always, and told without decoding; a single byte is looked for ten times as fast.
+    if _A not in event or b'"userAgent":' not in event:
+        return None
     agent = from_json(event)["payload"].get("userAgent")
     return agent if isinstance(agent, str) else None

@@ -182,7 +182,7 @@ class _Ways:
             proxy = self.way(_target(url).server).proxy
         except Exception:  # noqa: BLE001 - the message has another cause
             return ""
-        return f" (by the proxy {proxy})" if proxy else ""
+        return f" (through the proxy {proxy})" if proxy else ""
 
     def way(self, server: tuple[str, str]) -> Way:
         """Return how a server is reached. The environment is asked once for each server."""

@@ -3,15 +3,13 @@
 One choice for queued events, direct sends and queries. Nothing here shows a proxy's password.
 """
 
-import importlib.util
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
+from importlib.util import find_spec
 from typing import Final
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from .messages import printable
 
@@ -65,7 +63,7 @@ def parsed(url: str) -> Proxy:
         host, port = "", None
     if not host or re.search(r"[^!-~]", host) or len(host) > 255:
         raise ValueError(f"must name a host, like {_ADVICE}")
-    if kind.startswith("socks") and importlib.util.find_spec("socksio") is None:
+    if kind.startswith("socks") and find_spec("socksio") is None:
         raise ValueError("is a SOCKS proxy, which needs another package: pip install umami-analytics[socks]")
     user, _, password = account.partition(":")
     login = (unquote(user), unquote(password)) if at else None
@@ -83,6 +81,8 @@ def choice(url: str, proxy: str | None = None) -> Proxy | None:
     """
     if proxy is not None:
         return parsed(proxy)
+    from urllib.request import getproxies  # late, as its imports are many
+
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     named = getproxies()
@@ -98,6 +98,8 @@ def choice(url: str, proxy: str | None = None) -> Proxy | None:
 
 def _is_excepted(host: str, port: int, named: Mapping[str, str]) -> bool:
     """Tell whether the environment wants no proxy for a server."""
+    from urllib.request import proxy_bypass
+
     if "no" not in named:
         return bool(proxy_bypass(host))  # what the settings of macOS or Windows say
     return any(_covers(entry, host, port) for entry in re.split(r"[\s,]+", named["no"]) if entry)
@@ -105,6 +107,8 @@ def _is_excepted(host: str, port: int, named: Mapping[str, str]) -> bool:
 
 def _covers(entry: str, host: str, port: int) -> bool:
     """Tell whether an entry of NO_PROXY (a domain, an address, a network) covers a server."""
+    from ipaddress import ip_address, ip_network
+
     if entry == "*":
         return True
     bare, host = entry.rpartition("://")[2].lower(), host.lower().rstrip(".")

@@ -24,6 +24,8 @@ BOT: Final = Outcome(
 DELIVERED: Final = Outcome(Status.DELIVERED)
 
 _MOST_REASON: Final = 50
+# They ask to come back later, whoever says so and in whatever form.
+_COME_BACK: Final = frozenset((408, 425, 429, 502, 503, 504))
 # Prisma's codes for a database that does not answer, is overloaded, or gave up a transaction for another.
 _DATABASE_AWAY: Final = frozenset(
     ("P1001", "P1002", "P1008", "P1017", "P2024", "P2028", "P2034", "P2037", "ECONNREFUSED", "ETIMEDOUT")
@@ -73,8 +75,10 @@ def of_send(status: int, body: bytes, generation: Generation) -> Outcome | None:
     """Judge an event by the answer to it alone, if that is Umami's own and no 2xx.
 
     Returns:
-        What became of the event; None if the answer is not of Umami's form.
+        What became of the event; None if the answer is not of Umami's form, or says nothing of the event.
     """
+    if status in _COME_BACK:
+        return None
     answer = decoded(body)
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict) and _is_umamis(error, status):
@@ -150,6 +154,8 @@ def _of_error(error: Mapping[str, Any], status: int | None = None) -> Outcome:
     own = error.get("status", status or 400)
     code = own if isinstance(own, int) else 400
     said = _said(code, None, {"error": error})
+    if code in _COME_BACK:
+        return Outcome(Status.RETRY, str(code), said)
     return Outcome(Status.DOUBTFUL if code >= 500 else Status.REJECTED, str(code), said)
 
 

@@ -58,8 +58,6 @@ class Collector:
 
     Raises:
         TypeError: `allow_hosts` is a string.
-
-    Raises:
         ValueError: `umami` is no version of Umami, or one without API keys or second factors.
 
     Example:

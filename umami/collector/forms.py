@@ -118,6 +118,6 @@ def _reworded(message: str, column: int) -> str:
     found, words = next(
         (found, words)
         for words in _WORDS
-        if (found := re.fullmatch(words[0], message.replace("record", "object")))
+        if (found := re.fullmatch(words[0], message.replace("record", "object"), re.DOTALL))
     )
     return found.expand(words[column])

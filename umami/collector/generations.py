@@ -152,8 +152,9 @@ class Generation:
     """Parameters with another name than today's: its own, and today's, which is ignored. Without a name of
     its own it has none."""
     names_operators: bool = True
-    """Whether a filter's operator is a name (``neq.``, ``c.``); else it is a sign (``!``, ``~``, ``!~``), and
-    a comma separates nothing."""
+    """Whether a filter's operator is a name (``neq.``, ``c.``); else it is a sign (``!``, ``~``, ``!~``)."""
+    separates_values: bool = True
+    """Whether a comma in a filter separates values, any of which will do."""
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
@@ -195,6 +196,7 @@ _3_0_3: Final = replace(
     ignored_fields=_PERFORMANCE_FIELDS,
     login_user=("id", "username", "role", "createdAt", "isAdmin"),
     config=("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
+    separates_values=False,
     has_event_stats=False,
     stats="null",
 )

@@ -14,7 +14,7 @@ from typing import Any, Final
 from umami.collector import rules
 from umami.collector.javascript import MAX_DATE_MS, to_number
 from umami.collector.replies import Json
-from umami.collector.store import Store
+from umami.collector.store import Store, compiled_pattern
 
 STATS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 SUMS: Final = ("pageviews", "bounces", "totaltime")
@@ -105,9 +105,11 @@ class Query(dict[str, str]):
 
     Attributes:
         names_operators: Whether operators of filters are names, as in ``neq.a``, or signs, as in ``!a``.
+        separates_values: Whether a comma in a filter separates values.
     """
 
     names_operators: bool = True
+    separates_values: bool = True
 
 
 class CrashError(Exception):
@@ -306,7 +308,9 @@ def _where(
     alternatives: list[str] = []
     for name, value in filters.items():
         base = _base_name(name)
-        clause = _filter(base, *_operator(value, names=query.names_operators), values)
+        operator, text = _operator(value, names=query.names_operators)
+        separates = query.separates_values and operator in ("eq", "neq")
+        clause = _filter(base, operator, text.split(",") if separates else [text], values)
         is_alternative = query.get("match") == "any" and base != "eventType"
         (alternatives if is_alternative else needed).append(clause)
         if base == "referrer":
@@ -321,12 +325,11 @@ def _where(
     return " and ".join(needed), values
 
 
-def _operator(value: str, *, names: bool) -> tuple[str, list[str]]:
+def _operator(value: str, *, names: bool) -> tuple[str, str]:
     """The operator that a filter's value begins with, by name, and what it is to be compared with."""
     match = (_OPERATOR if names else _SIGN).fullmatch(value)
     operator, text = (match[1], match[2]) if match else ("eq", value)
-    operator = operator if names else _SIGNS.get(operator, "eq")
-    return operator, text.split(",") if names and operator in ("eq", "neq") else [text]
+    return operator if names else _SIGNS.get(operator, "eq"), text
 
 
 def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> str:
@@ -352,7 +355,7 @@ def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> 
         return f"lower({column}) {denied}like ?{len(values)} escape '\\'"
     if operator in ("re", "nre"):
         try:
-            re.compile(text)
+            compiled_pattern(text)
         except re.error as error:
             raise CrashError from error
         values.append(text)

@@ -116,6 +116,7 @@ class QueryRoutes:
         """The request's parameters under their names of today."""
         query = queries.Query(request.query_params)
         query.names_operators = self._generation.names_operators
+        query.separates_values = self._generation.separates_values
         for own, name in self._generation.parameters:
             query.pop(name, None)
             if own in query:

@@ -249,7 +249,7 @@ _PAYLOAD: Final[dict[str, Check]] = {
     "fcp": _MILLISECONDS,
     "ttfb": _MILLISECONDS,
 }
-_FORMULA: Final = re.compile("[=+@\\t\\r-]")
+_FORMULA: Final = re.compile(r"[=+@\t\r-]")
 
 
 def _both(*checks: Check) -> Check:

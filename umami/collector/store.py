@@ -212,8 +212,22 @@ def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
 
 
+def compiled_pattern(pattern: str) -> re.Pattern[str]:
+    """A pattern of a filter, ready to search with: the case counts if it asks for it.
+
+    It asks PostgreSQL by ``(?c)``, and the Cloud's ClickHouse by ``(?-i)``.
+
+    Raises:
+        re.error: It is none.
+    """
+    for heed_case in ("(?c)", "(?-i)"):
+        if pattern.startswith(heed_case):
+            return re.compile(pattern.removeprefix(heed_case))
+    return re.compile(pattern, re.IGNORECASE)
+
+
 def _matches(pattern: str, text: str | None) -> bool | None:
-    return None if text is None else re.search(pattern, text, re.IGNORECASE) is not None
+    return None if text is None else compiled_pattern(pattern).search(text) is not None
 
 
 def _website(row: sqlite3.Row) -> Row:

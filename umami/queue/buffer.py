@@ -7,10 +7,11 @@ can matter. `take` and `settle` are the senders' side. Between them every event 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import wraps
 from itertools import islice
-from typing import Final
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from umami import threads
 from umami.models import QueueStats
@@ -33,6 +34,31 @@ _LOAD_EVENTS: Final = 1_000
 # the buffer is full: as many threads may have passed the check at one time.
 _DOOR_BYTES: Final = 1_024
 _DOOR_MARGIN: Final = 256
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _exclusively(method: Callable[Concatenate["Buffer", P], T]) -> Callable[Concatenate["Buffer", P], T]:
+    """Have a method hold the lock, with all doors shut; what interrupts this thread leaves its events aside.
+
+    A `with` of a lock, and no context manager of ours: a signal handler may raise where the latter begins or
+    ends, and the lock would stay held.
+    """
+
+    @wraps(method)
+    def locked(self: "Buffer", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        interrupts = self._interrupts()
+        with self._lock:
+            if interrupts:
+                return method(self, *args, **kwargs)
+            try:
+                self._shut()
+                return method(self, *args, **kwargs)
+            finally:
+                self._open()
+
+    return locked
 
 
 class Buffer:
@@ -61,15 +87,15 @@ class Buffer:
         self._home: Lane | None = None
         self.reset()
 
+    @_exclusively
     def rebound(self, bounds: Bounds) -> None:
         """Apply other bounds from now on. What is held stays, even if it is more than they allow."""
-        with self._exclusively():
-            self.bounds = bounds
-            self._set_room()
-            for lane in self._lanes.values():
-                lane.limits = bounds.limits
-                lane.wake.notify_all()
-            self._waiting.tell()
+        self.bounds = bounds
+        self._set_room()
+        for lane in self._lanes.values():
+            lane.limits = bounds.limits
+            lane.wake.notify_all()
+        self._waiting.tell()
 
     def reset(self) -> None:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
@@ -91,36 +117,22 @@ class Buffer:
             self._spool.forget()
             self.use_spool(self._spool)
 
+    @_exclusively
     def use_spool(self, spool: Spool) -> None:
         """Write events to disk from now on."""
-        with self._exclusively():
-            self._spool = spool
-            for lane in self._lanes.values():
-                lane.shelf = lane.shelf or Shelf(spool)
+        self._spool = spool
+        for lane in self._lanes.values():
+            lane.shelf = lane.shelf or Shelf(spool)
 
+    @_exclusively
     def close_spool(self) -> int:
         """Leave what is on disk to another process, and return how many events that are."""
-        with self._exclusively():
-            if self._spool is None:
-                return 0
-            left = self._spool.close()
-            for lane in self._lanes.values():
-                lane.shelf = Shelf(self._spool)
-            return left
-
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """Hold the lock, with all doors shut; what interrupts this thread leaves its events aside."""
-        interrupts = self._interrupts()
-        with self._lock:
-            if interrupts:
-                yield
-                return
-            try:
-                self._shut()
-                yield
-            finally:
-                self._open()
+        if self._spool is None:
+            return 0
+        left = self._spool.close()
+        for lane in self._lanes.values():
+            lane.shelf = Shelf(self._spool)
+        return left
 
     def _interrupts(self) -> bool:
         """Tell whether this call interrupts one of this thread's that has shut the doors."""
@@ -167,12 +179,12 @@ class Buffer:
 
     # The callers' side.
 
+    @_exclusively
     def lane(self, destination: Destination) -> Lane:
         """Return the lane to a destination; its headers are those given last, and its last sender stays."""
-        with self._exclusively():
-            self._home = lane = self._lane(destination)
-            lane.destination = lane.exporter.destination = destination
-            return lane
+        self._home = lane = self._lane(destination)
+        lane.destination = lane.exporter.destination = destination
+        return lane
 
     def _lane(self, destination: Destination) -> Lane:
         key = (destination.send_url, destination.batch_url)
@@ -297,15 +309,15 @@ class Buffer:
         if lane.stored and self.bounds.overflow == "drop_oldest":
             lane.overtaken += 1
 
+    @_exclusively
     def keep(self, lane: Lane, event: bytes) -> bool:
         """Leave an event on disk alone, for another process; tell whether that could be done."""
-        with self._exclusively():
-            place = None if self._spool is None else self._spool.write(lane.destination, event)
-            if place is None or lane.shelf is None:
-                return False
-            lane.shelf.store(place[0])
-            self._ledger.submitted += 1
-            return True
+        place = None if self._spool is None else self._spool.write(lane.destination, event)
+        if place is None or lane.shelf is None:
+            return False
+        lane.shelf.store(place[0])
+        self._ledger.submitted += 1
+        return True
 
     def put_late(self, lane: Lane, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; without any, count it as dropped.
@@ -332,9 +344,12 @@ class Buffer:
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that never came in as submitted and dropped, and report them."""
-        with self._exclusively():
-            self._ledger.lose(reason, len(events))
+        self._count_dropped(reason, len(events))
         self._report("dropped", reason, message, events)
+
+    @_exclusively
+    def _count_dropped(self, reason: str, count: int) -> None:
+        self._ledger.lose(reason, count)
 
     def _gives_way(self, lane: Lane, size: int) -> bool:
         """Make room for `size` bytes by dropping the oldest events, if that is the policy."""
@@ -357,6 +372,7 @@ class Buffer:
 
     # The senders' side.
 
+    @_exclusively
     def take(
         self, lane: Lane, sender: object, patience: float = math.inf, spare: float = math.inf
     ) -> Batch | None:
@@ -374,28 +390,27 @@ class Buffer:
             sender is dismissed: it counts for the lane no more.
         """
         called = time.monotonic()
-        with self._exclusively():
-            while not self.stopped:
-                now = time.monotonic()
-                if lane.stored and len(lane.fresh) < lane.limits.batch_size:
-                    self._load(lane)
-                wait = lane.wait(now)
-                if wait <= 0:
-                    batch = lane.cut(now)
-                    if self.bounds.at_most_once and lane.shelf is not None:
-                        lane.shelf.mark(batch.numbers, settled=True)
-                    self._ledger.retries += batch.items is not None
-                    self._call(lane, now)  # what is left is not to wait for this batch's answer
-                    return batch
-                missed = len(lane.senders) == 1 and (lane is self._home or lane.unsettled() > 0)
-                allowed = patience if missed else min(patience, spare)
-                wait = min(wait, called + allowed - now)
-                if wait <= 0:
-                    lane.wake.notify()  # it may have been this one that was woken for an event
-                    break
-                self._sleep(lane, None if wait == math.inf else wait)
-            lane.senders.discard(sender)
-            return None
+        while not self.stopped:
+            now = time.monotonic()
+            if lane.stored and len(lane.fresh) < lane.limits.batch_size:
+                self._load(lane)
+            wait = lane.wait(now)
+            if wait <= 0:
+                batch = lane.cut(now)
+                if self.bounds.at_most_once and lane.shelf is not None:
+                    lane.shelf.mark(batch.numbers, settled=True)
+                self._ledger.retries += batch.items is not None
+                self._call(lane, now)  # what is left is not to wait for this batch's answer
+                return batch
+            missed = len(lane.senders) == 1 and (lane is self._home or lane.unsettled() > 0)
+            allowed = patience if missed else min(patience, spare)
+            wait = min(wait, called + allowed - now)
+            if wait <= 0:
+                lane.wake.notify()  # it may have been this one that was woken for an event
+                break
+            self._sleep(lane, None if wait == math.inf else wait)
+        lane.senders.discard(sender)
+        return None
 
     def _sleep(self, lane: Lane, seconds: float | None) -> None:
         """Wait for a lane's next event. The doors are open meanwhile, as suits a lane whose sender sleeps."""
@@ -431,70 +446,76 @@ class Buffer:
         Returns:
             The lanes that their events are in now.
         """
-        with self._exclusively():
-            spool = self._spool
-            if spool is None:
-                return []
-            own = spool.own()
-            trusted = {
-                lane.destination.send_url for lane in self._lanes.values() if lane.destination.is_private
-            }
-        return [lane for segment in spool.orphans(own, trusted) for lane in self._take_in(spool, segment)]
+        spool = self._spool
+        if spool is None:
+            return []
+        orphans = spool.orphans(*self._known(spool))
+        return [lane for segment in orphans for lane in self._take_in(spool, segment)]
 
+    @_exclusively
+    def _known(self, spool: Spool) -> tuple[set[Path], set[str]]:
+        """Return this client's own files, and the URLs that may be given what only headers protect."""
+        trusted = {lane.destination.send_url for lane in self._lanes.values() if lane.destination.is_private}
+        return spool.own(), trusted
+
+    @_exclusively
     def _take_in(self, spool: Spool, segment: Segment) -> list[Lane]:
         """Count a file's events as this client's, and return the lane that they are in, if any are left."""
-        with self._exclusively():
-            spool.add(segment)
-            self._ledger.submitted += segment.unsettled
-            for count, reason, message in segment.losses:
-                self._ledger.lose(reason, count)
-                self._report("dropped", reason, message, [b""] * count)
-            if not segment.unsettled:
-                spool.discard(segment)
-                return []
-            lane = self._lane(segment.destination)
-            if lane.shelf is not None:
-                lane.shelf.store(segment, segment.unsettled)
-            lane.wake.notify()
-            return [lane]
+        spool.add(segment)
+        self._ledger.submitted += segment.unsettled
+        for count, reason, message in segment.losses:
+            self._ledger.lose(reason, count)
+            self._report("dropped", reason, message, [b""] * count)
+        if not segment.unsettled:
+            spool.discard(segment)
+            return []
+        lane = self._lane(segment.destination)
+        if lane.shelf is not None:
+            lane.shelf.store(segment, segment.unsettled)
+        lane.wake.notify()
+        return [lane]
 
+    @_exclusively
     def enlist(self, lane: Lane, sender: object, most: int) -> bool:
         """Have one more sender look after a lane, if fewer than `most` do; tell whether it is to."""
-        with self._exclusively():
-            if len(lane.senders) >= most:
-                return False
-            lane.senders.add(sender)
-            return True
+        if len(lane.senders) >= most:
+            return False
+        lane.senders.add(sender)
+        return True
 
+    @_exclusively
     def dismiss(self, lane: Lane, sender: object) -> None:
         """Count a sender no more, if it still was, other than by `take`."""
-        with self._exclusively():
-            lane.senders.discard(sender)
-            lane.wake.notify()  # another looks in its place
+        lane.senders.discard(sender)
+        lane.wake.notify()  # another looks in its place
 
     def settle(self, lane: Lane, batch: Batch, exported: Exported) -> None:
         """Count what became of a batch, and keep what is to be sent again."""
         now = time.monotonic()
-        with self._settling(lane, batch, now) as settlement:
-            settlement.settle(exported, now)
+        self._settle(lane, batch, now, lambda settlement: settlement.settle(exported, now))
 
     def give_up(self, lane: Lane, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
-        with self._settling(lane, batch, time.monotonic()) as settlement:
-            settlement.give_up(reason, message)
+        now = time.monotonic()
+        self._settle(lane, batch, now, lambda settlement: settlement.give_up(reason, message))
 
-    @contextmanager
-    def _settling(self, lane: Lane, batch: Batch, now: float) -> Iterator[Settlement]:
-        with self._exclusively():
-            lane.finish(batch)
-            settlement = Settlement(lane, batch, self.bounds, self._ledger)
-            yield settlement
-            for ended in settlement.ended:
-                self._forget(lane, ended)
-            self._call(lane, now)
-            self._waiting.tell()
-        for report in settlement.reports:
+    def _settle(self, lane: Lane, batch: Batch, now: float, decide: Callable[[Settlement], None]) -> None:
+        for report in self._settled(lane, batch, now, decide):
             self._report(*report)
+
+    @_exclusively
+    def _settled(
+        self, lane: Lane, batch: Batch, now: float, decide: Callable[[Settlement], None]
+    ) -> list[tuple[str, str, str, list[bytes]]]:
+        """Settle a batch, and return what is to be reported."""
+        lane.finish(batch)
+        settlement = Settlement(lane, batch, self.bounds, self._ledger)
+        decide(settlement)
+        for ended in settlement.ended:
+            self._forget(lane, ended)
+        self._call(lane, now)
+        self._waiting.tell()
+        return settlement.reports
 
     def _forget(self, lane: Lane, batch: Batch) -> None:
         """Keep the events of a batch no longer, in memory and on disk: they are settled."""
@@ -505,18 +526,18 @@ class Buffer:
 
     # Flushing and stopping.
 
+    @_exclusively
     def close(self) -> None:
         """Take no more events, those that wait for room included, until `reopen` is called as often."""
-        with self._exclusively():
-            self.closing += 1
-            self._set_room()
-            self._waiting.tell()
+        self.closing += 1
+        self._set_room()
+        self._waiting.tell()
 
+    @_exclusively
     def reopen(self) -> None:
         """Undo one `close`."""
-        with self._exclusively():
-            self.closing -= 1
-            self._set_room()
+        self.closing -= 1
+        self._set_room()
 
     def _set_room(self) -> None:
         """Set how much `put` takes: as the bounds say, and nothing while the door is closed."""
@@ -531,30 +552,34 @@ class Buffer:
         Returns:
             Whether they all are. Not so, too, if the senders are sent home meanwhile.
         """
-        with self._exclusively():
-            ends = [(lane, lane.end() - lane.overtaken) for lane in self._lanes.values()]
-            self.hurry()
+        ends = self._ends()
 
         def settled() -> bool:
             return all(lane.settled(end + lane.overtaken) for lane, end in ends)
 
         return self._waiting.until(lambda: self.stopped or settled(), give_up) and settled()
 
+    @_exclusively
+    def _ends(self) -> list[tuple[Lane, int]]:
+        """Hurry every event accepted so far, and return where each lane ends."""
+        self.hurry()
+        return [(lane, lane.end() - lane.overtaken) for lane in self._lanes.values()]
+
+    @_exclusively
     def hurry(self) -> None:
         """Have the senders send every event accepted so far as soon as possible."""
         now = time.monotonic()
-        with self._exclusively():
-            for lane in self._lanes.values():
-                lane.hurry(lane.end(), now)
-                lane.wake.notify_all()
+        for lane in self._lanes.values():
+            lane.hurry(lane.end(), now)
+            lane.wake.notify_all()
 
+    @_exclusively
     def stop(self) -> None:
         """Send every sender home; events stay."""
-        with self._exclusively():
-            self.stopped = True
-            for lane in self._lanes.values():
-                lane.wake.notify_all()
-            self._waiting.tell()
+        self.stopped = True
+        for lane in self._lanes.values():
+            lane.wake.notify_all()
+        self._waiting.tell()
 
     def wait_stopped(self, seconds: float) -> bool:
         """Wait until `stop` is called, or the spool has more; so many seconds at the most.
@@ -568,19 +593,19 @@ class Buffer:
         )
         return self.stopped
 
+    @_exclusively
     def unsettled_lanes(self) -> list[Lane]:
         """Return the lanes that have events."""
-        with self._exclusively():
-            return [lane for lane in self._lanes.values() if lane.unsettled()]
+        return [lane for lane in self._lanes.values() if lane.unsettled()]
 
     def exporters(self) -> list[Exporter]:
         """Return what delivers the events, destination by destination."""
         return [lane.exporter for lane in self._lanes.values()]
 
+    @_exclusively
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
-        with self._exclusively():
-            stats = self._ledger.stats(self._pending(), self._bytes)
+        stats = self._ledger.stats(self._pending(), self._bytes)
         known = None if self._home is None else self._home.exporter.knows
         return stats.model_copy(update={"server": known})
 

@@ -340,10 +340,10 @@ class Lane:
             return []
         self.attempts += 1
         self._resume_at = now + policy.wait(self.attempts, failure.retry_after)
-        if failure.trouble is Trouble.THROTTLED:
-            self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
-        else:
+        if failure.trouble is not Trouble.THROTTLED:
             self._window = 1
+        elif self.attempts == 1:  # the pace was too fast; further ones say only that the pause was too short
+            self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
         for item in self.returned:
             item.failures += 1
         over = [item for item in self.returned if policy.over(item.failures)]

@@ -6,9 +6,10 @@ An agent makes itself known once, and is told when it matters. What it does then
 import atexit
 import os
 import sys
-import weakref
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from umami import threads
 
 from .signals import SigtermFlush
 
@@ -38,7 +39,7 @@ class Mortal(Protocol):
 
 in_child: Final[list[Callable[[], None]]] = []
 """What else is called in a fork's child. Its own hook would come after those that the program registered."""
-_known: weakref.WeakSet[Mortal] = weakref.WeakSet()
+_known: Final[threads.Registry[Mortal]] = threads.Registry()
 _exiting = False
 _watching = False
 
@@ -75,7 +76,7 @@ def watch_the_end() -> None:
 def _exit(**_: object) -> None:
     global _exiting  # noqa: PLW0603
     _exiting = True
-    agents = tuple(_known)
+    agents = _known.members()
     for agent in agents:
         agent.begin_exit()
     for agent in agents:
@@ -83,7 +84,7 @@ def _exit(**_: object) -> None:
 
 
 def _flush_at_sigterm() -> None:
-    flushes = [(agent, agent.begin_flush()) for agent in tuple(_known) if agent.flushes_on_sigterm]
+    flushes = [(agent, agent.begin_flush()) for agent in _known.members() if agent.flushes_on_sigterm]
     for agent, give_up in flushes:
         agent.end_flush(give_up)
 
@@ -91,7 +92,7 @@ def _flush_at_sigterm() -> None:
 def _after_fork() -> None:
     global _exiting, _watching  # noqa: PLW0603
     _exiting = _watching = False
-    for agent in tuple(_known):
+    for agent in _known.members():
         agent.after_fork()
     for start_clean in in_child:
         start_clean()

@@ -6,12 +6,13 @@ locked has lost its owner.
 
 import contextlib
 import os
-import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
 from pydantic_core import from_json, to_json
+
+from umami import threads
 
 from .destination import Destination
 from .records import (
@@ -62,7 +63,7 @@ class Segment:
         lost: How many events of a damaged file could not be saved into this one.
     """
 
-    _open: ClassVar["weakref.WeakSet[Segment]"] = weakref.WeakSet()
+    _open: ClassVar["threads.Registry[Segment]"] = threads.Registry()
 
     def __init__(self, path: Path, descriptor: int, destination: Destination) -> None:
         self._descriptor = descriptor
@@ -85,7 +86,7 @@ class Segment:
     @classmethod
     def close_all(cls) -> None:
         """Close every file without giving it up, as a fork's child does with its parent's."""
-        for segment in tuple(cls._open):
+        for segment in cls._open.members():
             segment.close()
 
     @property

@@ -189,7 +189,7 @@ class Spool:
         return self._left_some and not self._has_adopted(_MOST_ADOPTED // 2, _MOST_ADOPTED_BYTES // 2)
 
     def _has_adopted(self, count: int, size: int) -> bool:
-        adopted = tuple(self._adopted)  # at one stroke: `orphans` may look while a sender settles
+        adopted = self._adopted.copy()  # in one step: `orphans` may look while a sender settles
         return len(adopted) >= count or sum(segment.size for segment in adopted) >= size
 
     def own(self) -> set[Path]:

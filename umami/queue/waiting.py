@@ -26,11 +26,12 @@ class Waiting:
     def until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
         """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""
         with self._lock:
-            self._awaited.append(wanted)
             try:
+                self._awaited.append(wanted)
                 return self._wait(wanted, give_up)
             finally:
-                self._awaited.remove(wanted)
+                if wanted in self._awaited:  # unless something interrupted before it was
+                    self._awaited.remove(wanted)
 
     def _wait(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
         # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.

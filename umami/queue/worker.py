@@ -225,7 +225,7 @@ class Agent:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
-        if self._buffer.is_held() or any(thread.is_current() for thread in tuple(self._threads)):
+        if self._buffer.is_held() or any(thread.is_current() for thread in self._threads.copy()):
             return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
         give_up = math.inf if timeout is None else time.monotonic() + timeout
         return threads.off_hub(self._flush, give_up)
@@ -275,7 +275,7 @@ class Agent:
 
     def _stop(self, give_up: float) -> None:
         self._buffer.stop()
-        for thread in tuple(self._threads):
+        for thread in self._threads.copy():
             if not thread.is_current():
                 thread.join(max(0.0, give_up - time.monotonic()))
         for exporter in self._buffer.exporters():
