@@ -20,6 +20,7 @@ from .traffic import WEBSITE
 
 NODE: Final = 22
 _COMMAND_SECONDS: Final = 120.0
+_ITEM_SECONDS: Final = 0.005  # half of what a real one takes: long enough for trouble to come in the middle
 _HEALTHY_SECONDS: Final = 90.0
 _NAMES: Final = ("umami", "url", "start", "stop", "kill", "database_stop", "database_start", "rows")
 
@@ -190,7 +191,11 @@ def _main() -> None:
 
     task: dict[str, Any] = json.loads(sys.argv[1])
     collector = Collector(
-        umami=task["umami"], node=task["node"], port=task["port"], database=task["database"]
+        umami=task["umami"],
+        node=task["node"],
+        port=task["port"],
+        database=task["database"],
+        item_delay=_ITEM_SECONDS,
     )
     collector.start()
     serve(
