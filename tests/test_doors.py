@@ -19,11 +19,11 @@ from queue_helpers import NEVER, at_call, at_line, at_return, in_threads, lines_
 
 import umami
 from umami import threads
-from umami._http.transport import Poster
+from umami._http.exporter import UmamiExporter
+from umami._http.poster import Poster
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
-from umami.queue.delivery import Courier
 from umami.queue.lane import Batch, Lane
 from umami.queue.worker import Agent
 
@@ -132,20 +132,20 @@ def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced, collector: Collector
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    deliver, delivering, die = Courier.deliver, threading.Event(), threading.Event()
+    export, exporting, die = UmamiExporter.export, threading.Event(), threading.Event()
     monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", NEVER)
 
-    def broken(self: Courier, *args: Any, **kwargs: Any) -> Any:
-        if not delivering.is_set():
-            delivering.set()
+    def broken(self: UmamiExporter, *args: Any, **kwargs: Any) -> Any:
+        if not exporting.is_set():
+            exporting.set()
             assert die.wait(DEADLINE)
             raise SystemExit(1)
-        return deliver(self, *args, **kwargs)
+        return export(self, *args, **kwargs)
 
-    monkeypatch.setattr(Courier, "deliver", broken)
+    monkeypatch.setattr(UmamiExporter, "export", broken)
     client = make_client(senders=2)
     assert client.new_event("first") == QUEUED
-    assert delivering.wait(DEADLINE)
+    assert exporting.wait(DEADLINE)
     agent, lane = client._state.agent, lane_of(client)
     assert agent._staff(lane, 2)
     until(lambda: lane.idle == 1)

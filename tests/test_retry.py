@@ -209,7 +209,7 @@ def test_a_flush_cuts_the_wait_short(
     client = make_client(retry_wait=NEVER, retry_wait_max=NEVER, retry_after_max=NEVER)
     collector.fail(**fault)
     names = send_many(client, 3)
-    heard.wait_for("not getting through")
+    heard.wait_for("made less often" if "headers" in fault else "not getting through")
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
 
@@ -244,8 +244,10 @@ def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
     waits = [after - before for before, after in pairwise(at[: failures + 1])]
     assert len(waits) == failures
     assert all(waited >= min(wait * 2**attempt, wait_max) / 2 for attempt, waited in enumerate(waits)), waits
-    # The probes are small, so is the first request that succeeds, and then they grow again.
-    assert sizes(collector)[1 : failures + 4] == [1] * failures + [2, 4, 8]
+    # The probes are small, so is the first request that succeeds, and then they grow again. What failed alone
+    # goes alone once more.
+    assert sizes(collector)[1 : failures + 3] == [1] * failures + [2, 4]
+    assert [size for size in sizes(collector)[failures + 1 :] if size > 1][2] >= 8
 
 
 def test_one_sender_only_knocks_at_a_server_that_is_away(make_client: MakeClient) -> None:
@@ -293,7 +295,8 @@ def test_after_silence_one_event_asks_first_and_then_requests_grow_again(
     collector.fail(times=3, **silent)
     names = send_many(client, 64)
     assert client.flush(DEADLINE)
-    assert sizes(collector)[:7] == [16, 1, 1, 1, 2, 4, 8]
+    assert sizes(collector)[:6] == [16, 1, 1, 1, 2, 4]
+    assert [size for size in sizes(collector) if size > 1][:4] == [16, 2, 4, 8]
     slow = "cut" not in silent  # so that larger ones are not tried again soon
     assert max(sizes(collector)[7:]) == (8 if slow else 16)
     assert set(stored(collector)) == set(names)

@@ -41,7 +41,7 @@ LEAKS = {
         logging.getLogger("umami").warning("token %.80s…", client.login("admin", PASSWORD).token)
     """,
     "the repr of what a client holds": """
-        monkeypatch.setattr("umami.queue.delivery.Destination.__repr__", lambda self: str(self.headers))
+        monkeypatch.setattr("umami.queue.destination.Destination.__repr__", lambda self: str(self.headers))
         client.login("admin", PASSWORD)
         client.new_event("e")
     """,

@@ -15,12 +15,13 @@ import pytest
 from conftest import DEADLINE
 from process_helpers import finished, settings
 from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
-from umami.queue.delivery import Courier, Destination
 
 import umami
+from umami._http.exporter import UmamiExporter
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue.buffer import Buffer
+from umami.queue.destination import Destination
 from umami.queue.lane import Lane
 from umami.queue.report import logger
 
@@ -296,27 +297,27 @@ def test_finalizers_may_send_during_a_send(
     balanced(client)
 
 
-# Threads that die. No public seam makes a sender fail unexpectedly, so the courier is replaced.
+# Threads that die. No public seam makes a sender fail unexpectedly, so the exporter is replaced.
 
 
 @pytest.fixture
-def break_courier(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, int], None]]:
+def break_exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseException, int], None]]:
     """Have the next deliveries raise."""
     died = threading.Semaphore(0)
     deadly: list[BaseException] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: died.release())
 
     def install(error: BaseException, times: int) -> None:
-        deliver = Courier.deliver
+        export = UmamiExporter.export
         left = [error] * times
         deadly.extend(left if not isinstance(error, Exception) else [])
 
-        def broken(self: Courier, *args: Any, **kwargs: Any) -> Any:
+        def broken(self: UmamiExporter, *args: Any, **kwargs: Any) -> Any:
             if left:
                 raise left.pop()
-            return deliver(self, *args, **kwargs)
+            return export(self, *args, **kwargs)
 
-        monkeypatch.setattr(Courier, "deliver", broken)
+        monkeypatch.setattr(UmamiExporter, "export", broken)
 
     yield install
     for _ in deadly:
@@ -331,11 +332,11 @@ def test_an_unexpected_error_costs_one_batch_and_the_rest_is_delivered(
     error: BaseException,
     collector: Collector,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     heard: Listener,
     balanced: Balanced,
 ) -> None:
-    break_courier(error, 1)
+    break_exporter(error, 1)
     client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
     send_many(client, 30)
     collector.wait_for(events=20, timeout=DEADLINE)  # without a further send or flush
@@ -352,11 +353,11 @@ def test_an_unexpected_error_costs_one_batch_and_the_rest_is_delivered(
 def test_it_is_counted_and_told_like_any_drop(
     error: BaseException,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     heard: Listener,
     balanced: Balanced,
 ) -> None:
-    break_courier(error, 3)
+    break_exporter(error, 3)
     client = make_client(batch_size=1, flush_interval=0, senders=1)
     send_many(client, 3)
     assert client.flush(DEADLINE)
@@ -369,7 +370,7 @@ def test_it_is_counted_and_told_like_any_drop(
 def test_a_log_handler_that_raises_does_not_make_it_worse(
     collector: Collector,
     make_client: MakeClient,
-    break_courier: Callable[[BaseException, int], None],
+    break_exporter: Callable[[BaseException, int], None],
     balanced: Balanced,
 ) -> None:
     class Broken(Listener):
@@ -379,7 +380,7 @@ def test_a_log_handler_that_raises_does_not_make_it_worse(
     handler = Broken()
     logger.addHandler(handler)
     try:
-        break_courier(ValueError("a bug"), 1)
+        break_exporter(ValueError("a bug"), 1)
         client = make_client(batch_size=10, flush_interval=NEVER, senders=1)
         send_many(client, 30)
         collector.wait_for(events=20, timeout=DEADLINE)

@@ -252,8 +252,11 @@ class UmamiExporter:
     def _post_each(self, work: "_Work", indexes: list[int]) -> Failure | None:
         """Post events one by one, where a batch's answer would not tell which were dropped as bots'."""
         for position, index in enumerate(indexes):
-            failure = None if work.is_late() else self._post_one(work, index)
-            if failure is not None or work.is_late():
+            if work.is_late():
+                work.left.update(indexes[position:])
+                return None
+            failure = self._post_one(work, index)
+            if failure is not None:
                 work.left.update(indexes[position + 1 :])
                 return failure
         return None

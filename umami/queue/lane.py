@@ -4,6 +4,7 @@ A lane takes no lock and starts no thread: its buffer guards it, and tells it th
 """
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,9 +57,11 @@ class Item:
         tries: How many of these carried it.
         answers: How often the server answered for it by itself and did not take it.
         doubts: How often it failed for a reason that may be its own.
-        suspect: Whether it failed alone: it is sent alone from then on.
+        most: The most events of a batch with it: half of the last that failed.
+        suspect: Whether it failed alone.
         refused: Whether something refused it then, rather than that no answer came.
-        failed_at: How many requests had been accepted when one with it failed last; None if none has.
+        failed_at: How many requests had been accepted when one with it failed last; None if none has. Where a
+            suspect fails again before enough were, it stays.
     """
 
     event: bytes
@@ -68,6 +71,7 @@ class Item:
     tries: int = 0
     answers: int = 0
     doubts: int = 0
+    most: int = sys.maxsize
     suspect: bool = False
     refused: bool = False
     failed_at: int | None = None
@@ -151,7 +155,9 @@ class Lane:
         self._first_number = 0
         self._resume_at = 0.0
         self._window = self.limits.batch_size
-        self._failed_at = 0
+        self._suspects_at = 0.0
+        self._eased = 0
+        self._failed_at = dict.fromkeys(Trouble, 0)
         self._pace = 0.0
         self._paced_until = 0.0
         self._urgent_below = 0
@@ -230,7 +236,11 @@ class Lane:
 
     def _due(self, item: Item) -> float:
         """Return when an event may be sent again."""
-        return 0.0 if item.suspect and self._is_proof(item) else item.due
+        if not item.suspect:
+            return item.due
+        if self._is_proof(item):
+            return 0.0 if item.refused else item.due
+        return max(item.due, self._suspects_at)
 
     def cut(self, now: float) -> Batch:
         """Take the next batch out for delivery; only after `wait` returned 0."""
@@ -255,14 +265,15 @@ class Lane:
 
         An event that is suspected goes alone, each time that others have been accepted since, and else only
         if there is nothing else to send. While the server is away, the next request carries the event that
-        has failed least often, so that one that always fails holds up no other.
+        has failed least often, so that one that always fails holds up no other. The events of a batch that
+        failed go in batches of half its size, so that such a one is soon alone.
         """
         if not self.returned:
             return None
         items = self.returned
         suspects = [item for item in items if item.suspect]
         for item in suspects:
-            if self._is_proof(item):
+            if self._due(item) <= now and self._is_proof(item):
                 return self._take_out([item])
         due = (
             [item for item in items if item.due <= now and not item.suspect]
@@ -274,7 +285,10 @@ class Lane:
                 due.sort(key=lambda item: (item.tries, item.number))
                 if due[0].tries and self.fresh:
                     return None
-            return self._take_out(sorted(due[: self._fitting([item.event for item in due])], key=_number))
+            count = self._fitting([item.event for item in due])
+            while count > min(item.most for item in due[:count]):
+                count -= 1
+            return self._take_out(sorted(due[:count], key=_number))
         if self.fresh or not suspects:
             return None
         return self._take_out([min(suspects, key=lambda item: (item.due, item.number))])
@@ -316,54 +330,99 @@ class Lane:
         self.in_flight.discard(batch)
 
     def succeed(self) -> None:
-        """A request was accepted, and none failed since."""
+        """A request was accepted."""
         self.proven = True
         if self.attempts:
             for item in self.returned:
                 item.failures = item.tries = 0
-                # Of several events that failed alone none is suspected: the server was away.
-                item.suspect = item.suspect and (self.attempts == 1 or item.doubts > 0)
-            self.attempts = 0
+            self.attempts = self._eased = 0
         self._window = min(self.limits.batch_size, self._window * 2)
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 
-    def fail(self, failure: Failure, policy: Policy, now: float) -> list[Item]:
+    def fail(self, failure: Failure, items: list[Item], policy: Policy, now: float) -> list[Item]:
         """A request failed as a whole: pause, unless half of it may do better at once.
+
+        Args:
+            failure: What it failed of.
+            items: Those of its events that are kept.
+            policy: When to try again.
+            now: The monotonic time.
 
         Returns:
             The events that have had all the attempts that the policy allows; they are no longer kept.
         """
         count = len(failure.events)
-        self._failed_at = self.accepted
+        throttled = failure.trouble is Trouble.THROTTLED
+        # That one fails which is suspected says nothing of the others: they wait no longer for it.
+        expected = not throttled and count == 1 and any(item.suspect for item in items)
+        if not throttled:
+            self._accuse(failure, items, expected=expected)
         if failure.trouble is Trouble.REFUSED and count > 1:
-            self._window = count // 2
+            self._window = max(1, min(self._window, count // 2))
             return []
         self.attempts += 1
-        self._resume_at = now + policy.wait(self.attempts, failure.retry_after)
-        if failure.trouble is not Trouble.THROTTLED:
+        asked = failure.retry_after
+        if asked == 0 and self.attempts > 1:
+            asked = None  # at once was no better
+        self._suspects_at = now + policy.wait(self.attempts - self._eased, asked)
+        if not expected:
+            self._resume_at = self._suspects_at
+        if not throttled:
             self._window = 1
-        elif self.attempts == 1:  # the pace was too fast; further ones say only that the pause was too short
-            self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
-        for item in self.returned:
+        else:
+            self._paced_until = self._resume_at  # though another request, made before, may yet be accepted
+            if self.attempts == 1:  # else its pause was too short, not the pace too fast
+                self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
+        waiting = [item for item in self.returned if item.suspect or not expected]
+        for item in waiting:
             item.failures += 1
-        over = [item for item in self.returned if policy.over(item.failures)]
+        over = {id(item) for item in waiting if policy.over(item.failures)}
+        gone = [item for item in self.returned if id(item) in over]
         if over:
-            self.returned = [item for item in self.returned if item not in over]
-        return over
+            self.returned = [item for item in self.returned if id(item) not in over]
+        return gone
+
+    def _accuse(self, failure: Failure, items: list[Item], *, expected: bool) -> None:
+        """Note of the events of a request that it failed."""
+        count = len(failure.events)
+        if not expected:
+            self._failed_at[failure.trouble] = self.accepted
+        for item in items:
+            item.tries += 1
+            item.most = max(1, count // 2)
+            if not item.suspect:
+                item.failed_at = self.accepted
+                item.suspect = count == 1
 
     def blames(self, item: Item, failure: Failure) -> bool:
-        """Tell whether a request of one event failed because of the event: others were accepted meanwhile."""
-        if failure.trouble is Trouble.THROTTLED or item.failed_at is None:
+        """Tell whether a request of one event failed because of the event: others were accepted meanwhile.
+
+        If so, that is noted: before the next event is blamed, others must be accepted again.
+        """
+        if failure.trouble is Trouble.THROTTLED:
             return False
         item.refused = failure.trouble is Trouble.REFUSED
-        return self._is_proof(item) if item.suspect else self.accepted > item.failed_at
+        if item.failed_at is None:
+            return False
+        needed = self._needed(item) if item.suspect else 1
+        if self._accepted_since(item) < needed:
+            return False
+        item.suspect = True
+        item.most = 1
+        item.failed_at = self._failed_at[failure.trouble] = self.accepted
+        return True
 
     def _is_proof(self, item: Item) -> bool:
         """Tell whether so many requests were accepted since an event failed that the server must be well."""
-        failed_at = item.failed_at or 0
-        if item.refused:
-            return self.accepted - failed_at >= _PROOF_REFUSED
-        return self.accepted - max(failed_at, self._failed_at) >= _PROOF_AWAY
+        return self._accepted_since(item) >= self._needed(item)
+
+    def _needed(self, item: Item) -> int:
+        return _PROOF_REFUSED if item.refused else _PROOF_AWAY
+
+    def _accepted_since(self, item: Item) -> int:
+        """Return how many requests were accepted since an event, or another, failed in such a way."""
+        trouble = Trouble.REFUSED if item.refused else Trouble.AWAY
+        return self.accepted - max(item.failed_at or 0, self._failed_at[trouble])
 
     def give_back(self, items: list[Item]) -> None:
         """Keep events to send again."""
@@ -384,7 +443,9 @@ class Lane:
         """Send the events numbered below `end` as soon as possible, and cut a pause short."""
         self._urgent_below = max(self._urgent_below, end)
         self._resume_at = min(self._resume_at, now)
-        self.attempts = min(self.attempts, 1)  # someone is waiting: back off from the start
+        self._suspects_at = min(self._suspects_at, now)
+        self._paced_until = min(self._paced_until, now + self._pace)
+        self._eased = max(0, self.attempts - 1)  # someone is waiting: back off from the start
         for item in self.returned:
             item.due = min(item.due, now)
 

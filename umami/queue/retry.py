@@ -26,6 +26,7 @@ class Policy:
         # Half of each wait is random, so that a thousand processes do not come back as one.
         half = {"multiplier": wait / 2, "max": wait_max / 2}
         self._wait = wait_exponential(**half) + wait_random_exponential(**half)
+        self._wait_max = wait_max
         self._retry_after_max = retry_after_max
         self._stop: stop_base = stop_never if limit is None else stop_after_attempt(limit + 1)
 
@@ -41,6 +42,18 @@ class Policy:
             asked: The seconds that the server asked for, if it did.
         """
         return self._wait(_state(attempt)) if asked is None else min(asked, self._retry_after_max)
+
+    def wait_alone(self, doubts: int, *, stored_perhaps: bool) -> float:
+        """Return the seconds until an event that failed alone is tried again, while others are delivered.
+
+        What makes a server give no answer for some events, such as a lock in its database, may take minutes
+        to go away; and each such try may store the event once more.
+
+        Args:
+            doubts: How often it has been tried again already.
+            stored_perhaps: Whether no answer came from the server itself.
+        """
+        return self._wait_max if stored_perhaps and doubts else self.wait(doubts + 1)
 
 
 def _state(attempt: int) -> RetryCallState:

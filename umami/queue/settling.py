@@ -1,7 +1,7 @@
 """What an export means for a batch: which of its events are settled, and which are sent again."""
 
 from .bounds import Bounds
-from .exporter import Exported, Failure, Status, Trouble
+from .exporter import Exported, Failure, Status
 from .lane import Batch, Item, Lane
 from .ledger import Ledger
 
@@ -58,7 +58,8 @@ class Settlement:
                 else:
                     again.append(item)
                 continue
-            answered = True
+            # That the server could not take it now is no sign that it takes others.
+            answered = answered or status not in (Status.RETRY, Status.UNCERTAIN)
             self._ledger.last_error = outcome.message
             if status is Status.UNCERTAIN and self._bounds.at_most_once:
                 self._drop(item, "uncertain", outcome.message)
@@ -103,25 +104,18 @@ class Settlement:
             failed = []
         if len(failed) == 1 and lane.blames(failed[0], failure):
             [item] = failed
-            item.doubts += item.suspect
-            item.suspect = True
             if item.doubts < bounds.item_retry_limit and not failure.decisive:
-                item.due = now + bounds.policy.wait(item.doubts + 1)
+                item.due = now + bounds.policy.wait_alone(item.doubts, stored_perhaps=failure.stored_perhaps)
+                item.doubts += 1
                 self._keep(failed)
             elif failure.reason == "unanswered":
                 self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
             else:
                 self._reject(item, failure.reason, failure.message)
                 self.ended.append(Batch([item.event], [item.number]))
-            item.failed_at = lane.accepted
             return
-        for item in failed:
-            item.failed_at = lane.accepted
-            if failure.trouble is not Trouble.THROTTLED:
-                item.tries += 1
-                item.suspect = item.suspect or len(failed) == 1
         self._keep(failed)
-        for item in lane.fail(failure, bounds.policy, now):
+        for item in lane.fail(failure, failed, bounds.policy, now):
             self._drop(item, "retry_limit", failure.message)
 
     def _reject(self, item: Item, reason: str, message: str) -> None:
