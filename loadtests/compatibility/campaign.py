@@ -125,6 +125,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         "troubles": troubles.done,
         "reports": dict(reports),
         "samples": samples,
+        "server": stats.server,
         "last_error": stats.last_error,
         "statuses": dict(sorted(proxy.log.statuses.items())),
         **result,
