@@ -126,7 +126,7 @@ def test_a_before_send_that_returns_something_else_costs_its_event_and_not_the_c
 @pytest.mark.parametrize(
     "odd",
     [object(), {1, object()}, float("nan"), b"\xff", threading.Lock(), "\ud800", "\0", 10**400],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_whatever_before_send_puts_into_an_event_costs_no_other_event_anything(
     odd: Any, collector: Collector, make_client: MakeClient, balanced: Balanced

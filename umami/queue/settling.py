@@ -43,6 +43,7 @@ class Settlement:
             return
         failed = set() if exported.failure is None else set(exported.failure.events)
         again: list[Item] = []
+        waits: dict[int, float] = {}  # one for all that wait equally often, so that they stay together
         ended: list[int] = []
         answered = False
         for index, item in enumerate(batch.as_items()):
@@ -68,7 +69,7 @@ class Settlement:
             ):
                 item.doubts += status is Status.DOUBTFUL
                 item.answers += 1
-                item.due = now + self._bounds.policy.wait(item.answers)
+                item.due = now + waits.setdefault(item.answers, self._bounds.policy.wait(item.answers))
                 again.append(item)
             elif status is Status.INCOMPLETE:
                 self._ledger.delivered += 1
