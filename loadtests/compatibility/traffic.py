@@ -71,7 +71,7 @@ def _event(
     data = {"number": number, "plan": dice.choice(("free", "pro")), "steps": [1, 2, 3], "ratio": 0.25}
     kind = dice.random()
     if kind < 0.05 and not crawler and version >= IDENTIFY_SINCE:
-        # Not an address of another event's: Umami 2.13 to 2.15 never answers an event whose session has none yet.
+        # No other event has the address: Umami 2.13 to 2.15 never answers one whose session has no event yet.
         visitor["ip_address"] = f"10.9.{number // 250}.{number % 250}"
         return Event(None, crawler, lambda client: client.identify(f"user-{number % 97}", data, **visitor))
     if kind < 0.15:
