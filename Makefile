@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard clean
+.PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
 	@echo "make loadtest        quick load tests beside the peers (minutes); loadtest-full rewrites docs/performance.*"
 	@echo "make loadtest-guard  instruction counts against loadtests/baseline.json; needs valgrind"
+	@echo "make compatibility   every generation of Umami, with trouble, into docs/compatibility.*; ARGS='--server FILE'"
 	@echo "PYTHON=python3.12 VENV=.venv-3.12 choose another interpreter and environment"
 
 $(BIN)/python:
@@ -95,6 +96,10 @@ loadtest-full: $(VENV)/.loadtest
 
 loadtest-guard: $(VENV)/.test
 	$(BIN)/python -m loadtests guard $(ARGS)
+
+compatibility: $(VENV)/.test
+	$(BIN)/python -m loadtests compatibility $(ARGS)
+	$(BIN)/python -m loadtests compatibility --report
 
 clean:
 	rm -rf .venv* .reliability site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The command line: `python -m loadtests enqueue`, `all`, `report`, `guard`, `setup`."""
+"""The command line: `python -m loadtests enqueue`, `all`, `report`, `guard`, `setup`, `compatibility`."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import environments, guard, report
+from .compatibility import cli as compatibility
 from .results import as_json
 from .runner import run_scenario
 from .scenarios import SCENARIOS
@@ -23,6 +24,9 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compatibility"]:
+        return compatibility.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
     what = [*SCENARIOS, "all", "report", "guard", "setup"]
     parser.add_argument("what", choices=what, help="a scenario, or one of the last four")

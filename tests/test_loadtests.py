@@ -25,3 +25,24 @@ def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None
     rows = json.loads(file.read_text())["scenarios"]["enqueue"]["rows"]
     assert len(rows) == 7
     assert all(row["metrics"]["cpu_us"]["median"] > 0 for row in rows)
+
+
+def test_a_campaign_compares_the_ledger_with_what_the_server_stored(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtests", "compatibility", "--umami", "3.1", "--scenario", "mixed"]
+    done = subprocess.run(
+        [*command, "--events", "100", "--results", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    result = json.loads((tmp_path / "collector-3.1-mixed.json").read_text())
+    assert [trouble.partition(",")[0] for trouble in result["troubles"]] == [
+        "database outage",
+        "restart",
+        "kill -9",
+    ]
+    assert result["complete"]
+    assert all(result["holds"].values()), result
+    assert done.returncode == 0, done.stdout
