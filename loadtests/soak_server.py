@@ -207,9 +207,13 @@ class UnrulyServer:
         """Close the connection before or after storing, or half-way through the answer."""
         return {"status": None, "cut": where}
 
-    def page(self, body: str | bytes) -> Script:
-        """Answer 200 with something that is not Umami's."""
-        return {"status": 200, "body": body}
+    def page(self) -> Script:
+        """Answer 200 with a page of HTML, as a login in front of the server does."""
+        return {"status": 200, "body": _PAGE}
+
+    def accept(self, body: str | bytes) -> Script:
+        """Store, and answer 202 with something that is not Umami's: its word is taken, the second time."""
+        return {"status": 202, "body": body, "store": True}
 
     def forbid(self) -> Script:
         """Refuse as a proxy does."""
@@ -294,7 +298,7 @@ class UnrulyServer:
                     self._note_unanswered(request)
                 elif request.status is None:
                     still.append(request)
-                elif request.status == 504:
+                elif request.status in (202, 504):
                     self._note_unanswered(request)
                 elif request.status in (401, 403):
                     self.refused.update(numbers_of(request))
@@ -338,11 +342,11 @@ _TROUBLES: Final[Mapping[str, Callable[[UnrulyServer], Script]]] = {
     "cut before storing": lambda server: server.cut("before"),
     "cut after storing": lambda server: server.cut("after"),
     "cut in the body": lambda server: server.cut("body"),
-    "200 of HTML": lambda server: server.page(_PAGE),
-    "200 of nothing": lambda server: server.page(b""),
-    "200 of half a JSON": lambda server: server.page(b'{"size":1,"processed":1,"err'),
-    "200 of another JSON": lambda server: server.page('{"ok":true}'),
-    "200 of 4 MiB": lambda server: server.page(_ENDLESS),
+    "200 of HTML": UnrulyServer.page,
+    "202 of nothing": lambda server: server.accept(b""),
+    "202 of half a JSON": lambda server: server.accept(b'{"size":1,"processed":1,"err'),
+    "202 of another JSON": lambda server: server.accept('{"ok":true}'),
+    "202 of 4 MiB": lambda server: server.accept(_ENDLESS),
     "401 or 403 of a proxy": UnrulyServer.forbid,
     "items: database away for some": lambda server: server.items_away(0.3),
     "items: database away for all": lambda server: server.items_away(1.0),

@@ -102,7 +102,8 @@ class UmamiExporter:
         """What kind of server it is."""
         if self._known is Generation.UNKNOWN:
             return None
-        return f"{self._known}, {'in batches' if self._batches else 'one event a request'}"
+        batches = self._batches and self._known >= Generation.V2_17
+        return f"{self._known}, {'in batches' if batches else 'one event a request'}"
 
     @property
     def _batches(self) -> bool:

@@ -33,7 +33,7 @@ _NAMES: Final = {
 
 NOT_STORED: Final = {
     Generation.TEXT: (
-        "it dates events at their arrival and ignores distinct_id, and before 2.10 ip_address and tag"
+        "it dates events at their arrival and ignores distinct_id, before 2.10 ip_address, before 2.14 tag"
     ),
     Generation.V2_16: "it dates events at their arrival and ignores distinct_id",
 }
