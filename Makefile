@@ -1,6 +1,8 @@
 # Everything here makes its own environment first: Python 3.10 or newer and make are enough.
 PYTHON ?= python3
 VENV ?= .venv
+# How many processes the tests run in; 0 for this one alone.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
@@ -46,7 +48,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

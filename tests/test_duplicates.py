@@ -470,7 +470,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
 
 TestDuplicates = pytest.mark.filterwarnings("error")(DuplicatesMachine.TestCase)
 TestDuplicates.settings = settings(
-    max_examples=100,
+    max_examples=40,
     stateful_step_count=50,
     deadline=None,
     database=None,

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -299,7 +300,7 @@ def test_single_sends_under_a_rate_limit_drain_too(make_client: MakeClient) -> N
 # A gateway that gives up although Umami stores.
 
 
-@pytest.mark.parametrize("status", [502, 504, 524])
+@pytest.mark.parametrize("status", [504, 524])
 def test_a_gateway_that_times_out_after_storing_costs_no_more_than_the_bound(
     status: int, collector: Collector, make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
@@ -472,3 +473,19 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
         assert asked <= 10
         assert len(proxy.asked) == asked
         assert client.queue_stats().pending == 2500
+
+
+def test_one_of_two_servers_that_is_away_costs_no_event(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    turns = iter(range(1_000_000))
+    down = Answer(502, b"<h1>Bad Gateway</h1>")
+    with ReverseProxy(collector.url, lambda asked: down if next(turns) % 2 else None) as proxy:
+        client = make_client(url_base=proxy.url, retry_wait=0.005, retry_wait_max=0.01)
+        names = send_many(client, 200)
+        assert client.flush(DEADLINE)
+        assert stored(collector) == dict.fromkeys(names, 1)
+        assert Counter(asked.status for asked in proxy.asked)[502] > 10
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.rejected, stats.dropped) == (200, 0, {})
+    balanced(client)

@@ -604,7 +604,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueue = pytest.mark.filterwarnings("error")(QueueMachine.TestCase)
 TestQueue.settings = settings(
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     database=None,

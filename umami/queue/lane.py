@@ -387,6 +387,11 @@ class Lane:
         count = len(failure.events)
         if not expected:
             self._failed_at[failure.trouble] = self.accepted
+        elif failure.trouble is Trouble.AWAY:
+            # Suspects that fail in turn prove nothing: of two servers behind a proxy one may be away.
+            for other in self.returned:
+                if other.suspect and not other.refused and other not in items:
+                    other.failed_at = self.accepted
         for item in items:
             item.tries += 1
             item.most = max(1, count // 2)
