@@ -3,7 +3,8 @@
 What a client may do about a fault is judged by two notes. A request is *unanswered* if it got no answer
 (it was cut, frozen for longer than a client waits, or under way when the server stopped) or a gateway's
 504: it may have been stored, so each of its events may be stored once more. An event is *refused* if an
-answer said that it can never be stored.
+answer said that it can never be stored, or refused the request that carried it: it may then be found to be
+the cause.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ _JUST_NOW: Final = 0.25
 _FULL_PACE_SECONDS: Final = 60.0
 _DOUBTS: Final = 4  # one request more than the default of item_retry_limit
 _STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
+_REFUSALS: Final = frozenset((401, 403, 500, 502))
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _PAGE: Final = "<!DOCTYPE html><title>Sign in to the Wi-Fi</title>"
 _BROKEN: Final = replies.error(500, "server-error", "Cannot read private member #state from an object")
@@ -300,7 +302,7 @@ class UnrulyServer:
                     still.append(request)
                 elif request.status in (202, 504):
                     self._note_unanswered(request)
-                elif request.status in (401, 403):
+                elif request.status in _REFUSALS:
                     self.refused.update(numbers_of(request))
             self._open = still
 

@@ -84,14 +84,16 @@ LEAKS = {
     """,
     "the ledger": """
         other = type(client)(url_base=collector.url)
-        collector.fail(403, body=other.login("admin", PASSWORD).token)
+        token = other.login("admin", PASSWORD).token
+        collector.fail(400, body={"error": {"message": token, "code": "bad-request", "status": 400}})
         client.new_event("e")
         client.flush()
     """,
     "a report": """
         client.configure(on_error=lambda report: None)
         other = type(client)(url_base=collector.url)
-        collector.fail(403, body=other.login("admin", PASSWORD).token)
+        token = other.login("admin", PASSWORD).token
+        collector.fail(400, body={"error": {"message": token, "code": "bad-request", "status": 400}})
         client.new_event("e")
         client.flush()
     """,

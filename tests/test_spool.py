@@ -383,7 +383,7 @@ class TestCommand:
             "send",
             str(folder),
             "--timeout",
-            "0.2",
+            "3",
         )
         assert done.returncode == 1
         assert f"{left:,} left" in done.stdout

@@ -17,7 +17,7 @@ from umami.user_agents import is_surely_browser
 
 from . import foreign, verdicts
 from .connections import Connections
-from .generations import NOT_STORED, Generation, adapted, user_agent
+from .generations import NOT_STORED, Generation, adapted, may_name_agent, user_agent
 from .messages import Reply, UnansweredError, without_secrets
 
 MOST_EVENTS: Final = 500
@@ -143,16 +143,19 @@ class UmamiExporter:
         """
         return work.is_late() or time.monotonic() < self._limited_until
 
-    def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[list[int], str | None]]:
+    def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[Sequence[int], str | None]]:
         """Yield the events of each request by their indexes, and their User-Agent if it is on trial."""
         if not self._batches:
             yield from (([index], None) for index in range(len(events)))
+            return
+        if not (self._checks_bots and any(map(may_name_agent, events))):
+            yield range(len(events)), None  # as mostly
             return
         sure: list[int] = []
         bots: list[int] = []
         unsure: dict[str, list[int]] = {}
         for index, event in enumerate(events):
-            agent = user_agent(event) if self._checks_bots else None
+            agent = user_agent(event)
             if agent is None or is_surely_browser(agent) or self._bots.get(agent) is False:
                 sure.append(index)
             elif agent in self._bots:
@@ -167,7 +170,7 @@ class UmamiExporter:
 
     # Many events in one request.
 
-    def _post_batch(self, work: "_Work", indexes: list[int], agent: str | None) -> Failure | None:
+    def _post_batch(self, work: "_Work", indexes: Sequence[int], agent: str | None) -> Failure | None:
         """Post some events.
 
         Args:
@@ -182,7 +185,10 @@ class UmamiExporter:
             work.left.update(indexes)
             return None
         url = self.destination.batch_url or ""
-        body = b"[" + b",".join([work.events[index] for index in indexes]) + b"]"
+        events = (
+            work.events if len(indexes) == len(work.events) else [work.events[index] for index in indexes]
+        )
+        body = b"[" + b",".join(events) + b"]"
         reply = self._post(work, url, body, indexes)
         if isinstance(reply, Failure):
             return reply
@@ -218,7 +224,7 @@ class UmamiExporter:
         work.outcomes[indexes[0]] = own
         return None
 
-    def _post_each(self, work: "_Work", indexes: list[int]) -> Failure | None:
+    def _post_each(self, work: "_Work", indexes: Sequence[int]) -> Failure | None:
         """Post events one by one, where a batch's answer would not tell which were dropped as bots'."""
         for position, index in enumerate(indexes):
             if work.requests and self._must_stop(work):
@@ -231,7 +237,7 @@ class UmamiExporter:
         return None
 
     def _read_batch(
-        self, work: "_Work", reply: Reply, url: str, indexes: list[int], agent: str | None
+        self, work: "_Work", reply: Reply, url: str, indexes: Sequence[int], agent: str | None
     ) -> Failure | None:
         answer = verdicts.decoded(reply.body or b"")
         details = answer.get("details") if isinstance(answer, dict) else None
@@ -255,7 +261,7 @@ class UmamiExporter:
             _logger.warning("%s works again: events go there in batches.", url)
         self._batch_works = True
         self._accepted(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
-        kept = [index for index in indexes if index not in outcomes]
+        kept = [index for index in indexes if index not in outcomes] if outcomes else indexes
         if kept and "cache" not in answer and self._answers_tell(work):
             # The key is there whenever an item was stored.
             outcomes.update(dict.fromkeys(kept, verdicts.BOT))
@@ -291,7 +297,9 @@ class UmamiExporter:
 
     # One event a request.
 
-    def _post_first(self, work: "_Work", reply: Reply, batch_url: str, indexes: list[int]) -> Failure | None:
+    def _post_first(
+        self, work: "_Work", reply: Reply, batch_url: str, indexes: Sequence[int]
+    ) -> Failure | None:
         """Post the first of a batch's events alone: the answer tells whether only the batch route fails."""
         first, *others = indexes
         work.left.update(others)
@@ -392,7 +400,7 @@ class UmamiExporter:
         work: "_Work",
         url: str,
         body: bytes,
-        indexes: list[int],
+        indexes: Sequence[int],
         agent: str | None = None,
         method: str = "POST",
     ) -> Reply | Failure:
@@ -459,13 +467,15 @@ class UmamiExporter:
                 "Upgrade the server to keep them."
             )
 
-    def _away(self, message: str, url: str, indexes: list[int], *, stored_perhaps: bool = False) -> Failure:
+    def _away(
+        self, message: str, url: str, indexes: Sequence[int], *, stored_perhaps: bool = False
+    ) -> Failure:
         """The server is not there, or not well."""
         self._in_trouble = True
         self._forget()
         return Failure(f"{url}: {message}", indexes, stored_perhaps=stored_perhaps)
 
-    def _foreign(self, work: "_Work", reply: Reply, url: str, indexes: list[int]) -> Failure:
+    def _foreign(self, work: "_Work", reply: Reply, url: str, indexes: Sequence[int]) -> Failure:
         """Something between this client and Umami answered, in an error's place."""
         self._in_trouble = True
         just_accepted = time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
@@ -480,7 +490,7 @@ class UmamiExporter:
         return failure
 
     def _unclear_answer(
-        self, status: int, body: bytes | None, url: str, indexes: list[int]
+        self, status: int, body: bytes | None, url: str, indexes: Sequence[int]
     ) -> Failure | None:
         """Judge a 2xx that is not Umami's.
 
