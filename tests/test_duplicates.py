@@ -169,6 +169,7 @@ class Server:
 
     def _gateway(self, names: list[str], is_batch: bool, patience: float) -> tuple[int, Any]:
         self._store(names[: self.choose(len(names))])
+        self._wait(min(patience, 2.0))  # a 502 at once means that there is no server
         return GATEWAY_TIMEOUT - 2 * self.choose(1), PAGE
 
     def _unclear(self, names: list[str], is_batch: bool, patience: float) -> tuple[int, Any]:
