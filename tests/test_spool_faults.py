@@ -558,7 +558,7 @@ def test_a_write_that_is_broken_off_anywhere_confuses_nothing(
         client.new_event("broken off")
     collector.fail(None, freeze=True)
     send_many(client, 3)
-    until(lambda: client.queue_stats().requests == 1)
+    collector.wait_for(requests=1, timeout=DEADLINE)
     send_many(client, 1, "last")
     collector.thaw()
     until(lambda: client.queue_stats().delivered == 4)
