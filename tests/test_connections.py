@@ -566,7 +566,7 @@ def test_a_request_whose_end_the_server_did_not_wait_for_is_made_again(make_clie
             first.shutdown(socket.SHUT_WR)
             with listener.accept()[0] as second:  # it is made again
                 assert second.recv(100).startswith(b"POST /api/")
-        stats = client.queue_stats()
+                stats = client.queue_stats()  # before this one is closed too
         assert (stats.pending, stats.dropped) == (50, {})
         assert "disconnected without sending a response" in stats.last_error
         client.configure(shutdown_timeout=0)
