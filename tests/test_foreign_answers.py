@@ -463,7 +463,12 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
 ) -> None:
     with ReverseProxy(server.url, lambda asked: Answer(status, b"no")) as proxy:
         client = make_client(
-            url_base=proxy.url, retry_wait=NEVER, retry_wait_max=NEVER, batch_size=50, queue_size=5000
+            url_base=proxy.url,
+            retry_wait=NEVER,
+            retry_wait_max=NEVER,
+            batch_size=50,
+            queue_size=5000,
+            shutdown_timeout=0,  # what is left at the end is left
         )
         send_many(client, 2000)
         until(lambda: client.queue_stats().requests >= {404: 3, 405: 2}.get(status, 6))
