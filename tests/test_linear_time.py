@@ -219,6 +219,6 @@ def test_what_uses_them_is_linear_too(judge: Callable[[str], object]) -> None:
 
 
 def test_a_quadratic_pattern_is_found() -> None:
-    for pattern, text in ((r"a+$", "a"), (r"Version/1.*Safari", "Version/1"), (r"\d+\.?\d*", "1")):
-        search = re.compile(pattern).search if "d" not in pattern else re.compile(pattern).fullmatch
+    for pattern, text in ((r"a+$", "a"), (r"Version/1.*Safari", "Version/1")):
+        search = re.compile(pattern).search
         assert grows_too_fast(search, lambda size, text=text: text * (size // len(text)) + "\n!")
