@@ -221,4 +221,6 @@ def test_what_uses_them_is_linear_too(judge: Callable[[str], object]) -> None:
 def test_a_quadratic_pattern_is_found() -> None:
     for pattern, text in ((r"a+$", "a"), (r"Version/1.*Safari", "Version/1")):
         search = re.compile(pattern).search
-        assert grows_too_fast(search, lambda size, text=text: text * (size // len(text)) + "\n!")
+        make = lambda size, text=text: text * (size // len(text)) + "\n!"  # noqa: E731
+        # A busy machine hides it now and then.
+        assert any(grows_too_fast(search, make) for _ in range(10))
