@@ -3,7 +3,6 @@
 A call is a flow (see `messages.Flow`), which the sync and the async runner run alike.
 """
 
-import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -15,12 +14,12 @@ from pydantic_core import to_json
 
 from umami import models
 from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
-from umami.fields import VISITOR_LIMIT, given
+from umami.fields import given
 
 from . import filters as filtering
 from .answers import words
 from .filters import Dialect
-from .messages import USER_AGENT, Flow, Request, json_of
+from .messages import USER_AGENT, Flow, Request, agent_header, json_of
 
 if TYPE_CHECKING:
     import httpx
@@ -36,7 +35,6 @@ _BOTH: Final = (
     "carry both. Let the proxy pass /api without a password, or have it check a header of its own, "
     "which the setting headers holds."
 )
-_NO_HEADER: Final = re.compile(r"[^ -~]")
 _NO_ROUTE: Final = frozenset((404, 405))
 _OTP_LENGTH: Final = 6
 # What Umami answers when the database refuses a query: since 2.16, and before.
@@ -306,7 +304,7 @@ def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
 
 def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
     """Post one event and return the server's answer."""
-    agent = _NO_HEADER.sub("?", user_agent[:VISITOR_LIMIT]).strip()  # whole it is in the payload
+    agent = agent_header(user_agent)  # whole it is in the payload
     headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
     response = yield from _asked(Request("POST", server.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)

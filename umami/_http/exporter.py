@@ -18,7 +18,7 @@ from umami.user_agents import is_surely_browser
 from . import foreign, verdicts
 from .connections import Connections
 from .generations import NOT_STORED, Generation, adapted, may_name_agent, user_agent
-from .messages import Reply, UnansweredError, without_secrets
+from .messages import Reply, UnansweredError, agent_header, without_secrets
 
 MOST_EVENTS: Final = 500
 """The most events that Umami takes in a batch, since 3.3."""
@@ -36,8 +36,6 @@ _LIMITED_SECONDS: Final = 60.0
 _SLOW_SECONDS: Final = 1.0
 _LEAST_SECONDS: Final = 0.1
 _FIRST_BYTES: Final = 80
-_HEADER_LIMIT: Final = 8192
-_NO_HEADER: Final = re.compile(r"[^ -~]")
 _TOKEN: Final = re.compile(rb"\s*eyJ[\w-]+\.[\w-]+\.[\w-]+\s*")
 # What every version of isbot takes for a bot's.
 _BOT: Final = re.compile(r"googlebot|bingbot|crawler|spider|^curl/|^python-requests/", re.IGNORECASE)
@@ -412,7 +410,7 @@ class UmamiExporter:
         if work.deadline is not None:
             left = max(_LEAST_SECONDS, work.deadline - time.monotonic())
             patience, timeout = min(patience, left), min(timeout, left)
-        header = _NO_HEADER.sub("?", agent[:_HEADER_LIMIT]).strip() if agent else connections.browser
+        header = agent_header(agent) if agent else connections.browser
         work.requests += 1
         started = time.monotonic()
         try:

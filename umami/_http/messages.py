@@ -25,9 +25,16 @@ USER_AGENT: Final = (
 )
 """What auth and query calls call themselves."""
 
+_HEADER_LIMIT: Final = 8192  # what web servers take of one header
+_NO_HEADER: Final = re.compile(r"[^ -~]")
 # So many first characters give a secret away, with what follows them.
 _TELLING: Final = 12
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
+
+
+def agent_header(user_agent: str) -> str:
+    """Return a User-Agent as a header can say it: bounded, and in printable ASCII."""
+    return _NO_HEADER.sub("?", user_agent[:_HEADER_LIMIT]).strip()
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:

@@ -21,7 +21,6 @@ BOT: Final = Outcome(
     "Umami dropped it as a bot's: its User-Agent is not a browser's. "
     "Pass the visitor's as ua=, or set DISABLE_BOT_CHECK=1 on the server.",
 )
-DELIVERED: Final = Outcome(Status.DELIVERED)
 
 _MOST_REASON: Final = 50
 # They ask to come back later, whoever says so and in whatever form.
