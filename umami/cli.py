@@ -176,7 +176,7 @@ def _list_spool(arguments: argparse.Namespace) -> int:
     files = spool.files(arguments.folder)
     for file in files:
         events = "?" if file.events is None else f"{file.events:,}"
-        where = file.send_url or "-"
+        where = file.exporter or "-"
         print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:8}  {where}  {file.path.name}")
     waiting = [file.events or 0 for file in files if file.state == "waiting"]
     print(f"{sum(waiting):,} events in {len(waiting)} files wait to be sent.")

@@ -531,7 +531,7 @@ class Client:
             timestamp,
             ua,
         )
-        if encoded and route.put(route.lane, encoded):
+        if encoded and route.put(encoded):
             return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
@@ -611,7 +611,7 @@ class Client:
             timestamp,
             ua,
         )
-        if encoded and route.put(route.lane, encoded):
+        if encoded and route.put(encoded):
             return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
@@ -677,7 +677,7 @@ class Client:
             timestamp,
             ua,
         )
-        if encoded and route.put(route.lane, encoded):
+        if encoded and route.put(encoded):
             return {"queued": True}
         return self._state.submit(route, encoded, ua)
 
@@ -718,7 +718,7 @@ class Client:
         """
         route = self._state.route or self._state.new_route()
         encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
-        if encoded and route.put(route.lane, encoded):
+        if encoded and route.put(encoded):
             return {"queued": True}
         return self._state.submit(route, encoded, ua)
 

@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    _threads,
     late,  # noqa: F401 - which loads at once, in the main thread, where gevent has patched it
-    threads,
 )
-from .queue import lifecycle  # noqa: F401 - to know of the process's end, even if the rest comes with it
+from .queue import process  # noqa: F401 - to know of the process's end, even if the rest comes with it
 
 if TYPE_CHECKING:
     from . import models, settings
@@ -27,7 +27,7 @@ else:
             self._name = f"{__package__}.{name}"
 
         def __getattr__(self, name: str) -> Any:
-            with threads.importing:
+            with _threads.importing:
                 return getattr(import_module(self._name), name)
 
     endpoints, models, settings = map(_Module, ("_http.endpoints", "models", "settings"))
@@ -43,7 +43,7 @@ def submodule(name: str) -> ModuleType:
     """
     if name not in ("models", "spool"):
         raise AttributeError(f"module {__package__!r} has no attribute {name!r}")
-    with threads.importing:
+    with _threads.importing:
         return import_module(f"{__package__}.{name}")
 
 
@@ -54,7 +54,7 @@ class OwnState:
         """Make it; it is found without this from then on."""
         if instance is None:
             return self
-        with threads.importing:
+        with _threads.importing:
             from .state import State
 
             own = vars(instance)

@@ -7,7 +7,7 @@ the first query imports them.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import threads
+from . import _threads
 
 if TYPE_CHECKING:
     from ._http.access import Access
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def load() -> None:
     """Import what a request needs, and what would be imported in the middle of the first one."""
-    with threads.importing:
+    with _threads.importing:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
         import idna.uts46data  # noqa: F401 - by a visitor's international host name
@@ -40,5 +40,5 @@ def new_session(timeout: Callable[[], float], access: Callable[[], "Access"]) ->
     return Session(timeout, access)
 
 
-if threads.is_patched():
+if _threads.is_patched():
     load()  # for gevent imports well in the main thread only

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .queue.records import DamagedError, ForeignError
-from .queue.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError
+from ._spool.records import DamagedError, ForeignError
+from ._spool.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class SpoolFile:
         state: `waiting` for a process to send it, `in use` by one that runs, `damaged`, or `foreign`, which
             is of another version.
         events: How many of its events are not settled; None if that cannot be told.
-        send_url: Where they go; None if that cannot be told.
+        exporter: The name of their exporter; None if that cannot be told.
     """
 
     path: Path
     size: int
     state: str
     events: int | None = None
-    send_url: str | None = None
+    exporter: str | None = None
 
 
 def files(folder: str | Path) -> list[SpoolFile]:
@@ -94,7 +94,7 @@ def _look(path: Path) -> SpoolFile | None:
         return SpoolFile(path, size, "foreign")
     except DamagedError:
         return SpoolFile(path, size, "damaged")
-    return SpoolFile(path, size, "waiting", segment.unsettled, segment.destination.send_url)
+    return SpoolFile(path, size, "waiting", segment.unsettled, segment.name)
 
 
 def _delete(path: Path) -> SpoolFile | None:
@@ -108,9 +108,7 @@ def _delete(path: Path) -> SpoolFile | None:
         if path.suffix == SUFFIX:
             with suppress(DamagedError, ForeignError):
                 segment.read()
-                file = replace(
-                    file, state="waiting", events=segment.unsettled, send_url=segment.destination.send_url
-                )
+                file = replace(file, state="waiting", events=segment.unsettled, exporter=segment.name)
         path.unlink()
     finally:
         segment.close()

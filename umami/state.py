@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import late, threads
+from . import _threads, late
 from ._http import endpoints
 from ._http.access import Access, Current
 from ._http.connections import Connections
@@ -28,16 +28,15 @@ from ._http.filters import Dialect
 from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.verdicts import BOT
+from ._spool.spool import Spool
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
-from .queue.bounds import Bounds
+from .queue.agent import Agent
 from .queue.destination import Destination
-from .queue.lane import BATCH_FRAME, Lane, Limits
-from .queue.lifecycle import in_child, sigterm
-from .queue.report import logger
-from .queue.retry import Policy
-from .queue.spool import SpoolPlan
-from .queue.worker import Agent, Plan
+from .queue.destination_queue import BATCH_FRAME, DestinationQueue
+from .queue.exporter import Exporter
+from .queue.process import in_child, sigterm
+from .queue.reporter import Report, logger
 from .settings import Settings, resolve
 
 if TYPE_CHECKING:
@@ -55,15 +54,15 @@ class Route:
         settings: The settings that it follows from.
         server: Where it ends.
         writer: Checks and encodes events.
-        lane: The agent's lane to that server.
+        destination: The agent's queue for that server.
         put: Queues an encoded event and returns True; returns False if there is more to do than that.
     """
 
     settings: Settings
     server: Server
     writer: Writer
-    lane: Lane
-    put: Callable[[Lane, bytes], bool]
+    destination: DestinationQueue
+    put: Callable[[bytes], bool]
 
     @property
     def may_wait(self) -> bool:
@@ -107,11 +106,13 @@ class State:
 
     def __init__(self) -> None:
         self._code: dict[str, Any] = {}
-        self._lock = threads.RLock()
+        self._lock = _threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
         self._access = Current()
         self._agent: Agent | None = None
+        self._spool: Spool | None = None
+        self._exporters: dict[str, UmamiExporter] = {}
         self.route: Route | None = None
         self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
             f"umami.waiting.{id(self)}"
@@ -155,16 +156,14 @@ class State:
             merged = {**self._code, **code}
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
-            plan = _plan(settings)
             if self._agent is not None:
-                self._agent.configure(plan)
-            elif plan.spool is not None:
-                self._agent = self._new_agent(
-                    plan
-                )  # what lies in the spool is not to wait for the first event
+                self._open_spool(self._agent, settings)
+                self._agent.configure(settings)
             self._code = merged
             self._use(settings)
             self._forget_route()
+            if settings.spool is not None:
+                self.agent  # noqa: B018 - what lies in the spool is not to wait for the first event
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here rather than at the first event, whose caller may have less time
 
@@ -245,14 +244,14 @@ class State:
                 settings.website_id,
                 settings.hostname,
                 settings.batch_bytes - BATCH_FRAME,
-                agent.note_repair,
+                agent.reporter.note_repair,
                 settings.before_send,
                 self._keep_back,
             )
             headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
-            lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
+            queue = agent.destination(self._exporter(Destination(server.send_url, server.batch_url, headers)))
             queued = settings.enabled and settings.mode == "queued"
-            route = self.route = Route(settings, server, writer, lane, agent.put if queued else _put_nothing)
+            route = self.route = Route(settings, server, writer, queue, queue.put if queued else _put_nothing)
             return route
 
     def _forget_route(self) -> None:
@@ -264,20 +263,63 @@ class State:
         """The agent, which is made at the first use, and starts its threads at the first event."""
         with self._lock:
             if self._agent is None:
-                agent = self._new_agent(_plan(self.settings))
+                settings = self.settings
+                agent = Agent(settings, self._exporter_of)
+                self._open_spool(agent, settings)
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
             return self._agent
 
-    def _new_agent(self, plan: Plan) -> Agent:
-        return Agent(plan, self._new_exporter)
+    def _open_spool(self, agent: Agent, settings: Settings) -> None:
+        """Open the spool that is set, once.
 
-    def _new_exporter(self, destination: Destination) -> UmamiExporter:
-        # The Cloud is the newest Umami, but for the batch route.
-        is_cloud = destination.batch_url is None
-        return UmamiExporter(
-            destination, self._connections, Generation.V2_17 if is_cloud else Generation.UNKNOWN
-        )
+        Raises:
+            ValidationError: It cannot be used, or there is another one already.
+        """
+        path = None if settings.spool is None else Path(settings.spool)
+        if self._spool is not None:
+            if path != self._spool.path:
+                raise ValidationError(
+                    f"spool is {self._spool.path} and cannot be changed, as events may lie there: "
+                    "use another Client."
+                )
+            self._spool.resize(settings.spool_max_bytes)
+        elif path is not None:
+            try:
+                self._spool = Spool(
+                    path,
+                    settings.spool_max_bytes,
+                    lambda reason, message: agent.reporter.add(Report("trouble", reason, message)),
+                )
+            except OSError as error:
+                raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
+            home = _home(settings)
+            if home is not None:
+                self._exporter(home)  # what others left for it is to have its credential
+            agent.use_store(self._spool)
+
+    def _exporter(self, destination: Destination) -> UmamiExporter:
+        """Return the exporter for a destination; it uses these headers from now on."""
+        with self._lock:
+            name = name_of(destination)
+            exporter = self._exporters.get(name)
+            if exporter is None:
+                # The Cloud is the newest Umami, but for the batch route.
+                is_cloud = destination.batch_url is None
+                exporter = UmamiExporter(
+                    destination, self._connections, Generation.V2_17 if is_cloud else Generation.UNKNOWN
+                )
+                self._exporters[name] = exporter
+            exporter.destination = destination
+            return exporter
+
+    def _exporter_of(self, name: str) -> Exporter | None:
+        """Return the exporter of a name that events in the spool have; None if this client has none."""
+        exporter = self._exporters.get(name)
+        if exporter is not None:
+            return exporter
+        destination = destination_of(name)
+        return None if destination is None else self._exporter(destination)
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take.
@@ -298,7 +340,7 @@ class State:
         if settings.mode == "direct":
             return self.session.run(self._direct(route, encoded, user_agent))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
-        return _late(self.agent.put_late(route.lane, encoded, patience))
+        return _late(self.agent.put_late(route.destination, encoded, patience))
 
     async def submit_async(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do as `submit` does for a route that may wait, without blocking the event loop."""
@@ -307,14 +349,14 @@ class State:
             return self.submit(route, encoded, user_agent)
         if settings.mode == "direct":
             return await self.session.run_async(self._direct(route, encoded, user_agent))
-        if self.agent.put(route.lane, encoded):
+        if route.destination.put(encoded):
             return {"queued": True}
         return await self._put_late_async(route, encoded)
 
     async def _put_late_async(self, route: Route, encoded: bytes) -> dict[str, Any]:
         agent, give_up = self.agent, time.monotonic() + route.settings.block_timeout
         return await anyio.to_thread.run_sync(
-            lambda: _late(agent.put_late(route.lane, encoded, max(0.0, give_up - time.monotonic()))),
+            lambda: _late(agent.put_late(route.destination, encoded, max(0.0, give_up - time.monotonic()))),
             limiter=self._limiter(),
             abandon_on_cancel=True,
         )
@@ -336,7 +378,7 @@ class State:
         answer = yield from endpoints.send(route.server, encoded, agent)
         if isinstance(answer, dict) and "beep" in answer:
             # The answer itself looks like success.
-            self.agent.report("rejected", BOT.reason, BOT.message, encoded)
+            self.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))
         return answer
 
     def _keep_back(self, encoded: bytes, why: str) -> None:
@@ -365,48 +407,16 @@ class State:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: another thread of the parent may have held the locks."""
-        self._lock = threads.RLock()
+        self._lock = _threads.RLock()
         self._inherited, self._session = self._session, None
 
 
-def _put_nothing(lane: Lane, event: bytes) -> bool:  # noqa: ARG001
+def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
     return False
 
 
 def _late(reason: str | None) -> dict[str, Any]:
     return {"queued": True} if reason is None else {"queued": False, "reason": reason}
-
-
-def _plan(settings: Settings) -> Plan:
-    """Return the part of the settings that the agent works by."""
-    return Plan(
-        bounds=Bounds(
-            events=settings.queue_size,
-            bytes=settings.queue_bytes,
-            overflow=settings.overflow,
-            limits=Limits(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            policy=Policy(
-                wait=settings.retry_wait,
-                wait_max=settings.retry_wait_max,
-                retry_after_max=settings.retry_after_max,
-                limit=settings.retry_limit,
-            ),
-            item_retry_limit=settings.item_retry_limit,
-            at_most_once=settings.at_most_once,
-        ),
-        senders=settings.senders,
-        shutdown_timeout=settings.shutdown_timeout,
-        flush_on_sigterm=settings.flush_on_sigterm,
-        on_error=settings.on_error,
-        spool=None
-        if settings.spool is None
-        else SpoolPlan(
-            Path(settings.spool),
-            settings.spool_max_bytes,
-            {"User-Agent": BROWSER_USER_AGENT},
-            _home(settings),
-        ),
-    )
 
 
 def _access(settings: Settings) -> Access:
@@ -424,6 +434,22 @@ def _home(settings: Settings) -> Destination | None:
     return Destination(server.send_url, server.batch_url, headers)
 
 
+def name_of(destination: Destination) -> str:
+    """Return the exporter's name of a destination."""
+    return f"umami{'+basic' if destination.is_private else ''}:{destination.send_url}"
+
+
+def destination_of(name: str) -> Destination | None:
+    """Return the destination of an exporter's name; None if only its credential opens it."""
+    kind, _, send_url = name.partition(":")
+    if kind != "umami" or not send_url.startswith(("http://", "https://")):
+        return None
+    batch_url = (
+        None if send_url == f"{endpoints.CLOUD_EVENTS}/api/send" else f"{send_url.rpartition('/')[0]}/batch"
+    )
+    return Destination(send_url, batch_url, {"User-Agent": BROWSER_USER_AGENT})
+
+
 def _is_own_key(api_key: str | None) -> bool:
     """Tell whether an API key is one of a self-hosted server, Umami 3.4 and later."""
     return api_key is not None and api_key.startswith("umami_")
@@ -439,7 +465,7 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
 
 
-_states: Final[threads.Registry[State]] = threads.Registry()
+_states: Final[_threads.Registry[State]] = _threads.Registry()
 
 
 def _close_all() -> None:

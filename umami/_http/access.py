@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from umami import threads
+from umami import _threads
 from umami.errors import ValidationError
 
 from . import proxies
@@ -70,7 +70,7 @@ class Access:
         return self._context("proxy", None)
 
     def _context(self, peer: str, cert: "Cert | None") -> "ssl.SSLContext":
-        with threads.importing:
+        with _threads.importing:
             if peer not in self._contexts:
                 self._contexts[peer] = _context(self.verify, cert)
             return self._contexts[peer]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpcore
 
-from umami import threads
+from umami import _threads
 
 from .sockets import Sockets
 
@@ -210,11 +210,11 @@ class Backend(httpcore.NetworkBackend):
     ) -> Stream:
         """Connect to the first of a host's addresses that answers."""
         attempt = _attempt(timeout)
-        threads.look_ups.begin()
+        _threads.look_ups.begin()
         try:
             addresses = self._sockets.look_up(host, port)
         finally:
-            threads.look_ups.end()
+            _threads.look_ups.end()
         use = _Use((host, port), self._refusals, attempt)
         for others, address in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
@@ -287,7 +287,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first of a host's addresses that answers."""
         attempt = _attempt(timeout)
         use = _Use((host, port), self._refusals, attempt)
-        threads.look_ups.begin()
+        _threads.look_ups.begin()
         try:
             connected = await self._anyio.connect_tcp(
                 host, port, attempt.left(), local_address, socket_options
@@ -298,7 +298,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         except ValueError as error:  # a host name that can be none
             raise httpcore.ConnectError(str(error)) from error
         finally:
-            threads.look_ups.end()
+            _threads.look_ups.end()
         return AsyncStream(connected, use)
 
 

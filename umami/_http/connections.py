@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from umami import threads
+from umami import _threads
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Connections:
     timeout: float = 10.0
     item_timeout: float = 0.2
     _poster: Any = field(default=None, init=False)
-    _lock: Any = field(default_factory=threads.RLock, init=False)
+    _lock: Any = field(default_factory=_threads.RLock, init=False)
 
     @property
     def poster(self) -> Any:
@@ -45,4 +45,4 @@ class Connections:
         """Start clean in a fork's child."""
         # Kept, not closed: to let go of the parent's connections would close them noisily here.
         self._inherited, self._poster = self._poster, None
-        self._lock = threads.RLock()
+        self._lock = _threads.RLock()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOUD_DATA: Final = "https://api.umami.is/v1"
-_CLOUD_EVENTS: Final = "https://cloud.umami.is"
+CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
 _BOTH: Final = (
@@ -72,7 +72,7 @@ class Server:
     @property
     def send_url(self) -> str:
         """The route for one event."""
-        return f"{_CLOUD_EVENTS if self.cloud else self.url_base}/api/send"
+        return f"{CLOUD_EVENTS if self.cloud else self.url_base}/api/send"
 
     @property
     def batch_url(self) -> str | None:

@@ -96,8 +96,12 @@ class UmamiExporter:
         return Limits(min(MOST_EVENTS, self._most_events << doubled), self._most_bytes)
 
     @property
-    def knows(self) -> str | None:
-        """What kind of server it is."""
+    def name(self) -> str:
+        """Where it delivers to."""
+        return f"umami{'+basic' if self.destination.is_private else ''}:{self.destination.send_url}"
+
+    def describe(self) -> str | None:
+        """Return what kind of server it is."""
         if self._known is Generation.UNKNOWN:
             return None
         batches = self._batches and self._known >= Generation.V2_17

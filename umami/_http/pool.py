@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import httpcore
 import httpx
 
-from umami import threads
+from umami import _threads
 
 from . import proxies
 from .access import Access
@@ -149,7 +149,7 @@ class _Ways:
         self._chosen: dict[tuple[str, str], Way] = {}
         self._pools: dict[Way, Any] = {}
         self._stale: list[Any] = []
-        self._lock = threads.Lock()
+        self._lock = _threads.Lock()
 
     def switch(self, access: Access) -> None:
         """Reach servers as `access` says from now on; what is under way ends as it began."""
@@ -226,7 +226,7 @@ class _Hidden(bytes):
 
 
 class Pools(_Ways):
-    """Pools of blocking connections. May be shared by threads.
+    """Pools of blocking connections. May be shared by _threads.
 
     Args:
         access: How servers are reached.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from umami import threads
+from umami import _threads
 
 from .access import Access
 from .backends import Attempt, Refusals
@@ -88,10 +88,10 @@ class Poster:
             hops.close()
 
     def _pools_of_thread(self) -> Pools:
-        thread, access = threads.get_ident(), self._access()
+        thread, access = _threads.get_ident(), self._access()
         pools = self._pools.get(thread)
         if pools is None:
-            pools = Pools(access, self._refusals, below_gevent=threads.is_patched())
+            pools = Pools(access, self._refusals, below_gevent=_threads.is_patched())
             self._pools[thread] = pools
         pools.switch(access)
         return pools
@@ -103,7 +103,7 @@ class Poster:
 
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
-        pools = self._pools.pop(threads.get_ident(), None)
+        pools = self._pools.pop(_threads.get_ident(), None)
         if pools is not None:
             pools.close()
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from umami import threads
+from umami import _threads
 
 from .messages import Reply, Request, printable
 
@@ -39,12 +39,12 @@ class TooManyRedirectsError(Exception):
 
 
 class Redirects:
-    """Follows redirects, and remembers the permanent ones of POSTs. May be shared by threads."""
+    """Follows redirects, and remembers the permanent ones of POSTs. May be shared by _threads."""
 
     def __init__(self) -> None:
         self._moved: dict[str, tuple[str, float]] = {}
         self._named: set[str] = set()
-        self._lock = threads.Lock()
+        self._lock = _threads.Lock()
 
     def follow(self, request: Request, give_up: float) -> Generator[Request, Reply, tuple[Request, Reply]]:
         """Yield a request, then those that its redirects ask for, and return the last one and its answer.

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import httpcore
 import httpx
 
-from umami import threads
+from umami import _threads
 from umami.errors import ResponseError
 
 from .access import Access
@@ -47,7 +47,7 @@ class Session:
     def __init__(self, timeout: Callable[[], float], access: Callable[[], Access]) -> None:
         self._timeout = timeout
         self._access = access
-        self._lock = threads.RLock()
+        self._lock = _threads.RLock()
         self._redirects = Redirects()
         self._pools: Pools | None = None
         self._of_loop: anyio.lowlevel.RunVar[AsyncGenerator[AsyncPools, None]]

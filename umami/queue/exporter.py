@@ -1,7 +1,7 @@
-"""The seam between the queue and what it delivers to: an exporter takes a batch and says what became of it.
+"""The seam between the queue and where events go: an exporter delivers a batch and says what became of it.
 
-The queue cuts batches, retries, backs off, isolates an event that fails alone, and counts. It knows nothing
-of how an exporter reaches its destination.
+The queue cuts batches, retries, backs off, isolates an event that fails alone, and keeps the ledger. An
+exporter makes requests and reads answers. Neither knows how the other works.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
-
-from .destination import Destination
 
 
 class Status(Enum):
@@ -26,22 +24,29 @@ class Status(Enum):
 
 
 class Outcome(NamedTuple):
-    """What became of one event, the short reason that it is counted under, and the whole story in words."""
+    """What became of one event.
+
+    Attributes:
+        status: What became of it.
+        reason: The short name that it is counted under, such as `bot`.
+        message: What happened, in words.
+    """
 
     status: Status
     reason: str = ""
     message: str = ""
 
 
+DELIVERED: Final = Outcome(Status.DELIVERED)
 UNSENT: Final = Outcome(Status.UNSENT)
 
 
 class Trouble(Enum):
-    """What a request failed of."""
+    """Why a whole request failed."""
 
-    AWAY = "away"  # the destination is not there, or not well: wait, and ask with one event
+    AWAY = "away"  # the destination is not there, or not well: wait, then try one event
     REFUSED = "refused"  # something refused the request, perhaps for one of its events: try half of it
-    THROTTLED = "throttled"  # too many requests: make them less often, and no smaller
+    THROTTLED = "throttled"  # too many requests: send them less often, but no smaller
 
 
 class Failure(NamedTuple):
@@ -50,11 +55,11 @@ class Failure(NamedTuple):
     Attributes:
         message: What happened, in words.
         events: The indexes of the events that it carried.
-        trouble: What it failed of.
-        reason: The short name that an event is counted under if it always fails so.
+        trouble: Why it failed.
+        reason: The short name that an event is counted under if it always fails like this.
         stored_perhaps: Whether the destination may have stored the events all the same.
         retry_after: The seconds that the destination asked to wait; None if it did not.
-        decisive: Whether an event that is refused alone, while others are accepted, need not be tried again.
+        decisive: Whether one refusal of an event alone, while others are accepted, is final.
     """
 
     message: str
@@ -72,7 +77,7 @@ class Exported:
 
     Attributes:
         outcomes: What became of events, by index. One that is neither here nor in `failure` is delivered.
-        failure: The request that failed as a whole, if one did; no other was made after it.
+        failure: The request that failed as a whole, if one did. No other was made after it.
         requests: How many requests were made.
     """
 
@@ -82,52 +87,70 @@ class Exported:
 
 
 class Limits(NamedTuple):
-    """What an exporter takes at a time; it may change as the exporter learns.
+    """What an exporter takes at a time.
 
     Attributes:
         events: The most events of a batch.
         bytes: The most bytes of a batch's events, with one byte between two.
-        threads: How many threads are of use.
+        threads: The most threads that are of use, unless the setting `senders` says otherwise.
     """
 
-    events: int
-    bytes: int
+    events: int = 500
+    bytes: int = 10 * 1024 * 1024
     threads: int = 2
 
 
 class Exporter(Protocol):
-    """Delivers batches. Called by several threads at once.
+    r"""Delivers batches of encoded events. Called by several threads at once.
 
-    Attributes:
-        destination: Where to; replaced where the credential changes.
+    Subclass it and write `name` and `export`; the rest has defaults.
+
+    Example:
+        ```python
+        class FileExporter(umami.exporters.Exporter):
+            name = "file"
+
+            def export(self, events, deadline):
+                with open("events.jsonl", "ab") as file:
+                    file.writelines(event + b"\n" for event in events)
+                return umami.exporters.Exported()
+        ```
     """
 
-    destination: Destination
-
     @property
-    def limits(self) -> Limits:
-        """What it takes at a time."""
-
-    @property
-    def knows(self) -> str | None:
-        """What it has learnt of its destination, in words for people; None for nothing yet."""
-
-    def prepare(self) -> None:
-        """Make ready to export from this thread, which may take a while. Called before its first batch."""
+    def name(self) -> str:
+        """Where it delivers to. A spool notes it: stored events go only to the exporter of this name."""
+        ...
 
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
         """Deliver some events.
 
+        What it raises costs the whole batch: the events are counted as dropped, with the reason
+        `internal_error`. Return a `Failure` for what may succeed later.
+
         Args:
-            events: Their encoded bodies, oldest first.
-            deadline: The monotonic time by which to return; None for the exporter's own patience.
+            events: Their JSON, oldest first.
+            deadline: The `time.monotonic()` by which to return; None for the exporter's own timeout.
 
         Returns:
             What became of each.
         """
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes at a time. May change as the exporter learns."""
+        return Limits()
+
+    def describe(self) -> str | None:
+        """Return what it has learnt of its destination, for people to read; None for nothing yet."""
+        return None
+
+    def prepare(self) -> None:
+        """Get ready to export from this thread. Called before its first batch; may take a while."""
 
     def leave(self) -> None:
-        """Let go of what this thread holds. It may export again."""
+        """Release what this thread holds, such as connections. It may export again."""
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: connections are the parent's."""

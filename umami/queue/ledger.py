@@ -1,17 +1,25 @@
-"""The counts of what became of every event."""
+"""The account of every event: what became of it, and what an export means for the events of a batch."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from umami.models import QueueStats
+from umami.settings import Settings
+
+from .batch import Batch, Item
+from .destination_queue import DestinationQueue
+from .exporter import DELIVERED, Exported, Failure, Outcome, Status
+from .reporter import Report
+from .retry import Attempts, RetryPolicy
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Counts of events by where they ended, kept under the buffer's lock.
+    """Counts of events by where they ended, kept under the queue's lock.
 
     `submitted == delivered + rejected + dropped.total() + pending`, where pending is counted by the
-    buffer itself, not derived, so that a mistake in either shows.
+    queue itself, not derived, so that a mistake in either shows.
     """
 
     submitted: int = 0
@@ -44,3 +52,168 @@ class Ledger:
             requests=self.requests,
             last_error=self.last_error,
         )
+
+
+class Settlement:
+    """Decides what an export means for a batch: which events are settled, and which are sent again.
+
+    First it decides, then `commit` counts: whatever interrupts the first part, no event is counted twice.
+
+    Args:
+        destination: The queue that the batch is of.
+        batch: The batch.
+        settings: How often events are sent again.
+        policy: When.
+
+    Attributes:
+        ended: The events that are settled. Some may be of other batches.
+        reports: What to report, once the lock is free.
+    """
+
+    def __init__(
+        self, destination: DestinationQueue, batch: Batch, settings: Settings, policy: RetryPolicy
+    ) -> None:
+        self.ended: list[Batch] = []
+        self.reports: list[Report] = []
+        self._destination = destination
+        self._batch = batch
+        self._settings = settings
+        self._policy = policy
+        self._delivered = 0
+        self._rejected = 0
+        self._requests = 0
+        self._dropped: Counter[str] = Counter()
+        self._last_error: str | None = None
+
+    def commit(self, ledger: Ledger) -> None:
+        """Count it."""
+        ledger.requests += self._requests
+        ledger.delivered += self._delivered
+        ledger.rejected += self._rejected
+        if self._dropped:
+            ledger.dropped.update(self._dropped)
+        if self._last_error is not None:
+            ledger.last_error = self._last_error
+
+    def give_up(self, reason: str, message: str) -> None:
+        """Drop the batch."""
+        self._destination.discard(self._batch)
+        self.ended.append(self._batch)
+        self._dropped[reason] += len(self._batch.events)
+        self._last_error = message
+        self.reports.append(Report("dropped", reason, message, self._batch.events))
+
+    def settle(self, exported: Exported, now: float) -> None:
+        """Settle the batch by what became of its events."""
+        batch, destination = self._batch, self._destination
+        self._requests = exported.requests
+        if not exported.outcomes and exported.failure is None:
+            self._delivered = len(batch.events)
+            self.ended.append(batch)
+            destination.backoff.accept()
+            destination.succeed()
+            return
+        failed = set() if exported.failure is None else set(exported.failure.events)
+        again: list[Item] = []
+        ended: list[int] = []
+        delays: dict[int, float] = {}  # events that have failed equally often stay together
+        answered = False
+        for index, item in enumerate(batch.as_items()):
+            outcome = exported.outcomes.get(index, DELIVERED)
+            if index in failed:
+                continue
+            if outcome.status is Status.UNSENT:
+                again.append(item)
+                continue
+            # That the server could not take one now is no sign that it takes others.
+            answered = answered or outcome.status not in (Status.RETRY, Status.UNCERTAIN)
+            if self._is_to_be_retried(item, outcome.status):
+                self._last_error = outcome.message
+                item.doubts += outcome.status is Status.DOUBTFUL
+                item.answers = item.answers or Attempts(self._policy)
+                delay = item.answers.fail(outcome.message)
+                item.due = now + delays.setdefault(item.answers.count, delay)
+                again.append(item)
+            else:
+                self._end(item, outcome)
+                ended.append(index)
+        self.ended.append(batch.part(ended))
+        if answered:
+            destination.backoff.accept()
+        if exported.failure is not None:
+            self._fail(exported.failure, batch.as_items(), now)
+        elif answered:
+            destination.succeed()
+        self._keep(again)
+
+    def _is_to_be_retried(self, item: Item, status: Status) -> bool:
+        if status is Status.UNCERTAIN:
+            return not self._settings.at_most_once
+        return status is Status.RETRY or (
+            status is Status.DOUBTFUL and item.doubts < self._settings.item_retry_limit
+        )
+
+    def _end(self, item: Item, outcome: Outcome) -> None:
+        """Settle an event that is not sent again."""
+        status, reason, message = outcome
+        if status is Status.DELIVERED:
+            self._delivered += 1
+            return
+        self._last_error = message
+        if status is Status.INCOMPLETE:
+            self._delivered += 1
+            self.reports.append(Report("incomplete", reason, message, [item.event]))
+        elif status is Status.UNCERTAIN:
+            self._drop(item, "uncertain", message)
+        else:
+            self._reject(item, reason, message)
+
+    def _fail(self, failure: Failure, items: Sequence[Item], now: float) -> None:
+        """Keep the events of a request that failed as a whole, unless they may not be tried again."""
+        destination, settings = self._destination, self._settings
+        self._last_error = failure.message
+        self.reports.append(Report("trouble", failure.trouble.value, failure.message))
+        failed = [items[index] for index in failure.events]
+        if failure.stored_perhaps and settings.at_most_once:
+            for item in failed:
+                self._drop(item, "uncertain", "No answer came, so the server may have stored it.")
+            self.ended.append(Batch.of(failed))
+            failed = []
+        if len(failed) == 1 and destination.backoff.blames(failed[0], failure):
+            [item] = failed
+            if item.doubts < settings.item_retry_limit and not failure.decisive:
+                item.answers = item.answers or Attempts(self._policy)
+                delay = item.answers.fail(failure.message)
+                # What makes a server give no answer for one event, such as a lock in its database, may take
+                # minutes to go away; and each try may store the event once more.
+                patient = failure.stored_perhaps and item.doubts
+                item.due = now + (max(delay, self._policy.wait_max) if patient else delay)
+                item.doubts += 1
+                self._keep(failed)
+                return
+            if failure.reason == "unanswered":
+                self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
+            else:
+                self._reject(item, failure.reason, failure.message)
+            self.ended.append(Batch.of(failed))
+            return
+        self._keep(failed)
+        over = destination.fail(failure, failed, self._policy, now)
+        for item in over:
+            self._drop(item, "retry_limit", failure.message)
+        self.ended.append(Batch.of(over))
+
+    def _reject(self, item: Item, reason: str, message: str) -> None:
+        self._rejected += 1
+        self.reports.append(Report("rejected", reason, message, [item.event]))
+
+    def _drop(self, item: Item, reason: str, message: str) -> None:
+        self._dropped[reason] += 1
+        self.reports.append(Report("dropped", reason, message, [item.event]))
+
+    def _keep(self, items: list[Item]) -> None:
+        """Keep events to send again: they are surely not stored, or may be stored twice."""
+        destination = self._destination
+        destination.give_back(items)
+        if items and self._settings.at_most_once and destination.partition is not None:
+            destination.partition.mark([item.number for item in items], settled=False)

@@ -1,62 +1,117 @@
-"""When something is tried again: tenacity's strategies over the failures of one request after another."""
+"""When something is tried again and when it is given up: tenacity's strategies over real attempts."""
 
-from typing import Any, cast
+import logging
+from contextlib import suppress
+from typing import Any, Final, cast
 
 from tenacity import (
     RetryCallState,
+    Retrying,
     stop_after_attempt,
     stop_never,
     wait_exponential,
     wait_random_exponential,
 )
 from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+logger: Final = logging.getLogger("umami")
 
 
-class Policy:
-    """When to try again after a request that settled nothing.
+class ExportError(Exception):
+    """What a strategy finds as the outcome of a failed attempt."""
+
+
+class RetryPolicy:
+    """When to try again, and when to stop.
 
     Args:
-        wait: Seconds before the second attempt, on average three quarters of it; doubled with each.
-        wait_max: The most seconds between two attempts.
+        wait: Seconds before the second attempt, on average three quarters of it, doubled with each; or a
+            tenacity wait.
+        wait_max: The most seconds between two attempts, if `wait` is a number.
         retry_after_max: The most seconds to wait because a server asked for it.
-        limit: How many attempts may follow the first; None for as many as it takes.
+        limit: How many attempts may follow the first, None for any number; or a tenacity stop.
     """
 
-    def __init__(self, *, wait: float, wait_max: float, retry_after_max: float, limit: int | None) -> None:
-        # Half of each wait is random, so that a thousand processes do not come back as one.
-        half = {"multiplier": wait / 2, "max": wait_max / 2}
-        self._wait = wait_exponential(**half) + wait_random_exponential(**half)
-        self._wait_max = wait_max
-        self._retry_after_max = retry_after_max
-        self._stop: stop_base = stop_never if limit is None else stop_after_attempt(limit + 1)
+    def __init__(
+        self, wait: float | wait_base, wait_max: float, retry_after_max: float, limit: int | stop_base | None
+    ) -> None:
+        if isinstance(wait, (int, float)):
+            # Half of each wait is random, so that a thousand processes do not come back at once.
+            half = {"multiplier": wait / 2, "max": wait_max / 2}
+            wait = wait_exponential(**half) + wait_random_exponential(**half)
+        if limit is None:
+            limit = stop_never
+        elif isinstance(limit, int):
+            limit = stop_after_attempt(limit + 1)
+        self.wait_max = wait_max
+        self.retry_after_max = retry_after_max
+        self.is_endless = limit is stop_never
+        self.retrying = Retrying(wait=wait, stop=limit)
+        self._has_warned = False
 
-    def over(self, attempt: int) -> bool:
-        """Tell whether `attempt` (1 is the first) was the last that the limit allows."""
-        return bool(self._stop(_state(attempt)))
+    def wait(self, state: RetryCallState) -> float:
+        """Return the seconds to wait after a failed attempt."""
+        try:
+            return max(0.0, float(self.retrying.wait(state)))
+        except Exception as error:  # noqa: BLE001
+            self._warn(f"retry_wait raised {type(error).__name__}: waiting {self.wait_max:g} s instead.")
+            return self.wait_max
 
-    def wait(self, attempt: int, asked: float | None = None) -> float:
-        """Return the seconds to wait after a failed attempt (1 is the first).
+    def is_over(self, state: RetryCallState) -> bool:
+        """Tell whether a failed attempt was the last."""
+        try:
+            return bool(self.retrying.stop(state))
+        except Exception as error:  # noqa: BLE001
+            self._warn(f"retry_limit raised {type(error).__name__}: trying again.")
+            return False
+
+    def _warn(self, message: str) -> None:
+        """Log a fault of the user's strategy, once."""
+        if not self._has_warned:
+            self._has_warned = True
+            with suppress(Exception):  # of a log handler
+                logger.error("The strategy of %s", message)
+
+
+class Attempts:
+    """Failed attempts at one thing in a row, with their number and times, as tenacity's strategies see them.
+
+    Args:
+        policy: When to try again.
+    """
+
+    __slots__ = ("_policy", "_state", "count")
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.count = 0
+        self._policy = policy
+        self._state = RetryCallState(policy.retrying, None, (), {})
+
+    def fail(self, message: str, retry_after: float | None = None) -> float:
+        """Note that an attempt failed.
 
         Args:
-            attempt: Which it was.
-            asked: The seconds that the server asked for, if it did.
+            message: What happened.
+            retry_after: The seconds that the server asked to wait, if it did.
+
+        Returns:
+            The seconds to wait before the next one.
         """
-        return self._wait(_state(attempt)) if asked is None else min(asked, self._retry_after_max)
+        state = self._state
+        if self.count:
+            state.prepare_for_next_attempt()
+        self.count += 1
+        error = ExportError(message)
+        state.set_exception(cast("Any", (ExportError, error, None)))
+        if retry_after is None:
+            state.upcoming_sleep = self._policy.wait(state)
+        else:
+            state.upcoming_sleep = min(retry_after, self._policy.retry_after_max)
+        state.idle_for += state.upcoming_sleep
+        return state.upcoming_sleep
 
-    def wait_alone(self, doubts: int, *, stored_perhaps: bool) -> float:
-        """Return the seconds until an event that failed alone is tried again, while others are delivered.
-
-        What makes a server give no answer for some events, such as a lock in its database, may take minutes
-        to go away; and each such try may store the event once more.
-
-        Args:
-            doubts: How often it has been tried again already.
-            stored_perhaps: Whether no answer came from the server itself.
-        """
-        return self._wait_max if stored_perhaps and doubts else self.wait(doubts + 1)
-
-
-def _state(attempt: int) -> RetryCallState:
-    state = RetryCallState(cast("Any", None), None, (), {})
-    state.attempt_number = attempt
-    return state
+    @property
+    def is_over(self) -> bool:
+        """Whether the last attempt was the last that the policy allows."""
+        return self._policy.is_over(self._state)

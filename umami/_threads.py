@@ -170,6 +170,47 @@ class Condition:
             self.notify()
 
 
+class Waiting:
+    """Threads that wait under a lock, each for a condition of its own.
+
+    Args:
+        lock: The reentrant lock around what they wait for.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self._changed = Condition(lock)
+        self._awaited: list[Callable[[], bool]] = []
+
+    def __len__(self) -> int:
+        return len(self._awaited)
+
+    def until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
+        """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""
+        with self._lock:
+            try:
+                self._awaited.append(wanted)
+                return self._wait(wanted, give_up)
+            finally:
+                if wanted in self._awaited:  # unless something interrupted before it was
+                    self._awaited.remove(wanted)
+
+    def _wait(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
+        # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
+        while not wanted():
+            remaining = None if give_up is None else give_up - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return False
+            self._changed.wait(remaining)
+        return True
+
+    def notify(self) -> None:
+        """Wake the threads if the condition of one of them holds. The lock is held."""
+        # To wake a thread for nothing costs more than to look whether it is for nothing.
+        if any(wanted() for wanted in self._awaited):
+            self._changed.notify_all()
+
+
 class LookUps:
     """The host names that senders look up to connect; a fork waits for them.
 

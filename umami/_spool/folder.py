@@ -1,23 +1,23 @@
-"""The folder where queued events wait on disk, shared by processes, for those who ask for it.
+"""The folder of a spool, which several processes may share.
 
-Each process writes files of its own, one at a time for each destination, and takes over those whose
-owner is gone. A full or failing disk is reported, and the events then live in memory alone.
+Each process writes files of its own, one at a time for each exporter, and takes over those whose owner has
+ended. A full or failing disk is reported; events then stay in memory alone.
 """
 
 import itertools
+import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from .destination import Destination
 from .records import DamagedError, ForeignError
-from .report import logger
 from .segment import CAN_LOCK, SUFFIX, Segment, TakenError
+
+logger: Final = logging.getLogger("umami")
 
 _LEAST_SEGMENT_BYTES: Final = 1024 * 1024
 _MOST_SEGMENTS: Final = 128
@@ -26,51 +26,34 @@ _MOST_ADOPTED: Final = 32
 _MOST_ADOPTED_BYTES: Final = 16 * 1024 * 1024
 _TRIES: Final = 100
 
-Place = tuple[Segment, int]
+Place: TypeAlias = tuple[Segment, int]
 """Where an event lies: its file, and its index there."""
 
 
-@dataclass(frozen=True)
-class SpoolPlan:
-    """Where a spool is, and how much it may hold.
-
-    Attributes:
-        folder: The folder; it is made if it is not there, for its owner alone.
-        max_bytes: The most bytes of all files in it.
-        headers: What goes with requests of events that another process left.
-        home: Where this process's own events go, if that is known.
-    """
-
-    folder: Path
-    max_bytes: int
-    headers: Mapping[str, str]
-    home: Destination | None = None
-
-
-class Spool:
-    """A spool's folder, as one client uses it. Guarded by its buffer's lock, but for `orphans`.
+class Folder:
+    """A spool's folder, as one client uses it. Guarded by the queue's lock, but for `take_over`.
 
     Args:
-        plan: Where it is.
-        report: Called with what goes wrong.
+        path: Where it is. It is made if it is not there, for its owner alone.
+        max_bytes: The most bytes of all files in it.
+        report: Called with the reason and the message of what goes wrong.
 
     Raises:
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(self, plan: SpoolPlan, report: Callable[[str, str, str, list[bytes]], None]) -> None:
-        self.folder = plan.folder
-        self.resize(plan.max_bytes)
-        self._headers = plan.headers
+    def __init__(self, path: Path, max_bytes: int, report: Callable[[str, str], object]) -> None:
+        self.path = path
+        self.resize(max_bytes)
         self._report = report
         if not CAN_LOCK:
             raise OSError("this system has no file locks of the kind that a spool needs")
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(f"{self.folder} cannot be read and written")
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(f"{self.path} cannot be read and written")
         self._warn_of_others()
         self._names = itertools.count()
-        self._current: dict[tuple[str, str | None], Segment] = {}
+        self._current: dict[str, Segment] = {}
         self._own: set[Segment] = set()
         self._adopted: set[Segment] = set()
         self._others_bytes = 0
@@ -78,37 +61,35 @@ class Spool:
         self._left_some = False
 
     def resize(self, max_bytes: int) -> None:
-        """Hold other bytes at the most, from now on."""
+        """Change the most bytes of all files."""
         self._max_bytes = max_bytes
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS)
 
     def _warn_of_others(self) -> None:
-        mode = stat.S_IMODE(self.folder.stat().st_mode)
+        mode = stat.S_IMODE(self.path.stat().st_mode)
         if mode & 0o077:
-            with suppress(Exception):  # a log handler's fault is none of the spool's
+            with suppress(Exception):  # of a log handler
                 logger.warning(
-                    "The spool %s is open to others (mode %o): who can write there can have events sent. "
-                    "Make it yours alone: chmod 700.",
-                    self.folder,
+                    "Other users can open the spool %s (mode %o), and whoever can write there can have "
+                    "events sent. Restrict it to its owner: chmod 700.",
+                    self.path,
                     mode,
                 )
 
-    def write(self, destination: Destination, event: bytes) -> Place | None:
-        """Write an event to disk.
+    def write(self, name: str, event: bytes) -> Place | None:
+        """Write an event of an exporter's name to disk.
 
         Returns:
             Where it lies now; None if there is no room for it, or the disk failed.
         """
         if self._bytes + len(event) > self._max_bytes:
-            self._report(
-                "trouble", "spool_full", f"The spool {self.folder} is full: see spool_max_bytes.", []
-            )
+            message = f"The spool {self.path} is full: raise spool_max_bytes."
+            self._report("spool_full", message)
             return None
-        key = (destination.send_url, destination.batch_url)
-        segment = self._current.get(key)
+        segment = self._current.get(name)
         try:
-            if segment is None or not self._is_for(segment, destination):
-                segment = self._current[key] = self._create(destination)
+            if segment is None or segment.size > self._segment_bytes:
+                segment = self._current[name] = self._create(name)
                 self._own.add(segment)
                 self._bytes = self._others_bytes + sum(own.size for own in self._own)
             before = segment.size
@@ -123,19 +104,14 @@ class Spool:
         self._bytes += segment.size - before
         return segment, index
 
-    def _is_for(self, segment: Segment, destination: Destination) -> bool:
-        return segment.size <= self._segment_bytes and (
-            segment.destination is destination or segment.private == destination.is_private
-        )
-
-    def _create(self, destination: Destination) -> Segment:
+    def _create(self, name: str) -> Segment:
         for _ in range(_TRIES):
             with suppress(TakenError, FileExistsError):
-                return Segment.create(self._new_path(), destination)
+                return Segment.create(self._new_path(), name)
         raise OSError("others keep taking its new files")
 
     def _new_path(self) -> Path:
-        return self.folder / f"{os.getpid()}-{time.time_ns():x}-{next(self._names)}{SUFFIX}"
+        return self.path / f"{os.getpid()}-{time.time_ns():x}-{next(self._names)}{SUFFIX}"
 
     def seal(self, segment: Segment) -> None:
         """Write nothing more to a file."""
@@ -148,7 +124,7 @@ class Spool:
             self.discard(segment)
 
     def mark(self, segment: Segment, indexes: Iterable[int], *, settled: bool) -> None:
-        """Note what another process is to think of events if this one dies; see `Segment.mark`."""
+        """Note whether the next process is to count events as settled; see `Segment.mark`."""
         self._note(segment, lambda: segment.mark(indexes, settled=settled))
 
     def _note(self, segment: Segment, note: Callable[[], None]) -> None:
@@ -156,7 +132,7 @@ class Spool:
         try:
             note()
         except OSError as error:
-            self._trouble("What was delivered could not be noted in", error)
+            self._trouble("Delivered events could not be noted in", error)
         self._bytes += segment.size - before
 
     def discard(self, segment: Segment) -> None:
@@ -179,50 +155,43 @@ class Spool:
     # What others left.
 
     @property
-    def is_busy(self) -> bool:
-        """Whether files of others are being sent, or wait until these are."""
+    def has_orphans(self) -> bool:
+        """Whether files of others are being sent, or are left for later."""
         return self._left_some or bool(self._adopted)
 
     @property
-    def is_hungry(self) -> bool:
-        """Whether there are files of others that were too many, and now are not."""
+    def wants_orphans(self) -> bool:
+        """Whether files of others were left for later, and could be taken over now."""
         return self._left_some and not self._has_adopted(_MOST_ADOPTED // 2, _MOST_ADOPTED_BYTES // 2)
 
     def _has_adopted(self, count: int, size: int) -> bool:
-        adopted = self._adopted.copy()  # in one step: `orphans` may look while a sender settles
+        adopted = self._adopted.copy()  # in one step: `take_over` may look while a sender settles
         return len(adopted) >= count or sum(segment.size for segment in adopted) >= size
 
-    def own(self) -> set[Path]:
-        """Return the files of this process."""
-        return {segment.path for segment in self._own}
-
     def add(self, segment: Segment) -> None:
-        """Make a file of `orphans` one of this process's."""
+        """Make a file of `take_over` one of this process's."""
         self._own.add(segment)
         self._adopted.add(segment)
         self._bytes += segment.size
 
-    def orphans(self, own: Collection[Path], trusted: Collection[str]) -> Iterator[Segment]:
-        """Take over files whose owner is gone, as many as this process may hold open.
+    def take_over(self, accepts: Callable[[str], bool]) -> Iterator[Segment]:
+        """Yield files whose owner has ended, locked and read, as many as this process may hold open.
 
-        To be called without the buffer's lock, as it reads files: no send is to wait for that.
+        Called without the queue's lock, as it reads files: no send may wait for that.
 
         Args:
-            own: The files of this process.
-            trusted: The destinations that it has the credential of; others' private events are not for it.
-
-        Yields:
-            Each file, its destination's headers filled in.
+            accepts: Tells whether this process has an exporter of a name.
         """
+        own = {segment.path for segment in self._own.copy()}
         others_bytes = 0
         left_some = False
-        for path in _files(self.folder):
+        for path in _files(self.path):
             if path in own:
                 continue
             if self._has_adopted(_MOST_ADOPTED, _MOST_ADOPTED_BYTES):
                 left_some = True
             else:
-                segment = self._take_over(path, trusted)
+                segment = self._taken(path, accepts)
                 if segment is not None:
                     yield segment
                     continue
@@ -230,7 +199,7 @@ class Spool:
         self._others_bytes = others_bytes
         self._left_some = left_some
 
-    def _take_over(self, path: Path, trusted: Collection[str]) -> Segment | None:
+    def _taken(self, path: Path, accepts: Callable[[str], bool]) -> Segment | None:
         segment = None
         try:
             segment = Segment.taken(path)
@@ -238,15 +207,16 @@ class Spool:
                 segment.read()
             except DamagedError as error:
                 segment = self._salvaged(segment, error)
-            if segment.private and segment.destination.send_url not in trusted:
-                url = segment.destination.send_url
-                message = f"{path} waits for a client whose url_base has the user and password of {url}."
-                self._report("trouble", "spool_credential", message, [])
-            elif segment.unsettled or segment.torn or segment.lost:
-                segment.destination = replace(segment.destination, headers=self._headers)
-                return segment
-            else:
+            if not (segment.unsettled or segment.torn or segment.lost):
                 segment.remove()
+            elif segment.unsettled and not accepts(segment.name):
+                message = (
+                    f"{path} holds events for {segment.name}, which this client does not send to. They wait "
+                    "for one that does: for Umami, one with that url_base and its user and password."
+                )
+                self._report("spool_exporter", message)
+            else:
+                return segment
         except (TakenError, ForeignError):
             pass
         except OSError as error:
@@ -259,8 +229,7 @@ class Spool:
         """Set a damaged file aside, and return a new one with what is left of its events."""
         events = damaged.salvage()
         self._set_aside(damaged, error)
-        headers = {"Authorization": "Basic "} if damaged.private else {}
-        segment = self._create(replace(damaged.destination, headers=headers))
+        segment = self._create(damaged.name)
         segment.lost = damaged.lost
         for event in events:
             segment.append(event)
@@ -273,14 +242,14 @@ class Spool:
         except OSError as failure:
             self._trouble(f"{segment.path} is damaged and cannot be renamed in", failure)
         else:
-            message = f"A file of the spool is damaged ({error}): it is kept as {kept}."
-            self._report("trouble", "spool_damaged", message, [])
+            message = f"A file of the spool is damaged ({error}). It was renamed to {kept}."
+            self._report("spool_damaged", message)
 
     def _trouble(self, what: str, error: OSError) -> None:
-        self._report("trouble", "spool", f"{what} the spool {self.folder}: {error}.", [])
+        self._report("spool", f"{what} the spool {self.path}: {error}.")
 
     def close(self) -> int:
-        """Let go of every file: another process takes over what is not settled.
+        """Close every file: another process takes over what is not settled.
 
         Returns:
             How many events that are.
@@ -294,8 +263,8 @@ class Spool:
                 segment.remove()
         return left
 
-    def forget(self) -> None:
-        """Close the files without giving them up, as a fork's child does with its parent's."""
+    def after_fork(self) -> None:
+        """Close the parent's files in a fork's child, without giving them up."""
         Segment.close_all()
         self._own, self._adopted, self._current = set(), set(), {}
         self._left_some = False

@@ -12,12 +12,12 @@ from typing import ClassVar, Final
 
 from pydantic_core import from_json, to_json
 
-from umami import threads
+from umami import _threads
+from umami.queue.store import Loss
 
-from .destination import Destination
 from .records import (
-    DESTINATION,
     EVENT,
+    EXPORTER,
     MAGIC,
     SETTLED,
     UNSETTLED,
@@ -55,22 +55,20 @@ class Segment:
 
     Attributes:
         path: Where it is.
-        destination: Where its events go; without headers when it was read from a file.
-        private: Whether they need a credential of the destination's.
+        name: The name of its events' exporter.
         size: Its length in bytes.
         count: How many events it holds.
         torn: Whether its last record was cut short, and dropped.
         lost: How many events of a damaged file could not be saved into this one.
     """
 
-    _open: ClassVar["threads.Registry[Segment]"] = threads.Registry()
+    _open: ClassVar["_threads.Registry[Segment]"] = _threads.Registry()
 
-    def __init__(self, path: Path, descriptor: int, destination: Destination) -> None:
+    def __init__(self, path: Path, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._open.add(self)
         self.path = path
-        self.destination = destination
-        self.private = destination.is_private
+        self.name = name
         self.size = 0
         self.count = 0
         self.torn = False
@@ -95,12 +93,14 @@ class Segment:
         return self.count - len(self._settled)
 
     @property
-    def losses(self) -> Iterator[tuple[int, str, str]]:
-        """What the reading of it lost: how many events, the reason that they count under, and the story."""
+    def losses(self) -> list[Loss]:
+        """What could not be read of it."""
+        found = []
         if self.torn:
-            yield 1, TORN, f"The last record of {self.path} was cut short, as by a kill."
+            found.append(Loss(1, TORN, f"The last record of {self.path} was cut short, as by a kill."))
         if self.lost:
-            yield self.lost, SPOOL_DAMAGED, DAMAGE
+            found.append(Loss(self.lost, SPOOL_DAMAGED, DAMAGE))
+        return found
 
     @property
     def left(self) -> int:
@@ -108,22 +108,17 @@ class Segment:
         return self.count - len(self._settled | self._marked)
 
     @classmethod
-    def create(cls, path: Path, destination: Destination) -> "Segment":
+    def create(cls, path: Path, name: str) -> "Segment":
         """Create a file that this process owns.
 
         Raises:
             TakenError: A neighbour took the file before it could be locked.
             OSError: It cannot be created or written.
         """
-        segment = cls(path, os.open(path, _OURS | os.O_CREAT | os.O_EXCL, 0o600), destination)
+        segment = cls(path, os.open(path, _OURS | os.O_CREAT | os.O_EXCL, 0o600), name)
         try:
             segment._lock()
-            about = {
-                "send_url": destination.send_url,
-                "batch_url": destination.batch_url,
-                "private": destination.is_private,
-            }
-            segment._append(MAGIC + framed(DESTINATION, to_json(about)))
+            segment._append(MAGIC + framed(EXPORTER, to_json({"exporter": name})))
         except BaseException:
             segment.remove()
             raise
@@ -138,7 +133,7 @@ class Segment:
             OSError: It cannot be opened.
         """
         try:
-            segment = cls(path, os.open(path, _OURS), Destination("", None))
+            segment = cls(path, os.open(path, _OURS), "")
         except FileNotFoundError:
             raise TakenError from None
         try:
@@ -184,25 +179,23 @@ class Segment:
         for kind, payload, after in records(self._descriptor):
             self._note(kind, payload)
             self.size = after
-        if not self.destination.send_url and self.count:
-            raise DamagedError("it names no destination")
+        if not self.name and self.count:
+            raise DamagedError("it names no exporter")
 
     def _note(self, kind: bytes, payload: bytes) -> None:
-        if kind == DESTINATION:
-            self._note_destination(payload)
+        if kind == EXPORTER:
+            self._note_exporter(payload)
         elif kind == EVENT:
             self.count += 1
         elif kind in (SETTLED, UNSETTLED):
             change = self._settled.update if kind == SETTLED else self._settled.difference_update
             change(*ranges(payload))
 
-    def _note_destination(self, payload: bytes) -> None:
+    def _note_exporter(self, payload: bytes) -> None:
         try:
-            about = from_json(payload)
-            self.destination = Destination(str(about["send_url"]), about["batch_url"])
-            self.private = bool(about.get("private"))
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise DamagedError("it names no destination") from None
+            self.name = str(from_json(payload)["exporter"])
+        except (ValueError, TypeError, LookupError):
+            raise DamagedError("it names no exporter") from None
 
     def salvage(self) -> list[bytes]:
         """Read what is left of a damaged file: its unsettled events. Those that are not are in `lost`.
@@ -224,7 +217,7 @@ class Segment:
                     self._note(kind, payload)
             self.count += kind in (EVENT, b"")
         saved = [event for index, event in good.items() if index not in self._settled]
-        if not self.destination.send_url:
+        if not self.name:
             saved = []
         settled = sum(index < self.count for index in self._settled)
         self.lost = self.count - settled - len(saved)

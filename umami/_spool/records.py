@@ -1,6 +1,6 @@
 """How a file of the spool is written: records, each framed by its kind, its length and checksums.
 
-A file begins with the destination of its events (`D`). Of what follows, `E` is an event, `S` lists events
+A file begins with the name of its events' exporter (`X`). Of what follows, `E` is an event, `S` lists events
 that are settled, by their index in the file, and `U` some that are not after all. A record is appended
 with one write, so that a killed process leaves at most one that is torn, the last. What is wrong in any
 other way is damage; of a damaged file, what can be recognised is read.
@@ -17,14 +17,14 @@ MAGIC: Final = b"umami-spool-1\n"
 EVENT: Final = b"E"
 SETTLED: Final = b"S"
 UNSETTLED: Final = b"U"
-DESTINATION: Final = b"D"
+EXPORTER: Final = b"X"
 
 _ANY_MAGIC: Final = re.compile(rb"umami-spool-\d+\n")
 _FRAME: Final = struct.Struct("<cII")
 _CHECK: Final = struct.Struct("<I")
 _HEAD: Final = _FRAME.size + _CHECK.size
 _PAIR: Final = struct.Struct("<II")
-_KINDS: Final = re.compile(b"[ESUD]")
+_KINDS: Final = re.compile(b"[ESUX]")
 _CHUNK: Final = 256 * 1024
 
 

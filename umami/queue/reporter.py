@@ -1,7 +1,7 @@
-"""Tells the user what went wrong: `on_error` and the log, from a thread of its own, at a bounded rate.
+"""Reports what went wrong, to `on_error` and to the log, from a thread of its own and at a bounded rate.
 
-Neither the callers nor the senders ever wait for a callback or a log handler, and either of these may
-send events, flush, block or raise.
+Neither callers nor senders ever wait for a callback or a log handler. Either of these may send events, flush,
+block or raise.
 """
 
 import logging
@@ -10,25 +10,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
-from umami import threads
+from umami import _threads
 from umami.models import ErrorReport
 
 OnError = Callable[[ErrorReport], object]
 
 LOG_INTERVAL: Final = 60.0
-"""Seconds in which one kind of trouble is logged at most once, with its count."""
+"""Seconds in which one kind of report is logged at most once, with its count; every one is at DEBUG."""
 
 _IDLE_SECONDS: Final = 1.0
 _SAMPLE: Final = 10
-_MOST_STORIES: Final = 200
+_MOST_MESSAGES: Final = 200
 
 logger: Final = logging.getLogger("umami")
 
 
-class _Story:
-    """Reports that say the same, told as one."""
+class Report(NamedTuple):
+    """Something that went wrong.
+
+    Attributes:
+        kind: `rejected`, `dropped`, `incomplete`, `trouble`, `repaired` or `warning`.
+        reason: The short name that it is counted under.
+        message: What happened, in words.
+        events: The events that it is about.
+    """
+
+    kind: str
+    reason: str
+    message: str
+    events: Sequence[bytes] = ()
+
+
+class _Pending:
+    """Equal reports, to be passed on as one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,41 +67,42 @@ class Reporter:
         self.reset()
 
     def reset(self) -> None:
-        """Start with nothing to say, as a fork's child does."""
-        # Reentrant: code that interrupts `add` in its own thread may have something to add.
-        self._lock = threads.RLock()
-        self._changed = threads.Condition(self._lock)
-        self._stories: dict[tuple[str, str, str], _Story] = {}
-        self._thread: threads.Thread | None = None
-        self._telling = False
+        """Start with no reports, as a fork's child does."""
+        # Reentrant: code that interrupts `add` in its own thread may add a report.
+        self._lock = _threads.RLock()
+        self._changed = _threads.Condition(self._lock)
+        self._pending: dict[tuple[str, str, str], _Pending] = {}
+        self._thread: _threads.Thread | None = None
+        self._is_passing_on = False
         self._logged: dict[tuple[str, str], float] = {}
         self._unlogged: Counter[tuple[str, str]] = Counter()
         self.repaired: Counter[str] = Counter()
 
-    def add(self, kind: str, reason: str, message: str, events: Sequence[bytes]) -> None:
+    def add(self, report: Report) -> None:
         """Take a report, to be passed on soon. Never waits."""
+        kind, reason, message, events = report
         with self._lock:
             if events and self._is_here():
-                # What `on_error` sent in vain. Were it told of that, it might send again, for ever.
+                # Sent by `on_error` itself. If it were called for that, it might send again, for ever.
                 self._unlogged[kind, reason] += len(events)
                 return
             key = (kind, reason, message)
-            if key not in self._stories and len(self._stories) >= _MOST_STORIES:
+            if key not in self._pending and len(self._pending) >= _MOST_MESSAGES:
                 key = (kind, reason, "Many different messages; see last_error in queue_stats().")
-            self._stories.setdefault(key, _Story()).add(events)
+            self._pending.setdefault(key, _Pending()).add(events)
             if self._thread is None:
                 self._start()
             self._changed.notify_all()
 
     def _start(self) -> None:
-        thread = threads.Thread("umami-reporter")
+        thread = _threads.Thread("umami-reporter")
         try:
             self._thread = thread
             thread.start(self._run)
         except BaseException as error:
             if thread.call_off():
                 self._thread = None
-                if isinstance(error, RuntimeError):  # at interpreter shutdown: `tell` is called instead
+                if isinstance(error, RuntimeError):  # at interpreter shutdown: `flush` is called instead
                     return
             raise
 
@@ -95,12 +112,14 @@ class Reporter:
             with self._lock:
                 self.repaired[kind] += 1
         if kind in _WARNINGS:
-            self.add("warning", kind, _WARNINGS[kind], ())
+            self.add(Report("warning", kind, _WARNINGS[kind]))
         else:
-            self.add("repaired", kind, _REPAIRS.get(kind, "a field was made to fit Umami's limits"), ())
+            self.add(
+                Report("repaired", kind, _REPAIRS.get(kind, "a field was changed to fit Umami's limits"))
+            )
 
-    def tell(self, seconds: float) -> None:
-        """Wait until what was added before is passed on, or pass it on right here if no thread can.
+    def flush(self, seconds: float) -> None:
+        """Wait until earlier reports are passed on, or pass them on right here if no thread can.
 
         Args:
             seconds: The most seconds to wait.
@@ -111,52 +130,52 @@ class Reporter:
         with self._lock:
             if sys.is_finalizing():
                 self._thread = None  # it is frozen
-            while self._thread is not None and (self._stories or self._telling):
+            while self._thread is not None and (self._pending or self._is_passing_on):
                 remaining = give_up - time.monotonic()
                 if remaining <= 0:
                     return
                 self._changed.wait(remaining)
-        self._tell_all()
+        self._pass_on()
 
     def _run(self) -> None:
         try:
-            self._keep_telling()
+            self._keep_passing_on()
         finally:
             with self._lock:
                 if self._is_here():
                     self._thread = None  # the next report starts another
                 self._changed.notify_all()
 
-    def _keep_telling(self) -> None:
+    def _keep_passing_on(self) -> None:
         while True:
             with self._lock:
-                if not self._stories:
+                if not self._pending:
                     self._changed.wait(_IDLE_SECONDS)
-                if not self._stories:
+                if not self._pending:
                     self._thread = None  # under the lock: a report that comes now is to start another
                     return
-                self._telling = True
+                self._is_passing_on = True
             try:
-                self._tell_all()
+                self._pass_on()
             finally:
                 with self._lock:
-                    self._telling = False
+                    self._is_passing_on = False
                     self._changed.notify_all()
 
-    def _tell_all(self) -> None:
+    def _pass_on(self) -> None:
         with self._lock:
-            stories, self._stories = self._stories, {}
-        for (kind, reason, message), story in stories.items():
-            with suppress(Exception):  # a log handler's fault must not end the reports
-                self._log(kind, reason, message, story.count)
-            if self.on_error is not None and story.count and not sys.is_finalizing():
+            pending, self._pending = self._pending, {}
+        for (kind, reason, message), reports in pending.items():
+            with suppress(Exception):  # of a log handler, which must not end the thread
+                self._log(kind, reason, message, reports.count)
+            if self.on_error is not None and reports.count and not sys.is_finalizing():
                 self._call(
                     ErrorReport(
                         kind=kind,
                         reason=reason,
                         message=message,
-                        count=story.count,
-                        events=tuple(story.events),
+                        count=reports.count,
+                        events=tuple(reports.events),
                     )
                 )
 
@@ -176,22 +195,26 @@ class Reporter:
 
     def _log(self, kind: str, reason: str, message: str, count: int) -> None:
         key = (kind, reason)
-        if not self._may_log(key, count):
-            return
-        count = self._unlogged.pop(key, 0)
-        if kind == "warning" or (kind == "trouble" and reason.startswith("spool")):
-            logger.warning("%s", message)
-        elif kind == "trouble" and reason == "throttled":
-            logger.warning("Events wait: requests are made less often, as the server asks. %s", message)
-        elif kind == "trouble":
-            logger.warning("Events are not getting through, and are kept and sent again. %s", message)
-        elif kind == "repaired":
-            logger.warning("Made to fit: %s. %d so far.", message, self.repaired[reason])
+        level = logging.ERROR if kind in ("rejected", "dropped", "incomplete") else logging.WARNING
+        if self._may_log(key, count):
+            count = self._unlogged.pop(key, 0)
         else:
-            logger.error("%d event%s %s (%s). %s", count, "" if count == 1 else "s", kind, reason, message)
+            level = logging.DEBUG  # the next one that is logged counts it too
+        if not logger.isEnabledFor(level):
+            return
+        if kind == "warning" or (kind == "trouble" and reason.startswith("spool")):
+            logger.log(level, "%s", message)
+        elif kind == "trouble" and reason == "throttled":
+            logger.log(level, "The server limits the rate: events are sent more slowly. %s", message)
+        elif kind == "trouble":
+            logger.log(level, "Events are not getting through. They are kept and sent again. %s", message)
+        elif kind == "repaired":
+            logger.log(level, "%s (%d so far).", message[:1].upper() + message[1:], self.repaired[reason])
+        else:
+            logger.log(level, "%d event%s %s (%s). %s", count, "s" * (count != 1), kind, reason, message)
 
     def _may_log(self, key: tuple[str, str], count: int) -> bool:
-        """Tell whether this kind of report may be logged now; if not, the next one tells its count too."""
+        """Tell whether this kind of report may be logged now; if not, the next one includes its count."""
         self._unlogged[key] += count
         now = time.monotonic()
         if now - self._logged.get(key, -LOG_INTERVAL) < LOG_INTERVAL:
@@ -202,23 +225,23 @@ class Reporter:
 
 _WARNINGS: Final = {
     "data_commerce": "custom_data has the key `commerce`, which newer Umami servers reserve.",
-    "formula_event_name": "An event_name begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
-    "formula_tag": "A tag begins with =, +, -, @, tab or return: Umami refuses it since 3.3.",
+    "formula_event_name": "An event_name begins with =, +, -, @, tab or return: Umami 3.3 refuses it.",
+    "formula_tag": "A tag begins with =, +, -, @, tab or return: Umami 3.3 refuses it.",
 }
 _REPAIRS: Final = {
-    "custom_data_array": "an array in custom_data over 500 characters was cut",
-    "custom_data_date": "a text in custom_data in a date's form that is none was sent with a blank for its T",
-    "custom_data_key": "a key in custom_data over 500 characters was cut",
-    "custom_data_text": "a text in custom_data over 500 characters was cut",
+    "custom_data_array": "an array in custom_data was cut to 500 characters",
+    "custom_data_date": "an invalid date in a text of custom_data was changed: a blank in place of its T",
+    "custom_data_key": "a key in custom_data was cut to 500 characters",
+    "custom_data_text": "a text in custom_data was cut to 500 characters",
     "distinct_id": "a distinct_id over 50 characters was replaced by its digest",
-    "ip_address": "an ip_address that is none was left out",
+    "ip_address": "ip_address is not a valid IP address and was omitted",
     "language": "a language was cut to its first tag",
     "large_number": "a number of 1e15 or more in custom_data was sent as text",
     "not_finite": "NaN or infinity in custom_data was sent as null",
-    "referrer": "a referrer that is no URL was left out, or an endless one cut",
-    "screen": "a screen over 11 characters was left out",
-    "title": "U+0000 in a title was replaced, or an endless one cut",
-    "ua": "an endless ua was cut",
+    "referrer": "a referrer is not a valid URL and was omitted, or was too long and was cut",
+    "screen": "a screen over 11 characters was omitted",
+    "title": "U+0000 in a title was replaced, or a title was too long and was cut",
+    "ua": "a ua was too long and was cut",
     "unprintable": "U+0000 or a lone surrogate was replaced",
-    "url": "a url was percent-encoded, or it or an over-long campaign value in it cut",
+    "url": "a url was percent-encoded, or it or a campaign value in it was too long and was cut",
 }

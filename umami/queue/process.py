@@ -1,19 +1,21 @@
-"""SIGTERM, for those who ask: what is queued is delivered before the signal has its ordinary effect.
+"""The process around the agents: how it ends, SIGTERM, and forks.
 
-The handler takes no lock, because the code that it interrupts may hold it. It hands the signal to a
-thread, which flushes and then raises it again; the second time round the handler lets it have its effect.
+Each agent registers once, and its methods are called when something of this happens.
 """
 
+import atexit
 import logging
+import os
 import signal
+import sys
 import threading
 from _queue import Empty, SimpleQueue  # reentrant, and never gevent's
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from umami import threads
+from umami import _threads
 
 logger: Final = logging.getLogger("umami")
 
@@ -21,8 +23,34 @@ _FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 2.0
 
 
+class Hooks(Protocol):
+    """What is called as the process ends or forks."""
+
+    def begin_exit(self) -> None:
+        """Take no more events, and have everything sent as soon as possible. `exit` follows."""
+
+    def exit(self) -> None:
+        """Flush before the process ends."""
+
+    @property
+    def flushes_on_sigterm(self) -> bool:
+        """Whether a SIGTERM waits for deliveries."""
+
+    def begin_flush(self) -> float:
+        """Have everything sent as soon as possible, and return until when to wait for it."""
+
+    def end_flush(self, give_up: float) -> None:
+        """Wait for deliveries."""
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child."""
+
+
 class SigtermFlush:
-    """Flushes at SIGTERM, once installed.
+    """Flushes at SIGTERM, once installed, before the signal has its ordinary effect.
+
+    The handler takes no lock, because the code that it interrupts may hold it. It hands the signal to a
+    thread, which flushes and then raises it again; the second time the handler lets it have its effect.
 
     Args:
         flush: Flushes, within a time of its own choosing.
@@ -32,7 +60,7 @@ class SigtermFlush:
         self._flush: Final = flush
         self._installed = False
         self._former: Any = None
-        self._thread: threads.Thread | None = None
+        self._thread: _threads.Thread | None = None
         self._arrived: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self._taken: SimpleQueue[None] = SimpleQueue()
         self._flushed = False
@@ -52,7 +80,7 @@ class SigtermFlush:
         signal.signal(signal.SIGTERM, self._handle)
         self._former = former
         self._installed = True
-        self.attend()
+        self.start()
 
     def uninstall(self) -> None:
         """Give SIGTERM back.
@@ -67,10 +95,10 @@ class SigtermFlush:
     def _is_ours(self) -> bool:
         return signal.getsignal(signal.SIGTERM) == self._handle
 
-    def attend(self) -> None:
-        """See to it that a thread of this process is there to flush, if that is wanted."""
+    def start(self) -> None:
+        """Start the thread that flushes, if that is wanted and it does not run in this process."""
         if self._installed and self._thread is None:
-            thread = threads.Thread("umami-sigterm")
+            thread = _threads.Thread("umami-sigterm")
             with suppress(RuntimeError):  # the process is ending, and flushes anyway
                 thread.start(self._flush_and_raise_again)
                 self._thread = thread
@@ -102,7 +130,7 @@ class SigtermFlush:
             self._taken.put(None)
             self._take_effect(number, frame)
         else:
-            self._arrived.put((number, threads.get_ident()))
+            self._arrived.put((number, _threads.get_ident()))
 
     def _take_effect(self, number: int, frame: FrameType | None) -> None:
         if callable(self._former):
@@ -127,3 +155,74 @@ class SigtermFlush:
                 with suppress(Empty):
                     self._taken.get(timeout=wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
+
+
+in_child: Final[list[Callable[[], None]]] = []
+"""What else is called in a fork's child. Its own hook would come after those that the program registered."""
+_registered: Final[_threads.Registry[Hooks]] = _threads.Registry()
+_exiting = False
+_is_watching = False
+
+
+def register(agent: Hooks) -> None:
+    """Call an agent's hooks from now on; `begin_exit` at once if the process is ending."""
+    _registered.add(agent)
+    if _exiting:
+        agent.begin_exit()
+
+
+def watch() -> None:
+    """Notice the end of this process also where `atexit` is not called, and SIGTERM."""
+    global _is_watching  # noqa: PLW0603
+    sigterm.start()
+    if _is_watching:
+        return
+    _is_watching = True
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing import util
+
+        if util.is_exiting():
+            _exit()
+        else:
+            # The last of the finalizers: others may send events.
+            util.Finalize(None, _exit, exitpriority=-100)
+    celery = sys.modules.get("celery.signals")
+    if celery is not None:
+        # Its prefork workers run neither finalizers nor atexit handlers.
+        celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
+
+
+def _exit(**_: object) -> None:
+    global _exiting  # noqa: PLW0603
+    _exiting = True
+    agents = _registered.members()
+    for agent in agents:
+        agent.begin_exit()
+    for agent in agents:
+        agent.exit()
+
+
+def _flush_at_sigterm() -> None:
+    flushes = [(agent, agent.begin_flush()) for agent in _registered.members() if agent.flushes_on_sigterm]
+    for agent, give_up in flushes:
+        agent.end_flush(give_up)
+
+
+def _after_fork() -> None:
+    global _exiting, _is_watching  # noqa: PLW0603
+    _exiting = _is_watching = False
+    for agent in _registered.members():
+        agent.after_fork()
+    for start_clean in in_child:
+        start_clean()
+    sigterm.after_fork()
+
+
+sigterm: Final = SigtermFlush(_flush_at_sigterm)
+
+atexit.register(_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=sigterm.before_fork, after_in_parent=sigterm.after_fork_in_parent, after_in_child=_after_fork
+    )

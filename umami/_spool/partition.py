@@ -1,0 +1,136 @@
+"""One exporter's events in a spool: where each one lies, and which of them are on disk alone."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from umami.queue.store import Loss
+
+from .folder import Folder
+from .records import DamagedError
+from .segment import DAMAGE, SPOOL_DAMAGED, Segment
+
+
+@dataclass(slots=True)
+class _Run:
+    """Consecutive numbers that lie one after another in one file."""
+
+    first: int
+    count: int
+    segment: Segment
+    index: int
+    unsettled: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A file's last events, which are on disk alone."""
+
+    segment: Segment
+    count: int
+    events: Iterator[tuple[int, bytes]] | None = None
+
+
+class SpoolPartition:
+    """The events of one exporter in a spool; see `umami.queue.store.Partition`.
+
+    Args:
+        folder: The spool's folder.
+        name: The exporter's name.
+    """
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._runs: list[_Run] = []
+        self._waiting: deque[_Waiting] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many events are on disk alone."""
+        return sum(waiting.count for waiting in self._waiting)
+
+    def append(self, event: bytes, number: int | None) -> bool:
+        """Write an event."""
+        place = self._folder.write(self._name, event)
+        if place is None:
+            return False
+        segment, index = place
+        if number is None:
+            self.add(segment, 1)
+        else:
+            self._note(number, segment, index)
+        return True
+
+    def _note(self, number: int, segment: Segment, index: int) -> None:
+        """Remember where the event of a number lies. Numbers ascend."""
+        if self._runs:
+            last = self._runs[-1]
+            if (
+                last.segment is segment
+                and last.index + last.count == index
+                and last.first + last.count == number
+            ):
+                last.count += 1
+                last.unsettled += 1
+                return
+        self._runs.append(_Run(number, 1, segment, index, 1))
+
+    def add(self, segment: Segment, count: int) -> None:
+        """Count events that are on disk alone, and come after all others."""
+        if self._waiting and self._waiting[-1].segment is segment:
+            self._waiting[-1].count += count
+        else:
+            self._waiting.append(_Waiting(segment, count))
+
+    def load(self, number: int, most: int) -> tuple[list[bytes], list[Loss]]:
+        """Bring events into memory that are on disk alone."""
+        loaded: list[bytes] = []
+        losses: list[Loss] = []
+        while self._waiting and len(loaded) < most:
+            waiting = self._waiting[0]
+            try:
+                if waiting.events is None:
+                    self._folder.seal(waiting.segment)
+                    waiting.events = waiting.segment.events()
+                    # Its earlier events are in memory already.
+                    for _ in range(waiting.segment.unsettled - waiting.count):
+                        next(waiting.events)
+                while waiting.count and len(loaded) < most:
+                    index, event = next(waiting.events)
+                    self._note(number + len(loaded), waiting.segment, index)
+                    loaded.append(event)
+                    waiting.count -= 1
+            except (DamagedError, OSError, StopIteration) as error:
+                losses.append(Loss(waiting.count, SPOOL_DAMAGED, DAMAGE))
+                waiting.count = 0
+                self._folder.give_up(waiting.segment, error)
+            if not waiting.count:
+                self._waiting.popleft()
+        return loaded, losses
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """Note on disk that events are settled."""
+        for run, indexes in self._places(numbers):
+            run.unsettled -= len(indexes)
+            self._folder.settle(run.segment, indexes)
+        self._runs = [run for run in self._runs if run.unsettled]
+
+    def mark(self, numbers: Sequence[int], *, settled: bool) -> None:
+        """Note on disk whether the next process is to count events as settled."""
+        for run, indexes in self._places(numbers):
+            self._folder.mark(run.segment, indexes, settled=settled)
+
+    def _places(self, numbers: Iterable[int]) -> list[tuple[_Run, list[int]]]:
+        places: list[tuple[_Run, list[int]]] = []
+        firsts = [run.first for run in self._runs]
+        for number in numbers:
+            position = bisect_right(firsts, number) - 1
+            if position < 0 or number >= firsts[position] + self._runs[position].count:
+                continue  # it is in memory alone
+            run = self._runs[position]
+            if not places or places[-1][0] is not run:
+                places.append((run, []))
+            places[-1][1].append(run.index + number - run.first)
+        return places

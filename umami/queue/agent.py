@@ -1,0 +1,275 @@
+"""One client's agent: queues events, has them sent in the background, flushes, and ends with the process."""
+
+import logging
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from umami import _threads
+from umami.models import QueueStats
+from umami.settings import Settings
+
+from . import process
+from .destination_queue import DestinationQueue
+from .exporter import Exporter
+from .queue import SHUTDOWN, EventQueue
+from .reporter import Reporter
+from .senders import Senders
+from .store import Store
+
+_REPORT_SECONDS: Final = 1.0
+_LAST_REPORT_SECONDS: Final = 0.2
+_ORPHANS_SECONDS: Final = 5.0
+
+logger: Final = logging.getLogger("umami")
+
+
+class Agent:
+    """Ships events in the background.
+
+    Args:
+        settings: How.
+        exporter_of: Returns the exporter of a name that stored events have; None if there is none.
+
+    Attributes:
+        reporter: Takes reports of what goes wrong.
+    """
+
+    def __init__(self, settings: Settings, exporter_of: Callable[[str], Exporter | None]) -> None:
+        self.reporter = Reporter(settings.on_error)
+        self._settings = settings
+        self._exporter_of = exporter_of
+        self._queue = EventQueue(settings, self._resume, self.reporter.add)
+        self._senders = Senders(self._queue, settings)
+        self._orphans_thread: _threads.Thread | None = None
+        self._exit_by: float | None = None
+        self._has_said_what_is_left = False
+        process.register(self)
+
+    def configure(self, settings: Settings) -> None:
+        """Apply other settings from now on. Nothing that is queued is lost, whatever the bounds."""
+        self._settings = self._senders.settings = settings
+        self.reporter.on_error = settings.on_error
+        self._queue.configure(settings)
+
+    def use_store(self, store: Store) -> None:
+        """Keep a copy of each event in a store from now on, and send what other processes left there."""
+        self._queue.use_store(store)
+        self._adopt()
+
+    # Events in.
+
+    def destination(self, exporter: Exporter) -> DestinationQueue:
+        """Return the queue of an exporter, whose `put` takes events."""
+        return self._queue.destination(exporter)
+
+    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
+        """Queue an event that `put` did not take, waiting for room; without any, count it as dropped.
+
+        Returns:
+            None if it was taken, else the reason that it is counted under.
+        """
+        if self._exit_by is not None:
+            return self._put_at_exit(destination, event, self._exit_by)
+        if self._queue.stopped:
+            self._resume(destination)  # the queue is full of what a shutdown left
+        if patience <= 0:
+            return self._queue.put_late(destination, event, 0.0)
+        return _threads.off_hub(self._queue.put_late, destination, event, patience)
+
+    def drop(self, reason: str, message: str, event: bytes) -> None:
+        """Count an event that is given up before it was queued."""
+        self._queue.drop(reason, message, [event])
+
+    # Senders.
+
+    def _resume(self, destination: DestinationQueue) -> None:
+        """Have a destination's events sent, for the first time or after a shutdown."""
+        process.watch()
+        if self._queue.closing:
+            return
+        destinations = {destination}
+        if self._queue.stopped:
+            self._queue.stopped = False
+            destinations.update(self._queue.unsettled())
+        for each in destinations:
+            if not self._ensure_sender(each):
+                # No thread can be started, and may never be: then whoever fills a batch sends it.
+                self._work(each, time.monotonic())
+
+    def _ensure_sender(self, destination: DestinationQueue) -> bool:
+        self._watch_orphans()
+        return self._senders.ensure(destination)
+
+    def _work(self, destination: DestinationQueue, give_up: float) -> None:
+        self._senders.work(destination, give_up, within=self._exit_by is not None)
+
+    # What other processes left in the store.
+
+    def _adopt(self) -> bool:
+        """Take over what other processes left, as much as this one may at a time; tell if there was any."""
+        destinations = self._queue.adopt(self._exporter_of)
+        for destination in destinations:
+            process.watch()
+            self._ensure_sender(destination)
+        return bool(destinations)
+
+    def _watch_orphans(self) -> None:
+        """Look every few seconds for what other processes leave while this one lives."""
+        if not self._queue.has_store or self._orphans_thread is not None:
+            return
+        thread = _threads.Thread("umami-spool")
+        try:
+            self._orphans_thread = thread
+            thread.start(self._keep_adopting)
+        except BaseException as error:
+            if thread.call_off():
+                self._orphans_thread = None
+                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is shutting down
+                    return
+            raise
+
+    def _keep_adopting(self) -> None:
+        try:
+            while not self._queue.wait_stopped(_ORPHANS_SECONDS):
+                self._adopt()
+        finally:
+            self._orphans_thread = None  # the next sender starts another
+
+    # Flushing and stopping.
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every event accepted so far is settled; see `Client.flush`."""
+        if self._queue.is_held() or self._senders.is_current():
+            return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
+        give_up = math.inf if timeout is None else time.monotonic() + timeout
+        return _threads.off_hub(self._flush, give_up)
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
+        if self._queue.is_held():
+            return False  # as a flush would
+        give_up = time.monotonic() + (self._settings.shutdown_timeout if timeout is None else timeout)
+        return _threads.off_hub(self._shutdown, give_up)
+
+    def _flush(self, give_up: float) -> bool:
+        self._adopt()
+        settled = self._flush_own(give_up)
+        while settled and self._queue.has_orphans and (self._adopt() or self._queue.unsettled()):
+            settled = self._flush_own(give_up)
+        return settled
+
+    def _flush_own(self, give_up: float) -> bool:
+        """Flush, but take nothing over: a process that ends need not wait for what others left."""
+        settled = self._settle(give_up)
+        self.reporter.flush(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
+        return settled
+
+    def _settle(self, give_up: float) -> bool:
+        """Wait until what is there is settled."""
+        destinations = self._queue.unsettled()
+        if destinations:
+            self._queue.stopped = False
+        unattended = [each for each in destinations if not self._ensure_sender(each)]
+        if unattended:
+            self._queue.hurry()
+        for index, destination in enumerate(unattended):
+            now = time.monotonic()
+            self._work(destination, now + (give_up - now) / (len(unattended) - index))
+        return self._queue.wait_settled(None if give_up == math.inf else give_up)
+
+    def _shutdown(self, give_up: float) -> bool:
+        self._queue.close()
+        try:
+            settled = self._flush(give_up)
+            if self._queue.closing == 1:  # or else another shutdown goes on, and stops them
+                self._senders.stop(give_up)
+        finally:
+            self._queue.reopen()
+        return settled
+
+    def stats(self) -> QueueStats:
+        """Return the ledger at this instant."""
+        return self._queue.stats().model_copy(update={"repaired": dict(self.reporter.repaired)})
+
+    # The end of the process, and forks: see `process.Hooks`.
+
+    def begin_exit(self) -> None:
+        """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
+        if self._exit_by is None:
+            self._exit_by = time.monotonic() + self._settings.shutdown_timeout
+        self._queue.close()
+        self._queue.hurry()
+
+    def exit(self) -> None:
+        """Flush before the process ends, and log what is left. Later sends deliver by themselves."""
+        give_up = self._exit_by or 0.0
+        try:
+            self._flush_own(give_up)
+        except KeyboardInterrupt:
+            give_up = self._exit_by = 0.0  # somebody has no time for this
+        self._senders.stop(give_up)
+        self._log_what_is_left_at_exit()
+
+    def _put_at_exit(self, destination: DestinationQueue, event: bytes, give_up: float) -> str | None:
+        """Deliver an event now or leave it to the next process: no one will wait for it."""
+        # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
+        if sys.is_finalizing() or threading.current_thread().daemon or time.monotonic() >= give_up:
+            if self._queue.keep(destination, event):
+                return None
+            self._queue.drop(SHUTDOWN, "Sent when the process was ending.", [event])
+            left = give_up + _LAST_REPORT_SECONDS - time.monotonic()
+            self.reporter.flush(max(0.0, min(_LAST_REPORT_SECONDS, left)))
+            return SHUTDOWN
+        self._queue.put_locked(destination, event, anyway=True)
+        self._flush_own(give_up)
+        self._log_what_is_left_at_exit()
+        return None
+
+    def _log_what_is_left_at_exit(self) -> None:
+        kept = self._queue.close_store()
+        if not self._has_said_what_is_left:
+            self._has_said_what_is_left = self._log_what_is_left("The process ends", kept)
+
+    def _log_what_is_left(self, what: str, kept: int = 0) -> bool:
+        """Log how many events are pending, if any are."""
+        stats = self._queue.stats()
+        if stats.pending:
+            logger.error(
+                "%s with %d event%s not delivered%s. Last error: %s",
+                what,
+                stats.pending,
+                "" if stats.pending == 1 else "s",
+                f", {kept} of them kept in the spool" if kept else "",
+                stats.last_error or "none",
+            )
+        return stats.pending > 0
+
+    @property
+    def flushes_on_sigterm(self) -> bool:
+        """Whether a SIGTERM waits for deliveries."""
+        return self._settings.flush_on_sigterm
+
+    def begin_flush(self) -> float:
+        """Have everything sent as soon as possible, and return until when to wait for it."""
+        self._queue.hurry()
+        return time.monotonic() + self._settings.shutdown_timeout
+
+    def end_flush(self, give_up: float) -> None:
+        """Wait for deliveries, and log what is left then."""
+        if not self._flush_own(give_up):
+            self._log_what_is_left("SIGTERM takes effect")
+
+    def after_fork(self) -> None:
+        """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
+        for exporter in self._queue.exporters():
+            exporter.after_fork()
+        self._senders.after_fork()
+        self._orphans_thread = None
+        self._exit_by = None
+        self._has_said_what_is_left = False
+        self.reporter.reset()
+        self._queue.reset()

@@ -1,0 +1,195 @@
+"""How a destination's recent answers bear on what is sent next: when, how much, and which event is suspected.
+
+After a failure a queue pauses, and then asks with one event: a server that stores events but does not answer
+so costs one duplicate a try. The batch doubles with each success. Behind a rate limit, requests keep their
+size and keep a distance.
+
+An event that fails alone is a suspect: it may be the cause. It is only blamed if others are accepted between
+two of its failures; if nothing else is accepted either, the server is away, and the event waits like all.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from .batch import Item
+from .exporter import Failure, Trouble
+from .retry import Attempts, RetryPolicy
+
+# How many requests must be accepted between two failures of an event before the second counts against it. One
+# is enough where something refuses the request. Where the server seems to be away, more are needed: of two
+# servers behind a proxy one may be.
+_PROOF_REFUSED: Final = 1
+_PROOF_AWAY: Final = 3
+# The distance of requests behind a rate limit, in seconds: the first, the longest, and how it shrinks.
+_FIRST_PACE: Final = 0.05
+_MOST_PACE: Final = 60.0
+_PACE_DECAY: Final = 0.98
+
+
+class Backoff:
+    """What is known of one destination. Guarded by the queue's lock.
+
+    Args:
+        batch_size: The most events of a batch.
+
+    Attributes:
+        proven: Whether a request was ever accepted.
+        failures: How many requests in a row have failed.
+        window: The most events that the next batch may have.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.proven = False
+        self.failures = 0
+        self.window = batch_size
+        self._outage: Attempts | None = None
+        self._accepted = 0
+        self._failed_at = dict.fromkeys(Trouble, 0)
+        self._resume_at = 0.0
+        self._suspects_at = 0.0
+        self._pace = 0.0
+        self._paced_until = 0.0
+
+    # When.
+
+    def delay(self, wait: float, now: float) -> float:
+        """Return the seconds until a batch may be sent that could be sent in `wait` seconds otherwise."""
+        if self.failures:
+            wait = max(wait, self._resume_at - now)
+        if wait < math.inf:
+            wait = max(wait, self._paced_until - now)
+        return max(0.0, wait)
+
+    def due(self, item: Item) -> float:
+        """Return the monotonic time at which an event may be sent again."""
+        if not item.suspect:
+            return item.due
+        if self.is_proof(item):
+            return 0.0 if item.refused else item.due
+        return max(item.due, self._suspects_at)
+
+    def sent(self, now: float) -> None:
+        """Note that a request is sent now."""
+        if self._pace:
+            self._paced_until = now + self._pace
+
+    def hurry(self, now: float) -> None:
+        """End the pause: somebody waits for the events. The next one is as short as the first."""
+        self._resume_at = min(self._resume_at, now)
+        self._suspects_at = min(self._suspects_at, now)
+        self._paced_until = min(self._paced_until, now + self._pace)
+        self._outage = None
+
+    # What came of requests.
+
+    def accept(self) -> None:
+        """Note that a request was accepted."""
+        self._accepted += 1
+
+    def succeed(self, batch_size: int) -> None:
+        """Note that the last of a batch's requests was accepted.
+
+        Args:
+            batch_size: The most events of a batch.
+        """
+        self.proven = True
+        self.failures = 0
+        self._outage = None
+        self.window = min(batch_size, self.window * 2)
+        self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
+
+    def fail(
+        self, failure: Failure, items: list[Item], waiting: Sequence[Item], policy: RetryPolicy, now: float
+    ) -> bool:
+        """Note that a request failed as a whole: pause, unless half of it may do better at once.
+
+        Args:
+            failure: Why.
+            items: Its events, less those that are not kept.
+            waiting: All events that are to be sent again, `items` included.
+            policy: When to try again.
+            now: The monotonic time.
+
+        Returns:
+            Whether the failure counts against all that wait. It does not where nothing else was to be
+            expected: a suspect failed again.
+        """
+        throttled = failure.trouble is Trouble.THROTTLED
+        count = len(failure.events)
+        expected = not throttled and count == 1 and any(item.suspect for item in items)
+        if not throttled:
+            self._suspect(failure, items, waiting, expected=expected)
+        if failure.trouble is Trouble.REFUSED and count > 1:
+            self.window = max(1, min(self.window, count // 2))
+            return False
+        self.failures += 1
+        asked = failure.retry_after
+        if asked == 0 and self.failures > 1:
+            asked = None  # at once was no better
+        self._outage = self._outage or Attempts(policy)
+        self._suspects_at = now + self._outage.fail(failure.message, asked)
+        if not expected:
+            self._resume_at = self._suspects_at
+        if throttled:
+            self._paced_until = self._resume_at  # though another request, made before, may yet be accepted
+            if self.failures == 1:  # else its pause was too short, not the pace too fast
+                self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
+        else:
+            self.window = 1
+        for item in waiting:
+            if (item.suspect or not expected) and not policy.is_endless:
+                item.outage = item.outage or Attempts(policy)
+                item.outage.fail(failure.message)
+        return True
+
+    # Suspects.
+
+    def _suspect(
+        self, failure: Failure, items: list[Item], waiting: Sequence[Item], *, expected: bool
+    ) -> None:
+        """Note of the events of a request that it failed."""
+        count = len(failure.events)
+        if not expected:
+            self._failed_at[failure.trouble] = self._accepted
+        elif failure.trouble is Trouble.AWAY:
+            # Suspects that fail in turn prove nothing: of two servers behind a proxy one may be away.
+            for other in waiting:
+                if other.suspect and not other.refused and other not in items:
+                    other.failed_at = self._accepted
+        for item in items:
+            item.tries += 1
+            item.most = max(1, count // 2)
+            if not item.suspect:
+                item.failed_at = self._accepted
+                item.suspect = count == 1
+
+    def blames(self, item: Item, failure: Failure) -> bool:
+        """Tell whether a request of one event failed because of the event: others were accepted meanwhile.
+
+        If so, that is noted: before the next event is blamed, others must be accepted again.
+        """
+        if failure.trouble is Trouble.THROTTLED:
+            return False
+        item.refused = failure.trouble is Trouble.REFUSED
+        if item.failed_at is None:
+            return False
+        needed = self._needed(item) if item.suspect else 1
+        if self._accepted_since(item) < needed:
+            return False
+        item.suspect = True
+        item.most = 1
+        item.failed_at = self._failed_at[failure.trouble] = self._accepted
+        return True
+
+    def is_proof(self, item: Item) -> bool:
+        """Tell whether so many requests were accepted since an event failed that the server must be well."""
+        return self._accepted_since(item) >= self._needed(item)
+
+    def _needed(self, item: Item) -> int:
+        return _PROOF_REFUSED if item.refused else _PROOF_AWAY
+
+    def _accepted_since(self, item: Item) -> int:
+        """Return how many requests were accepted since this event, or another, failed in such a way."""
+        trouble = Trouble.REFUSED if item.refused else Trouble.AWAY
+        return self._accepted - max(item.failed_at or 0, self._failed_at[trouble])

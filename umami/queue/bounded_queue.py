@@ -1,0 +1,351 @@
+"""The callers' side of the queue: bounds, overflow, and the one lock around the whole queue.
+
+`put` counts an event, applies the overflow policy, and wakes a sender only where that can matter.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from umami import _threads
+from umami.settings import Settings
+
+from .batch import Batch
+from .destination_queue import DestinationQueue
+from .exporter import Exporter
+from .inbox import LARGEST, Inbox
+from .ledger import Ledger
+from .reporter import Report
+from .retry import RetryPolicy
+from .store import Loss, Store
+
+QUEUE_FULL: Final = "queue_full"
+SHUTDOWN: Final = "shutdown"
+_LOAD_EVENTS: Final = 1_000
+# Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
+_MARGIN: Final = 256
+
+Q = TypeVar("Q", bound="BoundedQueue")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def locked(method: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P], T]:
+    """Have a method hold the lock, with all inboxes closed and what was in them counted.
+
+    What interrupts it, a Ctrl-C or a signal handler that raises, leaves counts that agree with what is there.
+    It is a decorator and no context manager: a handler may raise where the latter begins or ends, and the
+    lock would stay held.
+    """
+
+    @wraps(method)
+    def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        interrupts = self._interrupts()
+        with self._lock:
+            if interrupts:
+                return method(self, *args, **kwargs)
+            try:
+                self._close_inboxes()
+                return method(self, *args, **kwargs)
+            except BaseException:
+                self._recount()
+                raise
+            finally:
+                self._open_inboxes()
+
+    return run
+
+
+class BoundedQueue:
+    """Holds the events of one client, destination by destination, within bounds.
+
+    Args:
+        settings: How much it holds, and how.
+        start_sender: Called, outside the lock, with a destination that has events and no sender.
+        report: Called with each thing that went wrong. Must not wait for anything.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        start_sender: Callable[[DestinationQueue], None],
+        report: Callable[[Report], None],
+    ) -> None:
+        self._store: Store | None = None
+        self._start_sender = start_sender
+        self._report = report
+        self._destinations: dict[str, DestinationQueue] = {}
+        self._current: DestinationQueue | None = None
+        self._set(settings)
+        self.reset()
+
+    def _set(self, settings: Settings) -> None:
+        self._settings = settings
+        self._policy = RetryPolicy(
+            settings.retry_wait, settings.retry_wait_max, settings.retry_after_max, settings.retry_limit
+        )
+
+    def reset(self) -> None:
+        """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
+        # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
+        self._lock = _threads.RLock()
+        self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
+        self._waiting = _threads.Waiting(self._lock)
+        self._inside = False
+        self._interrupting: deque[tuple[DestinationQueue, bytes]] = deque()
+        self._count = 0
+        self._bytes = 0
+        self._ledger = Ledger()
+        self.stopped = False
+        self.closing = 0
+        for destination in self._destinations.values():
+            destination.clear(self._lock)
+        if self._store is not None:
+            self._store.after_fork()
+            self.use_store(self._store)
+
+    @locked
+    def configure(self, settings: Settings) -> None:
+        """Apply other settings from now on. What is held stays, even if it is more than they allow."""
+        self._set(settings)
+        for destination in self._destinations.values():
+            destination.settings = settings
+            destination.wake.notify_all()
+        self._waiting.notify()
+
+    @locked
+    def use_store(self, store: Store) -> None:
+        """Keep a copy of each event in a store from now on."""
+        self._store = store
+        for destination in self._destinations.values():
+            destination.attach(store)
+
+    @locked
+    def destination(self, exporter: Exporter) -> DestinationQueue:
+        """Return the queue of an exporter, made at the first use. It is the current one from now on."""
+        self._current = self._destination(exporter)
+        return self._current
+
+    def _destination(self, exporter: Exporter) -> DestinationQueue:
+        destination = self._destinations.get(exporter.name)
+        if destination is None:
+            destination = DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
+            if self._store is not None:
+                destination.attach(self._store)
+            # Another dictionary, because the code that this may interrupt goes through the present one.
+            self._destinations = {**self._destinations, exporter.name: destination}
+        destination.exporter = exporter
+        return destination
+
+    def _new_inbox(self, destination: DestinationQueue) -> Inbox:
+        return Inbox(
+            lambda event: self.put_locked(destination, event), lambda event: self._recall(destination, event)
+        )
+
+    # The lock and the inboxes.
+
+    def _interrupts(self) -> bool:
+        """Tell whether this call interrupts one of this thread's that holds the lock."""
+        # Code that was broken off may have left the mark, but not the lock.
+        return self.is_held() and self._inside
+
+    def _close_inboxes(self) -> None:
+        """Close the inboxes, and count what is in them.
+
+        Once the queue is closing or stopped they have been closed for long. What is in them then came too
+        late: its thread is about to see that, and to take it back.
+        """
+        self._inside = True
+        now = time.monotonic()
+        for destination in self._destinations.values():
+            destination.inbox.room = 0
+            count = len(destination.inbox)
+            if count and not self.closing and not self.stopped:
+                self._bytes += destination.admit(count)
+                self._count += count
+                self._ledger.submitted += count
+            destination.checked_at = now
+
+    def _open_inboxes(self) -> None:
+        """Open the inboxes as wide as the bounds allow, and as no sender has to be woken."""
+        try:
+            if self.stopped or self.closing or self._store is not None:
+                return  # they stay closed
+            free = min(
+                self._settings.queue_size - self._count,
+                (self._settings.queue_bytes - self._bytes) // LARGEST,
+            )
+            room = free // max(1, len(self._destinations)) - _MARGIN
+            for destination in self._destinations.values():
+                destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
+        finally:
+            self._inside = False
+            while self._interrupting:
+                destination, event = self._interrupting.popleft()
+                if not self.put_locked(destination, event):
+                    self.drop(QUEUE_FULL, "The queue is full.", [event])
+
+    def _recount(self) -> None:
+        """Set the counts by what is there."""
+        held = [event for destination in self._destinations.values() for event in destination.held()]
+        self._count = len(held)
+        self._bytes = sum(map(len, held))
+        self._ledger.balance(self._pending())
+
+    def _pending(self) -> int:
+        return sum(destination.unsettled() for destination in self._destinations.values())
+
+    # The callers' side. `Inbox.put` comes first, and calls these where it cannot take an event itself.
+
+    def _recall(self, destination: DestinationQueue, event: bytes) -> bool:
+        """Put an event in that was left in the inbox just as it was closed; see `Inbox`."""
+        with self._lock:
+            is_left = destination.inbox.take_back(event)
+        if is_left:
+            return self.put_locked(destination, event)
+        self._attend(destination)
+        return True
+
+    def put_locked(self, destination: DestinationQueue, event: bytes, *, anyway: bool = False) -> bool:
+        """Put an event in, if there is room, and count it at once.
+
+        Args:
+            destination: Where it goes.
+            event: Its encoded body.
+            anyway: Take it even if there is no room, or the queue is closing.
+
+        Returns:
+            Whether it was taken. If not, nothing was counted.
+        """
+        if self._interrupts():
+            self._interrupting.append((destination, event))
+            return True
+        if not self._put(destination, event, anyway=anyway):
+            return False
+        self._attend(destination)
+        return True
+
+    @locked
+    def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
+        # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
+        wake = destination.room_unwatched() < 1
+        if not (self._store is not None and self._put_into_store(destination, event, anyway=anyway)):
+            if not anyway and not self._make_room(destination, len(event)):
+                return False
+            destination.append(event, time.monotonic())
+            self._count += 1
+            self._bytes += len(event)
+        self._ledger.submitted += 1
+        if wake:
+            destination.wake.notify()
+        return True
+
+    def _attend(self, destination: DestinationQueue) -> None:
+        """Make sure that a destination that was given an event has a sender."""
+        if not destination.senders or self.stopped:
+            self._start_sender(destination)
+
+    def _is_full(self, size: int) -> bool:
+        settings = self._settings
+        return self._count >= settings.queue_size or self._bytes + size > settings.queue_bytes
+
+    def _make_room(self, destination: DestinationQueue, size: int) -> bool:
+        """Tell whether there is room for `size` bytes, after dropping the oldest if that is the policy."""
+        if self.closing:
+            return False
+        if not self._is_full(size):
+            return True
+        if self._settings.overflow != "drop_oldest" or size > self._settings.queue_bytes:
+            return False
+        evicted: list[bytes] = []
+        while self._is_full(size):
+            oldest = self._evict(destination)
+            if oldest is None:
+                break
+            evicted += oldest.events
+        if evicted:
+            self._ledger.dropped[QUEUE_FULL] += len(evicted)
+            message = "The queue was full: the oldest events were dropped to make room."
+            self._report(Report("dropped", QUEUE_FULL, message, evicted))
+        return not self._is_full(size)
+
+    def _evict(self, first: DestinationQueue) -> Batch | None:
+        for destination in (first, *self._destinations.values()):
+            oldest = destination.evict()
+            if oldest is not None:
+                self._forget(destination, oldest)
+                return oldest
+        return None
+
+    def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
+        """Keep the events of a batch no longer, in memory and in the store: they are settled."""
+        self._count -= len(batch.events)
+        self._bytes -= sum(map(len, batch.events))
+        if destination.partition is not None and batch.events:
+            destination.partition.settle(batch.numbers)
+
+    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
+        """Wait for room for an event that `put` did not take; without any, count it as dropped.
+
+        Args:
+            destination: Where it goes.
+            event: Its encoded body.
+            patience: The most seconds to wait.
+
+        Returns:
+            None if it was taken, else the reason that it is counted under.
+        """
+        give_up = time.monotonic() + patience
+        while not destination.put(event):
+            if self.closing:
+                self.drop(SHUTDOWN, "The client was shutting down.", [event])
+                return SHUTDOWN
+            if time.monotonic() >= give_up:
+                self.drop(QUEUE_FULL, "The queue is full: the server is away or too slow.", [event])
+                return QUEUE_FULL
+            self._waiting.until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
+        return None
+
+    def drop(self, reason: str, message: str, events: list[bytes]) -> None:
+        """Count events that were never taken as submitted and dropped, and report them."""
+        self._count_dropped(reason, len(events))
+        self._report(Report("dropped", reason, message, events))
+
+    @locked
+    def _count_dropped(self, reason: str, count: int) -> None:
+        self._ledger.lose(reason, count)
+
+    # The store.
+
+    def _put_into_store(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
+        """Write an event to the store; tell whether it stays there alone, since memory has no room for it."""
+        partition = destination.partition
+        if partition is None or (self.closing and not anyway):
+            return False
+        alone = destination.stored > 0 or self._is_full(len(event))
+        if partition.append(event, None if alone else destination.end()):
+            return alone
+        # The store is full or has failed. Load what it alone holds, as far as there is room; what is left
+        # comes after this event.
+        while destination.stored and not self._is_full(0):
+            self._load(destination)
+        if destination.stored and self._settings.overflow == "drop_oldest":
+            destination.overtaken += 1
+        return False
+
+    def _load(self, destination: DestinationQueue) -> None:
+        """Bring events into memory that are in the store alone: a batch, or as many as there is room for."""
+        room = min(self._settings.queue_size - self._count, _LOAD_EVENTS)
+        if self._bytes >= self._settings.queue_bytes:
+            room = 0
+        loaded, losses = destination.load(max(room, self._settings.batch_size))
+        self._count += len(loaded)
+        self._bytes += sum(map(len, loaded))
+        for loss in losses:
+            self._ledger.dropped[loss.reason] += loss.count
+            self._report_loss(loss)
+
+    def _report_loss(self, loss: Loss) -> None:
+        self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))

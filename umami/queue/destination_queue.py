@@ -1,0 +1,319 @@
+"""The events on their way to one exporter, and how they are cut into batches.
+
+It takes no lock and starts no thread: the queue that it is part of guards it, and tells it the time.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from umami import _threads
+from umami.settings import Settings
+
+from .backoff import Backoff
+from .batch import Batch, Item
+from .exporter import Exporter, Failure
+from .inbox import Inbox
+from .retry import RetryPolicy
+from .store import Loss, Partition, Store
+
+BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
+
+
+class DestinationQueue:
+    """One exporter's events: fresh ones in order, and those that are to be sent again.
+
+    Events are numbered in the order that they came. A number in the comments below is such a number.
+
+    Args:
+        exporter: What delivers them.
+        settings: The settings.
+        new_inbox: Makes the inbox of this queue.
+        lock: The lock of the queue that this is part of.
+
+    Attributes:
+        exporter: What delivers them.
+        settings: Replaced when they change.
+        put: Puts an encoded event in, if there is room, and returns whether there was.
+        inbox: Events that came without the lock: they follow the fresh ones, and are not counted yet.
+        fresh: Events that have not been sent, oldest first.
+        partition: Its events in the store; None without one.
+        returned: Events to send again, oldest first.
+        in_flight: Batches that a sender is delivering.
+        senders: What sends its events: threads, mostly.
+        wake: What its idle senders wait on.
+        backoff: What is known of the destination.
+        since: The monotonic time at which the oldest fresh event came.
+        checked_at: The monotonic time at which somebody last looked into the inbox.
+        overtaken: How many events took the number of one that is in the store alone, and moved those on.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        settings: Settings,
+        new_inbox: Callable[["DestinationQueue"], Inbox],
+        lock: Any,
+    ) -> None:
+        self.exporter = exporter
+        self.settings = settings
+        self._new_inbox = new_inbox
+        self.clear(lock)
+
+    def clear(self, lock: Any) -> None:
+        """Forget everything but the exporter, as a fork's child does."""
+        self.wake = _threads.Condition(lock)
+        self.inbox = self._new_inbox(self)
+        self.put = self.inbox.put
+        self.fresh: deque[bytes] = deque()
+        self.partition: Partition | None = None
+        self.returned: list[Item] = []
+        self.in_flight: set[Batch] = set()
+        self.senders: set[object] = set()
+        self.backoff = Backoff(self.settings.batch_size)
+        self.overtaken = 0
+        self.since = 0.0
+        self.checked_at = 0.0
+        self._first_number = 0
+        self._urgent_below = 0
+
+    # Events in, and senders that wait for them.
+
+    @property
+    def idle(self) -> int:
+        """How many of its senders wait for events, and have not been woken."""
+        return self.wake.waiting
+
+    def room_unwatched(self) -> float:
+        """Return how many events may come before a sender must be woken for them."""
+        if not self.senders:
+            return 0
+        if not self.idle or self._is_probing:
+            return math.inf  # one looks again by itself
+        if not self.fresh:
+            return 0  # all may sleep until they are woken
+        # One sleeps until these are due: in an outage until the pause ends, else until a batch is full.
+        return math.inf if self.backoff.failures else max(0, self.settings.batch_size - 1 - len(self.fresh))
+
+    def admit(self, count: int) -> int:
+        """Take in the first `count` events of the inbox, and return how many bytes they have."""
+        if self.room_unwatched() < count:
+            self.wake.notify()
+        if not self.fresh:
+            self.since = self.checked_at  # the earliest that the first of them can have come
+        self.inbox.move_to(self.fresh, count)
+        return sum(map(len, islice(reversed(self.fresh), count)))
+
+    def append(self, event: bytes, now: float) -> None:
+        """Take in one event."""
+        if not self.fresh:
+            self.since = now
+        self.fresh.append(event)
+
+    def evict(self) -> Batch | None:
+        """Take out the oldest event that is not in flight; None if all are."""
+        if self.returned:
+            return Batch.of([self.returned.pop(0)])
+        return self._cut_first(1) if self.fresh else None
+
+    def attach(self, store: Store) -> None:
+        """Keep a copy of each event in a store from now on."""
+        self.partition = store.partition(self.exporter.name)
+
+    def load(self, most: int) -> tuple[list[bytes], list[Loss]]:
+        """Bring events into memory that are in the store alone; return them, and what cannot be read."""
+        if self.partition is None:
+            return [], []
+        events, losses = self.partition.load(self._first_number + len(self.fresh), most)
+        if not self.fresh:
+            self.since = -math.inf  # they have waited long enough
+        self.fresh.extend(events)
+        return events, losses
+
+    # Batches out.
+
+    @property
+    def _is_probing(self) -> bool:
+        """Whether a request is out to find out if the server is well, and no other may be meanwhile."""
+        return bool(self.in_flight) and (self.backoff.failures > 0 or not self.backoff.proven)
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait, those in flight left out."""
+        return len(self.fresh) + self.stored + len(self.returned)
+
+    @property
+    def stored(self) -> int:
+        """How many events are in the store alone."""
+        return 0 if self.partition is None else self.partition.waiting
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a batch may be cut: 0 for now, infinity if nothing waits."""
+        if self._is_probing:
+            return math.inf
+        soonest = min((self.backoff.due(item) - now for item in self.returned), default=math.inf)
+        if self.fresh:
+            full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
+            soonest = min(soonest, 0.0 if full else self.since + self.settings.flush_interval - now)
+        return self.backoff.delay(soonest, now)
+
+    def cut(self, now: float) -> Batch:
+        """Take the next batch out for delivery; only after `wait` returned 0."""
+        batch = self._cut_returned(now) or self._cut_fresh(now)
+        self.in_flight.add(batch)
+        self.backoff.sent(now)
+        return batch
+
+    def _size(self) -> int:
+        """Return how many events the next batch may have.
+
+        Several senders share one batch's worth: what is in flight when a server falls silent is never more
+        than `batch_size`.
+        """
+        most = min(self.settings.batch_size, self.exporter.limits.events)
+        return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
+
+    def _cut_returned(self, now: float) -> Batch | None:
+        """Take out events that are to be sent again.
+
+        A suspect goes alone, each time that others have been accepted since, and else only if there is
+        nothing else to send. While the server is away, the next request carries the event that has failed
+        least often, so that one that always fails holds up no other. The events of a batch that failed go
+        in batches of half its size, so that such a one is soon alone.
+        """
+        if not self.returned:
+            return None
+        items = self.returned
+        suspects = [item for item in items if item.suspect]
+        for item in suspects:
+            if self.backoff.due(item) <= now and self.backoff.is_proof(item):
+                return self._take_out([item])
+        due = [item for item in items if item.due <= now and not item.suspect]
+        if due:
+            if self.backoff.failures:
+                due.sort(key=lambda item: (item.tries, item.number))
+                if due[0].tries and self.fresh:
+                    return None
+            count = self._fitting([item.event for item in due])
+            while count > min(item.most for item in due[:count]):
+                count -= 1
+            return self._take_out(sorted(due[:count], key=_number))
+        if self.fresh or not suspects:
+            return None
+        return self._take_out([min(suspects, key=lambda item: (item.due, item.number))])
+
+    def _take_out(self, items: list[Item]) -> Batch:
+        taken = set(map(id, items))
+        self.returned = [item for item in self.returned if id(item) not in taken]
+        return Batch.of(items)
+
+    def _cut_fresh(self, now: float) -> Batch:
+        # What is left came after what was cut, and waits one more interval at the most.
+        self.since = now
+        return self._cut_first(self._fitting(self.fresh))
+
+    def _cut_first(self, count: int) -> Batch:
+        first = self._first_number
+        self._first_number += count
+        pop = self.fresh.popleft
+        return Batch([pop() for _ in range(count)], range(first, first + count))
+
+    def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
+        """Return how many of the first events make one batch, at least one."""
+        count = min(self._size(), len(events))
+        room = min(self.settings.batch_bytes, self.exporter.limits.bytes) - BATCH_FRAME
+        if sum(map(len, islice(events, count))) + count - 1 <= room:
+            return count  # nearly always, and found in a tenth of the time
+        fit = 0
+        for event in islice(events, count):
+            room -= len(event) + 1
+            if room < -1 and fit:
+                break
+            fit += 1
+        return fit
+
+    # What came of them.
+
+    def succeed(self) -> None:
+        """Note that the last request of a batch was accepted."""
+        if self.backoff.failures:
+            for item in self.returned:
+                item.outage, item.tries = None, 0
+        self.backoff.succeed(self.settings.batch_size)
+
+    def fail(self, failure: Failure, items: list[Item], policy: RetryPolicy, now: float) -> list[Item]:
+        """Note that a request failed as a whole.
+
+        Args:
+            failure: Why.
+            items: Its events, less those that are not kept.
+            policy: When to try again.
+            now: The monotonic time.
+
+        Returns:
+            The events that have had all the attempts that the policy allows. They are no longer kept.
+        """
+        if not self.backoff.fail(failure, items, self.returned, policy, now):
+            return []
+        over = [item for item in self.returned if item.outage is not None and item.outage.is_over]
+        if over:
+            ended = set(map(id, over))
+            self.returned = [item for item in self.returned if id(item) not in ended]
+        return over
+
+    def give_back(self, items: list[Item]) -> None:
+        """Keep events to send again."""
+        self.returned += items
+        self.returned.sort(key=_number)
+
+    def discard(self, batch: Batch) -> None:
+        """Forget a batch: none of its events is to be sent again."""
+        self.in_flight.discard(batch)
+        numbers = set(batch.numbers)
+        self.returned = [item for item in self.returned if item.number not in numbers]
+
+    def is_behind(self) -> bool:
+        """Tell whether more events wait than its senders take in their next round."""
+        return not self.backoff.failures and self.waiting > self._size() * len(self.senders)
+
+    # Flushing.
+
+    def end(self) -> int:
+        """Return the number that the next event will get: all events of before have smaller ones."""
+        return self._first_number + len(self.fresh) + self.stored
+
+    def hurry(self, end: int, now: float) -> None:
+        """Send the events numbered below `end` as soon as possible, and cut a pause short."""
+        self._urgent_below = max(self._urgent_below, end)
+        self.backoff.hurry(now)
+        for item in self.returned:
+            item.due = min(item.due, now)
+
+    def settled(self, end: int) -> bool:
+        """Tell whether every event numbered below `end` is settled."""
+        return all(number >= end for number in self._oldest_numbers())
+
+    def _oldest_numbers(self) -> Iterator[int]:
+        if self.fresh or self.stored:
+            yield self._first_number
+        if self.returned:
+            yield self.returned[0].number
+        for batch in self.in_flight:
+            yield batch.numbers[0]
+
+    def unsettled(self) -> int:
+        """Return how many events wait or are in flight, those in the inbox left out."""
+        return self.waiting + sum(len(batch.events) for batch in self.in_flight)
+
+    def held(self) -> Iterator[bytes]:
+        """Yield the events that are in memory."""
+        yield from self.fresh
+        yield from (item.event for item in self.returned)
+        for batch in self.in_flight:
+            yield from batch.events
+
+
+def _number(item: Item) -> int:
+    return item.number

@@ -1,0 +1,72 @@
+"""Where sends leave events without waiting for a lock."""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+LARGEST: Final = 1_024
+"""The most bytes of an event that an inbox takes: it keeps account of events, not of their sizes."""
+
+
+class Inbox:
+    """Takes the events of one destination, without a lock where that is safe.
+
+    A lock would cost each send more than all else that `put` does, and a thread that loses the interpreter's
+    lock while it holds one stops every other for milliseconds. Appending to a deque is atomic.
+
+    Invariant: **whatever is in the inbox is counted before anything else is done under the queue's lock, and
+    somebody is about to take that lock.** Three rules keep it:
+
+    1. A thread that takes the queue's lock closes the inbox first (`room = 0`), and then moves what is in it
+       into the queue. Before it gives the lock back it opens the inbox again.
+    2. It opens the inbox only for as many events as surely fit the queue's bounds, and only while no sender
+       has to be woken for them: one looks again by itself in time.
+    3. `put` appends first and looks at `room` afterwards; the thread with the lock closes first and looks at
+       the deque afterwards. So if `put` still finds room, its event will be seen. If not, the event may have
+       come too late: `put` takes the lock, and looks where it is (`recall`).
+
+    Args:
+        put_locked: Puts an event into the queue under its lock, if there is room; returns whether there was.
+        recall: Under the lock, puts an event in that came as the inbox was closed; returns whether it could.
+
+    Attributes:
+        room: How many events it takes.
+    """
+
+    __slots__ = ("_events", "_put_locked", "_recall", "room")
+
+    def __init__(self, put_locked: Callable[[bytes], bool], recall: Callable[[bytes], bool]) -> None:
+        self._events: deque[bytes] = deque()
+        self._put_locked = put_locked
+        self._recall = recall
+        self.room = 0
+
+    def put(self, event: bytes) -> bool:
+        """Put an event into the queue, if there is room.
+
+        Args:
+            event: Its encoded body.
+
+        Returns:
+            Whether it was taken. If not, nothing was counted.
+        """
+        if len(self._events) < self.room and len(event) <= LARGEST:
+            self._events.append(event)
+            return self.room > 0 or self._recall(event)
+        return self._put_locked(event)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def move_to(self, events: deque[bytes], count: int) -> None:
+        """Move the first `count` events, in one call that nothing can interrupt: none is lost or doubled."""
+        events.extend(islice(iter(self._events.popleft, None), count))
+
+    def take_back(self, event: bytes) -> bool:
+        """Take out an event that came as the inbox was closed; tell whether it was still there."""
+        try:
+            self._events.remove(event)
+        except ValueError:
+            return False
+        return True

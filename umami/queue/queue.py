@@ -1,0 +1,278 @@
+"""The senders' side of the queue: batches out, what became of them, and flushing."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from umami import _threads
+from umami.models import QueueStats
+
+from .batch import Batch
+from .bounded_queue import QUEUE_FULL, SHUTDOWN, BoundedQueue, locked
+from .destination_queue import DestinationQueue
+from .exporter import Exported, Exporter
+from .ledger import Settlement
+from .reporter import Report
+from .store import Orphan
+
+__all__ = ["QUEUE_FULL", "SHUTDOWN", "EventQueue"]
+
+
+class EventQueue(BoundedQueue):
+    """A bounded queue from which senders take batches; they settle each by what became of it.
+
+    Between `put` and `settle` every event is counted exactly once.
+    """
+
+    # The senders' side.
+
+    @locked
+    def add_sender(self, destination: DestinationQueue, sender: object, most: int) -> bool:
+        """Count one more sender for a destination, if it has fewer than `most`; tell whether it has now."""
+        if len(destination.senders) >= most:
+            return False
+        destination.senders.add(sender)
+        return True
+
+    @locked
+    def remove_sender(self, destination: DestinationQueue, sender: object) -> None:
+        """Count a sender no more, if `take` has not removed it."""
+        destination.senders.discard(sender)
+        destination.wake.notify()  # another looks in its place
+
+    @locked
+    def take(
+        self,
+        destination: DestinationQueue,
+        sender: object,
+        patience: float = math.inf,
+        spare: float = math.inf,
+    ) -> Batch | None:
+        """Wait for the next batch of a destination.
+
+        Args:
+            destination: The destination.
+            sender: Who asks, and was added.
+            patience: The most seconds to wait.
+            spare: The same, if this sender can be spared. The last one of a destination with events cannot,
+                nor that of the current destination: it would soon be started again.
+
+        Returns:
+            The batch; None if there was none in time, or all senders are to end. Then the sender is removed.
+        """
+        called = time.monotonic()
+        while not self.stopped:
+            now = time.monotonic()
+            if destination.stored and len(destination.fresh) < self._settings.batch_size:
+                self._load(destination)
+            wait = destination.wait(now)
+            if wait <= 0:
+                batch = destination.cut(now)
+                if self._settings.at_most_once and destination.partition is not None:
+                    destination.partition.mark(batch.numbers, settled=True)
+                self._ledger.retries += batch.items is not None
+                self._wake_idle(destination, now)  # what is left is not to wait for this batch's answer
+                return batch
+            is_last = len(destination.senders) == 1
+            needed = is_last and (destination is self._current or destination.unsettled() > 0)
+            wait = min(wait, called + (patience if needed else min(patience, spare)) - now)
+            if wait <= 0:
+                destination.wake.notify()  # it may have been this one that was woken for an event
+                break
+            self._sleep(destination, None if wait == math.inf else wait)
+        destination.senders.discard(sender)
+        return None
+
+    def _sleep(self, destination: DestinationQueue, seconds: float | None) -> None:
+        """Wait for the next event. The inboxes are open meanwhile, as suits one whose sender sleeps."""
+        waiter = _threads.waiter()
+        try:
+            destination.wake.register(waiter)
+            self._open_inboxes()
+            destination.wake.wait(seconds, waiter)
+        finally:
+            destination.wake.withdraw(waiter)
+            self._close_inboxes()
+
+    def _wake_idle(self, destination: DestinationQueue, now: float) -> None:
+        """Have an idle sender, if there is one, see for itself when the next batch is due."""
+        if destination.idle and destination.wait(now) < math.inf:
+            destination.wake.notify()
+
+    def settle(self, destination: DestinationQueue, batch: Batch, exported: Exported) -> None:
+        """Count what became of a batch, and keep what is to be sent again."""
+        now = time.monotonic()
+        self._settle(destination, batch, now, lambda settlement: settlement.settle(exported, now))
+
+    def give_up(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
+        """Settle a batch as dropped."""
+        self._settle(
+            destination, batch, time.monotonic(), lambda settlement: settlement.give_up(reason, message)
+        )
+
+    def _settle(
+        self,
+        destination: DestinationQueue,
+        batch: Batch,
+        now: float,
+        decide: Callable[[Settlement], None],
+    ) -> None:
+        for report in self._settled(destination, batch, now, decide):
+            self._report(report)
+
+    @locked
+    def _settled(
+        self, destination: DestinationQueue, batch: Batch, now: float, decide: Callable[[Settlement], None]
+    ) -> list[Report]:
+        """Settle a batch, and return what to report."""
+        settlement = Settlement(destination, batch, self._settings, self._policy)
+        decide(settlement)
+        destination.in_flight.discard(batch)
+        settlement.commit(self._ledger)
+        for ended in settlement.ended:
+            self._forget(destination, ended)
+        self._wake_idle(destination, now)
+        self._waiting.notify()
+        return settlement.reports
+
+    # Flushing and stopping.
+
+    @locked
+    def close(self) -> None:
+        """Take no more events, those that wait for room included, until `reopen` is called as often."""
+        self.closing += 1
+        self._waiting.notify()
+
+    @locked
+    def reopen(self) -> None:
+        """Undo one `close`."""
+        self.closing -= 1
+
+    def wait_settled(self, give_up: float | None) -> bool:
+        """Hurry every event accepted so far, and wait until each is settled.
+
+        Args:
+            give_up: The monotonic time to stop waiting at; None for never.
+
+        Returns:
+            Whether they all are. False too if the senders are stopped meanwhile.
+        """
+        ends = self._ends()
+
+        def settled() -> bool:
+            return all(destination.settled(end + destination.overtaken) for destination, end in ends)
+
+        return self._waiting.until(lambda: self.stopped or settled(), give_up) and settled()
+
+    @locked
+    def _ends(self) -> list[tuple[DestinationQueue, int]]:
+        """Hurry every event accepted so far, and return where each destination ends."""
+        self.hurry()
+        return [
+            (destination, destination.end() - destination.overtaken)
+            for destination in self._destinations.values()
+        ]
+
+    @locked
+    def hurry(self) -> None:
+        """Have every event accepted so far sent as soon as possible."""
+        now = time.monotonic()
+        for destination in self._destinations.values():
+            destination.hurry(destination.end(), now)
+            destination.wake.notify_all()
+
+    @locked
+    def stop(self) -> None:
+        """Stop every sender; events stay."""
+        self.stopped = True
+        for destination in self._destinations.values():
+            destination.wake.notify_all()
+        self._waiting.notify()
+
+    def wait_stopped(self, seconds: float) -> bool:
+        """Wait until `stop` is called, or the store can give more orphans; so many seconds at the most.
+
+        Returns:
+            Whether `stop` was called.
+        """
+        store = self._store
+        self._waiting.until(
+            lambda: self.stopped or (store is not None and store.wants_orphans), time.monotonic() + seconds
+        )
+        return self.stopped
+
+    @property
+    def has_store(self) -> bool:
+        """Whether events are kept in a store."""
+        return self._store is not None
+
+    @property
+    def has_orphans(self) -> bool:
+        """Whether the store has events of other processes."""
+        return self._store is not None and self._store.has_orphans
+
+    @locked
+    def unsettled(self) -> list[DestinationQueue]:
+        """Return the queues that have events."""
+        return [destination for destination in self._destinations.values() if destination.unsettled()]
+
+    def exporters(self) -> list[Exporter]:
+        """Return the exporters."""
+        return [destination.exporter for destination in self._destinations.values()]
+
+    @locked
+    def stats(self) -> QueueStats:
+        """Return the ledger at this instant."""
+        stats = self._ledger.stats(self._pending(), self._bytes)
+        known = None if self._current is None else self._current.exporter.describe()
+        return stats.model_copy(update={"server": known})
+
+    # The store.
+
+    @locked
+    def keep(self, destination: DestinationQueue, event: bytes) -> bool:
+        """Leave an event in the store alone, for another process; tell whether that could be done."""
+        if destination.partition is None or not destination.partition.append(event, None):
+            return False
+        self._ledger.submitted += 1
+        return True
+
+    def adopt(self, exporter_of: Callable[[str], Exporter | None]) -> list[DestinationQueue]:
+        """Take over events that other processes left in the store.
+
+        Args:
+            exporter_of: Returns the exporter of a name, if this process has one.
+
+        Returns:
+            The queues that they are in now.
+        """
+        if self._store is None:
+            return []
+        found: Iterator[DestinationQueue | None] = (
+            self._adopt(orphan, exporter_of(orphan.name))
+            for orphan in self._store.orphans(lambda name: exporter_of(name) is not None)
+        )
+        return [destination for destination in found if destination is not None]
+
+    @locked
+    def _adopt(self, orphan: Orphan, exporter: Exporter | None) -> DestinationQueue | None:
+        orphan.adopt()
+        self._ledger.submitted += orphan.events
+        for loss in orphan.losses:
+            self._ledger.lose(loss.reason, loss.count)
+            self._report_loss(loss)
+        if not orphan.events or exporter is None:
+            return None
+        destination = self._destination(exporter)
+        destination.wake.notify()
+        return destination
+
+    @locked
+    def close_store(self) -> int:
+        """Leave what is in the store to another process, and return how many events that are."""
+        if self._store is None:
+            return 0
+        left = self._store.close()
+        for destination in self._destinations.values():
+            destination.attach(self._store)
+        return left

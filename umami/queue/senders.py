@@ -1,0 +1,135 @@
+"""The threads that take batches from the queue, and export and settle them."""
+
+import logging
+import math
+import sys
+import time
+from contextlib import suppress
+from typing import Final
+
+from umami import _threads
+from umami.settings import Settings
+
+from .batch import Batch
+from .destination_queue import DestinationQueue
+from .queue import EventQueue
+
+_EXTRA_SENDER_SECONDS: Final = 5.0
+_SLOW_ANSWER: Final = 0.01
+_SLOW_ITEM: Final = 0.002
+_LEAST_SECONDS: Final = 0.1
+
+logger: Final = logging.getLogger("umami")
+
+
+class Senders:
+    """Starts and stops the threads.
+
+    Args:
+        queue: The queue.
+        settings: The settings.
+
+    Attributes:
+        settings: Replaced when they change.
+    """
+
+    def __init__(self, queue: EventQueue, settings: Settings) -> None:
+        self.settings = settings
+        self._queue = queue
+        self._threads: set[_threads.Thread] = set()
+
+    def ensure(self, destination: DestinationQueue, most: int = 1) -> bool:
+        """Start one more thread for a destination, if it has fewer senders than `most`.
+
+        Returns:
+            Whether it has a sender: False if no thread can be started.
+        """
+        thread = _threads.Thread("umami-sender")
+        try:
+            if not self._queue.add_sender(destination, thread, most):
+                return True
+            self._threads.add(thread)
+            thread.start(self._run, destination, thread)
+        except BaseException as error:  # Ctrl-C, say, even while the thread starts
+            if thread.call_off():
+                self._threads.discard(thread)
+                self._queue.remove_sender(destination, thread)
+                if isinstance(error, RuntimeError):
+                    return False
+            raise
+        return True
+
+    def _run(self, destination: DestinationQueue, thread: _threads.Thread) -> None:
+        """Take a batch, export it, settle it, again and again."""
+        try:
+            with suppress(Exception):  # the first batch will fail for it
+                destination.exporter.prepare()  # while its events gather
+            while batch := self._queue.take(destination, thread, spare=_EXTRA_SENDER_SECONDS):
+                seconds = self._export(destination, batch)
+                # Another connection helps against a server's latency only, not against our own.
+                if seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events) and destination.is_behind():
+                    self.ensure(destination, self.settings.senders or destination.exporter.limits.threads)
+        except BaseException:
+            self._queue.remove_sender(destination, thread)
+            if destination.unsettled() and not self._queue.stopped:
+                self.ensure(destination)  # another takes its place
+            raise
+        finally:
+            destination.exporter.leave()
+            self._threads.discard(thread)
+
+    def _export(self, destination: DestinationQueue, batch: Batch, within: float | None = None) -> float:
+        """Export a batch and settle it; return the seconds that this took once the exporter was ready."""
+        exporter = destination.exporter
+        started = math.inf
+        try:
+            exporter.prepare()
+            started = time.monotonic()
+            exported = exporter.export(batch.events, None if within is None else started + within)
+            self._queue.settle(destination, batch, exported)
+        except BaseException as error:
+            # Whatever it is, it must cost no more than this batch, and leave a sender at work.
+            self._queue.give_up(destination, batch, "internal_error", f"{type(error).__name__}: {error}")
+            with suppress(Exception):  # of a log handler
+                logger.exception("%s failed unexpectedly: a bug in it. Please report it.", exporter.name)
+            if not isinstance(error, Exception):
+                raise
+        return time.monotonic() - started
+
+    def work(self, destination: DestinationQueue, give_up: float, *, within: bool) -> None:
+        """Send in this thread what a destination has, or gets until `give_up`.
+
+        Args:
+            destination: The destination.
+            give_up: The monotonic time at which to stop taking batches.
+            within: Whether requests are to end by then too.
+        """
+        while destination.unsettled():  # the next time round, because another thread counted on this one
+            sender = object()
+            try:
+                self._queue.add_sender(destination, sender, sys.maxsize)
+                while destination.unsettled():
+                    remaining = give_up - time.monotonic()
+                    batch = self._queue.take(destination, sender, remaining)
+                    if batch is None:
+                        return
+                    self._export(destination, batch, max(_LEAST_SECONDS, remaining) if within else None)
+            finally:
+                self._queue.remove_sender(destination, sender)
+
+    def is_current(self) -> bool:
+        """Tell whether this thread is one of them."""
+        return any(thread.is_current() for thread in self._threads.copy())
+
+    def stop(self, give_up: float) -> None:
+        """Have every thread end, and wait for that until `give_up`. Events stay queued."""
+        self._queue.stop()
+        for thread in self._threads.copy():
+            if not thread.is_current():
+                thread.join(max(0.0, give_up - time.monotonic()))
+        for exporter in self._queue.exporters():
+            exporter.leave()
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads in a fork's child."""
+        self._threads = set()
