@@ -256,3 +256,62 @@ def at_return(function: Any, act: Callable[[], object]) -> AbstractContextManage
 def at_call(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something in this thread when a function is called, before its first line, the first time."""
     return _at(function, act, lambda frame, event: event == "call")
+
+
+class Reached:
+    """Whether a moment came."""
+
+    def __init__(self) -> None:
+        self.yes = False
+
+    def __bool__(self) -> bool:
+        return self.yes
+
+
+def _is_no_moment(frame: FrameType, entered: set[tuple[FrameType, int]]) -> bool:
+    """Tell whether no signal handler can run where a line begins: at a `try`, and at the end of a `with`."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    if text.startswith("with "):
+        place = (frame, frame.f_lineno)
+        if place in entered:
+            return True
+        entered.add(place)
+    return text == "try:"
+
+
+@contextmanager
+def at_moment(number: int, act: Callable[[], object]) -> Iterator[Reached]:
+    """Do something in this thread at a moment of the queue's code: a call, a line, or a return.
+
+    Args:
+        number: Which moment, from 0 on: `number` others come before it.
+        act: What to do.
+
+    Yields:
+        Whether it has been reached.
+    """
+    reached = Reached()
+    left = number
+    entered: set[tuple[FrameType, int]] = set()
+    before = sys.gettrace()
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left
+        if reached or "umami/queue/" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and _is_no_moment(frame, entered):
+            return trace
+        if event in ("call", "line", "return"):
+            if left == 0:
+                reached.yes = True
+                sys.settrace(before)
+                act()
+                return None
+            left -= 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield reached
+    finally:
+        sys.settrace(before)

@@ -11,7 +11,7 @@ from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent,
 import umami
 from umami.collector import Collector
 from umami.models import ErrorReport
-from umami.queue.report import logger
+from umami.queue.reporter import logger
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]

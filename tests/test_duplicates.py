@@ -15,18 +15,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_model import buffers_clock
+from test_model import queue_clock, queue_settings
 
 from umami._http import exporter as exporter_module
 from umami._http.exporter import Connections, UmamiExporter
 from umami._http.generations import Generation
 from umami._http.messages import Reply, UnansweredError
-from umami.queue.bounds import Bounds
-from umami.queue.buffer import Buffer
+from umami.queue.batch import Batch
 from umami.queue.destination import Destination
 from umami.queue.exporter import UNSENT, Trouble
-from umami.queue.lane import Batch, Limits
-from umami.queue.retry import Policy
+from umami.queue.queue import EventQueue
+from umami.queue.reporter import Report
 
 SIZE = 16
 TIMEOUT = 10.0
@@ -239,7 +238,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.clock = buffers_clock(lambda: self.now)
+        self.clock = queue_clock(lambda: self.now)
         self.clock.__enter__()
         self.module = vars(exporter_module)
         self.real_time = self.module["time"]
@@ -266,23 +265,25 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.at_most_once = at_most_once
         self.settled_elsewise: set[bytes] = set()
         connections = Connections(lambda: self.server, dict, BROWSER, timeout=TIMEOUT, item_timeout=0.2)
-        self.buffer = Buffer(
-            Bounds(
-                events=10_000,
-                bytes=10_000_000,
-                overflow="drop_newest",
-                limits=Limits(batch_size=SIZE, batch_bytes=1_000_000, interval=1.0),
-                policy=Policy(wait=1.0, wait_max=8.0, retry_after_max=8.0, limit=None),
+        self.queue = EventQueue(
+            queue_settings(
+                queue_size=10_000,
+                queue_bytes=10_000_000,
+                batch_size=SIZE,
+                flush_interval=1.0,
+                retry_wait=1.0,
+                retry_wait_max=8.0,
+                retry_after_max=8.0,
                 item_retry_limit=2,
                 at_most_once=at_most_once,
             ),
-            lambda destination: UmamiExporter(destination, connections),
-            lambda lane: None,
+            lambda destination: None,
             self.report,
         )
-        self.lane = self.buffer.lane(Destination("http://u/api/send", "http://u/api/batch"))
+        target = Destination("http://u/api/send", "http://u/api/batch")
+        self.destination = self.queue.destination(UmamiExporter(target, connections))
         for _ in range(senders):
-            self.buffer.enlist(self.lane, object(), 9)
+            self.queue.add_sender(self.destination, object(), 9)
         # What the requests so far cost in duplicates, what they may, and what Umami said of single events.
         self.cost = self.allowed = self.said = 0
         # Whether none was accepted since one got no answer, was refused for no reason, or got a 2xx that
@@ -293,9 +294,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.slow = 0
         self.slow_allowed = 2.0 * SIZE
 
-    def report(self, kind: str, reason: str, message: str, events: list[bytes]) -> None:
-        if kind in ("rejected", "dropped"):
-            self.settled_elsewise.update(events)
+    def report(self, report: Report) -> None:
+        if report.kind in ("rejected", "dropped"):
+            self.settled_elsewise.update(report.events)
 
     @rule(kinds=st.lists(st.sampled_from("eeeeeebr"), min_size=1, max_size=SIZE))
     def send(self, kinds: list[str]) -> None:
@@ -305,7 +306,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
             if kind == "b":
                 payload["userAgent"] = CRAWLER
             event = json.dumps({"type": "event", "payload": payload}, separators=(",", ":")).encode()
-            assert self.buffer.put(self.lane, event)
+            assert self.destination.put(event)
 
     @rule()
     def send_a_batch(self) -> None:
@@ -318,9 +319,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
     @rule()
     def wait_until_larger_batches_are_tried(self) -> None:
         """Batches double: each doubling may cost as many events as the doubled batch."""
-        before = min(SIZE, self.lane.exporter.limits.events)
+        before = min(SIZE, self.destination.exporter.limits.events)
         self.pass_time(601)
-        after = min(SIZE, self.lane.exporter.limits.events)
+        after = min(SIZE, self.destination.exporter.limits.events)
         while before < after:
             before *= 2
             self.slow_allowed += min(before, SIZE)
@@ -338,12 +339,12 @@ class DuplicatesMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         """Cut another batch, if one may be on the wire beside those that are."""
-        self.buffer.stats()
-        wait = self.lane.wait(self.now)
-        if wait < float("inf") and len(self.wire) < len(self.lane.senders):
+        self.queue.stats()
+        wait = self.destination.wait(self.now)
+        if wait < float("inf") and len(self.wire) < len(self.destination.senders):
             self.pass_time(wait + 1e-6)
-            sender = next(iter(self.lane.senders))
-            batch = self.buffer.take(self.lane, sender, 0.0)
+            sender = next(iter(self.destination.senders))
+            batch = self.queue.take(self.destination, sender, 0.0)
             assert batch is not None
             self.wire.append(batch)
 
@@ -403,10 +404,10 @@ class DuplicatesMachine(RuleBasedStateMachine):
     def export(self, deadline: float | None = None) -> None:
         """Have the oldest batch on the wire exported, and settle it."""
         batch = self.wire.pop(0)
-        exported = self.lane.exporter.export(batch.events, deadline)
-        self.buffer.settle(self.lane, batch, exported)
+        exported = self.destination.exporter.export(batch.events, deadline)
+        self.queue.settle(self.destination, batch, exported)
         self.account()
-        pending = set(self.lane.held())
+        pending = set(self.destination.held())
         for event in batch.events:
             if event not in pending and event not in self.settled_elsewise:
                 name = json.loads(event)["payload"]["name"]
@@ -447,7 +448,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
             if not self.wire:
                 break
             self.export()
-        stats = self.buffer.stats()
+        stats = self.queue.stats()
         assert stats.pending == 0
         assert stats.submitted == self.put == stats.delivered + stats.rejected + sum(stats.dropped.values())
 
@@ -464,7 +465,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
     @invariant()
     def the_ledger_balances(self) -> None:
         if hasattr(self, "server"):
-            stats = self.buffer.stats()
+            stats = self.queue.stats()
             ended = stats.delivered + stats.rejected + sum(stats.dropped.values())
             assert stats.submitted == self.put == ended + stats.pending
 

@@ -7,67 +7,62 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_model import DESTINATIONS, StubExporter, buffers_clock
+from test_model import StubExporter, queue_clock, queue_settings
 
-from umami.queue.bounds import Bounds
-from umami.queue.buffer import Buffer
+from umami.queue.batch import Batch
 from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
-from umami.queue.lane import Batch, Limits
-from umami.queue.retry import Policy
+from umami.queue.queue import EventQueue
 
 POISON = b"poison"
 AWAY, REFUSED, THROTTLED = Trouble.AWAY, Trouble.REFUSED, Trouble.THROTTLED
 
 
 class Queue:
-    """One lane, its senders, and an exporter that answers as told, on a clock that jumps."""
+    """One destination, its senders, and an exporter that answers as told, on a clock that jumps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.reports: list[tuple[str, str, list[bytes]]] = []
-        self.buffer = Buffer(
-            Bounds(
-                events=100_000,
-                bytes=100_000_000,
-                overflow="drop_newest",
-                limits=Limits(batch_size=100, batch_bytes=1_000_000, interval=0.1),
-                policy=Policy(wait=1.0, wait_max=30.0, retry_after_max=300.0, limit=None),
-                item_retry_limit=3,
-                at_most_once=False,
+        self.queue = EventQueue(
+            queue_settings(
+                queue_bytes=100_000_000,
+                batch_size=100,
+                flush_interval=0.1,
+                retry_wait=1.0,
+                retry_after_max=300.0,
             ),
-            StubExporter,
-            lambda lane: None,
-            lambda kind, reason, message, events: self.reports.append((kind, reason, events)),
+            lambda destination: None,
+            lambda report: self.reports.append((report.kind, report.reason, list(report.events))),
         )
-        self.lane = self.buffer.lane(DESTINATIONS[0])
+        self.destination = self.queue.destination(StubExporter("one"))
         self.numbers = count()
 
     def put(self, *events: bytes) -> None:
         for event in events:
-            assert self.buffer.put(self.lane, event)
+            assert self.destination.put(event)
 
     def put_some(self, many: int) -> None:
         self.put(*(b"%d" % next(self.numbers) for _ in range(many)))
 
     def take(self) -> Batch:
         """Take the next batch, as soon as it is due."""
-        self.buffer.stats()
-        wait = self.lane.wait(self.now)
+        self.queue.stats()
+        wait = self.destination.wait(self.now)
         assert wait < math.inf
         self.now += wait
         sender = object()
-        assert self.buffer.enlist(self.lane, sender, 9)
-        batch = self.buffer.take(self.lane, sender, 0.0)
+        assert self.queue.add_sender(self.destination, sender, 9)
+        batch = self.queue.take(self.destination, sender, 0.0)
         assert batch is not None
-        self.buffer.dismiss(self.lane, sender)
+        self.queue.remove_sender(self.destination, sender)
         return batch
 
     def accept(self, batch: Batch) -> None:
-        self.buffer.settle(self.lane, batch, Exported())
+        self.queue.settle(self.destination, batch, Exported())
 
     def fail(self, batch: Batch, trouble: Trouble = AWAY, **about: Any) -> None:
-        self.buffer.settle(
-            self.lane, batch, Exported({}, Failure("no", range(len(batch.events)), trouble, **about))
+        self.queue.settle(
+            self.destination, batch, Exported({}, Failure("no", range(len(batch.events)), trouble, **about))
         )
 
     def export(self, fails: Callable[[Sequence[bytes]], bool], trouble: Trouble = AWAY, **about: Any) -> bool:
@@ -87,7 +82,7 @@ class Queue:
 @pytest.fixture
 def queue() -> Iterator[Queue]:
     clock = SimpleNamespace(queue=None)
-    with buffers_clock(lambda: clock.queue.now if clock.queue else 1000.0):
+    with queue_clock(lambda: clock.queue.now if clock.queue else 1000.0):
         clock.queue = Queue()
         yield clock.queue
 
@@ -103,10 +98,10 @@ def test_an_event_that_always_fails_is_soon_alone(queue: Queue, position: int, t
     queue.put(POISON)
     queue.put_some(299 - position)
     exports = 0
-    while queue.buffer.stats().pending > 1 and queue.settled(POISON) is None:
+    while queue.queue.stats().pending > 1 and queue.settled(POISON) is None:
         queue.export(is_poisoned, trouble)
         exports += 1
-    while queue.buffer.stats().pending > 1:
+    while queue.queue.stats().pending > 1:
         assert queue.export(is_poisoned, trouble)
         exports += 1
     assert exports < 50
@@ -124,11 +119,11 @@ def test_steady_traffic_flows_past_events_that_always_fail(
         due = int((queue.now - 1000) * 50) - put
         put += due
         queue.put_some(due)
-        if queue.lane.wait(queue.now) > 0.2:
+        if queue.destination.wait(queue.now) > 0.2:
             queue.now += 0.1
         else:
             queue.export(is_poisoned, trouble, reason="502")
-    stats = queue.buffer.stats()
+    stats = queue.queue.stats()
     assert stats.delivered > put - 100
     assert stats.rejected == poisons
 
@@ -154,11 +149,11 @@ def test_events_that_failed_alone_in_an_outage_are_not_blamed_for_the_next(queue
     queue.put_some(10)
     for _ in range(20):
         queue.export(lambda _: True, REFUSED, decisive=True)
-        queue.buffer.hurry()  # somebody flushes
+        queue.queue.hurry()  # somebody flushes
     assert queue.export(lambda _: False)
     for _ in range(20):
         queue.export(lambda _: True, REFUSED, decisive=True)
-    assert queue.buffer.stats().rejected <= 1  # no more than others were accepted since
+    assert queue.queue.stats().rejected <= 1  # no more than others were accepted since
 
 
 def test_an_answer_that_the_database_is_away_is_no_sign_that_the_server_is_well(queue: Queue) -> None:
@@ -170,7 +165,9 @@ def test_an_answer_that_the_database_is_away_is_no_sign_that_the_server_is_well(
             queue.put_some(1)
             queue.fail(batch, REFUSED, reason="403", decisive=True)
         else:
-            queue.buffer.settle(queue.lane, batch, Exported(dict.fromkeys(range(len(batch.events)), away)))
+            queue.queue.settle(
+                queue.destination, batch, Exported(dict.fromkeys(range(len(batch.events)), away))
+            )
     assert queue.settled(POISON) is None
 
 
@@ -213,7 +210,7 @@ def test_a_pause_that_was_asked_for_outlasts_a_request_that_was_under_way(queue:
 def test_a_flush_cuts_a_pause_that_was_asked_for_short(queue: Queue) -> None:
     queue.put_some(300)
     queue.fail(queue.take(), THROTTLED, retry_after=60.0)
-    queue.buffer.hurry()
+    queue.queue.hurry()
     asked = queue.now
     queue.take()
     assert queue.now < asked + 1
@@ -224,7 +221,7 @@ def test_a_long_maintenance_leaves_no_slow_pace_behind(queue: Queue) -> None:
     for _ in range(30):
         queue.fail(queue.take(), THROTTLED, retry_after=60.0)
     back = queue.now
-    while queue.buffer.stats().pending:
+    while queue.queue.stats().pending:
         queue.accept(queue.take())
     assert queue.now - back < 70
 

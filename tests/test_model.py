@@ -15,42 +15,45 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from umami.queue import buffer as buffer_module
+from umami.queue import bounded_queue, inbox, queue
 from umami.queue import exporter as seam
-from umami.queue.bounds import Bounds
-from umami.queue.buffer import QUEUE_FULL, SHUTDOWN, Buffer
-from umami.queue.destination import Destination
-from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
-from umami.queue.lane import BATCH_FRAME, Batch, Lane, Limits
-from umami.queue.retry import Policy
+from umami.queue.batch import Batch
+from umami.queue.destination_queue import BATCH_FRAME, DestinationQueue
+from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, Trouble
+from umami.queue.queue import QUEUE_FULL, SHUTDOWN, EventQueue
+from umami.queue.reporter import Report
+from umami.settings import Settings
 
-DESTINATIONS = [
-    Destination("http://one/api/send", "http://one/api/batch"),
-    Destination("http://two/api/send", "http://two/api/batch"),
-    Destination("http://cloud/api/send", None),
-]
 WAIT_MAX = 8.0
 MOST_PAUSE = 60.0  # between two requests, where a server limits their rate
 LARGEST = 250
 ACCEPTED = {Status.DELIVERED, Status.INCOMPLETE, Status.REJECTED, Status.DOUBTFUL}
 
-lanes = st.sampled_from(range(len(DESTINATIONS)))
+NAMES = {"one": 500, "two": 500, "cloud": 1}
+
+numbers = st.sampled_from(range(len(NAMES)))
 statuses = st.sampled_from(list(Status))
 retry_limits = st.sampled_from([None, 0, 1, 3])
 
 
+def queue_settings(**values: Any) -> Settings:
+    """Return settings, those included that a user would not be allowed: the queue takes any."""
+    return Settings.model_construct(**values)
+
+
 @st.composite
-def bounds(draw: st.DrawFn) -> Bounds:
-    return Bounds(
-        events=draw(st.integers(1, 12) | st.just(1000)),
-        bytes=draw(st.integers(40, 1500) | st.just(100_000)),
+def all_settings(draw: st.DrawFn) -> Settings:
+    return queue_settings(
+        queue_size=draw(st.integers(1, 12) | st.just(1000)),
+        queue_bytes=draw(st.integers(40, 1500) | st.just(100_000)),
         overflow=draw(st.sampled_from(["drop_oldest", "drop_newest", "block"])),
-        limits=Limits(
-            batch_size=draw(st.integers(1, 8)),
-            batch_bytes=draw(st.integers(40, 200)),
-            interval=draw(st.sampled_from([0.0, 1.0, 60.0])),
-        ),
-        policy=Policy(wait=1.0, wait_max=WAIT_MAX, retry_after_max=WAIT_MAX, limit=draw(retry_limits)),
+        batch_size=draw(st.integers(1, 8)),
+        batch_bytes=draw(st.integers(40, 200)),
+        flush_interval=draw(st.sampled_from([0.0, 1.0, 60.0])),
+        retry_wait=1.0,
+        retry_wait_max=WAIT_MAX,
+        retry_after_max=WAIT_MAX,
+        retry_limit=draw(retry_limits),
         item_retry_limit=draw(st.integers(0, 2)),
         at_most_once=draw(st.booleans()),
     )
@@ -61,24 +64,22 @@ exporter_limits = st.builds(
 )
 
 
-class StubExporter:
+class StubExporter(Exporter):
     """An exporter that nobody asks to export: the machine says what became of each batch."""
 
-    def __init__(self, destination: Destination) -> None:
-        self.destination = destination
-        self.limits = seam.Limits(500 if destination.batch_url else 1, 1_000_000)
-        self.knows = None
+    def __init__(self, name: str, most_events: int = 500) -> None:
+        self.exporter_name = name
+        self.now_limits = seam.Limits(most_events, 1_000_000)
 
-    def prepare(self) -> None:
-        raise NotImplementedError
+    @property
+    def name(self) -> str:
+        return self.exporter_name
+
+    @property
+    def limits(self) -> seam.Limits:
+        return self.now_limits
 
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
-        raise NotImplementedError
-
-    def leave(self) -> None:
-        raise NotImplementedError
-
-    def after_fork(self) -> None:
         raise NotImplementedError
 
 
@@ -96,15 +97,20 @@ def failures(draw: st.DrawFn, events: Sequence[int]) -> Failure:
 
 
 @contextmanager
-def buffers_clock(now: Callable[[], float]) -> Iterator[None]:
-    """Turn the buffer's clock, and have its doors stay open to the last event: there is one thread only."""
-    module: Any = buffer_module
-    real = module.time, module._DOOR_MARGIN, module._DOOR_BYTES
-    module.time, module._DOOR_MARGIN, module._DOOR_BYTES = SimpleNamespace(monotonic=now), 0, LARGEST
+def queue_clock(now: Callable[[], float]) -> Iterator[None]:
+    """Turn the queue's clock, and have its inboxes stay open to the last event: there is one thread only."""
+    bounded, inboxes, senders = vars(bounded_queue), vars(inbox), vars(queue)
+    real = bounded["time"], bounded["_MARGIN"], inboxes["LARGEST"]
+    clock = SimpleNamespace(monotonic=now)
+    bounded.update(time=clock, _MARGIN=0, LARGEST=LARGEST)
+    senders.update(time=clock)
+    inboxes.update(LARGEST=LARGEST)
     try:
         yield
     finally:
-        module.time, module._DOOR_MARGIN, module._DOOR_BYTES = real
+        bounded.update(time=real[0], _MARGIN=real[1], LARGEST=real[2])
+        senders.update(time=real[0])
+        inboxes.update(LARGEST=real[2])
 
 
 class Event:
@@ -120,10 +126,10 @@ class Event:
 
 
 class Model:
-    """One lane as it should be: its pending events, oldest first."""
+    """One destination as it should be: its pending events, oldest first."""
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
+    def __init__(self, destination: DestinationQueue) -> None:
+        self.destination = destination
         self.pending: dict[bytes, Event] = {}
         self.wire: list[Batch] = []
         self.sender_of: dict[Batch, object] = {}
@@ -144,10 +150,10 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.clock = buffers_clock(lambda: self.now)
+        self.clock = queue_clock(lambda: self.now)
         self.clock.__enter__()
         self.reported: list[tuple[str, str, list[bytes]]] = []
-        self.staffed: list[Lane] = []
+        self.called: list[DestinationQueue] = []
         self.count = 0
 
     def teardown(self) -> None:
@@ -157,10 +163,11 @@ class QueueMachine(RuleBasedStateMachine):
         finally:
             self.clock.__exit__(None, None, None)
 
-    @initialize(bounds=bounds())
-    def start(self, bounds: Bounds) -> None:
-        self.buffer = Buffer(bounds, StubExporter, self.staffed.append, self.report)
-        self.models = [Model(self.buffer.lane(destination)) for destination in DESTINATIONS]
+    @initialize(values=all_settings())
+    def start(self, values: Settings) -> None:
+        self.queue = EventQueue(values, self.called.append, self.report)
+        self.exporters = [StubExporter(*about) for about in NAMES.items()]
+        self.models = [Model(self.queue.destination(exporter)) for exporter in self.exporters]
         self.forget()
 
     def forget(self) -> None:
@@ -168,9 +175,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.dropped: Counter[str] = Counter()
         self.closed = 0
 
-    def report(self, kind: str, reason: str, message: str, events: list[bytes]) -> None:
-        if kind != "trouble":
-            self.reported.append((kind, reason, events))
+    def report(self, report: Report) -> None:
+        if report.kind != "trouble":
+            self.reported.append((report.kind, report.reason, list(report.events)))
 
     def told(self) -> Counter[tuple[str, str, bytes]]:
         """Return what was reported since the last time, event by event."""
@@ -186,13 +193,16 @@ class QueueMachine(RuleBasedStateMachine):
 
     # The callers' side.
 
-    @rule(which=lanes, sizes=st.lists(st.integers(8, 60) | st.integers(60, LARGEST), min_size=1, max_size=12))
+    @rule(
+        which=numbers,
+        sizes=st.lists(st.integers(8, 60) | st.integers(60, LARGEST), min_size=1, max_size=12),
+    )
     def put_some(self, which: int, sizes: list[int]) -> None:
         for size in sizes:
             self.put(which, size)
 
     @rule(
-        which=lanes,
+        which=numbers,
         sizes=st.lists(st.integers(8, 60), min_size=1, max_size=12),
         send=st.booleans(),
         data=st.data(),
@@ -200,7 +210,7 @@ class QueueMachine(RuleBasedStateMachine):
     def put_some_that_nobody_looks_at_before(
         self, which: int, sizes: list[int], send: bool, data: st.DataObject
     ) -> None:
-        """Leave events at the door for the senders, or whatever else may happen, to find them there."""
+        """Leave events in the inbox for the senders, or whatever else may happen, to find them there."""
         self.put_some(which, sizes)
         if send:
             self.send_what_is_due()
@@ -210,36 +220,36 @@ class QueueMachine(RuleBasedStateMachine):
     def put(self, which: int, size: int) -> None:
         self.count += 1
         encoded = b"%08d" % self.count + b"x" * (size - 8)
-        model, limits = self.models[which], self.buffer.bounds
+        model, values = self.models[which], self.queue._settings
         expected: Counter[tuple[str, str, bytes]] = Counter()
 
         def full() -> bool:
-            return len(self.held()) >= limits.events or self.size() + size > limits.bytes
+            return len(self.held()) >= values.queue_size or self.size() + size > values.queue_bytes
 
-        self.staffed.clear()
+        self.called.clear()
         reason = None
         if self.closed:
             reason = SHUTDOWN
-        elif full() and (limits.overflow != "drop_oldest" or size > limits.bytes):
+        elif full() and (values.overflow != "drop_oldest" or size > values.queue_bytes):
             reason = QUEUE_FULL
         elif full():
-            for lane in (model, *self.models):
-                for event in lane.waiting():
+            for destination in (model, *self.models):
+                for event in destination.waiting():
                     if full():
-                        del lane.pending[event.encoded]
+                        del destination.pending[event.encoded]
                         expected["dropped", QUEUE_FULL, event.encoded] += 1
             reason = QUEUE_FULL if full() else None
         self.dropped[QUEUE_FULL] += expected.total()
         self.submitted += 1
 
-        if self.buffer.put(model.lane, encoded):
+        if model.destination.put(encoded):
             assert reason is None
             model.pending[encoded] = Event(encoded)
             # Where nobody is at work, somebody is called.
-            assert self.staffed == ([] if model.wire else [model.lane])
+            assert self.called == ([] if model.wire else [model.destination])
         else:
             assert reason is not None
-            assert self.buffer.put_late(model.lane, encoded, 0.0) == reason
+            assert self.queue.put_late(model.destination, encoded, 0.0) == reason
             self.dropped[reason] += 1
             expected["dropped", reason, encoded] += 1
         assert self.told() == expected
@@ -252,7 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def send_what_is_due(self) -> None:
-        """Every lane gets a sender, and its pauses pass."""
+        """Every destination gets a sender, and its pauses pass."""
         self.now += 2 * WAIT_MAX
         for which in range(len(self.models)):
             self.take(which)
@@ -260,46 +270,46 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def flush(self) -> None:
         for model in self.models:
-            model.flushes.append((model.lane.end(), set(model.pending)))
-        self.buffer.hurry()
+            model.flushes.append((model.destination.end(), set(model.pending)))
+        self.queue.hurry()
 
-    @rule(which=lanes)
+    @rule(which=numbers)
     def after_a_flush_nothing_waits_but_for_a_rate_limit(self, which: int) -> None:
         self.flush()
         model = self.models[which]
         if model.waiting() and not model.wire:
-            wait = model.lane.wait(self.now)
-            assert wait <= model.lane._pace
+            wait = model.destination.wait(self.now)
+            assert wait <= model.destination.backoff._pace
             self.now += wait + 1e-6
             batch = self.take(which)
             assert batch is not None
 
     # The senders' side.
 
-    @rule(which=lanes)
+    @rule(which=numbers)
     def send(self, which: int) -> None:
         self.take(which)
 
-    @rule(which=lanes, limits=exporter_limits)
+    @rule(which=numbers, limits=exporter_limits)
     def the_exporter_learns(self, which: int, limits: seam.Limits) -> None:
-        self.models[which].lane.exporter.limits = limits  # type: ignore[misc]
+        self.exporters[which].now_limits = limits
 
     def take(self, which: int) -> Batch | None:
         model = self.models[which]
-        lane, limits, most = model.lane, self.buffer.bounds.limits, model.lane.exporter.limits
-        sender, others = object(), set(lane.senders)
-        assert self.buffer.enlist(lane, sender, len(others) + 1)
-        is_due = lane.wait(self.now) <= 0 and not self.buffer.stopped
-        batch = self.buffer.take(lane, sender, 0.0)
+        destination, values, most = model.destination, self.queue._settings, model.destination.exporter.limits
+        sender, others = object(), set(destination.senders)
+        assert self.queue.add_sender(destination, sender, len(others) + 1)
+        is_due = destination.wait(self.now) <= 0 and not self.queue.stopped
+        batch = self.queue.take(destination, sender, 0.0)
         if batch is None:
             assert not is_due
-            assert lane.senders == others
+            assert destination.senders == others
             return None
-        assert not self.buffer.stopped
+        assert not self.queue.stopped
         assert not (model.wire and (model.in_trouble or not model.proven))
-        assert 1 <= len(batch.events) <= min(limits.batch_size, most.events)
+        assert 1 <= len(batch.events) <= min(values.batch_size, most.events)
         body = BATCH_FRAME + sum(map(len, batch.events)) + len(batch.events) - 1
-        assert body <= min(limits.batch_bytes, most.bytes) or len(batch.events) == 1
+        assert body <= min(values.batch_bytes, most.bytes) or len(batch.events) == 1
         assert list(batch.numbers) == sorted(set(batch.numbers))
         assert len(batch.numbers) == len(batch.events)
         cut = [model.pending[event] for event in batch.events]
@@ -323,10 +333,10 @@ class QueueMachine(RuleBasedStateMachine):
         events = [model.pending[event] for event in batch.events]
         for event in events:
             event.on_the_wire = False
-        size = model.lane._size()
-        accepted_before = model.lane.accepted
-        self.buffer.settle(model.lane, batch, exported)
-        failure, bounds = exported.failure, self.buffer.bounds
+        size = model.destination._size()
+        accepted_before = model.destination.backoff._accepted
+        self.queue.settle(model.destination, batch, exported)
+        failure, values = exported.failure, self.queue._settings
         failed = set() if failure is None else set(failure.events)
         expected: Counter[tuple[str, str, bytes]] = Counter()
         accepted = False
@@ -340,7 +350,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self.end(model, event)
                 expected[kind, outcome.reason if kind != "dropped" else "uncertain", event.encoded] += 1
         model.accepted += accepted
-        assert model.lane.accepted - accepted_before == accepted
+        assert model.destination.backoff._accepted - accepted_before == accepted
         told = self.told()
         if failure is None:
             if accepted:
@@ -348,26 +358,26 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             model.failures += 1
             if failure.trouble is not Trouble.REFUSED or len(failed) == 1:
-                model.in_trouble = model.in_trouble or model.lane.attempts > 0
+                model.in_trouble = model.in_trouble or model.destination.backoff.failures > 0
             expected += self.failed(model, failure, [events[index] for index in failure.events], told)
         self.dropped["retry_limit"] += self.given_up(model, expected, told)
         expected.pop(("delivered", "", b""), None)
         assert told == Counter({key: n for key, n in expected.items() if key[0] != "delivered"})
         if failure is not None and failure.trouble is Trouble.THROTTLED:
-            assert model.lane._size() == size, "a rate limit is no reason to make batches smaller"
-        self.buffer.dismiss(model.lane, model.sender_of.pop(batch))
-        assert bounds is self.buffer.bounds
+            assert model.destination._size() == size, "a rate limit is no reason to make batches smaller"
+        self.queue.remove_sender(model.destination, model.sender_of.pop(batch))
+        assert values is self.queue._settings
 
     def fate(self, event: Event, status: Status) -> str | None:
         """Return under what an event is settled that the exporter judged by itself; None if it is kept."""
-        bounds = self.buffer.bounds
+        values = self.queue._settings
         if status in (Status.DELIVERED, Status.INCOMPLETE):
             self.delivered += 1
             return str(status.value)
-        if status is Status.UNCERTAIN and bounds.at_most_once:
+        if status is Status.UNCERTAIN and values.at_most_once:
             self.dropped["uncertain"] += 1
             return "dropped"
-        if status is Status.DOUBTFUL and event.doubts + event.blames < bounds.item_retry_limit:
+        if status is Status.DOUBTFUL and event.doubts + event.blames < values.item_retry_limit:
             event.doubts += 1
             return None
         if status in (Status.DOUBTFUL, Status.REJECTED):
@@ -380,8 +390,8 @@ class QueueMachine(RuleBasedStateMachine):
     ) -> Counter[tuple[str, str, bytes]]:
         """Return what is to be told of the events of a request that failed as a whole."""
         expected: Counter[tuple[str, str, bytes]] = Counter()
-        bounds = self.buffer.bounds
-        if failure.stored_perhaps and bounds.at_most_once:
+        values = self.queue._settings
+        if failure.stored_perhaps and values.at_most_once:
             for event in events:
                 self.end(model, event)
                 expected["dropped", "uncertain", event.encoded] += 1
@@ -394,7 +404,7 @@ class QueueMachine(RuleBasedStateMachine):
         for event in events:
             if (kind, failure.reason, event.encoded) in told:
                 assert others_passed, "it failed alone, and others passed since it failed before"
-                assert failure.decisive or event.doubts + event.blames >= bounds.item_retry_limit
+                assert failure.decisive or event.doubts + event.blames >= values.item_retry_limit
                 self.end(model, event)
                 expected[kind, failure.reason, event.encoded] += 1
                 self.rejected += kind == "rejected"
@@ -405,7 +415,7 @@ class QueueMachine(RuleBasedStateMachine):
         return expected
 
     def item_of(self, model: Model, event: Event) -> Any:
-        items = [item for item in model.lane.returned if item.event == event.encoded]
+        items = [item for item in model.destination.returned if item.event == event.encoded]
         return items[0] if items else SimpleNamespace(doubts=event.doubts + event.blames)
 
     def given_up(
@@ -415,7 +425,7 @@ class QueueMachine(RuleBasedStateMachine):
         told: Counter[tuple[str, str, bytes]],
     ) -> int:
         """Count the events that have had all their attempts: a request fails for each."""
-        limit = {None: None, 1: 0, 2: 1, 4: 3}[self.attempts_allowed()]
+        limit = self.queue._settings.retry_limit
         over = [event for kind, reason, event in told if (kind, reason) == ("dropped", "retry_limit")]
         for event in over:
             assert limit is not None
@@ -423,10 +433,6 @@ class QueueMachine(RuleBasedStateMachine):
             expected["dropped", "retry_limit", event] += 1
             self.end(model, model.pending[event])
         return len(over)
-
-    def attempts_allowed(self) -> int | None:
-        over = self.buffer.bounds.policy.over
-        return next((attempt for attempt in range(1, 5) if over(attempt)), None)
 
     def end(self, model: Model, event: Event) -> None:
         """An event is settled, which happens once."""
@@ -463,8 +469,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def die(self, model: Model, batch: Batch) -> None:
         model.wire.remove(batch)
-        self.buffer.give_up(model.lane, batch, "internal_error", "a bug")
-        self.buffer.dismiss(model.lane, model.sender_of.pop(batch))
+        self.queue.give_up(model.destination, batch, "internal_error", "a bug")
+        self.queue.remove_sender(model.destination, model.sender_of.pop(batch))
         self.dropped["internal_error"] += len(batch.events)
         for event in batch.events:
             self.end(model, model.pending[event])
@@ -478,11 +484,11 @@ class QueueMachine(RuleBasedStateMachine):
                 self.finish(model, batch, Exported())
 
     def next_batch(self, which: int) -> Batch:
-        """Wait as long as a lane waits, which is bounded, and take its next batch."""
-        lane = self.models[which].lane
-        self.buffer.stats()  # looks at the doors
-        wait = lane.wait(self.now)
-        assert wait <= max(MOST_PAUSE, WAIT_MAX, lane.limits.interval) + 1e-6
+        """Wait as long as a destination waits, which is bounded, and take its next batch."""
+        destination = self.models[which].destination
+        self.queue.stats()  # looks into the inboxes
+        wait = destination.wait(self.now)
+        assert wait <= max(MOST_PAUSE, WAIT_MAX, destination.settings.flush_interval) + 1e-6
         self.now += wait + 1e-6
         batch = self.take(which)
         assert batch is not None
@@ -496,10 +502,10 @@ class QueueMachine(RuleBasedStateMachine):
             if model.pending:
                 while model.pending:
                     self.finish(model, self.next_batch(which), Exported())
-                assert model.lane.attempts == 0
+                assert model.destination.backoff.failures == 0
 
     @rule(
-        which=lanes,
+        which=numbers,
         data=st.data(),
         trouble=st.sampled_from([Trouble.AWAY, Trouble.REFUSED]),
         decisive=st.booleans(),
@@ -520,8 +526,8 @@ class QueueMachine(RuleBasedStateMachine):
             data.draw(st.lists(st.sampled_from(list(model.pending)), unique=True, min_size=1, max_size=3))
         )
         good = len(model.pending) - len(poison & set(model.pending))
-        limit = self.buffer.bounds.item_retry_limit
-        halves = self.buffer.bounds.limits.batch_size.bit_length() - 1
+        limit = self.queue._settings.item_retry_limit
+        halves = self.queue._settings.batch_size.bit_length() - 1
         fails = len(poison) * (halves + 1 + limit + 1)
         # Those that the exporter put off until later come last, and the suspects are tried meanwhile.
         fails += 8 * len(poison)
@@ -541,33 +547,33 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def live(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from([self.rebound, self.close, self.reopen, self.stop_and_resume, self.fork]))(
-            data
-        )
+        data.draw(
+            st.sampled_from([self.reconfigure, self.close, self.reopen, self.stop_and_resume, self.fork])
+        )(data)
 
-    def rebound(self, data: st.DataObject) -> None:
-        self.buffer.rebound(data.draw(bounds()))
+    def reconfigure(self, data: st.DataObject) -> None:
+        self.queue.configure(data.draw(all_settings()))
 
     def close(self, data: st.DataObject) -> None:
         if not self.closed:
-            self.buffer.close()
+            self.queue.close()
             self.closed += 1
 
     def reopen(self, data: st.DataObject) -> None:
         for _ in range(self.closed):
-            self.buffer.reopen()
+            self.queue.reopen()
         self.closed = 0
 
     def stop_and_resume(self, data: st.DataObject) -> None:
-        self.buffer.stop()
+        self.queue.stop()
         for which in range(len(self.models)):
             assert self.take(which) is None
-        self.buffer.stopped = False
+        self.queue.stopped = False
 
     def fork(self, data: st.DataObject) -> None:
         """Go on as the child, which has nothing of its parent's."""
-        self.buffer.reset()
-        self.models = [Model(self.buffer.lane(destination)) for destination in DESTINATIONS]
+        self.queue.reset()
+        self.models = [Model(self.queue.destination(exporter)) for exporter in self.exporters]
         self.forget()
 
     # What always holds.
@@ -576,7 +582,7 @@ class QueueMachine(RuleBasedStateMachine):
     def every_event_is_in_one_place(self) -> None:
         if not hasattr(self, "models"):
             return
-        stats = self.buffer.stats()
+        stats = self.queue.stats()
         ended = stats.delivered + stats.rejected + sum(stats.dropped.values())
         assert stats.submitted == ended + stats.pending
         assert (stats.submitted, stats.delivered, stats.rejected) == (
@@ -589,17 +595,19 @@ class QueueMachine(RuleBasedStateMachine):
         assert stats.pending_bytes == self.size()
 
     @invariant()
-    def each_lane_holds_what_the_model_holds(self) -> None:
+    def each_destination_holds_what_the_model_holds(self) -> None:
         for model in getattr(self, "models", ()):
-            assert sorted([*model.lane.held(), *model.lane.door]) == sorted(model.pending)
-            assert model.lane.unsettled() + len(model.lane.door) == len(model.pending)
-            assert model.lane.senders == {model.sender_of[batch] for batch in model.wire}
+            assert sorted([*model.destination.held(), *model.destination.inbox._events]) == sorted(
+                model.pending
+            )
+            assert model.destination.unsettled() + len(model.destination.inbox._events) == len(model.pending)
+            assert model.destination.senders == {model.sender_of[batch] for batch in model.wire}
 
     @invariant()
     def a_flush_knows_when_its_events_are_settled(self) -> None:
         for model in getattr(self, "models", ()):
             for end, events in model.flushes:
-                assert model.lane.settled(end) == (not events & set(model.pending))
+                assert model.destination.settled(end) == (not events & set(model.pending))
 
 
 TestQueue = pytest.mark.filterwarnings("error")(QueueMachine.TestCase)
@@ -612,39 +620,29 @@ TestQueue.settings = settings(
 )
 
 
-def test_the_machine_turns_the_buffers_clock_and_gives_it_back() -> None:
+def test_the_machine_turns_the_queue_clock_and_gives_it_back() -> None:
     machine = QueueMachine()
     machine.teardown()
-    assert vars(buffer_module)["time"] is time
+    assert vars(queue)["time"] is time
+    assert vars(bounded_queue)["time"] is time
 
 
-def test_events_stand_at_the_door_while_a_sender_is_at_work_and_are_counted_by_whoever_looks() -> None:
-    buffer = Buffer(
-        Bounds(
-            events=1000,
-            bytes=10_000_000,
-            overflow="drop_newest",
-            limits=Limits(batch_size=3, batch_bytes=1000, interval=60.0),
-            policy=Policy(wait=1.0, wait_max=1.0, retry_after_max=1.0, limit=None),
-            item_retry_limit=0,
-            at_most_once=False,
-        ),
-        StubExporter,
-        lambda lane: None,
-        lambda *report: None,
+def test_events_wait_in_the_inbox_while_a_sender_is_at_work_and_are_counted_by_the_next_call() -> None:
+    queue_ = EventQueue(
+        queue_settings(batch_size=3, flush_interval=60.0), lambda destination: None, lambda report: None
     )
-    lane = buffer.lane(DESTINATIONS[0])
-    assert buffer.enlist(lane, "sender", 1)
+    destination = queue_.destination(StubExporter("one"))
+    assert queue_.add_sender(destination, "sender", 1)
     for number in range(3):
-        buffer.put(lane, b"%d" % number)
-    assert (list(lane.door), list(lane.fresh)) == ([b"0", b"1", b"2"], [])
-    stats = buffer.stats()
+        destination.put(b"%d" % number)
+    assert (list(destination.inbox._events), list(destination.fresh)) == ([b"0", b"1", b"2"], [])
+    stats = queue_.stats()
     assert (stats.submitted, stats.pending, stats.pending_bytes) == (3, 3, 3)
-    assert (list(lane.door), list(lane.fresh)) == ([], [b"0", b"1", b"2"])
-    buffer.put(lane, b"3")
-    batch = buffer.take(lane, "sender")
+    assert (list(destination.inbox._events), list(destination.fresh)) == ([], [b"0", b"1", b"2"])
+    destination.put(b"3")
+    batch = queue_.take(destination, "sender")
     assert batch is not None
-    assert (batch.events, list(lane.fresh)) == ([b"0", b"1", b"2"], [b"3"])
-    buffer.close()
-    assert not buffer.put(lane, b"late")
-    assert not lane.door
+    assert (batch.events, list(destination.fresh)) == ([b"0", b"1", b"2"], [b"3"])
+    queue_.close()
+    assert not destination.put(b"late")
+    assert not destination.inbox._events

@@ -11,7 +11,7 @@ from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent,
 
 import umami
 from umami.collector import Collector
-from umami.queue import report
+from umami.queue import reporter
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -371,7 +371,7 @@ def test_the_log_tells_it_once_an_interval_with_the_count(
     drop(30, before=1)
     (line,) = heard.matching("queue_full")
     assert line.getMessage().startswith("1 event dropped (queue_full)")
-    monkeypatch.setattr(report, "LOG_INTERVAL", 0)
+    monkeypatch.setattr(reporter, "LOG_INTERVAL", 0)
     drop(1, before=31)
     assert heard.matching("queue_full")[1].getMessage().startswith("31 events dropped (queue_full)")
 

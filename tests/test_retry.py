@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, version
 from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
+from tenacity import RetryCallState, stop_after_delay
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
 
 import umami
 from umami.collector import Collector
-from umami.queue.retry import Policy
+from umami.queue.retry import Attempts, RetryPolicy
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -33,36 +36,97 @@ def free_port() -> int:
 # The policy's values.
 
 
-def policy(**settings: Any) -> Policy:
-    return Policy(**{"wait": 0.5, "wait_max": 30.0, "retry_after_max": 120.0, "limit": None, **settings})
+def attempts(**settings: Any) -> Attempts:
+    values = {"wait": 0.5, "wait_max": 30.0, "retry_after_max": 120.0, "limit": None, **settings}
+    return Attempts(RetryPolicy(**values))
+
+
+def waits(count: int, **settings: Any) -> list[float]:
+    """Return the waits after so many failures in a row."""
+    outage = attempts(**settings)
+    return [outage.fail("no") for _ in range(count)]
 
 
 @pytest.mark.parametrize(
     ("attempt", "least", "most"),
-    [(1, 0.25, 0.5), (2, 0.5, 1.0), (3, 1.0, 2.0), (6, 8.0, 16.0), (7, 15.0, 30.0), (100_000, 15.0, 30.0)],
+    [(1, 0.25, 0.5), (2, 0.5, 1.0), (3, 1.0, 2.0), (6, 8.0, 16.0), (7, 15.0, 30.0), (1_000, 15.0, 30.0)],
 )
 def test_the_wait_doubles_up_to_a_cap_and_half_of_it_is_random(
     attempt: int, least: float, most: float
 ) -> None:
-    waits = {policy().wait(attempt) for _ in range(200)}
-    assert least <= min(waits)
-    assert max(waits) <= most
-    assert len(waits) > 100
-    assert max(waits) - min(waits) > (most - least) / 4
+    found = {waits(attempt)[-1] for _ in range(200 if attempt < 100 else 20)}
+    assert least <= min(found)
+    assert max(found) <= most
+    assert len(found) > 10
+    assert max(found) - min(found) > (most - least) / 4
 
 
 @pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (0.0, 0.0), (86_400.0, 120.0), (1e9, 120.0)])
 def test_what_a_server_asks_for_is_obeyed_up_to_a_cap(asked: float, waited: float) -> None:
-    assert policy().wait(5, asked) == waited
+    assert attempts().fail("no", asked) == waited
 
 
 def test_without_a_limit_there_is_always_another_attempt() -> None:
-    assert not policy().over(1_000_000)
+    outage = attempts()
+    for _ in range(1_000):
+        outage.fail("no")
+        assert not outage.is_over
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
 def test_the_limit_counts_the_attempts_after_the_first(limit: int) -> None:
-    assert [policy(limit=limit).over(attempt) for attempt in (limit, limit + 1)] == [False, True]
+    outage = attempts(limit=limit)
+    over = []
+    for _ in range(limit + 1):
+        outage.fail("no")
+        over.append(outage.is_over)
+    assert over == [False] * limit + [True]
+
+
+class OfThisOutage(wait_base, stop_base):
+    """A strategy of the user's, which sees real numbers and times."""
+
+    def __init__(self) -> None:
+        self.seen: list[RetryCallState] = []
+        self.numbers: list[int] = []
+        self.seconds: list[float | None] = []
+
+    def __call__(self, state: RetryCallState) -> float:
+        self.seen.append(state)
+        self.numbers.append(state.attempt_number)
+        self.seconds.append(state.seconds_since_start)
+        return 0.25
+
+
+def test_a_strategy_sees_one_state_of_an_outage_with_its_number_times_and_outcome() -> None:
+    strategy = OfThisOutage()
+    outage = attempts(wait=strategy, limit=stop_after_delay(3600.0))
+    for _ in range(3):
+        assert outage.fail("no answer") == 0.25
+        assert not outage.is_over
+    assert strategy.numbers == [1, 2, 3]
+    assert len(set(map(id, strategy.seen))) == 1
+    state = strategy.seen[0]
+    assert str(state.outcome.exception()) == "no answer"
+    assert all(seconds is not None and seconds >= 0 for seconds in strategy.seconds)
+    assert strategy.seconds == sorted(strategy.seconds)
+    assert state.idle_for == 0.75
+
+
+def test_a_stop_by_time_ends_attempts() -> None:
+    outage = attempts(limit=stop_after_delay(0.0))
+    outage.fail("no")
+    assert outage.is_over
+
+
+def test_a_strategy_that_raises_is_logged_once_and_the_longest_wait_taken(heard: Listener) -> None:
+    def broken(state: RetryCallState) -> float:
+        raise LookupError(state.attempt_number)
+
+    outage = attempts(wait=broken, limit=broken)
+    assert [outage.fail("no") for _ in range(3)] == [30.0] * 3
+    assert not outage.is_over
+    assert len(heard.matching("retry_wait raised LookupError")) == 1
 
 
 # A server that is away, and comes back.

@@ -14,16 +14,14 @@ import anyio
 import pytest
 from conftest import DEADLINE
 from process_helpers import finished, settings
-from queue_helpers import NEVER, Listener, Proxy, at_line, in_threads, lines_of, send_many, stored, until
+from queue_helpers import NEVER, Listener, Proxy, at_moment, in_threads, send_many, stored, until
 
 import umami
+from umami import exporters
 from umami._http.exporter import UmamiExporter
 from umami.collector import Collector
 from umami.models import QueueStats
-from umami.queue.buffer import Buffer
-from umami.queue.destination import Destination
-from umami.queue.lane import Lane
-from umami.queue.report import logger
+from umami.queue.reporter import logger
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -188,81 +186,83 @@ def test_a_signal_handler_may_send_whatever_it_interrupts(
     balanced(client)
 
 
-PUTTING = [
-    pytest.param(function, line, id=f"{function.__name__} {line}")
-    for function in (Buffer.put, Buffer.put_counted, Buffer._shut, Buffer._open, Lane.admit, Lane.unwatched)
-    for line in lines_of(function)
-]
-"""Every line of what a send does to the buffer."""
-
-
-def open_the_door(client: umami.Client) -> None:
-    """Have events left at the door: send one, and wait until the sender waits for its batch to fill."""
+def open_the_inbox(client: umami.Client) -> None:
+    """Have events left in the inbox: send one, and wait until the sender waits for its batch to fill."""
     assert client.new_event("first") == QUEUED
-    until(lambda: client._state.route.lane.room > 0)
+    until(lambda: client._state.route.destination.inbox.room > 0)
 
 
-@pytest.mark.parametrize("is_open", [True, False], ids=["door open", "door shut"])
-@pytest.mark.parametrize(("function", "line"), PUTTING)
-def test_a_send_that_interrupts_a_send_anywhere_loses_neither(
-    function: Any,
-    line: int,
-    is_open: bool,
-    collector: Collector,
-    make_client: MakeClient,
-    balanced: Balanced,
+LEAST_MOMENTS = 15
+"""A send has at least so many moments in the queue's code: else a test below interrupts nothing."""
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["inbox open", "inbox closed"])
+def test_a_send_that_interrupts_a_send_at_any_moment_loses_neither(
+    is_open: bool, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     bounds = {} if is_open else {"queue_size": 2, "overflow": "drop_oldest"}
-    client = make_client(flush_interval=NEVER, **bounds)
-    first = ["first"] if is_open else []
-    if is_open:
-        open_the_door(client)
-    reached = []
+    for moment in count():
+        collector.clear()
+        client = make_client(flush_interval=NEVER, **bounds)
+        if is_open:
+            open_the_inbox(client)
+        answers: list[dict[str, Any]] = []
 
-    def interrupt() -> None:
-        reached.append(client.new_event("handler"))
+        def send(client: umami.Client = client, answers: list[dict[str, Any]] = answers) -> None:
+            answers.append(client.new_event("handler"))
 
-    with at_line(function, line, interrupt):
-        client.new_event("interrupted")
-        client.queue_stats()  # lets in what stands at the door
-    balanced(client)
-    assert client.flush(DEADLINE)
-    assert reached in ([], [QUEUED])
-    assert stored(collector) == dict.fromkeys([*first, "interrupted", *["handler"] * len(reached)], 1)
-    balanced(client)
+        with at_moment(moment, send) as reached:
+            client.new_event("interrupted")
+            client.queue_stats()  # takes in what is in the inbox
+        balanced(client)
+        assert client.flush(DEADLINE)
+        assert answers == [QUEUED] * bool(reached)
+        expected = ["first"] * is_open + ["interrupted"] + ["handler"] * bool(reached)
+        assert stored(collector) == dict.fromkeys(expected, 1), moment
+        balanced(client)
+        assert client.shutdown(DEADLINE)
+        if not reached:
+            break
+    assert moment > LEAST_MOMENTS
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize(("function", "line"), PUTTING)
-def test_a_send_that_is_broken_off_anywhere_wedges_nothing(
-    function: Any,
-    line: int,
+@pytest.mark.parametrize("is_open", [True, False], ids=["inbox open", "inbox closed"])
+def test_a_send_that_is_broken_off_at_any_moment_blocks_nothing(
+    is_open: bool,
     fault: type[BaseException],
     collector: Collector,
     make_client: MakeClient,
     balanced: Balanced,
 ) -> None:
-    client = make_client(queue_size=3, flush_interval=NEVER)
+    size = 1000 if is_open else 3
+    for moment in count():
+        collector.clear()
+        client = make_client(queue_size=size, flush_interval=NEVER)
+        if is_open:
+            open_the_inbox(client)
 
-    def break_off() -> None:
-        raise fault
+        def break_off() -> None:
+            raise fault
 
-    with contextlib.suppress(fault), at_line(function, line, break_off):
-        client.new_event("broken off")
-    balanced(client)
-    in_threads(1, lambda number: send_many(client, 2))
-    balanced(client)
-    assert client.flush(DEADLINE)
-    assert {name: count for name, count in stored(collector).items() if name != "broken off"} == {
-        "e0": 1,
-        "e1": 1,
-    }
-    assert stored(collector)["broken off"] <= 1
-    stats = client.queue_stats()
-    assert (stats.pending, stats.pending_bytes) == (0, 0)
-    # All of the room is there again.
-    send_many(client, 3)
-    assert client.new_event("one too many")["queued"] is False
+        with contextlib.suppress(fault), at_moment(moment, break_off) as reached:
+            client.new_event("broken off")
+        balanced(client)
+        in_threads(1, lambda number, client=client: send_many(client, 2))
+        balanced(client)
+        assert client.flush(DEADLINE)
+        found = stored(collector)
+        assert found.pop("broken off", 0) <= 1
+        assert found == dict.fromkeys(["first"] * is_open + ["e0", "e1"], 1), moment
+        stats = client.queue_stats()
+        assert (stats.pending, stats.pending_bytes) == (0, 0)
+        if not is_open:  # all of the room is there again
+            send_many(client, 3)
+            assert client.new_event("one too many")["queued"] is False
+        assert client.shutdown(DEADLINE)
+        if not reached:
+            break
+    assert moment > (2 if is_open else LEAST_MOMENTS)
 
 
 def test_finalizers_may_send_during_a_send(
@@ -398,7 +398,7 @@ def test_idle_senders_leave_and_the_last_one_stays(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
     # They leave after some idle seconds; here at once, all of them together.
-    monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.0)
+    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.0)
     with Collector(umami="cloud", item_delay=0.03) as slow:
         client = make_client(url_base=slow.url, flush_interval=0)
         for turn in range(1, 6):
@@ -411,39 +411,39 @@ def test_idle_senders_leave_and_the_last_one_stays(
 
 def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> None:
     client = make_client(flush_interval=NEVER)
-    buffer = client._state.agent._buffer
-    lane = buffer.lane(Destination("http://nowhere/api/send", None))
-    assert buffer.enlist(lane, "stays", 2)
-    assert buffer.enlist(lane, "leaves", 2)
-    assert not buffer.enlist(lane, "is one too many", 2)
-    assert buffer.put(lane, b"{}")
+    queue = client._state.agent._queue
+    destination = queue.destination(exporters.MemoryExporter())
+    assert queue.add_sender(destination, "stays", 2)
+    assert queue.add_sender(destination, "leaves", 2)
+    assert not queue.add_sender(destination, "is one too many", 2)
+    assert destination.put(b"{}")
     batches: list[Any] = []
 
     def take(spare: float) -> None:
-        batches.append(buffer.take(lane, "stays", spare=spare))
+        batches.append(queue.take(destination, "stays", spare=spare))
 
     stays = threading.Thread(target=take, args=(NEVER,), daemon=True)
     stays.start()
-    assert buffer.take(lane, "leaves", spare=0.0) is None
-    assert lane.senders == {"stays"}
+    assert queue.take(destination, "leaves", spare=0.0) is None
+    assert destination.senders == {"stays"}
     second = threading.Thread(target=take, args=(0.0,), daemon=True)
-    buffer.hurry()
+    queue.hurry()
     stays.join(DEADLINE)
     (batch,) = batches
-    buffer.give_up(lane, batch, "test", "Enough.")
+    queue.give_up(destination, batch, "test", "Enough.")
     second.start()
-    assert buffer.put(lane, b"{}")
-    buffer.hurry()
+    assert destination.put(b"{}")
+    queue.hurry()
     second.join(DEADLINE)
     assert [len(batch.events) for batch in batches] == [1, 1]
-    buffer.give_up(lane, batches[1], "test", "Enough.")
-    buffer.dismiss(lane, "stays")
+    queue.give_up(destination, batches[1], "test", "Enough.")
+    queue.remove_sender(destination, "stays")
 
 
 def test_senders_leave_a_server_that_the_client_has_turned_away_from(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
-    monkeypatch.setattr("umami.queue.worker._EXTRA_SENDER_SECONDS", 0.05)
+    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.05)
 
     def senders() -> int:
         return sum(thread.name == "umami-sender" for thread in threading.enumerate())

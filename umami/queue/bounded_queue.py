@@ -129,13 +129,15 @@ class BoundedQueue:
         return self._current
 
     def _destination(self, exporter: Exporter) -> DestinationQueue:
-        destination = self._destinations.get(exporter.name)
-        if destination is None:
-            destination = DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
+        name = exporter.name
+        if name not in self._destinations:
+            new = DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
             if self._store is not None:
-                destination.attach(self._store)
-            # Another dictionary, because the code that this may interrupt goes through the present one.
-            self._destinations = {**self._destinations, exporter.name: destination}
+                new.attach(self._store)
+            # Another dictionary, because the code that this may interrupt goes through the present one. It may
+            # have been interrupted in turn, by a send that has made the queue already.
+            self._destinations = {name: new, **self._destinations}
+        destination = self._destinations[name]
         destination.exporter = exporter
         return destination
 
