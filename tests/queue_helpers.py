@@ -280,12 +280,13 @@ def _is_no_moment(frame: FrameType, entered: set[tuple[FrameType, int]]) -> bool
 
 
 @contextmanager
-def at_moment(number: int, act: Callable[[], object]) -> Iterator[Reached]:
-    """Do something in this thread at a moment of the queue's code: a call, a line, or a return.
+def at_moment(number: int, act: Callable[[], object], package: str = "umami/queue/") -> Iterator[Reached]:
+    """Do something in this thread at a moment of a package's code: a call, a line, or a return.
 
     Args:
         number: Which moment, from 0 on: `number` others come before it.
         act: What to do.
+        package: The package.
 
     Yields:
         Whether it has been reached.
@@ -297,7 +298,7 @@ def at_moment(number: int, act: Callable[[], object]) -> Iterator[Reached]:
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal left
-        if reached or "umami/queue/" not in frame.f_code.co_filename:
+        if reached or package not in frame.f_code.co_filename:
             return None
         if event == "line" and _is_no_moment(frame, entered):
             return trace

@@ -252,7 +252,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.put_late(model.destination, encoded, 0.0) == reason
             self.dropped[reason] += 1
             expected["dropped", reason, encoded] += 1
-        assert self.told() == expected
+        told = self.told()
+        assert told == expected, (told, expected, reason)
 
     # Time and flushes.
 

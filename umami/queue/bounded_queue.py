@@ -136,7 +136,7 @@ class BoundedQueue:
                 new.attach(self._store)
             # Another dictionary, because the code that this may interrupt goes through the present one. It may
             # have been interrupted in turn, by a send that has made the queue already.
-            self._destinations = {name: new, **self._destinations}
+            self._destinations = {**self._destinations, name: self._destinations.get(name, new)}
         destination = self._destinations[name]
         destination.exporter = exporter
         return destination
