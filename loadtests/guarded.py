@@ -36,12 +36,12 @@ def main() -> None:
     transport.Poster.post = _answer  # type: ignore[method-assign]
     subject = Ours("http://127.0.0.1:9", batch=BATCH)
     state: Any = umami.new_event.__self__._state  # type: ignore[attr-defined] # noqa: SLF001
-    agent, lane = state.agent, (state.route or state.new_route()).lane
+    agent, destination = state.agent, (state.route or state.new_route()).destination
 
     def settle() -> None:
         """Do what a sender does with each batch."""
-        batch = agent._buffer.take(lane, None, 0)  # noqa: SLF001
-        agent._ship(lane, batch)  # noqa: SLF001
+        batch = agent._queue.take(destination, None, 0)  # noqa: SLF001
+        agent._senders._export(destination, batch)  # noqa: SLF001
 
     def walk(action: Callable[[], object], count: int) -> None:
         for _ in range(count):

@@ -291,7 +291,7 @@ def test_an_identify_of_a_bots_is_rejected_too(collector: Collector, make_client
     client = make_client()
     event = {"type": "identify", "payload": {"website": SITE, "userAgent": "curl/8.5.0", "data": {"a": 1}}}
     route = client._state.new_route()
-    assert route.put(route.lane, json.dumps(event, separators=(",", ":")).encode())
+    assert route.put(json.dumps(event, separators=(",", ":")).encode())
     send_many(client, 3)
     assert client.flush(DEADLINE)
     stats = client.queue_stats()

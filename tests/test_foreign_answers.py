@@ -472,7 +472,7 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
         )
         send_many(client, 2000)
         until(lambda: client.queue_stats().requests >= {404: 3, 405: 2}.get(status, 6))
-        until(lambda: not client._state.route.lane.in_flight)
+        until(lambda: not client._state.route.destination.in_flight)
         asked = len(proxy.asked)
         send_many(client, 500, "later")
         assert asked <= 10
