@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_model import buffers_clock
 
-from umami._http import exporter as exporter_module
-from umami._http.exporter import Connections, UmamiExporter
+from umami._http import delivery, learned
+from umami._http.connections import Connections
+from umami._http.exporter import UmamiExporter
 from umami._http.generations import Generation
 from umami._http.messages import Reply, UnansweredError
 from umami.queue.bounds import Bounds
@@ -241,9 +242,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.clock = buffers_clock(lambda: self.now)
         self.clock.__enter__()
-        self.module = vars(exporter_module)
-        self.real_time = self.module["time"]
-        self.module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
+        self.modules = vars(delivery), vars(learned)
+        for module in self.modules:
+            module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         logging.disable()
         self.put = 0
         self.wire: list[Batch] = []
@@ -257,7 +258,8 @@ class DuplicatesMachine(RuleBasedStateMachine):
                 self.recover()
         finally:
             logging.disable(logging.NOTSET)
-            self.module["time"] = self.real_time
+            for module in self.modules:
+                module["time"] = time
             self.clock.__exit__(None, None, None)
 
     @initialize(generation=generations, senders=st.integers(1, 2), at_most_once=st.booleans())

@@ -37,6 +37,16 @@ def agent_header(user_agent: str) -> str:
     return _NO_HEADER.sub("?", user_agent[:_HEADER_LIMIT]).strip()
 
 
+def secrets_of(headers: Mapping[str, str], extra: Mapping[str, str]) -> list[str]:
+    """Return what no message may repeat.
+
+    Args:
+        headers: The headers of a request, a credential perhaps among them.
+        extra: The extra headers that the user has set.
+    """
+    return [headers.get("Authorization", "").rpartition(" ")[2], *extra.values()]
+
+
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text without secrets, whole or cut off at its end."""
     for secret in secrets:
