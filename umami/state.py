@@ -249,8 +249,7 @@ class State:
                 settings.before_send,
                 self._keep_back,
             )
-            headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
-            lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
+            lane = agent.lane(server.target)
             queued = settings.enabled and settings.mode == "queued"
             route = self.route = Route(settings, server, writer, lane, agent.put if queued else _put_nothing)
             return route
@@ -419,9 +418,7 @@ def _home(settings: Settings) -> Destination | None:
     """Return where the settings alone have events go, with the credential of the URL."""
     if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
-    server = Server(*_without_user(settings.url_base))
-    headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
-    return Destination(server.send_url, server.batch_url, headers)
+    return Server(*_without_user(settings.url_base)).target
 
 
 def _is_own_key(api_key: str | None) -> bool:

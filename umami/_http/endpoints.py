@@ -20,6 +20,7 @@ from . import filters as filtering
 from .answers import words
 from .filters import Dialect
 from .messages import USER_AGENT, Flow, Request, agent_header, json_of
+from .target import Target, batch_url, send_url
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOUD_DATA: Final = "https://api.umami.is/v1"
-_CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
 _BOTH: Final = (
@@ -70,21 +70,14 @@ class Server:
         return self.url_base is None
 
     @property
-    def send_url(self) -> str:
-        """The route for one event."""
-        return f"{_CLOUD_EVENTS if self.cloud else self.url_base}/api/send"
+    def target(self) -> Target:
+        """Where events go, with the credential that goes along.
 
-    @property
-    def batch_url(self) -> str | None:
-        """The route for many events; None where there is none."""
-        return None if self.cloud else f"{self.url_base}/api/batch"
-
-    @property
-    def send_headers(self) -> dict[str, str]:
-        """The credential that goes with events, which Umami takes from anybody: a proxy's goes first."""
-        if self.cloud:
-            return {}
-        return self._authorization(token=self.basic is None and self.api_key is None)
+        Umami takes events from anybody, so a proxy's credential goes rather than the login's token.
+        """
+        headers = {} if self.cloud else self._authorization(token=self.basic is None and self.api_key is None)
+        url = send_url(self.url_base)
+        return Target(url, batch_url(url), headers)
 
     def request(
         self,
@@ -305,8 +298,9 @@ def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
 def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
     """Post one event and return the server's answer."""
     agent = agent_header(user_agent)  # whole it is in the payload
-    headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
-    response = yield from _asked(Request("POST", server.send_url, headers, content=encoded))
+    target = server.target
+    headers = {**target.headers, "User-Agent": agent, "Content-Type": "application/json"}
+    response = yield from _asked(Request("POST", target.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)
     return answer
 

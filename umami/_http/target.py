@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-CLOUD_URL: Final = "https://cloud.umami.is"
+CLOUD_EVENTS: Final = "https://cloud.umami.is"
 """The server of Umami Cloud that takes events."""
 
 _PREFIX: Final = "umami:"
@@ -42,31 +42,27 @@ class Target:
         return (_PRIVATE_PREFIX if self.is_private else _PREFIX) + self.send_url
 
 
+def named(name: str) -> Target | None:
+    """Return the target of an exporter's name, without credentials.
+
+    Args:
+        name: Its `Target.name`.
+
+    Returns:
+        Where that exporter sends events. None for a name that is not of an exporter to Umami, and for one that
+        needs a credential: only a client that has the credential can make this exporter.
+    """
+    url = name.removeprefix(_PREFIX)
+    if url == name or not url.startswith(("http://", "https://")):
+        return None
+    return Target(url, batch_url(url))
+
+
 def send_url(url_base: str | None) -> str:
     """Return the route for one event of a self-hosted server; of Umami Cloud for None."""
-    return f"{url_base or CLOUD_URL}/api/send"
+    return f"{url_base or CLOUD_EVENTS}/api/send"
 
 
 def batch_url(url: str) -> str | None:
     """Return the route for many events beside a route for one; None for Umami Cloud, which has none."""
     return None if url == send_url(None) else f"{url.rpartition('/')[0]}/batch"
-
-
-def named(name: str, headers: Mapping[str, str] | None = None) -> Target:
-    """Return the target of an exporter's name.
-
-    Args:
-        name: Its `Target.name`.
-        headers: What goes with each request. A name does not hold the credential that its target needs.
-
-    Raises:
-        ValueError: No exporter to Umami has this name, or the headers lack the credential that it needs, or
-            have one that it must not see.
-    """
-    url = name.removeprefix(_PREFIX).removeprefix(_PRIVATE_PREFIX)
-    if not url.startswith(("http://", "https://")) or url == name:
-        raise ValueError(f"{name!r} is not the name of an exporter to Umami")
-    target = Target(url, batch_url(url), headers or {})
-    if target.name != name:
-        raise ValueError(f"the headers do not fit {name!r}: one of the two has a Basic credential")
-    return target
