@@ -49,8 +49,8 @@ def named(name: str) -> Target | None:
         name: Its `Target.name`.
 
     Returns:
-        Where that exporter sends events. None for a name that is not of an exporter to Umami, and for one that
-        needs a credential: only a client that has the credential can make this exporter.
+        Where that exporter sends events. None for a name that is not of an exporter to Umami, and for one
+        that needs a credential: only a client that has the credential can make this exporter.
     """
     url = name.removeprefix(_PREFIX)
     if url == name or not url.startswith(("http://", "https://")):
