@@ -71,7 +71,7 @@ class Delivery:
 
     def exported(self) -> Exported:
         """Return what became of the batch, without secrets."""
-        secrets = secrets_of(self.target.headers, self._connections.headers())
+        secrets = self._secrets()
         outcomes = dict.fromkeys(self.unsent, UNSENT)
         for index, outcome in self.outcomes.items():
             outcomes[index] = outcome._replace(message=without_secrets(outcome.message, secrets))
@@ -119,25 +119,36 @@ class Delivery:
             )
         except UnansweredError as error:
             self._seconds = time.monotonic() - started
-            logger.debug(
-                "%s %s: %d events, no answer in %.3f s: %s", method, url, count, self._seconds, error
-            )
+            self._log(method, url, len(body), count, error)
             if error.status is not None and 200 <= error.status < 300:
                 return Reply(error.status, {}, None)  # a body that was cut short
             if error.stored_perhaps and self._seconds >= timeout:
                 self.learned.too_slow(count)
             return self.away(str(error), url, indexes, stored_perhaps=error.stored_perhaps)
         self._seconds = time.monotonic() - started
+        self._log(method, url, len(body), count, reply)
+        return reply
+
+    def _log(self, method: str, url: str, size: int, count: int, result: Reply | UnansweredError) -> None:
+        """Log a request at DEBUG: what it carried, what came of it, and through which proxy it went."""
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        if isinstance(result, Reply):
+            outcome = f"answered {result.status}{self._connections.poster.describe(url)}"
+        else:
+            outcome = f"no answer: {result}"
         logger.debug(
-            "%s %s: %d events, %d bytes, answered %d in %.3f s",
+            "%s %s: %d events, %d bytes, %.3f s: %s",
             method,
             url,
             count,
-            len(body),
-            reply.status,
+            size,
             self._seconds,
+            without_secrets(outcome, self._secrets()),
         )
-        return reply
+
+    def _secrets(self) -> list[str]:
+        return secrets_of(self.target.headers, self._connections.headers())
 
     def away(
         self, message: str, url: str, indexes: Sequence[int], *, stored_perhaps: bool = False

@@ -102,6 +102,10 @@ class Poster:
             transport = self._transport()
             transport.pool(transport.route(parsed(url).server))
 
+    def describe(self, url: str) -> str:
+        """Return which proxy requests to a URL go through; see `Routes.describe`."""
+        return self._transport().describe(url)
+
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
         transport = self._transports.pop(threads.get_ident(), None)

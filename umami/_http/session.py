@@ -12,7 +12,7 @@ import httpx
 
 from .access import Access
 from .attempt import Attempt
-from .messages import Flow, Reply, Request, printable
+from .messages import Flow, Reply, Request, printable, secrets_of, without_secrets
 from .redirects import Redirects, TooManyRedirectsError, shown
 from .routes import Routes
 from .transports import AsyncTransport, Transport
@@ -95,7 +95,7 @@ class Session:
         try:
             hop = next(hops)
             while True:
-                response = await _sent(hop, send, give_up)
+                response = await _sent(hop, send, give_up, routes)
                 hop = hops.send(Reply(response.status_code, response.headers, response.content))
         except (StopIteration, TooManyRedirectsError):
             return response
@@ -145,7 +145,7 @@ async def _client_of_loop(
         await client.aclose()
 
 
-async def _sent(request: Request, send: Send, give_up: float) -> httpx.Response:
+async def _sent(request: Request, send: Send, give_up: float, routes: Routes[Any]) -> httpx.Response:
     """Make one request and return the response, whose own `request` has no credentials."""
     started = time.monotonic()
     attempt = Attempt(give_up - started, give_up - started, give_up)
@@ -159,15 +159,30 @@ async def _sent(request: Request, send: Send, give_up: float) -> httpx.Response:
     try:
         response = await send(wire)
     except Exception as error:
-        if logger.isEnabledFor(logging.DEBUG):
-            seconds = time.monotonic() - started
-            logger.debug("%s %s: no answer in %.3f s: %s", request.method, shown(request.url), seconds, error)
+        _log(request, started, error, routes)
         raise
-    if logger.isEnabledFor(logging.DEBUG):
-        seconds, status = time.monotonic() - started, response.status_code
-        logger.debug("%s %s: answered %d in %.3f s", request.method, shown(request.url), status, seconds)
+    _log(request, started, response, routes)
     response.request = httpx.Request(request.method, shown(request.url))
     return response
+
+
+def _log(request: Request, started: float, result: httpx.Response | Exception, routes: Routes[Any]) -> None:
+    """Log a request at DEBUG: what came of it, and through which proxy it went."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    if isinstance(result, httpx.Response):
+        outcome = f"answered {result.status_code}"
+    else:
+        outcome = f"no answer: {printable(str(result))}"
+    secrets = secrets_of(request.headers, routes.access.headers)
+    logger.debug(
+        "%s %s: %.3f s: %s%s",
+        request.method,
+        shown(request.url),
+        time.monotonic() - started,
+        without_secrets(outcome, secrets),
+        routes.describe(request.url),
+    )
 
 
 def _explained(error: Exception, request: Request, timeout: float, via: str) -> httpx.TransportError:

@@ -75,7 +75,8 @@ class Transport(Routes[httpcore.ConnectionPool], httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Make a request of an httpx client, whose extension `attempt` bounds its time."""
         with _httpx_errors():
-            return _response(request, self.exchange(_request(request), _attempt(request), MOST_BYTES))
+            reply = self.exchange(_request(request), _attempt(request), MOST_BYTES)
+        return _response(request, reply)
 
     def close(self) -> None:
         """Close the connections. Later requests open new ones."""
@@ -106,7 +107,8 @@ class AsyncTransport(Routes[httpcore.AsyncConnectionPool], httpx.AsyncBaseTransp
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """As `Transport.handle_request`."""
         with _httpx_errors():
-            return _response(request, await self.exchange(_request(request), _attempt(request), MOST_BYTES))
+            reply = await self.exchange(_request(request), _attempt(request), MOST_BYTES)
+        return _response(request, reply)
 
     async def aclose(self) -> None:
         """Close the connections. Later requests open new ones."""
