@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_model import queue_clock, queue_settings
 
-from umami._http import exporter as exporter_module
-from umami._http.exporter import Connections, UmamiExporter
+from umami._http import delivery, learned
+from umami._http.connections import Connections
+from umami._http.exporter import UmamiExporter
 from umami._http.generations import Generation
 from umami._http.messages import Reply, UnansweredError
+from umami._http.target import Target
 from umami.queue.batch import Batch
-from umami.queue.destination import Destination
 from umami.queue.exporter import UNSENT, Trouble
 from umami.queue.queue import EventQueue
 from umami.queue.reporter import Report
@@ -240,9 +241,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.clock = queue_clock(lambda: self.now)
         self.clock.__enter__()
-        self.module = vars(exporter_module)
-        self.real_time = self.module["time"]
-        self.module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
+        self.modules = vars(delivery), vars(learned)
+        for module in self.modules:
+            module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         logging.disable()
         self.put = 0
         self.wire: list[Batch] = []
@@ -256,7 +257,8 @@ class DuplicatesMachine(RuleBasedStateMachine):
                 self.recover()
         finally:
             logging.disable(logging.NOTSET)
-            self.module["time"] = self.real_time
+            for module in self.modules:
+                module["time"] = time
             self.clock.__exit__(None, None, None)
 
     @initialize(generation=generations, senders=st.integers(1, 2), at_most_once=st.booleans())
@@ -280,7 +282,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
             lambda destination: None,
             self.report,
         )
-        target = Destination("http://u/api/send", "http://u/api/batch")
+        target = Target("http://u/api/send", "http://u/api/batch")
         self.destination = self.queue.destination(UmamiExporter(target, connections))
         for _ in range(senders):
             self.queue.add_sender(self.destination, object(), 9)
@@ -483,7 +485,7 @@ TestDuplicates.settings = settings(
 def test_an_event_that_there_was_no_time_for_does_not_count_as_delivered() -> None:
     server = Server(Generation.V2_17, time.sleep)
     exporter = UmamiExporter(
-        Destination("http://u/api/send", "http://u/api/batch"), Connections(lambda: server, dict, BROWSER)
+        Target("http://u/api/send", "http://u/api/batch"), Connections(lambda: server, dict, BROWSER)
     )
     payload = {"website": "w", "url": "/", "name": "b1", "userAgent": CRAWLER}
     exported = exporter.export([to_bytes({"type": "event", "payload": payload})], time.monotonic() + 0.005)
@@ -493,7 +495,7 @@ def test_an_event_that_there_was_no_time_for_does_not_count_as_delivered() -> No
 
 def exporter_to(server: Server) -> UmamiExporter:
     connections = Connections(lambda: server, dict, BROWSER)
-    return UmamiExporter(Destination("http://u/api/send", "http://u/api/batch"), connections)
+    return UmamiExporter(Target("http://u/api/send", "http://u/api/batch"), connections)
 
 
 def events_named(*names: str) -> list[bytes]:

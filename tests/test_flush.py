@@ -519,7 +519,7 @@ def test_an_event_goes_to_the_cloud_only_if_the_client_pointed_there(
     collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
     with Collector(umami="cloud") as cloud:
-        monkeypatch.setattr("umami._http.endpoints.CLOUD_EVENTS", cloud.url)  # else it would be the real one
+        monkeypatch.setattr("umami._http.target.CLOUD_EVENTS", cloud.url)  # else it would be the real one
         client = make_client(flush_interval=NEVER)
         send_many(client, 2, "hosted")
         client.set_cloud_api_key("s3cret-key")

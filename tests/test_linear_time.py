@@ -21,7 +21,7 @@ PACKAGE = Path(umami.__file__).parent
 OTHERS = {
     "_http/access.py": "settings",
     "_http/filters.py": "a query's filters",
-    "_http/pool.py": "servers' answers",
+    "_http/exchange.py": "servers' answers",
     "_http/proxies.py": "settings",
     "_http/verdicts.py": "servers' answers",
     "queue/records.py": "the spool's files",
@@ -183,7 +183,7 @@ def test_the_patterns_are_found() -> None:
         "fields.py",
         "data.py",
         "user_agents.py",
-        "_http/exporter.py",
+        "_http/learned.py",
         "collector/urls.py",
     } <= PATTERNS.keys()
     assert sum(map(len, PATTERNS.values())) > 60

@@ -76,7 +76,7 @@ def test_a_login_is_read_on_every_generation(serve: Callable[..., Site], version
 
 def test_umami_1_is_named_as_too_old(serve: Callable[..., Site], call: Call) -> None:
     site = serve("1.40", login=False)
-    with pytest.raises(ResponseError, match=r"/api/auth/login is an Umami 1's, which is too old"):
+    with pytest.raises(ResponseError, match=r"/api/auth/login is the route of an Umami 1, which is too old"):
         call(site.login, "admin", PASSWORD)
     assert not site.is_logged_in()
 
@@ -521,7 +521,7 @@ def test_the_collector_of_a_generation_reads_values_literally(
 def test_the_collector_of_umami_1_is_too_old(make_client: Callable[..., umami.Client]) -> None:
     with Collector(umami="1.40", password=PASSWORD) as collector:
         client = make_client(url_base=collector.url)
-        with pytest.raises(ResponseError, match="is an Umami 1's"):
+        with pytest.raises(ResponseError, match="is the route of an Umami 1"):
             client.login("admin", PASSWORD)
 
 

@@ -41,7 +41,7 @@ LEAKS = {
         logging.getLogger("umami").warning("token %.80s…", client.login("admin", PASSWORD).token)
     """,
     "the repr of what a client holds": """
-        monkeypatch.setattr("umami.queue.destination.Destination.__repr__", lambda self: str(self.headers))
+        monkeypatch.setattr("umami._http.target.Target.__repr__", lambda self: str(self.headers))
         client.login("admin", PASSWORD)
         client.new_event("e")
     """,
@@ -126,7 +126,7 @@ WHERE = {
     "a log line that comes before the answer": "a token shows in the log of uvicorn",
     "a logged exception": "a password shows in an exception of the log of umami",
     "a part of a token": "a token shows in the log of umami",
-    "the repr of what a client holds": "a token shows in the repr of Destination",
+    "the repr of what a client holds": "a token shows in the repr of Target",
     "the repr of a request": "a URL's password shows in the repr of Request",
     "the repr of a login": "a token shows in what login() returns",
     "an exception that is caught": "a token shows in an exception of heartbeat()",

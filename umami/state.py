@@ -27,12 +27,12 @@ from ._http.exporter import UmamiExporter
 from ._http.filters import Dialect
 from ._http.generations import Generation
 from ._http.messages import Flow
+from ._http.target import Target, named
 from ._http.verdicts import BOT
 from ._spool.spool import Spool
 from .errors import OperationNotAllowedError, ValidationError
 from .events import BROWSER_USER_AGENT, Writer
 from .queue.agent import Agent
-from .queue.destination import Destination
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
 from .queue.exporter import Exporter
 from .queue.process import in_child, sigterm
@@ -248,8 +248,7 @@ class State:
                 settings.before_send,
                 self._keep_back,
             )
-            headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
-            queue = agent.destination(self._exporter(Destination(server.send_url, server.batch_url, headers)))
+            queue = agent.destination(self._exporter(server.target))
             queued = settings.enabled and settings.mode == "queued"
             route = self.route = Route(settings, server, writer, queue, queue.put if queued else _put_nothing)
             return route
@@ -298,19 +297,16 @@ class State:
                 self._exporter(home)  # what others left for it is to have its credential
             agent.use_store(self._spool)
 
-    def _exporter(self, destination: Destination) -> UmamiExporter:
-        """Return the exporter for a destination; it uses these headers from now on."""
+    def _exporter(self, target: Target) -> UmamiExporter:
+        """Return the exporter to a server; it uses the target's headers from now on."""
         with self._lock:
-            name = name_of(destination)
-            exporter = self._exporters.get(name)
+            exporter = self._exporters.get(target.name)
             if exporter is None:
                 # The Cloud is the newest Umami, but for the batch route.
-                is_cloud = destination.batch_url is None
-                exporter = UmamiExporter(
-                    destination, self._connections, Generation.V2_17 if is_cloud else Generation.UNKNOWN
-                )
-                self._exporters[name] = exporter
-            exporter.destination = destination
+                generation = Generation.V2_17 if target.batch_url is None else Generation.UNKNOWN
+                exporter = UmamiExporter(target, self._connections, generation)
+                self._exporters[target.name] = exporter
+            exporter.target = target
             return exporter
 
     def _exporter_of(self, name: str) -> Exporter | None:
@@ -318,8 +314,8 @@ class State:
         exporter = self._exporters.get(name)
         if exporter is not None:
             return exporter
-        destination = destination_of(name)
-        return None if destination is None else self._exporter(destination)
+        target = named(name)
+        return None if target is None else self._exporter(target)
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not take.
@@ -425,29 +421,11 @@ def _access(settings: Settings) -> Access:
     return Access(settings.headers or {}, verify, settings.cert, settings.proxy)
 
 
-def _home(settings: Settings) -> Destination | None:
+def _home(settings: Settings) -> Target | None:
     """Return where the settings alone have events go, with the credential of the URL."""
     if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
-    server = Server(*_without_user(settings.url_base))
-    headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
-    return Destination(server.send_url, server.batch_url, headers)
-
-
-def name_of(destination: Destination) -> str:
-    """Return the exporter's name of a destination."""
-    return f"umami{'+basic' if destination.is_private else ''}:{destination.send_url}"
-
-
-def destination_of(name: str) -> Destination | None:
-    """Return the destination of an exporter's name; None if only its credential opens it."""
-    kind, _, send_url = name.partition(":")
-    if kind != "umami" or not send_url.startswith(("http://", "https://")):
-        return None
-    batch_url = (
-        None if send_url == f"{endpoints.CLOUD_EVENTS}/api/send" else f"{send_url.rpartition('/')[0]}/batch"
-    )
-    return Destination(send_url, batch_url, {"User-Agent": BROWSER_USER_AGENT})
+    return Server(*_without_user(settings.url_base)).target
 
 
 def _is_own_key(api_key: str | None) -> bool:

@@ -1,7 +1,4 @@
-"""How servers are reached: extra headers, which certificates are trusted and shown, and the proxy.
-
-`Access` is what the settings of these names come to; the functions check them.
-"""
+"""How servers are reached: the settings `headers`, `verify`, `cert` and `proxy`, and how each is checked."""
 
 import logging
 import os
@@ -27,7 +24,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[ -~]*")
 _MOST_HEADERS: Final = 64
 _MOST_VALUE: Final = 8192
-# What the client says itself, or HTTP does.
+# Headers that the client or HTTP itself sets.
 _RESERVED: Final = re.compile(
     r"content-.*|authorization|user-agent|x-umami-.*|host|connection|keep-alive|transfer-encoding|te|trailer"
     r"|upgrade|expect|proxy-.*|accept|accept-encoding",
@@ -41,9 +38,9 @@ class Access:
 
     Attributes:
         headers: Extra headers of each request to the server itself.
-        verify: Which certificates are trusted: True for the usual authorities, or those of a file or a
-            folder, or as an `ssl.SSLContext` says; False for all.
-        cert: The client's own certificate: a file, or a file, its key's file and the key's password.
+        verify: Which certificates are trusted: True for those of the usual authorities, a path for those of
+            the authorities in that file or folder, an `ssl.SSLContext` for what it says; False for all.
+        cert: The client's own certificate: its file; or its file, its key's file and the key's password.
         proxy: The URL of the proxy; None for the one that the environment names.
     """
 
@@ -57,16 +54,16 @@ class Access:
     )
 
     def context(self) -> "ssl.SSLContext":
-        """Return how TLS is spoken to servers. Loading the usual authorities takes some 20 ms of CPU."""
+        """Return the TLS context for servers. Loading the usual authorities takes some 20 ms of CPU."""
         if self.verify is False and "server" not in self._contexts:
             logger.warning(
-                "verify=False: nobody checks which server answers, and whoever is between reads along. "
-                "Set verify to the file of your certificate authority instead."
+                "verify=False: certificates are not checked, and whoever is between here and the server can "
+                "read and change what is sent. Set verify to the file of your certificate authority instead."
             )
         return self._context("server", self.cert)
 
     def proxy_context(self) -> "ssl.SSLContext":
-        """Return how TLS is spoken to a proxy, which is not shown the client's certificate."""
+        """Return the TLS context for a proxy, which does not see the client's certificate."""
         return self._context("proxy", None)
 
     def _context(self, peer: str, cert: "Cert | None") -> "ssl.SSLContext":
@@ -77,7 +74,7 @@ class Access:
 
 
 class Current:
-    """How servers are reached now: settings change it, whoever makes requests asks it."""
+    """How servers are reached now: a change of settings replaces it, and each request reads it."""
 
     def __init__(self) -> None:
         self.access = Access()
@@ -87,7 +84,7 @@ class Current:
         return self.access
 
     def change(self, access: Access) -> None:
-        """Change it, if it is another: connections are made anew then."""
+        """Replace it if the new one differs: new connections are made then."""
         if access != self.access:
             self.access = access
 
@@ -110,7 +107,7 @@ def _context(verify: "Verify", cert: "Cert | None") -> "ssl.SSLContext":
     else:
         context = verify
     if cert is not None:
-        # Without a password OpenSSL would ask for it at the terminal.
+        # Without this, OpenSSL would ask for the password at the terminal.
         file, *more = (cert,) if isinstance(cert, str) else cert
         key, password = (*more, None, None)[:2]
         context.load_cert_chain(file, key, _no_password if password is None else password)
@@ -128,7 +125,7 @@ def checked_headers(headers: Any) -> dict[str, str]:
     """Return extra request headers.
 
     Raises:
-        ValidationError: One is not to be set, or cannot be sent; no message shows a value.
+        ValidationError: One must not be set here, or cannot be sent. The message shows no value.
     """
     if not isinstance(headers, Mapping):
         raise ValidationError(f"it must be a dict of names and values, got {type(headers).__name__}.")
@@ -137,9 +134,9 @@ def checked_headers(headers: Any) -> dict[str, str]:
     checked = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValidationError("a name must be of letters, digits and -, like X-Access-Key.")
+            raise ValidationError("a name may have letters, digits and -, like X-Access-Key.")
         if _RESERVED.fullmatch(name):
-            raise ValidationError(f"{name} is not to be set here. {_instead(name.lower())}")
+            raise ValidationError(f"{name} cannot be set here. {_instead(name.lower())}")
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ValidationError(f"the value of {name} must be a string of printable ASCII characters.")
         if len(value) > _MOST_VALUE:
@@ -162,7 +159,7 @@ def checked_verify(verify: Any) -> "Verify":
     """Return which certificates are trusted.
 
     Raises:
-        ValidationError: It is no such thing, or its file cannot be read.
+        ValidationError: It is of another type, or its file cannot be read.
     """
     import ssl
 
@@ -187,7 +184,7 @@ def checked_cert(cert: Any) -> "Cert":
     """Return the client's own certificate.
 
     Raises:
-        ValidationError: It is no such thing, or cannot be loaded; the message shows no password.
+        ValidationError: It is of another form, or cannot be loaded. The message shows no password.
     """
     import ssl
 
@@ -211,7 +208,7 @@ def checked_proxy(proxy: Any) -> str:
     """Return a proxy's URL.
 
     Raises:
-        ValidationError: It is no such URL; the message does not repeat it.
+        ValidationError: It is not a proxy's URL. The message does not repeat it.
     """
     if not isinstance(proxy, str):
         raise ValidationError(f"it must be a URL, got {type(proxy).__name__}.")

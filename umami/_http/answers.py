@@ -1,4 +1,4 @@
-"""What an error answer says, in words: every generation of Umami has its own form for it.
+"""Finds the message in an error answer: every generation of Umami has its own form for it.
 
 Before 2.16 an error is plain text. Then it is JSON: `{"error": …}` with a string, a list of strings, a
 ZodError, a serialized exception, and from 3.0 on `{"message", "code", "status"}` with the validation's tree
@@ -12,9 +12,9 @@ from pydantic_core import from_json
 
 _MOST: Final = 300
 _MOST_DEPTH: Final = 20
-# So much is looked at to find them; what a server may say beyond that is not.
+# Only so much of an answer is looked at, however long it is.
 _MOST_READ: Final = 4 * _MOST
-# They say no more than the status does.
+# These say no more than the status does.
 _PLAIN_CODES: Final = frozenset(("bad-request", "unauthorized", "forbidden", "not-found", "server-error"))
 
 
@@ -25,8 +25,8 @@ def words(body: bytes | None) -> str | None:
         body: The body, decompressed; None if it could not be read.
 
     Returns:
-        At most 300 printable characters, or None if there are none: an empty body, a page of HTML, bytes that
-        are no text, JSON that holds no message.
+        At most 300 printable characters. None if it holds no message: it is empty, a page of HTML, not text,
+        or JSON without one.
     """
     if not body:
         return None
@@ -65,7 +65,7 @@ def _parts(error: Any) -> Iterator[str]:
 
 
 def _head(error: dict[str, Any]) -> str:
-    """Return the code and the message, or the code or the message where one says the other."""
+    """Return the code and the message; only one of them where it includes the other."""
     code, message = error.get("code"), error.get("message")
     code = code if isinstance(code, str) else ""
     message = message if isinstance(message, str) else ""
@@ -78,7 +78,7 @@ def _head(error: dict[str, Any]) -> str:
 
 
 def _faults(node: Any, path: str, depth: int) -> Iterator[str]:
-    """Yield what a validation complains of, field by field: a ZodError's issues, or Zod's tree of errors."""
+    """Yield what is wrong with each field: a ZodError's issues, or Zod's tree of errors."""
     if not isinstance(node, dict) or depth > _MOST_DEPTH:
         return
     issues = node.get("issues")
@@ -112,6 +112,6 @@ def _few(parts: Iterator[str]) -> Iterator[str]:
 
 
 def _clean(text: str) -> str | None:
-    """Make a line of what is printable, which a log or a terminal may show."""
+    """Return the printable characters as one line, safe for a log or a terminal."""
     line = "".join(letter if letter.isprintable() else " " for letter in text[:_MOST_READ])
     return " ".join(line.split()).rstrip(": ")[:_MOST] or None

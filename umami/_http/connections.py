@@ -1,4 +1,4 @@
-"""A client's connections for events, made at the first use and shared by its exporters."""
+"""A client's connections for events: made at the first use, and shared by its exporters."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Connections:
     Attributes:
         new_poster: Makes the connections, at the first use; see `poster.Poster`.
         headers: Returns the extra headers of each request, which may be secret.
-        browser: The User-Agent of requests whose events bring none along.
+        browser: The User-Agent of a request whose events have none of their own.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
     """
@@ -32,7 +32,7 @@ class Connections:
         """The connections."""
         if self._poster is None:
             poster = self.new_poster()
-            with self._lock:  # of two threads that start at once, both use the same
+            with self._lock:  # two threads that start at once use the same one
                 self._poster = self._poster or poster
         return self._poster
 
@@ -43,6 +43,6 @@ class Connections:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child."""
-        # Kept, not closed: to let go of the parent's connections would close them noisily here.
+        # Kept alive: if the parent's connections were collected here, this would close them with warnings.
         self._inherited, self._poster = self._poster, None
         self._lock = _threads.RLock()

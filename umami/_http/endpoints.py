@@ -20,6 +20,7 @@ from . import filters as filtering
 from .answers import words
 from .filters import Dialect
 from .messages import USER_AGENT, Flow, Request, agent_header, json_of
+from .target import Target, batch_url, send_url
 
 if TYPE_CHECKING:
     import httpx
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOUD_DATA: Final = "https://api.umami.is/v1"
-CLOUD_EVENTS: Final = "https://cloud.umami.is"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
-_BOTH: Final = (
+_TWO_CREDENTIALS: Final = (
     "url_base has a user and a password, and this call needs a token: one Authorization header cannot "
     "carry both. Let the proxy pass /api without a password, or have it check a header of its own, "
     "which the setting headers holds."
@@ -70,21 +70,14 @@ class Server:
         return self.url_base is None
 
     @property
-    def send_url(self) -> str:
-        """The route for one event."""
-        return f"{CLOUD_EVENTS if self.cloud else self.url_base}/api/send"
+    def target(self) -> Target:
+        """Where events go, with the credential that goes along.
 
-    @property
-    def batch_url(self) -> str | None:
-        """The route for many events; None where there is none."""
-        return None if self.cloud else f"{self.url_base}/api/batch"
-
-    @property
-    def send_headers(self) -> dict[str, str]:
-        """The credential that goes with events, which Umami takes from anybody: a proxy's goes first."""
-        if self.cloud:
-            return {}
-        return self._authorization(token=self.basic is None and self.api_key is None)
+        Umami takes events from anybody, so a proxy's credential goes rather than the login's token.
+        """
+        headers = {} if self.cloud else self._authorization(token=self.basic is None and self.api_key is None)
+        url = send_url(self.url_base)
+        return Target(url, batch_url(url), headers)
 
     def request(
         self,
@@ -105,7 +98,7 @@ class Server:
             url = f"{self.url_base}/api{path}"
             headers = self._authorization(token=credential)
             if credential and self.token and self.basic:
-                hint = _BOTH
+                hint = _TWO_CREDENTIALS
         headers["User-Agent"] = USER_AGENT
         content = None
         if json is not None:
@@ -136,7 +129,7 @@ def login(
             )
         if not isinstance(partial, str):
             raise _unexpected(request, body)
-        # As Umami's source and its OpenAPI document have it, from 3.2 or 3.3 on; it was not measured.
+        # From 3.2 or 3.3 on, by Umami's source and its OpenAPI document. It was not tried on a real server.
         answer = {"token" if len(code) == _OTP_LENGTH else "backupCode": code}
         request = server.request("POST", "/2fa/verify", json=answer, credential=False)
         request = replace(request, headers={**request.headers, "Authorization": f"Bearer {partial}"})
@@ -144,7 +137,7 @@ def login(
     user = body.get("user") if isinstance(body, dict) else None
     if isinstance(user, dict) and "id" not in user and "userId" in user:
         raise ResponseError(
-            f"{request.url} is an Umami 1's, which is too old for this client: update the server."
+            f"{request.url} is the route of an Umami 1, which is too old for this client: upgrade the server."
         )
     return _parsed(models.LoginResponse.model_validate, body, request)
 
@@ -155,7 +148,7 @@ def logout(server: Server) -> Flow[None]:
 
 
 def verify_token(server: Server) -> Flow[bool]:
-    """Ask whether the credential is valid; any trouble means no."""
+    """Ask whether the credential is valid. Any failure means that it is not."""
     try:
         response = None
         if server.api_key is None:  # an API key has no access to /auth
@@ -169,7 +162,7 @@ def verify_token(server: Server) -> Flow[bool]:
 
 
 def heartbeat(server: Server) -> Flow[bool]:
-    """Ask whether the server is there; any trouble means no."""
+    """Ask whether the server is there. Any failure means that it is not."""
     path = "/me" if server.cloud else "/heartbeat"
     try:
         response = yield from _asked(server.request("GET", path, credential=server.cloud))
@@ -181,9 +174,9 @@ def heartbeat(server: Server) -> Flow[bool]:
 def websites(server: Server) -> Flow[list[models.Website]]:
     """Read the account's websites, then those of its teams.
 
-    The parameter `includeTeams` does not do, by the source of each generation: 2.10 to 2.20 do not know it,
-    and 3.0 to 3.3 take it for the teams that the account owns, or manages, and leave out `user`. The list of
-    each team is whole, and there since 2.0.
+    The parameter `includeTeams` is not enough, by the source of each generation: 2.10 to 2.20 ignore it, and
+    3.0 to 3.3 list only the teams that the account owns or manages, and leave out `user`. The list of each
+    team is complete, and exists since 2.0.
     """
     own = server.request("GET", "/websites")
     found = yield from _listed(own)
@@ -192,7 +185,7 @@ def websites(server: Server) -> Flow[list[models.Website]]:
         teams = yield from _maybe_listed(server.request("GET", "/me/teams"))
     for team in teams or ():
         for row in (yield from _listed(server.request("GET", f"/teams/{_quoted(team['id'])}/websites"))):
-            # Before 2.10 a website belongs to its user, and may be shown to a team.
+            # Before 2.10 a website belongs to its user, who may share it with a team.
             website = row.get("website")
             found.append(website if isinstance(website, dict) and isinstance(website.get("id"), str) else row)
     once: dict[str, dict[str, Any]] = {}
@@ -228,24 +221,24 @@ def website_stats(
         website_id: Which website.
         start_at: The first moment.
         end_at: The last moment.
-        filters: The filters, by the name that 2.x has for them; those that are None are left out.
-        dialects: What is known of what servers read in a filter's value, by their URLs.
+        filters: The filters, by their names in 2.x; those that are None are left out.
+        dialects: How servers are known to read a filter's value, by their URLs.
     """
     times = {"startAt": milliseconds("start_at", start_at), "endAt": milliseconds("end_at", end_at)}
     if times["startAt"] > times["endAt"]:
         raise ValidationError(f"start_at must not be after end_at: {start_at} is after {end_at}.")
-    said = filtering.checked(filters)
+    texts = filtering.checked(filters)
     website = f"/websites/{_quoted(website_id)}"
     known = server.url_base or ""
     dialect = None
-    if filtering.need_a_dialect(said):
+    if filtering.need_a_dialect(texts):
         dialect = dialects.get(known) or (yield from _dialect(server, website))
     try:
-        stats, is_2 = yield from _stats(server, website, times, said, dialect)
+        stats, is_2 = yield from _stats(server, website, times, texts, dialect)
         if dialect is not None and is_2 != (dialect is Dialect.V2):
-            # It is not the server that was asked: it was upgraded, or a proxy answered in its place.
+            # It is another server than the one that was asked: it was upgraded, or a proxy answered for it.
             dialect = Dialect.V2 if is_2 else (yield from _dialect_of_3(server, website))
-            stats, _ = yield from _stats(server, website, times, said, dialect)
+            stats, _ = yield from _stats(server, website, times, texts, dialect)
     except Exception:
         dialects.pop(known, None)
         raise
@@ -257,7 +250,7 @@ def website_stats(
 def _stats(
     server: Server, website: str, times: dict[str, int], filters: dict[str, str], dialect: Dialect | None
 ) -> Flow[tuple[models.WebsiteStats, bool]]:
-    """Read the sums, and whether they came in 2.x's form."""
+    """Read the sums; tell also whether they came in the form of 2.x."""
     params = times | filtering.parameters(filters, dialect)
     request = server.request("GET", f"{website}/stats", params=params)
     body = json_of((yield from _asked(request, filters=filters)))
@@ -272,7 +265,7 @@ def _stats(
 
 
 def _dialect(server: Server, website: str) -> Flow[Dialect]:
-    """Ask what a server reads in a filter's value: by the shape of its configuration, which nobody guards."""
+    """Find out how a server reads a filter's value, from its configuration, which needs no credential."""
     if server.cloud:
         return Dialect.CLICKHOUSE
     request = server.request("GET", "/config", credential=False)
@@ -292,7 +285,7 @@ def _dialect(server: Server, website: str) -> Flow[Dialect]:
 
 
 def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
-    """Tell 3.0 from what came after it, by a route that 3.0 has not; asked without dates, it refuses."""
+    """Tell 3.0 from later versions by a route that it lacks; later ones answer 400 without dates."""
     request = server.request("GET", f"{website}/events/stats")
     response = yield request
     if response.status_code in _NO_ROUTE:
@@ -304,9 +297,10 @@ def _dialect_of_3(server: Server, website: str) -> Flow[Dialect]:
 
 def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
     """Post one event and return the server's answer."""
-    agent = agent_header(user_agent)  # whole it is in the payload
-    headers = {**server.send_headers, "User-Agent": agent, "Content-Type": "application/json"}
-    response = yield from _asked(Request("POST", server.send_url, headers, content=encoded))
+    agent = agent_header(user_agent)  # the payload has it in full
+    target = server.target
+    headers = {**target.headers, "User-Agent": agent, "Content-Type": "application/json"}
+    response = yield from _asked(Request("POST", target.send_url, headers, content=encoded))
     answer: dict[str, Any] = json_of(response)
     return answer
 
@@ -328,14 +322,14 @@ def _quoted(part: str) -> str:
 
 
 def _listed(request: Request) -> Flow[list[dict[str, Any]]]:
-    """Read a list page by page, until the server has no more: 2.0 to 2.4 answer with all of it at once."""
+    """Read a list page by page; 2.0 to 2.4 answer with all of it at once."""
     return (yield from _maybe_listed(request, there=True)) or []
 
 
 def _maybe_listed(request: Request, *, there: bool = False) -> Flow[list[dict[str, Any]] | None]:
     """Read a list; None if the server has no such route, unless it must be there."""
     found: dict[str, dict[str, Any]] = {}
-    for _ in range(2):  # for 3.x gives some lists no order: a row may be on two pages, and another on none
+    for _ in range(2):  # 3.x does not sort some lists: a row may be on two pages, and another on no page
         for page in range(1, _MOST_PAGES):
             of_page = replace(request, params={"page": page, "pageSize": _PAGE_SIZE})
             response = yield of_page
@@ -369,7 +363,7 @@ def _asked_if_there(request: Request) -> Flow["httpx.Response | None"]:
 
 
 def _asked_in_private(request: Request, secrets: Sequence[str]) -> Flow[Any]:
-    """Make a request of credentials, and return the decoded body of the answer."""
+    """Make a request that holds a credential, and return the decoded body of the answer."""
     response = yield from _asked(replace(request, private=True), secrets=secrets)
     return json_of(response, private=True)
 
@@ -386,39 +380,40 @@ def _checked(
     Args:
         request: What was asked.
         response: The response.
-        filters: What a query was about, for an error's text.
-        secrets: What no error's text is to show, whatever the server says.
+        filters: The filters of a query, for the text of an error.
+        secrets: What the text of an error must not show, whatever the server answers.
 
     Raises:
-        httpx.HTTPStatusError: It is no 2xx; the text has the server's own words.
+        httpx.HTTPStatusError: It is not a 2xx. The text has the server's own words.
     """
     try:
         response.raise_for_status()
     except Exception as error:
-        error.args = (_story(request, response, filters, secrets),)
+        error.args = (_status_text(request, response, filters, secrets),)
         raise
     return response
 
 
-def _story(
+def _status_text(
     request: Request, response: "httpx.Response", filters: Mapping[str, str] | None, secrets: Sequence[str]
 ) -> str:
+    """Return the text of an error about a response's status."""
     status = f"{response.status_code} {response.reason_phrase}".strip()
-    story = f"{request.method} {response.request.url} answered {status}"
+    text = f"{request.method} {response.request.url} answered {status}"
     said = words(response.content)
     if response.status_code == 500 and filters is not None and response.content in _COULD_NOT_RUN:
         listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
         asked = (
             f"with the filters {listed}: check their values" if listed else "about that website: check its id"
         )
-        return f"{story}: Umami could not run the query {asked}."
+        return f"{text}: Umami could not run the query {asked}."
     if said is not None and said not in status and not any(secret in said for secret in secrets):
-        story = f"{story}: {said}"
-    return f"{story}. {request.hint}" if request.hint and response.status_code == 401 else story
+        text = f"{text}: {said}"
+    return f"{text}. {request.hint}" if request.hint and response.status_code == 401 else text
 
 
 class _Page(models.Model):
-    """A page of a list, of which only the ids are looked at here."""
+    """A page of a list. Only the ids are checked here."""
 
     data: list[dict[str, Any]]
     count: int

@@ -1,4 +1,4 @@
-"""Error answers that are not Umami's: a proxy's, a gateway's, a firewall's. What they mean for a request."""
+"""Reads error answers that are not Umami's, but a proxy's, a gateway's or a firewall's."""
 
 import time
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from umami.queue.exporter import Failure, Trouble
 from .answers import words
 from .messages import Reply
 
-# A gateway that lost the server behind it, or gave up waiting, does not know what that did.
-_NO_WORD_FROM_BEHIND: Final = frozenset((502, 504, 520, 522, 524))
-_AWAY: Final = frozenset((408, 425, 503, 521, 523, 525, 526, 527, 530)) | _NO_WORD_FROM_BEHIND
+# A gateway that lost the server behind it, or gave up waiting for it, does not know what that server did.
+_SERVER_SILENT: Final = frozenset((502, 504, 520, 522, 524))
+_AWAY: Final = frozenset((408, 425, 503, 521, 523, 525, 526, 527, 530)) | _SERVER_SILENT
 
 
 def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: bool) -> Failure:
@@ -22,7 +22,8 @@ def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: boo
         reply: The answer.
         url: What was asked.
         events: The indexes of the events that the request carried.
-        just_accepted: Whether the server took another request a moment ago: a 503 then is a rate limit's.
+        just_accepted: Whether the server accepted another request a moment ago. A 503 then comes from a rate
+            limit.
     """
     status = reply.status
     asked = _retry_after(reply)
@@ -37,25 +38,25 @@ def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: boo
         events,
         trouble,
         reason=str(status),
-        stored_perhaps=status in _NO_WORD_FROM_BEHIND,
+        stored_perhaps=status in _SERVER_SILENT,
         retry_after=asked,
-        # A proxy answers 404 and 5xx for reasons of its own too; the other refusals are the request's.
+        # A 404 or 5xx may have a cause in the proxy. Other refusals have their cause in the request.
         decisive=400 <= status < 500 and status not in (404, 405),
     )
 
 
 def _hint(status: int, body: bytes) -> str:
-    """Say what such an answer usually means."""
+    """Return what such an answer usually means, as the end of a message."""
     if status == 400 and b"HTTPS" in body:
-        return ": it wants https, so begin url_base with https://."
+        return ": it expects https, so url_base must begin with https://."
     if status == 400 and b"SSL certificate" in body:
-        return ": it wants a client certificate, see the setting cert."
+        return ": it asks for a client certificate, see the setting cert."
     if status in (404, 405):
         return ": is the URL right, or is Umami restarting behind a proxy?"
     if status in (401, 403, 406):
         return ": a proxy or a firewall in front of it refuses the request."
     if status == 413:
-        return ": a proxy in front of it takes no request that large."
+        return ": a proxy in front of it accepts no request of this size."
     if status == 429:
         return ": a proxy in front of it limits the rate of requests."
     if 300 <= status < 400:

@@ -1,6 +1,6 @@
 """The generations of Umami that a client has to tell apart, and what each can store.
 
-Nobody is asked for a version: each answer shows what kind of server gave it.
+The client does not ask for a version: the form of each answer shows which generation gave it.
 """
 
 import re
@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 
 class Generation(IntEnum):
-    """A range of versions that answer alike; a later one is greater."""
+    """A range of versions that give the same answers; a later one is greater."""
 
     UNKNOWN = 0
     TEXT = 1
@@ -47,13 +47,13 @@ _A: Final = ord("A")
 def adapted(event: bytes, generation: Generation) -> tuple[bytes, str | None]:
     """Return an event such that a server can store it, and its own User-Agent for the request's header.
 
-    Up to Umami 2.16 the User-Agent counts in the header only, and in the payload does harm; `identify` needs
-    a `url`; an absolute `url` is stored whole; a host name with a port is refused. Nothing is taken away here
-    that such a server would store.
+    Umami up to 2.16 reads the User-Agent from the header only, and one in the payload does harm; `identify`
+    needs a `url`; it stores an absolute `url` with its origin, and refuses a host name with a port. Whatever
+    such a server would store is kept.
 
     Args:
         event: The encoded event.
-        generation: The server's; one that is not known is treated as an old one.
+        generation: The server's. One that is not known yet is treated as an old one.
     """
     if generation >= Generation.V2_17:
         return event, user_agent(event)
@@ -68,7 +68,7 @@ def adapted(event: bytes, generation: Generation) -> tuple[bytes, str | None]:
 
 
 def _path(url: str) -> str:
-    """Take the origin off an absolute URL."""
+    """Return an absolute URL without its origin."""
     origin = _ORIGIN.match(url)
     if origin is None:
         return url
@@ -77,13 +77,13 @@ def _path(url: str) -> str:
 
 
 def may_name_agent(event: bytes) -> bool:
-    """Tell whether an event may bring a User-Agent along: a single byte is looked for very fast."""
+    """Tell, by one byte and so very fast, whether an event may have a User-Agent of its own."""
     return _A in event
 
 
 def user_agent(event: bytes) -> str | None:
-    """Return the User-Agent that an event brings along, if it does."""
+    """Return the User-Agent of an event's own, if it has one."""
     if _A not in event or b'"userAgent":' not in event:
-        return None  # as nearly always, and told without decoding
+        return None  # as nearly always; this takes no decoding
     agent = from_json(event)["payload"].get("userAgent")
     return agent if isinstance(agent, str) else None

@@ -1,6 +1,6 @@
-"""Requests and answers, as the rest of the package speaks of them.
+"""Requests and answers, as the rest of the package knows them.
 
-`poster` and `session` put them on the wire. Nothing here imports httpx, which takes longer than all the rest.
+Nothing here imports httpx: that takes longer than all other imports together.
 """
 
 import re
@@ -23,25 +23,35 @@ USER_AGENT: Final = (
     f"Umami-Client v{__version__} / "
     f"Python {'.'.join(map(str, sys.version_info[:3]))} / {sys.platform.capitalize()}"
 )
-"""What auth and query calls call themselves."""
+"""The User-Agent of auth and query calls."""
 
-_HEADER_LIMIT: Final = 8192  # what web servers take of one header
+_HEADER_LIMIT: Final = 8192  # web servers accept no longer header
 _NO_HEADER: Final = re.compile(r"[^ -~]")
-# So many first characters give a secret away, with what follows them.
-_TELLING: Final = 12
+# A text that holds so many of a secret's first characters holds a part of that secret.
+_RECOGNIZABLE: Final = 12
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
 
 
 def agent_header(user_agent: str) -> str:
-    """Return a User-Agent as a header can say it: bounded, and in printable ASCII."""
+    """Return a User-Agent as a header can hold it: bounded, and in printable ASCII."""
     return _NO_HEADER.sub("?", user_agent[:_HEADER_LIMIT]).strip()
+
+
+def secrets_of(headers: Mapping[str, str], extra: Mapping[str, str]) -> list[str]:
+    """Return what no message may repeat.
+
+    Args:
+        headers: The headers of a request, a credential perhaps among them.
+        extra: The extra headers that the user has set.
+    """
+    return [headers.get("Authorization", "").rpartition(" ")[2], *extra.values()]
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text without secrets, whole or cut off at its end."""
     for secret in secrets:
         if secret:
-            text = re.sub(rf"{re.escape(secret[:_TELLING])}[\w+/=.~-]*", "***", text)
+            text = re.sub(rf"{re.escape(secret[:_RECOGNIZABLE])}[\w+/=.~-]*", "***", text)
     return text
 
 
@@ -56,10 +66,10 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """One request of a call that goes straight through.
+    """One request.
 
     Attributes:
-        private: Whether the content is a credential, which goes to no other host either.
+        private: Whether the content holds a credential, which must not follow a redirect to another host.
         hint: What to do if it is answered with 401.
     """
 
@@ -73,7 +83,7 @@ class Request:
 
 
 Flow = Generator[Request, "httpx.Response", T]
-"""A call as it goes on the wire: yields its requests, is sent the responses, returns its result."""
+"""A query or auth call: a generator that yields requests, is sent their responses, and returns the result."""
 
 
 def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
@@ -81,10 +91,10 @@ def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
 
     Args:
         response: Any response.
-        private: Whether the body may hold a credential, which no error is to show.
+        private: Whether the body may hold a credential, which no error may show.
 
     Raises:
-        ResponseError: It is no JSON.
+        ResponseError: It is not JSON.
     """
     try:
         return from_json(response.content)
@@ -103,7 +113,7 @@ class UnansweredError(Exception):
     """No answer came to a POST.
 
     Attributes:
-        stored_perhaps: The request had left; the server may have stored what it carried.
+        stored_perhaps: The request was sent, so the server may have stored its events.
         status: The status of an answer whose body did not come whole; None if none came.
     """
 

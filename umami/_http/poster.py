@@ -8,19 +8,18 @@ from typing import Any, Final
 from umami import _threads
 
 from .access import Access
-from .backends import Attempt, Refusals
+from .attempt import Attempt
+from .backends import Refusals
 from .messages import Reply, Request, UnansweredError, printable
-from .pool import Pools
 from .redirects import Redirects, TooManyRedirectsError
+from .routes import parsed
+from .transports import Transport
 
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "Content-Type": "application/json"}
 
 
 class Poster:
     """Posts batches. May be shared by threads; each has connections of its own.
-
-    It uses httpcore's pools without httpx's client around them, which makes a request dearer and has
-    nothing to add to one that is the same each time.
 
     Args:
         access: Returns how servers are reached: a change of it holds from the next request on.
@@ -29,7 +28,7 @@ class Poster:
     def __init__(self, access: Callable[[], Access] | None = None) -> None:
         usual = Access()
         self._access = access or (lambda: usual)
-        self._pools: dict[int, Pools] = {}
+        self._transports: dict[int, Transport] = {}
         self._refusals = Refusals()
         self._redirects = Redirects()
 
@@ -62,9 +61,9 @@ class Poster:
                 server closed the connection before it had received the request's end (Linux tells, for a
                 connection that was kept and closed while it was idle).
         """
-        pools = self._pools_of_thread()
+        transport = self._transport()
         request = Request(
-            method, url, {**_HEADERS, **pools.access.headers, **headers}, content=content or None
+            method, url, {**_HEADERS, **transport.access.headers, **headers}, content=content or None
         )
         give_up = time.monotonic() + timeout + patience
         hops = self._redirects.follow(request, give_up)
@@ -72,7 +71,7 @@ class Poster:
         try:
             request = next(hops)
             while True:
-                request = hops.send(pools.exchange(request, attempt, limit))
+                request = hops.send(transport.exchange(request, attempt, limit))
                 attempt = Attempt(timeout, patience, give_up)
         except StopIteration as end:
             answered: Reply = end.value[1]
@@ -80,32 +79,38 @@ class Poster:
         except TooManyRedirectsError as error:
             raise UnansweredError(str(error), stored_perhaps=False) from error
         except Exception as error:
-            message = _described(error) + pools.via(request.url)
+            message = _described(error) + transport.describe(request.url)
             raise UnansweredError(
                 message, stored_perhaps=attempt.stored_perhaps, status=attempt.status
             ) from error
         finally:
             hops.close()
 
-    def _pools_of_thread(self) -> Pools:
+    def _transport(self) -> Transport:
+        """Return this thread's connections."""
         thread, access = _threads.get_ident(), self._access()
-        pools = self._pools.get(thread)
-        if pools is None:
-            pools = Pools(access, self._refusals, below_gevent=_threads.is_patched())
-            self._pools[thread] = pools
-        pools.switch(access)
-        return pools
+        transport = self._transports.get(thread)
+        if transport is None:
+            transport = Transport(access, self._refusals, below_gevent=_threads.is_patched())
+            self._transports[thread] = transport
+        transport.switch(access)
+        return transport
 
     def prepare(self, url: str) -> None:
-        """Make ready to post from this thread, which takes a while the first time."""
+        """Get ready to post from this thread, which takes a while the first time."""
         with suppress(Exception):  # `post` will say so
-            self._pools_of_thread().prepare(url)
+            transport = self._transport()
+            transport.pool(transport.route(parsed(url).server))
+
+    def describe(self, url: str) -> str:
+        """Return which proxy requests to a URL go through; see `Routes.describe`."""
+        return self._transport().describe(url)
 
     def leave(self) -> None:
         """Close this thread's connections. A later `post` opens new ones."""
-        pools = self._pools.pop(_threads.get_ident(), None)
-        if pools is not None:
-            pools.close()
+        transport = self._transports.pop(_threads.get_ident(), None)
+        if transport is not None:
+            transport.close()
 
 
 def _described(error: Any) -> str:

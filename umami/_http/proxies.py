@@ -1,6 +1,6 @@
 """Which proxy a request goes through: the one that is set, else the one that the environment names.
 
-One choice for queued events, direct sends and queries. Nothing here shows a proxy's password.
+The same for queued events, direct sends and queries. Nothing here shows a proxy's password.
 """
 
 import logging
@@ -28,7 +28,7 @@ class Proxy:
         scheme: `http`, `https`, `socks5` or `socks5h`.
         host: Its name or address.
         port: Its port.
-        account: The user name and the password that it asks for, if it does.
+        account: The user name and password for it; None if it needs none.
     """
 
     scheme: str
@@ -45,8 +45,7 @@ def parsed(url: str) -> Proxy:
     """Return the proxy of a URL. Its password may hold any character, percent-encoded or not.
 
     Raises:
-        ValueError: It is no proxy's URL, or a proxy of a kind that cannot be used; the message does not
-            repeat it.
+        ValueError: It is not a proxy's URL, or of a kind that cannot be used. The message does not repeat it.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
@@ -73,11 +72,11 @@ def parsed(url: str) -> Proxy:
 
 
 def choice(url: str, proxy: str | None = None) -> Proxy | None:
-    """Return the proxy for a request, or None if it goes straight to its server.
+    """Return the proxy for a request; None if it goes straight to its server.
 
     Args:
         url: Where the request goes.
-        proxy: The URL of the proxy that is set, if one is: the environment is not asked then.
+        proxy: The URL of the proxy that is set. The environment counts only without one.
     """
     if proxy is not None:
         return parsed(proxy)
@@ -97,7 +96,7 @@ def choice(url: str, proxy: str | None = None) -> Proxy | None:
 
 
 def _is_excepted(host: str, port: int, named: Mapping[str, str]) -> bool:
-    """Tell whether the environment wants no proxy for a server."""
+    """Tell whether the environment excepts a server from its proxies."""
     from urllib.request import proxy_bypass
 
     if "no" not in named:

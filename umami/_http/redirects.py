@@ -27,7 +27,7 @@ _MOVED_SECONDS: Final = 600.0
 
 
 class TooManyRedirectsError(Exception):
-    """A request was redirected again and again, or for too long.
+    """A request was redirected too often, or for too long.
 
     Attributes:
         last: The last request that was answered, and its answer.
@@ -47,14 +47,14 @@ class Redirects:
         self._lock = _threads.Lock()
 
     def follow(self, request: Request, give_up: float) -> Generator[Request, Reply, tuple[Request, Reply]]:
-        """Yield a request, then those that its redirects ask for, and return the last one and its answer.
+        """Yield a request, then one for each redirect; return the last one and its answer.
 
         Args:
             request: The request.
-            give_up: When they must have an end, on the monotonic clock.
+            give_up: When to follow no other redirect, on the monotonic clock.
 
         Raises:
-            TooManyRedirectsError: They had none.
+            TooManyRedirectsError: There were too many, or they took too long.
         """
         url, posts = request.url, request.method == "POST"
         known, until = self._moved.get(url, ("", 0.0))
@@ -81,7 +81,7 @@ class Redirects:
                     self._moved.pop(url, None)
 
     def _remember(self, url: str, target: str) -> None:
-        """Take note of a permanent redirect to the same route elsewhere, but not to a login page, say."""
+        """Remember a permanent redirect to the same route elsewhere, but not one to a login page, say."""
         base, target_base = _base(url), _base(target)
         if base is None or target_base is None:
             return
@@ -98,7 +98,7 @@ class Redirects:
 
 
 def _base(url: str) -> str | None:
-    """Return what the URL of a route for events begins with, or None if it is no such URL."""
+    """Return the base of the URL of a route for events; None for another URL."""
     bare = url.rstrip("/")
     for route in _ROUTES:
         if bare.endswith(route):
@@ -112,21 +112,21 @@ def shown(url: str) -> str:
 
 
 def _asked(request: Request, reply: Reply) -> Request | None:
-    """Return the request that an answer redirects to, or None if it is no redirect, or to no http URL."""
+    """Return the request that an answer redirects to; None if it is not a redirect, or not to an http URL."""
     location = reply.headers.get("location") if reply.status in _REDIRECTS else None
     if not location:
         return None
     try:
         return redirected(request, urljoin(request.url, location))
-    except ValueError:  # it is no URL
+    except ValueError:  # the location is not a URL
         return None
 
 
 def redirected(request: Request, target: str) -> Request | None:
-    """Return a request to another URL, with the same method and body, or None if it must not go there.
+    """Return the same request to another URL; None if it must not go there.
 
     Raises:
-        ValueError: The other is no URL.
+        ValueError: `target` is not a URL.
     """
     parts = _without_account(urlsplit(target))
     _port(parts)  # a wrong one is a ValueError

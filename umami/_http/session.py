@@ -1,43 +1,37 @@
-"""Runs the calls that go straight through, sync and async: queries, logins and direct sends."""
+"""Runs the calls that go straight through an httpx client, sync or async: queries, logins, direct sends."""
 
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeVar, cast
 
 import anyio.lowlevel
-import httpcore
 import httpx
 
-from umami import _threads
-from umami.errors import ResponseError
-
 from .access import Access
-from .backends import Attempt
-from .messages import Flow, Reply, Request, printable
-from .pool import AsyncPools, Pools
+from .attempt import Attempt
+from .messages import Flow, Reply, Request, printable, secrets_of, without_secrets
 from .redirects import Redirects, TooManyRedirectsError, shown
+from .routes import Routes
+from .transports import AsyncTransport, Transport
 
 T = TypeVar("T")
-
-MOST_BYTES: Final = 32 * 1024 * 1024
-"""The longest answer that is read, in bytes, decompressed."""
+Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity"}
-# What describes the body as it came, not as it is read.
-_OF_TRANSFER: Final = frozenset(("content-encoding", "content-length", "transfer-encoding"))
-_LATE: Final = {
-    "ConnectTimeout": "no connection",
-    "WriteTimeout": "the request was not taken",
-    "ReadTimeout": "no whole answer",
+_LATE: Final[dict[type[Exception], str]] = {
+    httpx.ConnectTimeout: "no connection",
+    httpx.WriteTimeout: "the request was not taken",
+    httpx.ReadTimeout: "no whole answer",
 }
 
-Steps = Generator[tuple[Request, Attempt], Reply, T]
-"""What goes on the wire for a flow: yields requests, each with its time, and is sent the answers."""
+logger: Final = logging.getLogger("umami")
 
 
 class Session:
-    """Runs flows over pooled connections: pools for all threads, and for each event loop.
+    """Runs flows: with one client for all threads, and one for each event loop.
 
     Args:
         timeout: Returns the seconds that a request may take as a whole, redirects included.
@@ -47,50 +41,37 @@ class Session:
     def __init__(self, timeout: Callable[[], float], access: Callable[[], Access]) -> None:
         self._timeout = timeout
         self._access = access
-        self._lock = _threads.RLock()
         self._redirects = Redirects()
-        self._pools: Pools | None = None
-        self._of_loop: anyio.lowlevel.RunVar[AsyncGenerator[AsyncPools, None]]
+        self._transport = Transport(access())
+        self._client = httpx.Client(transport=self._transport, **_options())
+        self._of_loop: anyio.lowlevel.RunVar[AsyncGenerator[tuple[httpx.AsyncClient, AsyncTransport], None]]
         self._of_loop = anyio.lowlevel.RunVar(f"umami.session.{id(self)}")
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result."""
-        pools = self._sync_pools()
-        steps = self._steps(flow, pools)
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    reply = pools.exchange(*step, MOST_BYTES)
-                except Exception as error:  # noqa: BLE001 - the flow decides
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as end:
-            return cast("T", end.value)
+
+        async def send(request: httpx.Request) -> httpx.Response:
+            return self._client.send(request)
+
+        self._transport.switch(self._access())
+        return _completed(self._run(flow, send, self._transport))
 
     async def run_async(self, flow: Flow[T]) -> T:
         """Run a flow to its end without blocking the event loop, and return its result."""
-        pools = await self._async_pools()
-        steps = self._steps(flow, pools)
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    reply = await pools.exchange(*step, MOST_BYTES)
-                except Exception as error:  # noqa: BLE001 - the flow decides
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
-        except StopIteration as end:
-            return cast("T", end.value)
+        clients = self._of_loop.get(None)
+        if clients is None:
+            clients = _client_of_loop(self._access())
+            self._of_loop.set(clients)
+        client, transport = await anext(clients)
+        transport.switch(self._access())
+        return await self._run(flow, client.send, transport)
 
-    def _steps(self, flow: Flow[T], pools: Pools | AsyncPools) -> Steps[T]:
+    async def _run(self, flow: Flow[T], send: Send, routes: Routes[Any]) -> T:
         try:
             request = next(flow)
             while True:
                 try:
-                    response = yield from self._request(request, pools)
+                    response = await self._response(request, send, routes)
                 except Exception as error:  # noqa: BLE001 - the flow decides
                     request = flow.throw(error)
                 else:
@@ -98,115 +79,116 @@ class Session:
         except StopIteration as end:
             return cast("T", end.value)
 
-    def _request(self, request: Request, pools: Pools | AsyncPools) -> Steps[httpx.Response]:
+    async def _response(self, request: Request, send: Send, routes: Routes[Any]) -> httpx.Response:
         """Make one request of a flow, redirects followed, within its time.
 
         Raises:
-            httpx.HTTPError: No answer came; the message names the request.
+            httpx.TransportError: No answer came; the message names the request.
             ResponseError: The answer is too long.
         """
         timeout = self._timeout()
         give_up = time.monotonic() + timeout
-        headers = {**_HEADERS, **pools.access.headers, **request.headers}
+        headers = {**_HEADERS, **routes.access.headers, **request.headers}
         url = str(httpx.URL(request.url, params=request.params)) if request.params else request.url
         hop = replace(request, url=url, params=None, headers=headers)
         hops = self._redirects.follow(hop, give_up)
         try:
             hop = next(hops)
             while True:
-                left = give_up - time.monotonic()
-                hop = hops.send((yield hop, Attempt(left, left, give_up)))
-        except StopIteration as end:
-            return _response(*end.value)
-        except TooManyRedirectsError as error:
-            return _response(*error.last)
-        except Exception as error:  # noqa: BLE001 - what is raised depends on what it is
-            explained = _explained(error, hop, timeout, pools.via(hop.url))
-            # A cause may hold what a proxy said, raw.
-            raise explained from (error if str(error).isprintable() else None)
+                response = await _sent(hop, send, give_up, routes)
+                hop = hops.send(Reply(response.status_code, response.headers, response.content))
+        except (StopIteration, TooManyRedirectsError):
+            return response
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise _explained(error, hop, timeout, routes.describe(hop.url)) from error.__cause__
         finally:
             hops.close()
 
-    def _sync_pools(self) -> Pools:
-        with self._lock:
-            access = self._access()
-            if self._pools is None:
-                self._pools = Pools(access)
-            self._pools.switch(access)
-            return self._pools
-
-    async def _async_pools(self) -> AsyncPools:
-        access = self._access()
-        pools = self._of_loop.get(None)
-        if pools is None:
-            pools = _pools_of_loop(access)
-            self._of_loop.set(pools)
-        own = await anext(pools)
-        own.switch(access)
-        return own
-
     def close(self) -> None:
-        """Close the connections of the sync calls."""
-        with self._lock:
-            pools, self._pools = self._pools, None
-        if pools is not None:
-            pools.close()
+        """Close the connections of the sync calls. Later calls open new ones."""
+        self._transport.close()
 
     async def aclose(self) -> None:
         """Close the connections of the sync calls, and of this event loop's async ones."""
         self.close()
-        pools = self._of_loop.get(None)
-        if pools is not None:
-            self._of_loop.set(_pools_of_loop(self._access()))
-            await pools.aclose()
+        clients = self._of_loop.get(None)
+        if clients is not None:
+            self._of_loop.set(_client_of_loop(self._access()))
+            await clients.aclose()
 
 
-async def _pools_of_loop(access: Access) -> AsyncGenerator[AsyncPools, None]:
-    """Yield the same pools again and again; as their event loop ends, so does this, and closes them."""
-    pools = AsyncPools(access)
+def _options() -> dict[str, Any]:
+    """Return what both kinds of httpx clients are made with: nothing from the environment, no cookies."""
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return {"trust_env": False, "follow_redirects": False, "cookies": no_cookies}
+
+
+def _completed(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never has to wait, such as a sync call's, and return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise RuntimeError("a sync call waited for an event loop")
+
+
+async def _client_of_loop(
+    access: Access,
+) -> AsyncGenerator[tuple[httpx.AsyncClient, AsyncTransport], None]:
+    """Yield the same client again and again; an event loop that ends closes this, and so the connections."""
+    transport = AsyncTransport(access)
+    client = httpx.AsyncClient(transport=transport, **_options())
     try:
         while True:
-            yield pools
+            yield client, transport
     finally:
-        await pools.aclose()
+        await client.aclose()
 
 
-def _response(request: Request, reply: Reply) -> httpx.Response:
-    """Return an answer as the callers of queries know it.
-
-    Raises:
-        ResponseError: It is too long.
-    """
-    url = shown(request.url)
-    if reply.body is None:
-        raise ResponseError(
-            f"{request.method} {url} answered {reply.status} with more than {MOST_BYTES // 2**20} MiB. "
-            "Does the URL base point at an Umami server?"
-        )
-    return httpx.Response(
-        reply.status,
-        headers=[
-            (name.encode(), value.encode())
-            for name, value in reply.headers.items()
-            if name not in _OF_TRANSFER
-        ],
-        content=reply.body,
-        request=httpx.Request(request.method, url),
+async def _sent(request: Request, send: Send, give_up: float, routes: Routes[Any]) -> httpx.Response:
+    """Make one request and return the response, whose own `request` has no credentials."""
+    started = time.monotonic()
+    attempt = Attempt(give_up - started, give_up - started, give_up)
+    wire = httpx.Request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        content=request.content,
+        extensions={"attempt": attempt},
     )
+    try:
+        response = await send(wire)
+    except Exception as error:
+        _log(request, started, error, routes)
+        raise
+    _log(request, started, response, routes)
+    response.request = httpx.Request(request.method, shown(request.url))
+    return response
 
 
-def _explained(error: Any, request: Request, timeout: float, via: str) -> Exception:
-    """Return httpx's exception for a request that was not answered, with the request's name in it."""
-    name = type(error).__name__
-    if name in httpcore.__all__:
-        kind: Any = getattr(httpx, name, httpx.TransportError)
-    elif isinstance(error, (OSError, ValueError, httpx.InvalidURL)) or "socksio" in type(error).__module__:
-        kind = httpx.ConnectError
+def _log(request: Request, started: float, result: httpx.Response | Exception, routes: Routes[Any]) -> None:
+    """Log a request at DEBUG: what came of it, and through which proxy it went."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    if isinstance(result, httpx.Response):
+        outcome = f"answered {result.status_code}"
     else:
-        return cast("Exception", error)
-    url = shown(request.url)
-    late = _LATE.get(name)
-    what = f"{late} within {timeout:g} s" if late else printable(str(error)) or name
-    return cast(
-        "Exception", kind(f"{request.method} {url}: {what}{via}", request=httpx.Request(request.method, url))
+        outcome = f"no answer: {printable(str(result))}"
+    secrets = secrets_of(request.headers, routes.access.headers)
+    logger.debug(
+        "%s %s: %.3f s: %s%s",
+        request.method,
+        shown(request.url),
+        time.monotonic() - started,
+        without_secrets(outcome, secrets),
+        routes.describe(request.url),
     )
+
+
+def _explained(error: Exception, request: Request, timeout: float, via: str) -> httpx.TransportError:
+    """Return an exception of the same type that names its request."""
+    url = shown(request.url)
+    late = _LATE.get(type(error))
+    what = f"{late} within {timeout:g} s" if late else printable(str(error))
+    kind = type(error) if isinstance(error, httpx.TransportError) else httpx.ConnectError
+    return kind(f"{request.method} {url}: {what}{via}", request=httpx.Request(request.method, url))

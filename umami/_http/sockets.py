@@ -1,9 +1,8 @@
-"""Blocking sockets as httpcore connects and speaks through them: one way for plain and gevent programs.
+"""Blocking sockets for httpcore, the same for plain programs and for those that gevent has patched.
 
-TLS is spoken through buffers, so that it works over any socket, and over another TLS connection. In a
-program that gevent has patched, the senders' sockets come from below the patch: gevent's own wait in a hub
-of the thread that made them, and hubs in several threads get along neither with forks nor with the end of
-a process.
+TLS goes through memory buffers, so that it works over any socket, and over another TLS connection. In a
+program that gevent has patched, the workers use the operating system's sockets. gevent's own sockets wait in
+a hub of the thread that made them, and hubs in several threads break forks and the end of a process.
 """
 
 import _socket
@@ -25,7 +24,7 @@ class Sockets(httpcore.NetworkBackend):
     """Makes connections.
 
     Args:
-        below_gevent: Whether the sockets are the operating system's even if gevent has patched `socket`.
+        below_gevent: Whether to use the operating system's sockets even if gevent has patched `socket`.
     """
 
     def __init__(self, *, below_gevent: bool = False) -> None:
@@ -74,7 +73,7 @@ class Connection(httpcore.NetworkStream):
         self._socket = connected
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what has come, at most so many bytes; nothing at the end."""
+        """Return what has come, at most `max_bytes`; nothing at the end."""
         with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
             self._socket.settimeout(timeout)
             data: bytes = self._socket.recv(max_bytes)
@@ -98,7 +97,7 @@ class Connection(httpcore.NetworkStream):
         return Encrypted(self, ssl_context, server_hostname, timeout)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return whether there is something to read, or the bytes that the peer has not acknowledged."""
+        """Return whether there is something to read, or how many bytes the peer has not acknowledged."""
         if info == "is_readable":
             return self._is_readable()
         return self._unacknowledged() if info == "unacknowledged" else None
@@ -114,8 +113,8 @@ class Connection(httpcore.NetworkStream):
         return True
 
     def _unacknowledged(self) -> int:
-        """Return how many of the sent bytes the peer's system has not received; 0 if this cannot be told."""
-        with suppress(ImportError, AttributeError, OSError):  # elsewhere than on Linux
+        """Return how many of the sent bytes the peer's system has not received; 0 if this is not known."""
+        with suppress(ImportError, AttributeError, OSError):  # on other systems than Linux
             import fcntl
             import termios
 
@@ -128,9 +127,9 @@ class Encrypted(httpcore.NetworkStream):
     """A connection that speaks TLS.
 
     Args:
-        plain: What carries it.
-        context: How.
-        server_hostname: Whose certificate is expected.
+        plain: The connection below.
+        context: The TLS context.
+        server_hostname: The name that the certificate must have.
         timeout: The most seconds that a step of the handshake waits.
     """
 
@@ -152,7 +151,7 @@ class Encrypted(httpcore.NetworkStream):
             raise
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what has come, at most so many bytes; nothing at the end."""
+        """Return what has come, at most `max_bytes`; nothing at the end."""
         with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
             try:
                 return self._exchange(lambda: self._tls.read(max_bytes), timeout)
@@ -180,7 +179,7 @@ class Encrypted(httpcore.NetworkStream):
         return self._tls if info == "ssl_object" else self._plain.get_extra_info(info)
 
     def _exchange(self, step: Callable[[], T], timeout: float | None) -> T:
-        """Take a step of the protocol, and send and read what it needs."""
+        """Take one step of the protocol: send and read what it needs."""
         while True:
             try:
                 result = step()
@@ -202,11 +201,11 @@ class Encrypted(httpcore.NetworkStream):
 
 @contextmanager
 def _raised_as(timeout: type[Exception], failure: type[Exception]) -> Iterator[None]:
-    """Raise what httpcore's callers understand."""
+    """Raise httpcore's exceptions in place of the operating system's."""
     try:
         yield
     except (TimeoutError, httpcore.TimeoutException) as error:
         raise timeout(error) from error
-    # ValueError: a host name that can be none, a certificate name that cannot be checked.
+    # ValueError: an impossible host name, or a certificate's name that cannot be checked.
     except (OSError, ValueError, httpcore.NetworkError) as error:
         raise failure(error) from error

@@ -1,7 +1,7 @@
-"""What Umami's answers mean for an event: stored, refused, or to be sent again.
+"""Reads Umami's answers: whether an event was stored, is refused, or must be sent again.
 
-Umami answers 200 to a batch of which nothing was stored, and 500 to an event that it did store. Which answer
-is Umami's own, in any generation's form, and what it says, is decided here and nowhere else.
+Umami may answer 200 to a batch of which nothing was stored, and 500 to an event that it did store. Only this
+module decides which answers are Umami's own, in the form of any generation, and what they mean.
 """
 
 import re
@@ -23,9 +23,9 @@ BOT: Final = Outcome(
 )
 
 _MOST_REASON: Final = 50
-# They ask to come back later, whoever says so and in whatever form.
-_COME_BACK: Final = frozenset((408, 425, 429, 502, 503, 504))
-# Prisma's codes for a database that does not answer, is overloaded, or gave up a transaction for another.
+# These statuses ask to try again later, in whatever form and whoever sent them.
+_TRY_LATER: Final = frozenset((408, 425, 429, 502, 503, 504))
+# Prisma's codes for a database that does not answer, is overloaded, or aborted a transaction for another.
 _DATABASE_AWAY: Final = frozenset(
     ("P1001", "P1002", "P1008", "P1017", "P2024", "P2028", "P2034", "P2037", "ECONNREFUSED", "ETIMEDOUT")
 )
@@ -45,10 +45,10 @@ _DATABASE_AWAY_WORDS: Final = (
     "too many clients",
 )
 _BAD_DATA: Final = frozenset(("P2000", "P2020", "P2010", "ERR_INVALID_URL"))
-# SQL states of a database that is away, or has no room or no time: connection, rollback, resources, operator.
+# SQL states of a database that is away or overloaded: connection, rollback, resources, operator.
 _STATE_AWAY: Final = re.compile(r"(?:08|40|53)\w{3}|57P0[123]", re.ASCII)
 _STATE_NAMED: Final = re.compile(r"\b[Cc]ode: `(\w{5})`|\b(57P0[123])\b", re.ASCII)
-# What fails after the event's own row is stored: its data, or its revenue.
+# What is stored after the event's own row, and may fail then: its data, or its revenue.
 _STORED_FIRST: Final = frozenset(("EventData", "Revenue"))
 _STORED_FIRST_ERRORS: Final = frozenset(("PrismaClientValidationError", "RangeError"))
 # Umami before 2.16 refuses in plain text.
@@ -60,7 +60,7 @@ _TEXT_REFUSAL: Final = re.compile(
 
 
 def of_item(response: Any) -> Outcome:
-    """Judge one item of a batch by Umami's answer to it."""
+    """Return what became of one item of a batch, by Umami's answer to it."""
     error = response.get("error") if isinstance(response, dict) else None
     if isinstance(error, dict):
         return _of_error(error)
@@ -71,12 +71,12 @@ def of_item(response: Any) -> Outcome:
 
 
 def of_send(status: int, body: bytes, generation: Generation) -> Outcome | None:
-    """Judge an event by the answer to it alone, if that is Umami's own and no 2xx.
+    """Return what became of an event that was sent alone, by an answer of Umami's own that is not a 2xx.
 
     Returns:
-        What became of the event; None if the answer is not of Umami's form, or says nothing of the event.
+        What became of the event; None if the answer is not of Umami's form, or does not tell.
     """
-    if status in _COME_BACK:
+    if status in _TRY_LATER:
         return None
     answer = decoded(body)
     error = answer.get("error") if isinstance(answer, dict) else None
@@ -92,19 +92,19 @@ def of_send(status: int, body: bytes, generation: Generation) -> Outcome | None:
 
 
 def is_server_error(body: bytes) -> bool:
-    """Tell a 500 that is Umami's own and gives no reason: the form of one that breaks a whole batch."""
+    """Tell whether a 500 is Umami's own and gives no reason, as when a whole batch fails."""
     answer = decoded(body)
     error = answer.get("error") if isinstance(answer, dict) else None
     return isinstance(error, dict) and not _cause(error) and error.get("code") == "server-error"
 
 
 def is_broken_batch(body: bytes) -> bool:
-    """Tell the 500 that Umami 2.17 to 2.20 answers to every batch on Node 24."""
+    """Tell whether a 500 is the one that Umami 2.17 to 2.20 answers to every batch on Node 24."""
     return b"Cannot read private member" in body
 
 
 def is_page(body: bytes) -> bool:
-    """Tell a page of HTML, which is never Umami's answer to an event."""
+    """Tell whether a body is a page of HTML, which is never Umami's answer to an event."""
     return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
 
 
@@ -117,7 +117,7 @@ def decoded(body: bytes) -> Any:
 
 
 def _is_umamis(error: Mapping[str, Any], status: int) -> bool:
-    """Tell the forms that Umami gives an error that is an object."""
+    """Tell whether an error that is an object has one of Umami's forms."""
     if "status" in error:
         return error["status"] == status and "message" in error
     name = error.get("name")
@@ -154,13 +154,13 @@ def _of_error(error: Mapping[str, Any], status: int | None = None) -> Outcome:
     own = error.get("status", status or 400)
     code = own if isinstance(own, int) else 400
     said = _said(code, None, {"error": error})
-    if code in _COME_BACK:
+    if code in _TRY_LATER:
         return Outcome(Status.RETRY, str(code), said)
     return Outcome(Status.DOUBTFUL if code >= 500 else Status.REJECTED, str(code), said)
 
 
 def _cause(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the exception that an error is about: beside it from 3.0 on, before that the error itself."""
+    """Return the exception behind an error: from 3.0 on a member of it, before that the error itself."""
     cause = error.get("errorObject")
     if isinstance(cause, dict):
         return cause
@@ -208,5 +208,5 @@ def _said(status: int, body: bytes | None, answer: Any = None) -> str:
 
 
 def _short(value: Any) -> str:
-    """Make a reason of what a server may have made as long as it likes."""
+    """Return a reason of bounded length: the server may send any."""
     return "".join(letter for letter in str(value)[:_MOST_REASON] if letter.isprintable())

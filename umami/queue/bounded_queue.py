@@ -134,8 +134,8 @@ class BoundedQueue:
             new = DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
             if self._store is not None:
                 new.attach(self._store)
-            # Another dictionary, because the code that this may interrupt goes through the present one. It may
-            # have been interrupted in turn, by a send that has made the queue already.
+            # Another dictionary, because the code that this may interrupt goes through the present one. And
+            # a send that interrupted this may have made the queue already.
             self._destinations = {**self._destinations, name: self._destinations.get(name, new)}
         destination = self._destinations[name]
         destination.exporter = exporter
