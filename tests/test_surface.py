@@ -3,6 +3,7 @@
 import ast
 import inspect
 import logging
+import pkgutil
 import pydoc
 import re
 import textwrap
@@ -124,6 +125,22 @@ def test_a_send_is_said_to_return_a_dict(name: str, suffix: str) -> None:
 def test_the_user_agent_says_who_and_where() -> None:
     assert re.fullmatch(r"Umami-Client v\d+\.\d+\S* / Python 3\.\d+\.\d+ / [A-Z]\w+", umami.user_agent)
     assert f" v{umami.__version__} " in umami.user_agent
+
+
+PLANNED = """
+    attribution breakdown create_website date_range delete_session delete_website event_data event_properties
+    event_series event_stats event_values events filter_values funnel goal journeys links me members metrics
+    pageviews pixels realtime request reset_website retention revenue segments session session_activity
+    session_properties session_stats sessions shares teams track transfer_website update_website utm visitor
+    web_vitals website weekly_sessions
+""".split()  # noqa: SIM905 - it reads better
+
+
+def test_no_module_has_the_name_of_a_function_that_importing_it_would_replace() -> None:
+    """`import umami.flush` would bind the module to the package's attribute `flush`."""
+    modules = {module.name for module in pkgutil.iter_modules(umami.__path__)}
+    assert {"client", "errors"} <= modules
+    assert modules.isdisjoint((*FUNCTIONS, *PLANNED))
 
 
 # Errors and models.

@@ -6,11 +6,12 @@ from datetime import date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import data as custom
-from . import fields, first_use
+from . import first_use
+from ._events import data as custom
+from ._events import fields
+from ._events.encoder import BROWSER_USER_AGENT
 from ._http.messages import Flow
 from .errors import OperationNotAllowedError, ValidationError
-from .events import BROWSER_USER_AGENT
 from .first_use import endpoints, models
 from .twins import call, call_async, send_async
 
@@ -518,7 +519,7 @@ class Client:
             "url": url,
             "data": {} if custom_data is None else custom_data,
         }
-        encoded = route.writer.event(
+        encoded = route.encoder.event(
             payload,
             website_id,
             hostname,
@@ -598,7 +599,7 @@ class Client:
             "url": url,
             "data": data,
         }
-        encoded = route.writer.event(
+        encoded = route.encoder.event(
             payload,
             website_id,
             hostname,
@@ -664,7 +665,7 @@ class Client:
         """
         route = self._state.route or self._state.new_route()
         payload = {"title": page_title, "url": url}
-        encoded = route.writer.event(
+        encoded = route.encoder.event(
             payload,
             website_id,
             hostname,
@@ -717,7 +718,7 @@ class Client:
             ```
         """
         route = self._state.route or self._state.new_route()
-        encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
+        encoded = route.encoder.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
         if encoded and route.put(route.lane, encoded):
             return {"queued": True}
         return self._state.submit(route, encoded, ua)

@@ -10,9 +10,9 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, from_json
 
+from ._events.fields import given
 from ._http.access import checked_cert, checked_headers, checked_proxy, checked_verify
 from .errors import ValidationError
-from .fields import given
 from .models import ErrorReport
 
 SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024

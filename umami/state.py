@@ -19,6 +19,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from . import late, threads
+from ._events.encoder import BROWSER_USER_AGENT, Encoder
 from ._http import endpoints
 from ._http.access import Access, Current
 from ._http.connections import Connections
@@ -29,7 +30,6 @@ from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.verdicts import BOT
 from .errors import OperationNotAllowedError, ValidationError
-from .events import BROWSER_USER_AGENT, Writer
 from .queue.bounds import Bounds
 from .queue.destination import Destination
 from .queue.lane import BATCH_FRAME, Lane, Limits
@@ -54,14 +54,14 @@ class Route:
     Attributes:
         settings: The settings that it follows from.
         server: Where it ends.
-        writer: Checks and encodes events.
+        encoder: Checks and encodes events.
         lane: The agent's lane to that server.
         put: Queues an encoded event and returns True; returns False if there is more to do than that.
     """
 
     settings: Settings
     server: Server
-    writer: Writer
+    encoder: Encoder
     lane: Lane
     put: Callable[[Lane, bytes], bool]
 
@@ -241,7 +241,7 @@ class State:
         """
         with self._lock:
             settings, server, agent = self.settings, self.server(), self.agent
-            writer = Writer(
+            encoder = Encoder(
                 settings.website_id,
                 settings.hostname,
                 settings.batch_bytes - BATCH_FRAME,
@@ -252,7 +252,7 @@ class State:
             headers = {**server.send_headers, "User-Agent": BROWSER_USER_AGENT}
             lane = agent.lane(Destination(server.send_url, server.batch_url, headers))
             queued = settings.enabled and settings.mode == "queued"
-            route = self.route = Route(settings, server, writer, lane, agent.put if queued else _put_nothing)
+            route = self.route = Route(settings, server, encoder, lane, agent.put if queued else _put_nothing)
             return route
 
     def _forget_route(self) -> None:

@@ -13,8 +13,8 @@ import pydantic
 from pydantic_core import to_json
 
 from umami import models
+from umami._events.fields import given
 from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
-from umami.fields import given
 
 from . import filters as filtering
 from .answers import words

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from umami._user_agents import is_surely_browser
 from umami.queue.destination import Destination
 from umami.queue.exporter import UNSENT, Exported, Failure, Limits, Outcome, Status, Trouble
-from umami.user_agents import is_surely_browser
 
 from . import foreign, verdicts
 from .connections import Connections

@@ -22,7 +22,8 @@ from uuid import UUID
 
 from pydantic_core import to_json, to_jsonable_python
 
-from .errors import ValidationError
+from umami.errors import ValidationError
+
 from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, plain, scrubbed
 
 TEXT_LIMIT: Final = 500

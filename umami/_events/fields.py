@@ -17,8 +17,9 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-from . import _hosts
-from .errors import ValidationError
+from umami.errors import ValidationError
+
+from . import hosts
 
 NAME_LIMIT: Final = 50
 HOSTNAME_LIMIT: Final = 100
@@ -353,10 +354,10 @@ def _is_host(host: str) -> bool:
     if host.startswith("["):
         return _is_address(ipaddress.IPv6Address, host[1:-1])
     name = host.removesuffix(".").lower()
-    if len(name) > _hosts.HOST_LIMIT:
+    if len(name) > hosts.HOST_LIMIT:
         return False
     try:
-        labels = _hosts.labels(name)
+        labels = hosts.labels(name)
     except ValueError:
         return False
     if _NUMBER.fullmatch(labels[-1]):

@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from umami.errors import ValidationError
+
 from . import data as custom
 from . import fields
 from .data import is_plain
-from .errors import ValidationError
 from .fields import Note
 
 BROWSER_USER_AGENT: Final = (
@@ -49,7 +50,7 @@ class Head(NamedTuple):
     encoded: bytes
 
 
-class Writer:
+class Encoder:
     """Checks and encodes events for one set of defaults.
 
     Args:
