@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from umami import late, threads
+from umami import threads
 from umami.models import QueueStats
 
 from . import lifecycle
@@ -149,8 +149,6 @@ class Agent:
             if not self._buffer.enlist(lane, thread, most):
                 return True
             self._spooling.watch()
-            if threads.is_patched():
-                late.load()
             self._threads.add(thread)
             thread.start(self._send, lane, thread)
         except BaseException as error:  # Ctrl-C, say, even while the thread starts
