@@ -396,6 +396,29 @@ def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_fork_in_the_middle_of_the_first_uses_imports(python: Callable[..., Any]) -> None:
+    program = """
+        import os, sys, threading, umami
+
+        def watch(event, arguments):
+            if event == "import" and arguments[0] == "umami.state" and not importing.is_set():
+                importing.set()
+                forked.wait(1)
+
+        importing, forked = threading.Event(), threading.Event()
+        sys.addaudithook(watch)
+        threading.Thread(target=lambda: umami.new_event).start()
+        importing.wait()
+        child = os.fork()
+        forked.set()
+        umami.configure(hostname="example.com")
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    result = python(program, PYTHONWARNINGS="ignore")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_function_that_was_replaced_and_put_back_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     before = umami.new_event
     with monkeypatch.context() as patched:

@@ -244,87 +244,90 @@ class Settings(BaseModel):
     # Where to, and who.
     url_base: Annotated[
         str | None, _checks(checked_url), Environment(names=("UMAMI_URL", "UMAMI_URL_BASE"))
-    ] = Field(None, repr=False, description="The URL of a self-hosted server.")
-    website_id: str | None = Field(None, description="The website of calls that name none.")
-    hostname: str | None = Field(None, description="The host name of sends that name none.")
+    ] = Field(None, repr=False, description="A self-hosted server.")
+    website_id: str | None = Field(None, description="The website, where a call names none.")
+    hostname: str | None = Field(None, description="The site's host name, where a send names none.")
     api_key: Annotated[str | None, _checks(checked_api_key)] = Field(
         None,
         repr=False,
-        description="An Umami Cloud API key, which selects the Cloud; or a self-hosted server's (`umami_…`).",
+        description="An API key of Umami Cloud, which is then used; or of a self-hosted server (`umami_…`).",
     )
     region: Annotated[str | None, _checks(checked_region)] = Field(
-        None, description="The Cloud's region: `us` or `eu`."
+        None, description="`us` or `eu`, for Umami Cloud."
     )
 
     # Whether and how.
     enabled: Annotated[bool, Environment(names=("UMAMI_ENABLED", "UMAMI_DISABLED"))] = Field(
-        True, description="Send events. Of its two variables, the one that disables wins."
+        True,
+        description="Send events; if off, sends only check their arguments. Of two variables, off wins.",
     )
     mode: Literal["queued", "direct"] = Field(
-        "queued", description="`queued`: a worker sends. `direct`: each send waits for the server's answer."
+        "queued", description="`queued`, or `direct`: each send makes a request."
     )
 
     # The queue's bounds: a burst of 100,000 typical events takes about 40 MB.
-    queue_size: Count = Field(100_000, description="The most events in the queue.")
-    queue_bytes: Count = Field(64 * 1024 * 1024, description="The most bytes of events in the queue.")
+    queue_size: Count = Field(100_000, description="Maximum number of events in the queue.")
+    queue_bytes: Count = Field(
+        64 * 1024 * 1024, description="Maximum size of the events in the queue, in bytes."
+    )
     overflow: Literal["drop_newest", "drop_oldest", "block"] = Field(
         "drop_newest",
-        description="What a full queue does: `drop_newest`, `drop_oldest`, or `block` until there is room.",
+        description="What a full queue does: `drop_newest`, `drop_oldest` or `block`.",
     )
-    block_timeout: Seconds = Field(5.0, description="How long `block` waits for room.")
+    block_timeout: Seconds = Field(5.0, description='How long a send waits for room with `overflow="block"`.')
 
     # Batches: the server takes about 10 ms an item in series, so 50 items are half a second of its time.
     batch_size: Count = Field(
-        50, description="The most events of a request, at most 500. Umami takes about 10 ms for each."
+        50,
+        description="Maximum number of events in a request, at most 500; Umami needs about 10 ms for each.",
     )
     batch_bytes: Annotated[int, NoFlag, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = Field(
-        1024 * 1024, description="The most bytes of a request. Umami reads at most 10 MiB."
+        1024 * 1024, description="Maximum size of a request, in bytes; Umami reads at most 10 MiB."
     )
-    flush_interval: Seconds = Field(0.5, description="How long an event waits for a batch to fill.")
+    flush_interval: Seconds = Field(0.5, description="How long an event waits for its batch to fill.")
     senders: Annotated[int, NoFlag, Field(ge=1, le=64)] | None = Field(
         None,
-        description="The most worker threads, which grow with the backlog. Unset: 2, or 8 without batches.",
+        description="Maximum number of sender threads, started as needed. Unset: 2, or 8 without batches.",
     )
 
     # Patience: connecting and answering, the server's time an item, and the waits between attempts.
     timeout: PositiveSeconds = Field(
-        10.0, description="For connecting, and for an answer; for a query or a direct send as a whole."
+        10.0, description="For connecting, and for an answer; for a query or a direct send, the total."
     )
-    item_timeout: Seconds = Field(
-        0.2, description="Time to wait for an answer, more for each event of a batch."
-    )
+    item_timeout: Seconds = Field(0.2, description="Added to `timeout` for each event of a batch.")
     retry_wait: Annotated[Wait, _or_strategy(PositiveSeconds, "seconds or a tenacity wait")] = Field(
-        0.5, description="The first backoff, doubled with each failure. In code, also a tenacity wait."
+        0.5, description="The first backoff; it doubles with each failure. In code, also a tenacity wait."
     )
     retry_wait_max: PositiveSeconds = Field(30.0, description="The longest backoff.")
-    retry_after_max: Seconds = Field(
-        120.0, description="The longest wait that a server's `Retry-After` can ask for."
-    )
+    retry_after_max: Seconds = Field(120.0, description="The longest `Retry-After` that is obeyed.")
     retry_limit: Annotated[Stop | None, _or_strategy(Limit | None, "a number or a tenacity stop")] = Field(
         None,
-        description="Give events up after so many retries. In code, also a tenacity stop. Unset: never.",
+        description="Drop events after so many failed retries; unset: never. In code, also a tenacity stop.",
     )
     item_retry_limit: Limit = Field(
-        3, description="Retries of an event that fails for an unclear reason while others are accepted."
+        3,
+        description="Retries for an event that fails for an unclear reason while others are accepted.",
     )
     at_most_once: bool = Field(
-        False, description="Drop an event that may have been stored, rather than send it again."
+        False, description="Drop events that may have been stored, instead of sending them again."
     )
-    shutdown_timeout: Seconds = Field(10.0, description="How long the exit may wait for deliveries.")
+    shutdown_timeout: Seconds = Field(10.0, description="How long the process waits for deliveries at exit.")
     flush_on_sigterm: bool = Field(
-        False, description="SIGTERM takes effect after a flush. Set it in the main thread."
+        False, description="Flush on SIGTERM, before the signal takes effect; set it in the main thread."
     )
 
     # The disk, for those who ask for it.
     spool: Annotated[Folder | None, _checks(_folder)] = Field(
-        None, description="A folder where events wait on disk. Unset: in memory only."
+        None, description="A folder that keeps events on disk; unset: memory only."
     )
-    spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="The most bytes of the spool's files.")
+    spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="Maximum size of the spool, in bytes.")
 
     # How servers are reached.
     headers: Annotated[
         Headers | None, _checks(checked_headers), Environment(decode=_from_json, form="JSON")
-    ] = Field(None, repr=False, description="Extra request headers, for a gateway in front of the server.")
+    ] = Field(
+        None, repr=False, description="Extra request headers, such as for a gateway in front of the server."
+    )
     verify: Annotated[
         Verify, _checks(checked_verify, optional=False), Environment(decode=_boolean_or_path)
     ] = Field(
@@ -339,18 +342,18 @@ class Settings(BaseModel):
     proxy: Annotated[str | None, _checks(checked_proxy)] = Field(
         None,
         repr=False,
-        description="The proxy's URL. Unset: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.",
+        description="The proxy's URL; unset: from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.",
     )
 
     # Code only.
     before_send: Annotated[Callable[[dict[str, Any]], dict[str, Any] | None] | None, CODE_ONLY] = Field(
-        None, description="`payload -> payload or None`: changes an event, or drops it."
+        None, description="`payload -> payload or None`: change an event, or drop it."
     )
     on_error: Annotated[Callable[[ErrorReport], object] | None, CODE_ONLY] = Field(
-        None, description="Called with an `umami.models.ErrorReport` for what was rejected or dropped."
+        None, description="Called with an `umami.models.ErrorReport` when events are rejected or dropped."
     )
     exporter: Annotated[Destination | None, _checks(_exporter), CODE_ONLY] = Field(
-        None, description="Where batches go in place of Umami: an `umami.queue.exporter.Exporter`."
+        None, description="Takes the batches in place of Umami: an `umami.queue.exporter.Exporter`."
     )
 
     @model_validator(mode="after")

@@ -140,7 +140,7 @@ class Encoder:
             or len(url) > 255
             or not url
             or url[0] != "/"
-            or url[1:2] in _DOUBTFUL
+            or (len(url) > 1 and url[1] in _DOUBTFUL)
             or ("%" in url and ("%00" in url or not url.isprintable()))
         ):
             payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
@@ -228,11 +228,12 @@ class Encoder:
     def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
         if self._before_send is not None and not getattr(_inside, "before_send", False):
             return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
-        data = payload.get("data")
-        if data is not None and (type(data) is not dict or not is_plain(data)):
-            payload["data"] = data = custom.fit(data, self._note)
-        if data and "commerce" in data:
-            self._note("data_commerce")
+        if "data" in payload:
+            data = payload["data"]
+            if data is not None and (type(data) is not dict or not is_plain(data)):
+                payload["data"] = data = custom.fit(data, self._note)
+            if data and "commerce" in data:
+                self._note("data_commerce")
         try:
             encoded = b"".join((head.encoded, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):
