@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import umami
-from umami._http import messages, transport
+from umami._http import messages, poster
 
 from .guard import BATCH
 from .subjects import Ours
@@ -24,7 +24,7 @@ def _stay(self: threading.Thread) -> None:
     """Start no thread."""
 
 
-def _answer(self: transport.Poster, url: str, content: bytes, *_: Any, **__: Any) -> messages.Reply:  # noqa: ARG001
+def _answer(self: poster.Poster, url: str, content: bytes, *_: Any, **__: Any) -> messages.Reply:  # noqa: ARG001
     body = b'{"size":%d,"processed":%d,"errors":0,"details":[],"cache":"%b"}' % (BATCH, BATCH, b"x" * 307)
     return messages.Reply(200, {"content-type": "application/json"}, body)
 
@@ -33,9 +33,10 @@ def main() -> None:
     """Walk a path so many times, and end without ceremony."""
     path, times = sys.argv[1], int(sys.argv[2])
     threading.Thread.start = _stay  # type: ignore[method-assign]
-    transport.Poster.post = _answer  # type: ignore[method-assign]
+    poster.Poster.post = _answer  # type: ignore[method-assign]
     subject = Ours("http://127.0.0.1:9", batch=BATCH)
-    state: Any = umami.new_event.__self__._state  # type: ignore[attr-defined] # noqa: SLF001
+    send: Any = umami.new_event
+    state = send.__self__._state  # noqa: SLF001
     agent, destination = state.agent, (state.route or state.new_route()).destination
 
     def settle() -> None:

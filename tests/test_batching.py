@@ -9,8 +9,8 @@ from conftest import DEADLINE, PASSWORD, version
 from queue_helpers import NEVER, connections, send_many, sent, sizes, stored
 
 import umami
+from umami._events.encoder import BROWSER_USER_AGENT
 from umami.collector import Collector
-from umami.events import BROWSER_USER_AGENT
 from umami.settings import SERVER_BODY_LIMIT
 
 MakeClient = Callable[..., umami.Client]
@@ -292,7 +292,7 @@ def test_the_timestamp_is_the_moment_of_the_call_in_whole_seconds(
     with Collector(umami=version(batch)) as collector:
         client = make_client(url_base=collector.url, flush_interval=NEVER)
         with monkeypatch.context() as past:
-            past.setattr("umami.events.time", lambda: 1_600_000_000.9)
+            past.setattr("umami._events.encoder.time", lambda: 1_600_000_000.9)
             client.new_event("early")
         assert client.flush(DEADLINE)
         timestamp = sent(collector.requests)[-1][0]["timestamp"]

@@ -10,8 +10,8 @@ from queue_helpers import NEVER, Listener, Reports, send_many, sizes
 from reverse_proxy import Answer, Asked, ReverseProxy
 
 import umami
+from umami._user_agents import is_bot
 from umami.collector import Collector
-from umami.user_agents import is_bot
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]

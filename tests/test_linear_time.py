@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import umami
-from umami import user_agents
+from umami import _user_agents
 from umami.collector import urls, visitors
 
 PACKAGE = Path(umami.__file__).parent
@@ -180,9 +180,9 @@ FAMILIES: tuple[Callable[[int], str], ...] = tuple(
 
 def test_the_patterns_are_found() -> None:
     assert {
-        "fields.py",
-        "data.py",
-        "user_agents.py",
+        "_events/fields.py",
+        "_events/data.py",
+        "_user_agents.py",
         "_http/learned.py",
         "collector/urls.py",
     } <= PATTERNS.keys()
@@ -203,8 +203,8 @@ def test_no_pattern_backtracks(name: str) -> None:
 @pytest.mark.parametrize(
     "judge",
     [
-        user_agents._reads_as_browser.__wrapped__,
-        user_agents._reads_as_bot.__wrapped__,
+        _user_agents._reads_as_browser.__wrapped__,
+        _user_agents._reads_as_bot.__wrapped__,
         visitors._client.__wrapped__,
         urls.parse.__wrapped__,
     ],

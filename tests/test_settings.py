@@ -1,17 +1,24 @@
 """Settings: where each may come from, which one wins, and how a wrong one is refused."""
 
+import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import httpx
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE
+import settings_table
+import tenacity
+from conftest import DEADLINE, PASSWORD, ROOT, SITE
 from queue_helpers import refusal
 
 import umami
 from umami.collector import Collector
 from umami.errors import OperationNotAllowedError
+from umami.settings import Settings, SettingsDict
 
 NO_SERVER = "Set a URL base with set_url_base() or call set_cloud_api_key()."
 NO_LOGIN = "Call login() or set_cloud_api_key() before proceeding."
@@ -177,6 +184,7 @@ WRONG = {
     "UMAMI_URL_BASE": "ftp://example.com",
     "UMAMI_REGION": "mars",
     "UMAMI_DISABLED": "perhaps",
+    "UMAMI_ENABLED": "perhaps",
     "UMAMI_MODE": "psychic",
     "UMAMI_QUEUE_SIZE": "0",
     "UMAMI_QUEUE_BYTES": "lots",
@@ -219,16 +227,198 @@ def test_a_wrong_variable_is_named_by_the_first_call_that_needs_it(
 
 def test_every_setting_has_a_variable_that_is_tested_here() -> None:
     listed = refusal(umami.configure, nonsense=1).partition("The settings are: ")[2].rstrip(".").split(", ")
-    code_only = {"before_send", "on_error"}
+    code_only = {"before_send", "on_error", "exporter"}
     free_text = {"website_id", "hostname", "api_key", "spool"}
-    renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_URL": "url_base"}
+    renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_ENABLED": "enabled", "UMAMI_URL": "url_base"}
     tested = {renamed.get(name, name.removeprefix("UMAMI_").lower()) for name in WRONG}
     assert set(listed) == tested | code_only | free_text
 
 
-@pytest.mark.parametrize("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR"])
+@pytest.mark.parametrize("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR", "UMAMI_EXPORTER"])
 def test_callbacks_come_from_code_only(name: str, from_environment: Callable[..., umami.Client]) -> None:
     assert from_environment(**{name: "os.abort"}).new_event("signup") == {"queued": True}
+
+
+OTHERS_OF_ENABLED = [
+    ({"UMAMI_ENABLED": "0"}, False),
+    ({"UMAMI_ENABLED": "1"}, True),
+    ({"UMAMI_ENABLED": "1", "UMAMI_DISABLED": "1"}, False),
+    ({"UMAMI_ENABLED": "0", "UMAMI_DISABLED": "0"}, False),
+    ({"UMAMI_ENABLED": "1", "UMAMI_DISABLED": "0"}, True),
+    ({"UMAMI_ENABLED": " "}, True),
+]
+
+
+@pytest.mark.parametrize(("variables", "sends"), OTHERS_OF_ENABLED)
+def test_of_enabled_and_disabled_the_one_that_disables_wins(
+    variables: dict[str, str], sends: bool, from_environment: Callable[..., umami.Client]
+) -> None:
+    assert from_environment(**variables).new_event("signup") == ({"queued": True} if sends else {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("UMAMI_WEBSTE_ID", "UMAMI_WEBSITE_ID"),
+        ("UMAMI_ULR", "UMAMI_URL"),
+        ("UMAMI_QEUE_SZE", "UMAMI_QUEUE_SIZE"),
+        ("UMAMI_DISABLE", "UMAMI_DISABLED"),
+        ("UMAMI_RETRY_WAITS", "UMAMI_RETRY_WAIT"),
+    ],
+)
+def test_a_misspelt_variable_is_named_once(
+    wrong: str, right: str, python: Callable[..., Any], collector: Collector
+) -> None:
+    program = """
+        import umami
+        umami.configure(website_id="site")
+        umami.configure(hostname="example.com")
+        umami.Client(enabled=False).heartbeat()
+    """
+    result = python(program, UMAMI_HOSTNAME="example.com", UMAMI_URL=collector.url, **{wrong: "1"})
+    assert result.stderr == f"The environment variable {wrong} has no effect. Did you mean {right}?\n"
+
+
+def test_variables_of_others_are_left_alone(python: Callable[..., Any], collector: Collector) -> None:
+    others = {
+        "UMAMI_PORT": "tcp://10.0.0.1:3000",
+        "UMAMI_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+        "UMAMI_SERVICE_HOST": "10.0.0.1",
+        "UMAMI_USERNAME": "admin",
+        "UMAMI_PASSWORD": PASSWORD,
+        "UMAMI_TEST_DEADLINE": "60",
+    }
+    result = python("import umami; umami.configure(hostname='a')", UMAMI_URL=collector.url, **others)
+    assert result.stderr == ""
+
+
+def test_a_spools_folder_is_that_of_the_moment_it_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bare: Callable[..., umami.Client]
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    client = bare(spool="~/of-home")
+    monkeypatch.setenv("UMAMI_SPOOL", "of-here")
+    monkeypatch.chdir(tmp_path)
+    here = bare(url_base="http://127.0.0.1:9")
+    relative = bare(spool=Path("of-code"))
+    monkeypatch.chdir("/")
+    for each in (client, here, relative):
+        each.configure(queue_size=10)
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "of-here", "of-code"}
+    assert [path.name for path in home.iterdir()] == ["of-home"]
+
+
+# What the definitions say in other places.
+
+
+def test_the_readmes_table_is_that_of_the_definitions() -> None:
+    text = settings_table.README.read_text()
+    assert settings_table.written(text) == text, "run python tests/settings_table.py"
+
+
+def test_help_describes_every_setting_in_one_sentence_or_two() -> None:
+    doc = umami.configure.__doc__ or ""
+    for name, field in Settings.model_fields.items():
+        assert f" {name}: {field.description}" in doc
+        assert field.description.endswith(".")
+
+
+def test_type_checkers_know_the_settings_that_there_are() -> None:
+    assert get_type_hints(SettingsDict) == get_type_hints(Settings)
+
+
+SNIPPETS = {
+    'umami.Client(url_bsae="x")': "url_bsae",
+    'umami.configure(queue_size="many")': "queue_size",
+    "umami.configure(overflow='drop_all')": "overflow",
+    "umami.configure(senders=2.5)": "senders",
+    "umami.Client(exporter=print)": "exporter",
+    "umami.new_evnt('signup')": "new_evnt",
+    "umami.new_event('signup', tag=5)": "tag",
+    "Encoder.event(encoder, {}, 'a', 'b')": "positional",
+}
+RIGHT = """
+import ssl
+from pathlib import Path
+import tenacity
+import umami
+from umami._events.encoder import Encoder
+
+umami.configure(url_base="https://umami.example.com", queue_size=5, senders=None, overflow="block", timeout=5)
+umami.configure(retry_wait=tenacity.wait_fixed(5), retry_limit=tenacity.stop_after_delay(60), spool=Path("a"))
+umami.configure(retry_wait=2.5, retry_limit=None, headers={"X-Key": "a"}, verify=ssl.create_default_context())
+with umami.Client(cert=("a", "b"), before_send=lambda payload: payload, on_error=print) as client:
+    client.new_event("signup", tag="a")
+encoder: Encoder
+"""
+
+
+def test_a_type_checker_finds_wrong_settings_and_names(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    file = tmp_path / "program.py"
+    file.write_text(RIGHT + "\n".join(SNIPPETS) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(file)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    first = RIGHT.count("\n") + 1
+    found: dict[int, str] = {}
+    for line in done.stdout.splitlines():
+        if ": error: " in line:
+            _, number, message = line.split(":", 2)
+            found.setdefault(int(number), message)
+    assert list(found) == list(range(first, first + len(SNIPPETS))), done.stdout
+    for message, word in zip(found.values(), SNIPPETS.values(), strict=True):
+        assert word in message
+
+
+# Strategies of tenacity, and an exporter.
+
+
+def test_tenacitys_strategies_decide(make_client: Callable[..., umami.Client], collector: Collector) -> None:
+    seen = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        seen.append(state.attempt_number)
+        return 0.01
+
+    client = make_client(retry_wait=wait, retry_limit=tenacity.stop_after_attempt(3))
+    collector.fail(503, times=10)
+    client.new_event("signup")
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped == {"retry_limit": 1}
+    assert seen[:2] == [1, 2]
+
+
+def test_an_exporter_takes_batches_and_no_direct_sends() -> None:
+    class Export:
+        def export(self, events: Any, deadline: Any) -> Any: ...
+
+    client = umami.Client(mode="direct")
+    assert refusal(client.configure, exporter=Export()).startswith("mode must be 'queued' with an exporter")
+    client = umami.Client(exporter=Export())
+    assert refusal(client.configure, mode="direct").startswith("mode must be 'queued' with an exporter")
+
+
+# The log.
+
+
+def test_at_debug_the_log_says_the_settings_in_force_and_the_route(
+    collector: Collector, caplog: pytest.LogCaptureFixture, bare: Callable[..., umami.Client]
+) -> None:
+    caplog.set_level(logging.DEBUG, "umami")
+    url = collector.url.replace("://", f"://me:{PASSWORD}@")
+    client = bare(
+        url_base=url, website_id=SITE, hostname="example.com", headers={"X-Key": "s3cret-of-a-gate"}
+    )
+    client.configure(queue_size=5)
+    client.new_event("signup")
+    text = caplog.text
+    assert "queue_size=5" in text
+    assert "headers=***" in text
+    assert "s3cret" not in text
+    assert PASSWORD not in text
+    assert f"Events go to {collector.url}/api/batch" in text
+    assert "timeout" not in text.partition("queue_size=5")[0]
 
 
 # Refusals of configure.
@@ -272,6 +462,18 @@ def test_callbacks_come_from_code_only(name: str, from_environment: Callable[...
         ("retry_after_max", -1),
         ("retry_limit", -1),
         ("retry_limit", True),
+        ("retry_limit", "forever"),
+        ("retry_limit", tenacity.stop_after_attempt),
+        ("retry_wait", True),
+        ("retry_wait", None),
+        ("retry_wait", "soon"),
+        ("retry_wait", tenacity.wait_fixed),
+        ("spool", 5),
+        ("spool", " "),
+        ("timeout", None),
+        ("verify", None),
+        ("exporter", "print"),
+        ("exporter", object()),
         ("item_retry_limit", -1),
         ("at_most_once", "perhaps"),
         ("shutdown_timeout", -1),

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import logging
+import pkgutil
 import pydoc
 import re
 import textwrap
@@ -10,7 +11,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
+from unittest.mock import create_autospec, patch
 
 import httpx
 import pydantic
@@ -109,10 +110,19 @@ def test_a_function_knows_its_name_and_its_types(name: str) -> None:
     function = getattr(umami, name)
     signature = inspect.signature(function)
     assert function.__name__ == name
-    assert function.__qualname__ == f"Client.{name}"
+    assert function.__qualname__ in {f"Client.{name}", f"Sends.{name}"}
     assert signature.return_annotation is not inspect.Signature.empty
     for parameter in signature.parameters.values():
         assert parameter.annotation is not inspect.Parameter.empty, parameter.name
+
+
+@pytest.mark.parametrize("name", [*SENDS, "login", "website_stats"])
+def test_a_wrong_call_is_told_by_the_name_that_was_called(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"\b{name}\(\) missing"):
+        getattr(umami, name)()
+    coroutine = getattr(umami, f"{name}_async")()
+    with pytest.raises(TypeError, match=rf"\b{name}_async\(\) missing"):
+        coroutine.send(None)
 
 
 @pytest.mark.parametrize("name", SENDS)
@@ -124,6 +134,22 @@ def test_a_send_is_said_to_return_a_dict(name: str, suffix: str) -> None:
 def test_the_user_agent_says_who_and_where() -> None:
     assert re.fullmatch(r"Umami-Client v\d+\.\d+\S* / Python 3\.\d+\.\d+ / [A-Z]\w+", umami.user_agent)
     assert f" v{umami.__version__} " in umami.user_agent
+
+
+PLANNED = """
+    attribution breakdown create_website date_range delete_session delete_website event_data event_properties
+    event_series event_stats event_values events filter_values funnel goal journeys links me members metrics
+    pageviews pixels realtime request reset_website retention revenue segments session session_activity
+    session_properties session_stats sessions shares teams track transfer_website update_website utm visitor
+    web_vitals website weekly_sessions
+""".split()  # noqa: SIM905 - it reads better
+
+
+def test_no_module_has_the_name_of_a_function_that_importing_it_would_replace() -> None:
+    """`import umami.flush` would bind the module to the package's attribute `flush`."""
+    modules = {module.name for module in pkgutil.iter_modules(umami.__path__)}
+    assert {"client", "errors"} <= modules
+    assert modules.isdisjoint((*FUNCTIONS, *PLANNED))
 
 
 # Errors and models.
@@ -281,6 +307,7 @@ def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any
 
 
 HEAVY = (
+    "umami.client",
     "umami.state",
     "umami.settings",
     "umami.models",
@@ -352,6 +379,55 @@ def test_a_client_may_be_a_base_that_takes_all_other_names(collector: Collector)
     with Proxy(url_base=collector.url, website_id=SITE, hostname="example.com") as client:
         assert client.new_event("proxied") == {"queued": True}
     collector.wait_for(events=1, timeout=DEADLINE)
+
+
+def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable[..., Any]) -> None:
+    """It takes a lock, and importing a module takes that module's: two threads could wait for each other."""
+    program = """
+        import pkgutil, umami
+        def refuse(name):
+            raise AttributeError(name) if name.startswith("_") else AssertionError(name)
+        umami.__getattr__ = refuse
+        for module in pkgutil.walk_packages(umami.__path__, "umami."):
+            if not module.name.endswith("__main__"):
+                __import__(module.name)
+    """
+    result = python(program)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_fork_in_the_middle_of_the_first_uses_imports(python: Callable[..., Any]) -> None:
+    program = """
+        import os, sys, threading, umami
+
+        def watch(event, arguments):
+            if event == "import" and arguments[0] == "umami.state" and not importing.is_set():
+                importing.set()
+                forked.wait(1)
+
+        importing, forked = threading.Event(), threading.Event()
+        sys.addaudithook(watch)
+        threading.Thread(target=lambda: umami.new_event).start()
+        importing.wait()
+        child = os.fork()
+        forked.set()
+        umami.configure(hostname="example.com")
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    result = python(program, PYTHONWARNINGS="ignore")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_function_that_was_replaced_and_put_back_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = umami.new_event
+    with monkeypatch.context() as patched:
+        patched.setattr(umami, "new_event", len)
+        assert umami.new_event is len
+    assert umami.new_event is before
+    with patch("umami.new_event") as fake:
+        assert umami.new_event is fake
+    assert umami.new_event == before
 
 
 def test_threads_that_use_a_client_first_at_one_time_use_the_same(python: Callable[..., Any]) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from is_bot import Bots
 
-from umami.events import BROWSER_USER_AGENT
-from umami.user_agents import is_bot, is_surely_browser
+from umami._events.encoder import BROWSER_USER_AGENT
+from umami._user_agents import is_bot, is_surely_browser
 
 CRAWLERS = tuple({example for crawler in CRAWLER_USER_AGENTS_DATA for example in crawler["instances"]})
 BOTS = Bots()
@@ -132,7 +132,7 @@ def test_is_bot_says_which_extra_it_needs() -> None:
     script = """
 import sys
 sys.modules["is_bot"] = None
-from umami.user_agents import is_bot, is_surely_browser
+from umami._user_agents import is_bot, is_surely_browser
 is_surely_browser("curl/8.5.0")
 try:
     is_bot("curl/8.5.0")

@@ -15,71 +15,15 @@ Example:
     ```
 """
 
+# ruff: noqa: F403, F405 - a star import brings type checkers the functions
+
 import os as _os
 import typing as _typing
+from importlib import import_module as _import_module
 
-from . import errors
-from ._http.messages import USER_AGENT
+from . import _threads, errors
 from ._version import __version__
-from .client import Client
-
-if _typing.TYPE_CHECKING:
-    from . import models, spool
-else:
-    # Imported at the first use.
-    from .first_use import submodule as __getattr__  # noqa: F401 - Python calls it
-
-user_agent = USER_AGENT
-
-_default = Client()
-if any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY"))):
-    _default._state  # noqa: B018, SLF001 - imported here rather than at the first event
-
-configure = _default.configure
-set_url_base = _default.set_url_base
-set_website_id = _default.set_website_id
-set_hostname = _default.set_hostname
-set_cloud_api_key = _default.set_cloud_api_key
-clear_cloud_api_key = _default.clear_cloud_api_key
-enable = _default.enable
-disable = _default.disable
-
-login = _default.login
-login_async = _default.login_async
-logout = _default.logout
-logout_async = _default.logout_async
-is_logged_in = _default.is_logged_in
-verify_token = _default.verify_token
-verify_token_async = _default.verify_token_async
-heartbeat = _default.heartbeat
-heartbeat_async = _default.heartbeat_async
-
-websites = _default.websites
-websites_async = _default.websites_async
-active_users = _default.active_users
-active_users_async = _default.active_users_async
-website_stats = _default.website_stats
-website_stats_async = _default.website_stats_async
-
-new_event = _default.new_event
-new_event_async = _default.new_event_async
-new_revenue_event = _default.new_revenue_event
-new_revenue_event_async = _default.new_revenue_event_async
-new_page_view = _default.new_page_view
-new_page_view_async = _default.new_page_view_async
-identify = _default.identify
-identify_async = _default.identify_async
-
-flush = _default.flush
-flush_async = _default.flush_async
-shutdown = _default.shutdown
-shutdown_async = _default.shutdown_async
-queue_stats = _default.queue_stats
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+from .queue import process as _process  # noqa: F401 - its exit handler runs after those registered from now on
 
 __all__ = [
     "Client",
@@ -91,6 +35,7 @@ __all__ = [
     "disable",
     "enable",
     "errors",
+    "exporters",
     "flush",
     "flush_async",
     "heartbeat",
@@ -125,3 +70,31 @@ __all__ = [
     "websites",
     "websites_async",
 ]
+
+if _typing.TYPE_CHECKING:
+    from . import exporters, models, spool
+    from ._default import *
+    from ._http.messages import USER_AGENT as user_agent  # noqa: N811 - the published name
+    from .client import Client
+else:
+    # All but the names above is imported when one of the others is first used (PEP 562).
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        with _threads.importing:  # a fork waits: its child would inherit the import's locks
+            if name in ("exporters", "models", "spool"):
+                return _import_module(f"{__name__}.{name}")
+            # All functions at once: at the interpreter's shutdown, a finalizer can import no more.
+            functions = vars(_import_module(f"{__name__}._default"))
+            for each in functions.keys() & set(__all__):
+                globals().setdefault(each, functions[each])
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+    if _threads.is_patched() or any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY"))):
+        # Here rather than at the first event, whose caller may have less time. And gevent imports badly in a
+        # thread that is not the main one.
+        __getattr__("configure")

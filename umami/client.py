@@ -1,31 +1,323 @@
-"""The client: every public call, described once and offered twice, sync and async."""
+"""The client: every public call, with its signature and its description.
+
+A query is described once, as a flow of requests; `_calls` makes the sync and the async function of it. A send
+is written once, in `Sends`.
+"""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from . import data as custom
-from . import fields, first_use
+from typing_extensions import Self, Unpack
+
+from ._calls import call, call_async, send_async
+from ._events import data as custom
+from ._events import fields
+from ._events.encoder import BROWSER_USER_AGENT
+from ._http import endpoints
 from ._http.messages import Flow
 from .errors import OperationNotAllowedError, ValidationError
-from .events import BROWSER_USER_AGENT
-from .first_use import endpoints, models
-from .twins import call, call_async, send_async
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from .state import State
+from .models import LoginResponse, QueueStats, Website, WebsiteStats
+from .settings import SettingsDict, checked_api_key, checked_region, checked_url, with_settings
+from .state import Route, State
 
 
-class Client:
-    """Ships events to one Umami server, or to Umami Cloud, and queries it.
+class Sends:
+    """The sends. Each checks and encodes its event, and queues it; what is left to do is done by `submit`.
 
-    The module's functions are those of one default client. Make others for several servers or
-    websites in one process. A client may be shared by threads and event loops, and survives a fork. As
-    a context manager, sync or async, it shuts down at the end of the block.
+    A client's async sends are the same functions with another `submit`, which is a coroutine function. So no
+    send is written twice.
+
+    Args:
+        state: The client's settings, and what follows from them.
+        submit: Called where the route did not queue the event, with the route, the encoded event, and its own
+            User-Agent, if it has one. It returns the send's result.
+    """
+
+    def __init__(self, state: State, submit: Callable[[Route, bytes, str | None], dict[str, Any]]) -> None:
+        self._state = state
+        self._submit = submit
+
+    def new_event(
+        self,
+        event_name: str,
+        hostname: str | None = None,
+        url: str = "/",
+        website_id: str | None = None,
+        title: str | None = None,
+        custom_data: Mapping[str, Any] | None = None,
+        referrer: str = "",
+        language: str = "en-US",
+        screen: str = "1920x1080",
+        ip_address: str | None = None,
+        distinct_id: str | int | None = None,
+        *,
+        tag: str | None = None,
+        timestamp: datetime | float | None = None,
+        ua: str | None = None,
+    ) -> dict[str, Any]:
+        """Send a custom event. In the default `queued` mode this returns at once.
+
+        Values that the program chooses (names, tags, the types of custom data) are checked strictly. Values
+        from a visitor's request (URL, referrer, language, screen, address, long texts) are made to fit.
+
+        Args:
+            event_name: Its name, at most 50 characters.
+            hostname: The website's host name; by default that of `set_hostname()`.
+            url: The page's URL or path.
+            website_id: The website; by default that of `set_website_id()`.
+            title: The page's title; by default the event's name.
+            custom_data: A mapping that can be encoded as JSON. It may hold datetimes, Decimals, UUIDs, Enums,
+                dataclasses and pydantic models.
+            referrer: Where the visitor came from.
+            language: The visitor's language, or the whole Accept-Language header.
+            screen: The size of the visitor's screen.
+            ip_address: The visitor's address.
+            distinct_id: Your own id for the visitor.
+            tag: A tag, to compare variants; at most 50 characters.
+            timestamp: When it happened, as a datetime or in epoch seconds; by default now.
+            ua: The visitor's User-Agent; by default a browser's, since Umami drops what bots send.
+
+        Returns:
+            `{'queued': True}`, or `{'queued': False, 'reason': …}` if the event was dropped, or `{}` if
+            sending is disabled. In `direct` mode, the server's answer.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            ValidationError: An argument is not what Umami takes.
+            httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
+
+        Example:
+            ```python
+            umami.new_event("signup", url="/account/new", custom_data={"plan": "pro"})
+            ```
+        """
+        route = self._state.route or self._state.new_route()
+        payload = {
+            "name": event_name,
+            "title": event_name if title is None else title,
+            "url": url,
+            "data": {} if custom_data is None else custom_data,
+            "referrer": referrer,
+            "timestamp": timestamp,
+        }
+        encoded = route.encoder.event(
+            payload,
+            hostname=hostname,
+            website_id=website_id,
+            language=language,
+            screen=screen,
+            ip_address=ip_address,
+            distinct_id=distinct_id,
+            tag=tag,
+            ua=ua,
+        )
+        if encoded and route.put(encoded):
+            return {"queued": True}
+        return self._submit(route, encoded, ua)
+
+    def new_revenue_event(
+        self,
+        revenue: float,
+        currency: str = "USD",
+        event_name: str = "revenue",
+        hostname: str | None = None,
+        url: str = "/",
+        website_id: str | None = None,
+        title: str | None = None,
+        custom_data: Mapping[str, Any] | None = None,
+        referrer: str = "",
+        language: str = "en-US",
+        screen: str = "1920x1080",
+        ip_address: str | None = None,
+        distinct_id: str | int | None = None,
+        *,
+        tag: str | None = None,
+        timestamp: datetime | float | None = None,
+        ua: str | None = None,
+    ) -> dict[str, Any]:
+        """Send an event with an amount of money, which Umami adds to the website's revenue.
+
+        Args:
+            revenue: The amount: an int, a float or a Decimal, finite and not negative.
+            currency: The ISO 4217 code of its currency, at most 10 characters.
+            event_name: The event's name, at most 50 characters.
+            hostname: See `new_event`, as for all below.
+            url: See `new_event`.
+            website_id: See `new_event`.
+            title: See `new_event`.
+            custom_data: See `new_event`. In the event, `revenue` and `currency` replace keys of these names.
+            referrer: See `new_event`.
+            language: See `new_event`.
+            screen: See `new_event`.
+            ip_address: See `new_event`.
+            distinct_id: See `new_event`.
+            tag: See `new_event`.
+            timestamp: See `new_event`.
+            ua: See `new_event`.
+
+        Returns:
+            As `new_event` does.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            ValidationError: An argument is not what Umami takes.
+            httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
+
+        Example:
+            ```python
+            umami.new_revenue_event(19.99, "EUR", event_name="checkout", url="/checkout")
+            ```
+        """
+        amount, code = fields.revenue(revenue), fields.currency(currency)
+        data = custom.copied(custom_data)
+        data["revenue"], data["currency"] = amount, code
+        route = self._state.route or self._state.new_route()
+        payload = {
+            "name": event_name,
+            "title": event_name if title is None else title,
+            "url": url,
+            "data": data,
+            "referrer": referrer,
+            "timestamp": timestamp,
+        }
+        encoded = route.encoder.event(
+            payload,
+            hostname=hostname,
+            website_id=website_id,
+            language=language,
+            screen=screen,
+            ip_address=ip_address,
+            distinct_id=distinct_id,
+            tag=tag,
+            ua=ua,
+        )
+        if encoded and route.put(encoded):
+            return {"queued": True}
+        return self._submit(route, encoded, ua)
+
+    def new_page_view(
+        self,
+        page_title: str,
+        url: str,
+        hostname: str | None = None,
+        website_id: str | None = None,
+        referrer: str = "",
+        language: str = "en-US",
+        screen: str = "1920x1080",
+        ua: str = BROWSER_USER_AGENT,
+        ip_address: str | None = None,
+        distinct_id: str | int | None = None,
+        *,
+        tag: str | None = None,
+        timestamp: datetime | float | None = None,
+    ) -> dict[str, Any]:
+        """Send a page view, as Umami's script does from a browser.
+
+        Args:
+            page_title: The page's title.
+            url: The page's URL or path.
+            hostname: See `new_event`, as for all below.
+            website_id: See `new_event`.
+            referrer: See `new_event`.
+            language: See `new_event`.
+            screen: See `new_event`.
+            ua: The visitor's User-Agent. Umami reads the browser, the system and the device from it.
+            ip_address: See `new_event`.
+            distinct_id: See `new_event`.
+            tag: See `new_event`.
+            timestamp: See `new_event`.
+
+        Returns:
+            As `new_event` does.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            ValidationError: An argument is not what Umami takes.
+            httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
+
+        Example:
+            ```python
+            umami.new_page_view(
+                "Pricing", request.url.path, ua=request.headers["user-agent"], ip_address=request.client.host
+            )
+            ```
+        """
+        route = self._state.route or self._state.new_route()
+        payload = {"title": page_title, "url": url, "referrer": referrer, "timestamp": timestamp}
+        encoded = route.encoder.event(
+            payload,
+            hostname=hostname,
+            website_id=website_id,
+            language=language,
+            screen=screen,
+            ip_address=ip_address,
+            distinct_id=distinct_id,
+            tag=tag,
+            ua=ua,
+        )
+        if encoded and route.put(encoded):
+            return {"queued": True}
+        return self._submit(route, encoded, ua)
+
+    def identify(
+        self,
+        distinct_id: str | int,
+        data: Mapping[str, Any],
+        *,
+        website_id: str | None = None,
+        hostname: str | None = None,
+        ip_address: str | None = None,
+        timestamp: datetime | float | None = None,
+        ua: str | None = None,
+    ) -> dict[str, Any]:
+        """Send data about a visitor. Umami stores it with the visitor's sessions.
+
+        Args:
+            distinct_id: Your own id for the visitor, as given to the other sends.
+            data: A mapping like `custom_data`.
+            website_id: See `new_event`, as for all below.
+            hostname: See `new_event`.
+            ip_address: See `new_event`.
+            timestamp: See `new_event`.
+            ua: See `new_event`.
+
+        Returns:
+            As `new_event` does.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            ValidationError: An argument is not what Umami takes.
+            httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
+
+        Example:
+            ```python
+            umami.identify("user-17", {"plan": "pro", "since": date(2024, 5, 1)})
+            ```
+        """
+        route = self._state.route or self._state.new_route()
+        encoded = route.encoder.identity(
+            distinct_id,
+            data,
+            hostname=hostname,
+            website_id=website_id,
+            ip_address=ip_address,
+            timestamp=timestamp,
+            ua=ua,
+        )
+        if encoded and route.put(encoded):
+            return {"queued": True}
+        return self._submit(route, encoded, ua)
+
+
+class Client(Sends):
+    """Sends events to an Umami server or to Umami Cloud, and queries it.
+
+    The functions of the module `umami` are the methods of one default client. Make more clients for more
+    servers or websites. Threads and event loops can share a client, and it works after a fork. A `with`
+    block, sync or async, ends with `shutdown()`.
 
     Args:
         **settings: Any setting that `configure` takes.
@@ -40,14 +332,12 @@ class Client:
         ```
     """
 
-    if TYPE_CHECKING:
-        _state: State
-    else:
-        _state = first_use.OwnState()
-
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[SettingsDict]) -> None:
+        state = State()
+        super().__init__(state, state.submit)
+        self._awaited = Sends(state, cast("Any", state.submit_async))
         if settings:
-            self._state.set(**settings)
+            state.set(settings)
 
     def __repr__(self) -> str:
         try:
@@ -58,7 +348,7 @@ class Client:
             return "<umami.Client, with settings that are not valid>"
         return f"<umami.Client to {where}>"
 
-    def __enter__(self) -> "Self":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -67,7 +357,7 @@ class Client:
         self.shutdown()
         self._state.close()
 
-    async def __aenter__(self) -> "Self":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -78,22 +368,16 @@ class Client:
 
     # Configuration.
 
-    def configure(self, **settings: Any) -> None:
-        """Change settings; those not named stay as they are.
+    @with_settings
+    def configure(self, **settings: Unpack[SettingsDict]) -> None:
+        """Change settings. Those not named keep their values.
 
-        A setting made here goes before the environment's, and an argument of a call before both. Events
-        already queued go where the client pointed when they were sent, and none is lost by a change.
+        A setting made in code overrides the environment's, and an argument of a call overrides both. None
+        unsets a setting that has no default, even if the environment sets it; other settings refuse None.
+        A change loses no queued event: each goes to the server that was set when it was sent.
 
         Args:
-            **settings: `url_base`, `website_id`, `hostname`, `api_key`, `region`, `enabled`, `mode`
-                (`queued` or `direct`); the queue's `queue_size` (events), `queue_bytes`, `overflow`
-                (`drop_newest`, `drop_oldest` or `block`) and `block_timeout`; `batch_size` (events),
-                `batch_bytes`, `flush_interval` and `senders` (threads); `timeout`, `item_timeout`,
-                `retry_wait`, `retry_wait_max`, `retry_after_max`, `retry_limit`, `item_retry_limit`,
-                `at_most_once`, `shutdown_timeout` and `flush_on_sigterm` (from the main thread); `headers`
-                (extra request headers), `verify` (certificate authorities), `cert` (a client
-                certificate) and `proxy` (its URL); the callbacks `before_send` and `on_error`.
-                Times are in seconds.
+            **settings: Any of these. Times are in seconds, sizes in bytes.
 
         Raises:
             ValidationError: A setting is unknown or not valid; the message names it, and nothing is changed.
@@ -103,92 +387,91 @@ class Client:
             umami.configure(queue_size=20_000, overflow="drop_oldest", shutdown_timeout=30)
             ```
         """
-        self._state.set(**settings)
+        self._state.set(settings)
 
     def set_url_base(self, url: str) -> None:
-        """Point the client at a self-hosted server.
+        """Set the URL of a self-hosted server.
 
         Args:
-            url: Its base URL, without `/api`; trailing slashes and blanks are dropped. It may have a user and
-                a password, for a proxy in front of it.
+            url: The server's base URL, without `/api`. Trailing slashes and spaces are removed. It may have a
+                user and a password, for a proxy in front of the server.
 
         Raises:
-            ValidationError: It is empty, or no http(s) URL, or it has a query, a fragment or a route's path.
+            ValidationError: The URL is empty, is not an http(s) URL, or has a query, a fragment or the path
+                of a route.
 
         Example:
             ```python
             umami.set_url_base("https://umami.example.com")
             ```
         """
-        self._state.set(url_base=first_use.settings.checked_url(url))
+        self._state.set({"url_base": checked_url(url)})
 
     def set_website_id(self, website_id: str | None) -> None:
-        """Set the website of calls that name none.
+        """Set the website for calls that do not name one.
 
         Args:
-            website_id: Its id in Umami; None unsets it.
+            website_id: The website's id in Umami; None unsets it.
 
         Example:
             ```python
             umami.set_website_id("978435e2-7ba1-4337-9860-ec31ece2db60")
             ```
         """
-        self._state.set(website_id=website_id)
+        self._state.set({"website_id": website_id})
 
     def set_hostname(self, hostname: str | None) -> None:
-        """Set the host name of sends that name none.
+        """Set the host name for sends that do not name one.
 
         Args:
-            hostname: The website's host name, as Umami is to show it; None unsets it.
+            hostname: The website's host name, as Umami shows it; None unsets it.
 
         Example:
             ```python
             umami.set_hostname("example.com")
             ```
         """
-        self._state.set(hostname=hostname)
+        self._state.set({"hostname": hostname})
 
     def set_cloud_api_key(self, key: str, region: str | None = None) -> None:
-        """Use Umami Cloud, which then goes before a self-hosted server.
+        """Use Umami Cloud, even if a self-hosted server is set.
 
         Args:
             key: The account's API key.
-            region: `us` or `eu` to pin the data's region; None for the account's own.
+            region: `us` or `eu`; None for the account's own region.
 
         Raises:
-            ValidationError: The key is empty, or the region unknown.
+            ValidationError: The key is empty, or the region is unknown.
 
         Example:
             ```python
             umami.set_cloud_api_key(os.environ["UMAMI_KEY"], region="eu")
             ```
         """
-        self._state.set(
-            api_key=first_use.settings.checked_api_key(key), region=first_use.settings.checked_region(region)
-        )
+        self._state.set({"api_key": checked_api_key(key), "region": checked_region(region)})
 
     def clear_cloud_api_key(self) -> None:
-        """Go back from Umami Cloud to the self-hosted server.
+        """Unset the API key, and use the self-hosted server again.
 
         Example:
             ```python
             umami.clear_cloud_api_key()
             ```
         """
-        self._state.set(api_key=None, region=None)
+        self._state.set({"api_key": None, "region": None})
 
     def enable(self) -> None:
-        """Let sends send, as they do by default.
+        """Send events, as by default. Reverses `disable()`.
 
         Example:
             ```python
             umami.enable()
             ```
         """
-        self._state.set(enabled=True)
+        self._state.set({"enabled": True})
 
     def disable(self) -> None:
-        """Let sends check their arguments, return `{}` and send nothing. Queries and auth go on.
+        """Send no events: sends check their arguments and return `{}`. Queries and logins still work.
 
         Example:
             ```python
@@ -196,20 +479,18 @@ class Client:
                 umami.disable()
             ```
         """
-        self._state.set(enabled=False)
+        self._state.set({"enabled": False})
 
     # Authentication.
 
-    def _login(
-        self, username: str, password: str, *, code: str | None = None
-    ) -> Flow["models.LoginResponse"]:
-        """Log in to a self-hosted server. The token is kept, and goes with the calls that follow.
+    def _login(self, username: str, password: str, *, code: str | None = None) -> Flow[LoginResponse]:
+        """Log in to a self-hosted server. Later calls use the token.
 
         Args:
             username: The account's user name.
             password: Its password.
-            code: The second factor of an account that has one: the six digits that its authenticator app
-                shows now, or one of its backup codes.
+            code: For an account with a second factor: the six digits that its authenticator app shows, or
+                one of its backup codes.
 
         Returns:
             The token and the account.
@@ -219,7 +500,7 @@ class Client:
                 factor and `code` is not given.
             ValidationError: The user name, the password or the code is empty.
             httpx.HTTPStatusError: The server refused.
-            ResponseError: The answer is not Umami's, or is that of Umami 1, which is too old.
+            ResponseError: The answer is not Umami's, or comes from Umami 1, which is not supported.
 
         Example:
             ```python
@@ -253,10 +534,10 @@ class Client:
         return response
 
     def _logout(self) -> Flow[None]:
-        """Log out: the server is told, and the token forgotten even if it cannot be.
+        """Log out. The token is forgotten, even if the server cannot be told.
 
         Raises:
-            OperationNotAllowedError: Nobody is logged in.
+            OperationNotAllowedError: Not logged in.
             httpx.HTTPStatusError: The server refused.
 
         Example:
@@ -270,10 +551,10 @@ class Client:
             yield from endpoints.logout(server)
 
     def is_logged_in(self) -> bool:
-        """Tell whether a login's token or a Cloud API key is set. Asks no server.
+        """Tell whether a login's token or an API key is set. Makes no request.
 
         Returns:
-            Whether one is; `verify_token()` tells whether it is still valid.
+            True if one is set. `verify_token()` tells whether it is still valid.
 
         Example:
             ```python
@@ -284,13 +565,13 @@ class Client:
         return self._state.settings.api_key is not None or self._state.token is not None
 
     def _verify_token(self, check_server: bool = True) -> Flow[bool]:
-        """Tell whether the credential is valid. Never raises.
+        """Tell whether the server accepts the token or API key. Never raises.
 
         Args:
-            check_server: Whether to ask the server; if not, being set is enough.
+            check_server: Ask the server. If False, a token or API key that is set is enough.
 
         Returns:
-            Whether it is; False too if the server cannot be asked, or is not set.
+            True if it does; False if it does not, cannot be asked, or is not set.
 
         Example:
             ```python
@@ -307,15 +588,15 @@ class Client:
         return (yield from endpoints.verify_token(server))
 
     def _heartbeat(self) -> Flow[bool]:
-        """Tell whether the server is there. Never raises.
+        """Tell whether the server answers. Never raises.
 
         Returns:
-            Whether it answered 2xx; False too if none is set.
+            True if it answered with 2xx; False if it did not, or if no server is set.
 
         Example:
             ```python
             if not umami.heartbeat():
-                print("Umami is away")
+                print("Umami does not answer")
             ```
         """
         try:
@@ -326,15 +607,15 @@ class Client:
 
     # Queries.
 
-    def _websites(self) -> Flow["list[models.Website]"]:
-        """Return every website of the account and of its teams, however many pages the server makes of them.
+    def _websites(self) -> Flow[list[Website]]:
+        """Return every website of the account and of its teams, from all pages of the server's list.
 
         Returns:
-            The websites, the account's own first. Those of teams have a `createUser` in place of a `user`.
+            The websites, the account's own first. A team's website has a `createUser` in place of a `user`.
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
-            httpx.HTTPStatusError: The server answered no 2xx.
+            httpx.HTTPStatusError: The server did not answer with 2xx.
             ResponseError: The answer is not Umami's.
 
         Example:
@@ -349,15 +630,15 @@ class Client:
         """Return how many visitors were on a website in the last five minutes.
 
         Args:
-            website_id: The website, if not the one of `set_website_id()`.
+            website_id: The website; by default that of `set_website_id()`.
 
         Returns:
             Their number.
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is named.
-            httpx.HTTPStatusError: The server answered no 2xx.
+            ValidationError: No website is set.
+            httpx.HTTPStatusError: The server did not answer with 2xx.
             ResponseError: The answer is not Umami's.
 
         Example:
@@ -385,15 +666,15 @@ class Client:
         country: str | None = None,
         region: str | None = None,
         city: str | None = None,
-    ) -> Flow["models.WebsiteStats"]:
+    ) -> Flow[WebsiteStats]:
         """Return a website's sums over a range of time.
 
         Args:
             start_at: The first moment; a naive datetime is local time, a date its midnight.
             end_at: The last moment, likewise.
-            website_id: The website, if not the one of `set_website_id()`.
-            url: Only this URL path. This and all filters below are taken literally by every Umami: `t.co`
-                and `a,b` are no operators.
+            website_id: The website; by default that of `set_website_id()`.
+            url: Only this URL path. This and all filters below are literal on every Umami: neither `t.co` nor
+                `a,b` is an operator.
             referrer: Only from this referrer.
             title: Only pages of this title.
             query: Only this query string.
@@ -412,9 +693,9 @@ class Client:
 
         Raises:
             OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is named, or `start_at` is after `end_at`, or a filter is no string,
-                or the server cannot be asked for it.
-            httpx.HTTPStatusError: The server answered no 2xx, or could not run the query.
+            ValidationError: No website is set, `start_at` is after `end_at`, a filter is not a string, or the
+                server cannot apply it.
+            httpx.HTTPStatusError: The server did not answer with 2xx, or could not run the query.
             ResponseError: The answer is not Umami's.
 
         Example:
@@ -455,287 +736,21 @@ class Client:
             )
         return website
 
-    # Sends.
-
-    def new_event(
-        self,
-        event_name: str,
-        hostname: str | None = None,
-        url: str = "/",
-        website_id: str | None = None,
-        title: str | None = None,
-        custom_data: Mapping[str, Any] | None = None,
-        referrer: str = "",
-        language: str = "en-US",
-        screen: str = "1920x1080",
-        ip_address: str | None = None,
-        distinct_id: str | int | None = None,
-        *,
-        tag: str | None = None,
-        timestamp: datetime | float | None = None,
-        ua: str | None = None,
-    ) -> dict[str, Any]:
-        """Send a custom event. In the default `queued` mode it is queued, and this returns at once.
-
-        What the program chooses (names, tags, custom data's types) is checked strictly; what comes with
-        a visitor's request (URL, referrer, language, screen, address, long texts) is made to fit.
-
-        Args:
-            event_name: Its name, at most 50 characters.
-            hostname: The website's host name, if not the one of `set_hostname()`.
-            url: The page's URL or path.
-            website_id: The website, if not the one of `set_website_id()`.
-            title: The page's title; the event's name if left out.
-            custom_data: More about it: any mapping that can be encoded as JSON; datetimes, Decimals,
-                UUIDs, Enums, dataclasses and pydantic models are welcome.
-            referrer: Where the visitor came from.
-            language: The visitor's language, or the whole Accept-Language header.
-            screen: The size of the visitor's screen.
-            ip_address: The visitor's address.
-            distinct_id: Your own id for the visitor.
-            tag: A tag to tell variants apart, at most 50 characters.
-            timestamp: When it happened, as a datetime or in epoch seconds; now if left out.
-            ua: The visitor's User-Agent; a browser's if left out, since Umami drops bots.
-
-        Returns:
-            `{'queued': True}`; or `{'queued': False, 'reason': …}` if it was dropped; `{}` if disabled.
-            In `direct` mode the server's answer.
-
-        Raises:
-            OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
-            httpx.HTTPStatusError: In `direct` mode, the server answered no 2xx.
-
-        Example:
-            ```python
-            umami.new_event("signup", url="/account/new", custom_data={"plan": "pro"})
-            ```
-        """
-        route = self._state.route or self._state.new_route()
-        payload = {
-            "name": event_name,
-            "title": event_name if title is None else title,
-            "url": url,
-            "data": {} if custom_data is None else custom_data,
-        }
-        encoded = route.writer.event(
-            payload,
-            website_id,
-            hostname,
-            referrer,
-            language,
-            screen,
-            ip_address,
-            distinct_id,
-            tag,
-            timestamp,
-            ua,
-        )
-        if encoded and route.put(encoded):
-            return {"queued": True}
-        return self._state.submit(route, encoded, ua)
-
-    def new_revenue_event(
-        self,
-        revenue: float,
-        currency: str = "USD",
-        event_name: str = "revenue",
-        hostname: str | None = None,
-        url: str = "/",
-        website_id: str | None = None,
-        title: str | None = None,
-        custom_data: Mapping[str, Any] | None = None,
-        referrer: str = "",
-        language: str = "en-US",
-        screen: str = "1920x1080",
-        ip_address: str | None = None,
-        distinct_id: str | int | None = None,
-        *,
-        tag: str | None = None,
-        timestamp: datetime | float | None = None,
-        ua: str | None = None,
-    ) -> dict[str, Any]:
-        """Send an event that earned money, which Umami shows among its revenue.
-
-        Args:
-            revenue: The amount: an int, a float or a Decimal, finite and not negative.
-            currency: Its currency's ISO 4217 code, at most 10 characters.
-            event_name: The event's name, at most 50 characters.
-            hostname: See `new_event`; so are the rest.
-            url: See `new_event`.
-            website_id: See `new_event`.
-            title: See `new_event`.
-            custom_data: See `new_event`; its `revenue` and `currency` are overwritten, in a copy.
-            referrer: See `new_event`.
-            language: See `new_event`.
-            screen: See `new_event`.
-            ip_address: See `new_event`.
-            distinct_id: See `new_event`.
-            tag: See `new_event`.
-            timestamp: See `new_event`.
-            ua: See `new_event`.
-
-        Returns:
-            As `new_event` does.
-
-        Raises:
-            OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
-            httpx.HTTPStatusError: In `direct` mode, the server answered no 2xx.
-
-        Example:
-            ```python
-            umami.new_revenue_event(19.99, "EUR", event_name="checkout", url="/checkout")
-            ```
-        """
-        amount, code = fields.revenue(revenue), fields.currency(currency)
-        data = custom.copied(custom_data)
-        data["revenue"], data["currency"] = amount, code
-        route = self._state.route or self._state.new_route()
-        payload = {
-            "name": event_name,
-            "title": event_name if title is None else title,
-            "url": url,
-            "data": data,
-        }
-        encoded = route.writer.event(
-            payload,
-            website_id,
-            hostname,
-            referrer,
-            language,
-            screen,
-            ip_address,
-            distinct_id,
-            tag,
-            timestamp,
-            ua,
-        )
-        if encoded and route.put(encoded):
-            return {"queued": True}
-        return self._state.submit(route, encoded, ua)
-
-    def new_page_view(
-        self,
-        page_title: str,
-        url: str,
-        hostname: str | None = None,
-        website_id: str | None = None,
-        referrer: str = "",
-        language: str = "en-US",
-        screen: str = "1920x1080",
-        ua: str = BROWSER_USER_AGENT,
-        ip_address: str | None = None,
-        distinct_id: str | int | None = None,
-        *,
-        tag: str | None = None,
-        timestamp: datetime | float | None = None,
-    ) -> dict[str, Any]:
-        """Send a page view, as Umami's script does from a browser.
-
-        Args:
-            page_title: The page's title.
-            url: The page's URL or path.
-            hostname: See `new_event`; so are the rest.
-            website_id: See `new_event`.
-            referrer: See `new_event`.
-            language: See `new_event`.
-            screen: See `new_event`.
-            ua: The visitor's User-Agent; it tells the browser, the system and the device.
-            ip_address: See `new_event`.
-            distinct_id: See `new_event`.
-            tag: See `new_event`.
-            timestamp: See `new_event`.
-
-        Returns:
-            As `new_event` does.
-
-        Raises:
-            OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
-            httpx.HTTPStatusError: In `direct` mode, the server answered no 2xx.
-
-        Example:
-            ```python
-            umami.new_page_view(
-                "Pricing", request.url.path, ua=request.headers["user-agent"], ip_address=request.client.host
-            )
-            ```
-        """
-        route = self._state.route or self._state.new_route()
-        payload = {"title": page_title, "url": url}
-        encoded = route.writer.event(
-            payload,
-            website_id,
-            hostname,
-            referrer,
-            language,
-            screen,
-            ip_address,
-            distinct_id,
-            tag,
-            timestamp,
-            ua,
-        )
-        if encoded and route.put(encoded):
-            return {"queued": True}
-        return self._state.submit(route, encoded, ua)
-
-    def identify(
-        self,
-        distinct_id: str | int,
-        data: Mapping[str, Any],
-        *,
-        website_id: str | None = None,
-        hostname: str | None = None,
-        ip_address: str | None = None,
-        timestamp: datetime | float | None = None,
-        ua: str | None = None,
-    ) -> dict[str, Any]:
-        """Send what you know about a visitor, which Umami keeps with the visitor's sessions.
-
-        Args:
-            distinct_id: Your own id for the visitor, as given to the other sends.
-            data: What you know: a mapping like `custom_data`.
-            website_id: See `new_event`; so are the rest.
-            hostname: See `new_event`.
-            ip_address: See `new_event`.
-            timestamp: See `new_event`.
-            ua: See `new_event`.
-
-        Returns:
-            As `new_event` does.
-
-        Raises:
-            OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
-            httpx.HTTPStatusError: In `direct` mode, the server answered no 2xx.
-
-        Example:
-            ```python
-            umami.identify("user-17", {"plan": "pro", "since": date(2024, 5, 1)})
-            ```
-        """
-        route = self._state.route or self._state.new_route()
-        encoded = route.writer.identity(distinct_id, data, website_id, hostname, ip_address, timestamp, ua)
-        if encoded and route.put(encoded):
-            return {"queued": True}
-        return self._state.submit(route, encoded, ua)
-
     # The queue.
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every event accepted before this call is settled. Cuts a backoff short.
+        """Wait until every event queued before this call is delivered, rejected or dropped.
+
+        A retry that is due later is made at once.
 
         Args:
-            timeout: The most seconds to wait; None for as long as it takes.
+            timeout: The most seconds to wait; None for no limit.
 
         Returns:
-            Whether all of them are delivered, rejected or dropped; False when the time ran out,
-            or a shutdown ended the threads.
+            True if all of them are settled; False if the time ran out, or a shutdown stopped the threads.
 
         Raises:
-            ValidationError: The timeout is no number of seconds.
+            ValidationError: The timeout is not a number of seconds.
 
         Example:
             ```python
@@ -746,17 +761,16 @@ class Client:
         return self._state.agent.flush(_seconds(timeout))
 
     async def flush_async(self, timeout: float | None = None) -> bool:
-        """Do as `flush` does, without blocking the event loop.
+        """Flush as `flush` does, without blocking the event loop.
 
         Args:
-            timeout: The most seconds to wait; None for as long as it takes.
+            timeout: The most seconds to wait; None for no limit.
 
         Returns:
-            Whether all of them are delivered, rejected or dropped; False when the time ran out,
-            or a shutdown ended the threads.
+            True if all of them are settled; False if the time ran out, or a shutdown stopped the threads.
 
         Raises:
-            ValidationError: The timeout is no number of seconds.
+            ValidationError: The timeout is not a number of seconds.
 
         Example:
             ```python
@@ -766,18 +780,18 @@ class Client:
         return await self._state.in_thread(self.flush, timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Accept no more events, flush, and stop the threads. A later send starts them again.
+        """Flush, and stop the worker threads. A later send starts them again.
 
-        Called by itself when the process ends; calling it twice does no harm.
+        This happens by itself when the process ends. It may be called more than once.
 
         Args:
             timeout: The most seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
-            Whether every event is settled. Those that are not stay queued.
+            True if every event is settled. Events that are not stay queued.
 
         Raises:
-            ValidationError: The timeout is no number of seconds.
+            ValidationError: The timeout is not a number of seconds.
 
         Example:
             ```python
@@ -788,16 +802,16 @@ class Client:
         return self._state.agent.shutdown(_seconds(timeout))
 
     async def shutdown_async(self, timeout: float | None = None) -> bool:
-        """Do as `shutdown` does, without blocking the event loop.
+        """Shut down as `shutdown` does, without blocking the event loop.
 
         Args:
             timeout: The most seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
-            Whether every event is settled. Those that are not stay queued.
+            True if every event is settled. Events that are not stay queued.
 
         Raises:
-            ValidationError: The timeout is no number of seconds.
+            ValidationError: The timeout is not a number of seconds.
 
         Example:
             ```python
@@ -806,11 +820,11 @@ class Client:
         """
         return await self._state.in_thread(self.shutdown, timeout)
 
-    def queue_stats(self) -> "models.QueueStats":
-        """Return the ledger of the queue: what became of every event.
+    def queue_stats(self) -> QueueStats:
+        """Return the counts of events: how many were delivered, rejected, dropped, or are pending.
 
         Returns:
-            The counts at this instant, which always balance.
+            The counts at this instant. They always balance.
 
         Example:
             ```python
@@ -829,10 +843,10 @@ class Client:
     websites, websites_async = call(_websites), call_async(_websites)
     active_users, active_users_async = call(_active_users), call_async(_active_users)
     website_stats, website_stats_async = call(_website_stats), call_async(_website_stats)
-    new_event_async = send_async(new_event)
-    new_revenue_event_async = send_async(new_revenue_event)
-    new_page_view_async = send_async(new_page_view)
-    identify_async = send_async(identify)
+    new_event_async = send_async(Sends.new_event)
+    new_revenue_event_async = send_async(Sends.new_revenue_event)
+    new_page_view_async = send_async(Sends.new_page_view)
+    identify_async = send_async(Sends.identify)
 
 
 def _seconds(timeout: Any) -> float | None:

@@ -1,11 +1,11 @@
-"""The exceptions that umami raises: a small tree, caught whole by its root."""
+"""The exceptions that umami raises."""
 
 
 class ValidationError(Exception):
-    """An argument, a setting or an event's field is not what Umami takes.
+    """An argument, a setting or a field of an event is not valid.
 
-    Raised at the call that passed it, before anything is queued or sent. The message names the
-    field, the limit and what was given.
+    Raised by the call that was given it, before anything is queued or sent. The message names the field, the
+    limit and the value.
 
     Example:
         ```python
@@ -18,16 +18,15 @@ class ValidationError(Exception):
 
 
 class OperationNotAllowedError(ValidationError):
-    """Something that the call needs is not set up yet: a URL base, a login, an API key.
+    """The call needs something that is not set up yet: a URL base, a login or an API key.
 
-    The message names the function that sets it up. Being a `ValidationError`, it is caught with it.
+    The message names the function that sets it up.
     """
 
 
 class ResponseError(ValueError):
-    """A server answered 2xx with something that is not Umami's answer.
+    """A server answered with 2xx, but not as Umami does.
 
-    Usually `url_base` points at something else: a proxy's login page, another service, a website.
-    The message says what came back and from where. Being a `ValueError`, it is caught by code that
-    expected the JSON decoder's own error.
+    Usually `url_base` points at something else: a proxy's login page, another service, a website. The message
+    says what came back and from where. It is a `ValueError`, as the JSON decoder's own error is.
     """

@@ -1,7 +1,6 @@
-"""What the calls return: Umami's own records, and the agent's account of its queue.
+"""What the calls return: Umami's records, and the counts of the queue.
 
-Umami's field names are kept as they are on the wire. Unknown fields are ignored, and dates stay the
-strings that the server sent.
+Fields have Umami's own names. Unknown fields are ignored, and dates are the strings that the server sent.
 """
 
 from typing import Annotated, Any
@@ -20,16 +19,16 @@ Total = Annotated[int, BeforeValidator(_total)]
 
 
 class Model(BaseModel):
-    """A record of Umami's. Its validator is built at the first use: `import umami` does not wait for it.
+    """A record of Umami's. Its validator is built at the first use.
 
-    What does not fit is not repeated in the error: it may be a token.
+    Errors do not show the value that was not valid, which may be a token.
     """
 
     model_config = ConfigDict(defer_build=True, hide_input_in_errors=True)
 
 
 class User(Model):
-    """The account that logged in. `role` is empty where the server does not tell it, as Umami 2.0."""
+    """The account that logged in. `role` is empty if the server does not send it, as Umami 2.0 does not."""
 
     id: str
     username: str
@@ -39,7 +38,7 @@ class User(Model):
 
 
 class LoginResponse(Model):
-    """What `login()` returns. The client keeps the token by itself; it is never shown in a repr."""
+    """What `login()` returns. The client stores the token; a repr does not show it."""
 
     token: str = Field(repr=False)
     user: User
@@ -128,18 +127,18 @@ class QueueStats(Model):
     It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
 
     Attributes:
-        submitted: Events that sends handed to the queue, the refused ones included.
+        submitted: Events that sends put into the queue, or tried to.
         delivered: Events that the server stored.
         rejected: Events that the server refused for good, or dropped as a bot's.
-        dropped: Events given up on this side, by reason: `queue_full`, `before_send`, `shutdown`,
+        dropped: Events that this client gave up, by reason: `queue_full`, `before_send`, `shutdown`,
             `uncertain`, `unanswered`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
-        pending: Events still queued or under way.
+        pending: Events in the queue or in a request.
         pending_bytes: The encoded size of the pending events.
-        retries: Requests that carried events for a second time or more.
+        retries: Requests with events that had been sent before.
         requests: Requests made to deliver events.
         repaired: Fields that were made to fit Umami's limits, by kind.
-        server: What answers have shown of the server that events go to now; None before the first.
-        last_error: The last thing that went wrong with a delivery, in words, or None.
+        server: What the answers show about the server; None before the first.
+        last_error: The last error of a delivery, in words, or None.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -158,15 +157,15 @@ class QueueStats(Model):
 
 
 class ErrorReport(Model):
-    """What `on_error` is called with: some events that ended otherwise than delivered whole.
+    """What `on_error` is called with: events that were rejected, dropped, or not stored completely.
 
     Attributes:
-        kind: `rejected` by the server, `dropped` on this side, or `incomplete`: stored by the
-            server, but without its custom data.
-        reason: The short name that the ledger counts it under, or the server's status or error code.
-        message: The whole story in words, the server's own words included.
-        count: How many events it is about.
-        events: The encoded bodies of the first of them, as they were to be sent.
+        kind: `rejected` by the server, `dropped` by this client, or `incomplete`: stored by the server, but
+            without custom data.
+        reason: The reason that `QueueStats.dropped` counts it under, or the server's status or error code.
+        message: What happened, with the server's own words.
+        count: The number of events.
+        events: The encoded bodies of the first of them.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,19 +1,59 @@
-"""Every setting of a client: its type, its bounds, its default, and its name in the environment."""
+"""Every setting of a client: type, bounds, default, name in the environment, and what it does.
 
+`Settings` is the one definition: tables and help texts are made of it. `SettingsDict` repeats the names
+and types for type checkers and editors, which cannot derive them.
+"""
+
+import functools
+import inspect
+import logging
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError, from_json
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticUndefined, from_json
+from typing_extensions import Self, TypedDict
 
+from ._events.fields import given
 from ._http.access import checked_cert, checked_headers, checked_proxy, checked_verify
 from .errors import ValidationError
-from .fields import given
 from .models import ErrorReport
+
+if TYPE_CHECKING:
+    import ssl
+
+    from tenacity import RetryCallState
+
+    from .queue.exporter import Exporter
+
+    Folder = str | os.PathLike[str]
+    Wait = float | Callable[[RetryCallState], float]
+    Stop = int | Callable[[RetryCallState], bool]
+    Headers = Mapping[str, str]
+    Verify = bool | str | os.PathLike[str] | ssl.SSLContext
+    Cert = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    Destination = Exporter
+else:
+    # Checked by functions, and not imported for pydantic to look at.
+    Folder = Wait = Stop = Headers = Verify = Cert = Destination = Any
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+logger: Final = logging.getLogger("umami")
 
 SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
@@ -97,12 +137,12 @@ def checked_region(region: str | None) -> str | None:
     return region
 
 
-def _checks(check: Callable[[Any], Any]) -> AfterValidator:
-    """Have pydantic run a check of ours, so that its refusal is told with the setting's name."""
+def _checks(check: Callable[[Any], Any], *, optional: bool = True) -> AfterValidator:
+    """Have pydantic run a check of ours, so that its message names the setting."""
 
     def checked(value: Any) -> Any:
         try:
-            return None if value is None else check(value)
+            return None if optional and value is None else check(value)
         except ValidationError as error:
             raise ValueError(str(error)) from None
 
@@ -119,115 +159,63 @@ NoFlag = BeforeValidator(_no_flag)
 Seconds = Annotated[float, NoFlag, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, NoFlag, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, NoFlag, Field(ge=1)]
+Limit = Annotated[int, NoFlag, Field(ge=0)]
 
 
-class Settings(BaseModel):
-    """One client's settings, complete and checked. Times are in seconds, sizes in bytes."""
+def _or_strategy(number: Any, kind: str) -> PlainValidator:
+    """Take a strategy of tenacity's, or any function of a `RetryCallState`, in place of a number."""
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(number)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    def checked(value: Any) -> Any:
+        if callable(value) and not isinstance(value, type):
+            return value
+        try:
+            return adapter.validate_python(value)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if first["type"] in ("greater_than", "greater_than_equal", "finite_number"):
+                raise PydanticCustomError("number", first["msg"]) from None
+            raise PydanticCustomError("strategy", "Input should be {kind}", {"kind": kind}) from None
 
-    # Where to, and who.
-    url_base: Annotated[str | None, _checks(checked_url), Field(repr=False)] = None
-    website_id: str | None = None
-    hostname: str | None = None
-    api_key: Annotated[str | None, _checks(checked_api_key), Field(repr=False)] = None
-    region: Annotated[str | None, _checks(checked_region)] = None
-
-    # Whether and how.
-    enabled: bool = True
-    mode: Literal["queued", "direct"] = "queued"
-
-    # The queue's bounds: a burst of 100,000 typical events takes about 40 MB.
-    queue_size: Count = 100_000
-    queue_bytes: Count = 64 * 1024 * 1024
-    overflow: Literal["drop_newest", "drop_oldest", "block"] = "drop_newest"
-    block_timeout: Seconds = 5.0
-
-    # Batches: the server takes about 10 ms an item in series, so 50 items are half a second of its time.
-    batch_size: Count = 50
-    batch_bytes: Annotated[int, NoFlag, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = 1024 * 1024
-    flush_interval: Seconds = 0.5
-    senders: Annotated[int | None, NoFlag, Field(ge=1, le=64)] = None
-
-    # Patience: connecting and answering, the server's time an item, and the waits between attempts.
-    timeout: PositiveSeconds = 10.0
-    item_timeout: Seconds = 0.2
-    retry_wait: PositiveSeconds = 0.5
-    retry_wait_max: PositiveSeconds = 30.0
-    retry_after_max: Seconds = 120.0
-    retry_limit: Annotated[int | None, NoFlag, Field(ge=0)] = None
-    item_retry_limit: Annotated[int, NoFlag, Field(ge=0)] = 3
-    at_most_once: bool = False
-    shutdown_timeout: Seconds = 10.0
-    flush_on_sigterm: bool = False
-
-    # The disk, for those who ask for it.
-    spool: str | None = None
-    spool_max_bytes: Count = 1024 * 1024 * 1024
-
-    # How servers are reached.
-    headers: Annotated[Any, _checks(checked_headers), Field(repr=False)] = None
-    verify: Annotated[Any, _checks(checked_verify)] = True
-    cert: Annotated[Any, _checks(checked_cert), Field(repr=False)] = None
-    proxy: Annotated[Any, _checks(checked_proxy), Field(repr=False)] = None
-
-    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
-    on_error: Callable[[ErrorReport], object] | None = None
+    return PlainValidator(checked)
 
 
-# A URL may hold a password.
-_SECRET: Final = frozenset({"api_key", "url_base", "headers", "cert", "proxy"})
-_CODE_ONLY: Final = frozenset({"before_send", "on_error"})
-_ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
-    "url_base": ("UMAMI_URL", "UMAMI_URL_BASE"),
-    "enabled": ("UMAMI_DISABLED",),
-}
+@functools.lru_cache(maxsize=64)  # so that a variable's relative path means the same after a change of folder
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
-def environment_names(setting: str) -> tuple[str, ...]:
-    """Return the environment variables that set `setting`, the one that wins first."""
-    if setting in _CODE_ONLY:
-        return ()
-    return _ENVIRONMENT.get(setting, (f"UMAMI_{setting.upper()}",))
+def _folder(path: Any) -> str:
+    if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
+        raise ValidationError(f"it must be a folder's path, got {given(path)}.")
+    return _absolute(os.fspath(path))
 
 
-def _from_environment() -> dict[str, tuple[str, str]]:
-    """Return what the environment sets: the variable's name and its text, by setting. Blank is not set."""
-    found = {}
-    for setting in Settings.model_fields:
-        for name in environment_names(setting):
-            text = os.environ.get(name, "").strip()
-            if text:
-                found[setting] = (name, text)
-                break
-    return found
+def _exporter(exporter: Any) -> Any:
+    methods = ("export", "describe", "prepare", "leave", "after_fork")
+    if isinstance(exporter, type) or not all(callable(getattr(exporter, name, None)) for name in methods):
+        raise ValidationError(
+            f"it must be an object of a subclass of umami.exporters.Exporter, got {given(exporter)}."
+        )
+    name = getattr(exporter, "name", None)
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise ValidationError(f"its name must be a printable string, got {given(name)}.")
+    return exporter
 
 
-def resolve(code: Mapping[str, Any]) -> Settings:
-    """Return the settings of code over those of the environment over the defaults.
+@dataclass(frozen=True)
+class Environment:
+    """How the environment sets a setting, where that is not simply by `UMAMI_` and its name.
 
-    Args:
-        code: What the program set. A value of None is a value: it unsets what the environment sets.
-
-    Raises:
-        ValidationError: A setting is unknown or not valid; the message names it, and the variable if
-            it came from the environment.
+    Attributes:
+        names: The variables, the one that wins first; empty if only code sets it.
+        decode: Called with the variable's name and its text; returns the value.
+        form: What the text is, where that is not plain.
     """
-    merged: dict[str, Any] = {}
-    names = {}
-    for setting, (name, text) in _from_environment().items():
-        if setting not in code:
-            names[setting] = name
-            decode = _DECODE.get(setting)
-            merged[setting] = text if decode is None else decode(name, text)
-    disabled = merged.pop("enabled", None)
-    if disabled is not None:
-        merged["enabled"] = not _boolean(disabled)
-    merged.update(code)
-    try:
-        return Settings.model_validate(merged)
-    except pydantic.ValidationError as error:
-        raise ValidationError(_explain(error, merged, names)) from None
+
+    names: tuple[str, ...] | None = None
+    decode: Callable[[str, str], Any] | None = None
+    form: str = ""
 
 
 def _from_json(name: str, text: str) -> Any:
@@ -248,23 +236,284 @@ def _boolean_or_path(name: str, text: str) -> Any:  # noqa: ARG001
         return text
 
 
-_DECODE: Final[Mapping[str, Callable[[str, str], Any]]] = {
-    "headers": _from_json,
-    "verify": _boolean_or_path,
-    "cert": _json_or_path,
-}
+CODE_ONLY: Final = Environment(names=())
 
 
-def _boolean(text: str) -> bool:
+class Settings(BaseModel):
+    """One client's settings, complete and checked. Times are in seconds, sizes in bytes.
+
+    `repr=False` marks what may hold a secret.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Where to, and who.
+    url_base: Annotated[
+        str | None, _checks(checked_url), Environment(names=("UMAMI_URL", "UMAMI_URL_BASE"))
+    ] = Field(None, repr=False, description="A self-hosted server.")
+    website_id: str | None = Field(None, description="The website, where a call names none.")
+    hostname: str | None = Field(None, description="The site's host name, where a send names none.")
+    api_key: Annotated[str | None, _checks(checked_api_key)] = Field(
+        None,
+        repr=False,
+        description="An API key of Umami Cloud, which is then used; or of a self-hosted server (`umami_…`).",
+    )
+    region: Annotated[str | None, _checks(checked_region)] = Field(
+        None, description="`us` or `eu`, for Umami Cloud."
+    )
+
+    # Whether and how.
+    enabled: Annotated[bool, Environment(names=("UMAMI_ENABLED", "UMAMI_DISABLED"))] = Field(
+        True,
+        description="Send events; if off, sends only check their arguments. Of two variables, off wins.",
+    )
+    mode: Literal["queued", "direct"] = Field(
+        "queued", description="`queued`, or `direct`: each send makes a request."
+    )
+
+    # The queue's bounds: a burst of 100,000 typical events takes about 40 MB.
+    queue_size: Count = Field(100_000, description="Maximum number of events in the queue.")
+    queue_bytes: Count = Field(
+        64 * 1024 * 1024, description="Maximum size of the events in the queue, in bytes."
+    )
+    overflow: Literal["drop_newest", "drop_oldest", "block"] = Field(
+        "drop_newest",
+        description="What a full queue does: `drop_newest`, `drop_oldest` or `block`.",
+    )
+    block_timeout: Seconds = Field(5.0, description='How long a send waits for room with `overflow="block"`.')
+
+    # Batches: the server takes about 10 ms an item in series, so 50 items are half a second of its time.
+    batch_size: Count = Field(
+        50,
+        description="Maximum number of events in a request, at most 500; Umami needs about 10 ms for each.",
+    )
+    batch_bytes: Annotated[int, NoFlag, Field(ge=1024, le=SERVER_BODY_LIMIT - 1024)] = Field(
+        1024 * 1024, description="Maximum size of a request, in bytes; Umami reads at most 10 MiB."
+    )
+    flush_interval: Seconds = Field(0.5, description="How long an event waits for its batch to fill.")
+    senders: Annotated[int, NoFlag, Field(ge=1, le=64)] | None = Field(
+        None,
+        description="Maximum number of sender threads, started as needed. Unset: 2, or 8 without batches.",
+    )
+
+    # Patience: connecting and answering, the server's time an item, and the waits between attempts.
+    timeout: PositiveSeconds = Field(
+        10.0, description="For connecting, and for an answer; for a query or a direct send, the total."
+    )
+    item_timeout: Seconds = Field(0.2, description="Added to `timeout` for each event of a batch.")
+    retry_wait: Annotated[Wait, _or_strategy(PositiveSeconds, "seconds or a tenacity wait")] = Field(
+        0.5, description="The first backoff; it doubles with each failure. In code, also a tenacity wait."
+    )
+    retry_wait_max: PositiveSeconds = Field(30.0, description="The longest backoff.")
+    retry_after_max: Seconds = Field(120.0, description="The longest `Retry-After` that is obeyed.")
+    retry_limit: Annotated[Stop | None, _or_strategy(Limit | None, "a number or a tenacity stop")] = Field(
+        None,
+        description="Drop events after so many failed retries; unset: never. In code, also a tenacity stop.",
+    )
+    item_retry_limit: Limit = Field(
+        3,
+        description="Retries for an event that fails for an unclear reason while others are accepted.",
+    )
+    at_most_once: bool = Field(
+        False, description="Drop events that may have been stored, instead of sending them again."
+    )
+    shutdown_timeout: Seconds = Field(10.0, description="How long the process waits for deliveries at exit.")
+    flush_on_sigterm: bool = Field(
+        False, description="Flush on SIGTERM, before the signal takes effect; set it in the main thread."
+    )
+
+    # The disk, for those who ask for it.
+    spool: Annotated[Folder | None, _checks(_folder)] = Field(
+        None, description="A folder that keeps events on disk; unset: memory only."
+    )
+    spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="Maximum size of the spool, in bytes.")
+
+    # How servers are reached.
+    headers: Annotated[
+        Headers | None, _checks(checked_headers), Environment(decode=_from_json, form="JSON")
+    ] = Field(
+        None, repr=False, description="Extra request headers, such as for a gateway in front of the server."
+    )
+    verify: Annotated[
+        Verify, _checks(checked_verify, optional=False), Environment(decode=_boolean_or_path)
+    ] = Field(
+        True,
+        description="A file or folder of certificate authorities, an `ssl.SSLContext`, or `False`: no check.",
+    )
+    cert: Annotated[Cert | None, _checks(checked_cert), Environment(decode=_json_or_path)] = Field(
+        None,
+        repr=False,
+        description="A client certificate: a path, `(cert, key)` or `(cert, key, password)`.",
+    )
+    proxy: Annotated[str | None, _checks(checked_proxy)] = Field(
+        None,
+        repr=False,
+        description="The proxy's URL; unset: from `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.",
+    )
+
+    # Code only.
+    before_send: Annotated[Callable[[dict[str, Any]], dict[str, Any] | None] | None, CODE_ONLY] = Field(
+        None, description="`payload -> payload or None`: change an event, or drop it."
+    )
+    on_error: Annotated[Callable[[ErrorReport], object] | None, CODE_ONLY] = Field(
+        None, description="Called with an `umami.models.ErrorReport` when events are rejected or dropped."
+    )
+    exporter: Annotated[Destination | None, _checks(_exporter), CODE_ONLY] = Field(
+        None, description="Takes the batches in place of Umami: an `umami.exporters.Exporter`."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.exporter is not None and self.mode == "direct":
+            raise ValueError("mode must be 'queued' with an exporter, which takes batches; got 'direct'.")
+        return self
+
+
+class SettingsDict(TypedDict, total=False):
+    """The settings as `configure` and `Client` take them; `Settings` describes them."""
+
+    url_base: str | None
+    website_id: str | None
+    hostname: str | None
+    api_key: str | None
+    region: str | None
+    enabled: bool
+    mode: Literal["queued", "direct"]
+    queue_size: int
+    queue_bytes: int
+    overflow: Literal["drop_newest", "drop_oldest", "block"]
+    block_timeout: float
+    batch_size: int
+    batch_bytes: int
+    flush_interval: float
+    senders: int | None
+    timeout: float
+    item_timeout: float
+    retry_wait: Wait
+    retry_wait_max: float
+    retry_after_max: float
+    retry_limit: Stop | None
+    item_retry_limit: int
+    at_most_once: bool
+    shutdown_timeout: float
+    flush_on_sigterm: bool
+    spool: Folder | None
+    spool_max_bytes: int
+    headers: Headers | None
+    verify: Verify
+    cert: Cert | None
+    proxy: str | None
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
+    on_error: Callable[[ErrorReport], object] | None
+    exporter: Destination | None
+
+
+# Environment variables that begin like ours, and are not settings: Kubernetes sets this one beside a service.
+_OTHERS: Final = frozenset({"UMAMI_PORT"})
+_warned: Final[set[str]] = set()
+
+
+def _environment(setting: str) -> Environment:
+    metadata = Settings.model_fields[setting].metadata
+    return next((each for each in metadata if isinstance(each, Environment)), Environment())
+
+
+def environment_names(setting: str) -> tuple[str, ...]:
+    """Return the environment variables that set `setting`, the one that wins first."""
+    names = _environment(setting).names
+    return (f"UMAMI_{setting.upper()}",) if names is None else names
+
+
+def environment_form(setting: str) -> str:
+    """Return what the text of a variable must be, where that is not plain: `JSON`, say."""
+    return _environment(setting).form
+
+
+def is_secret(setting: str) -> bool:
+    """Tell whether a setting may hold a secret: a URL, say, may hold a password."""
+    return not Settings.model_fields[setting].repr
+
+
+def _from_environment() -> dict[str, tuple[str, Any]]:
+    """Return what the environment sets: the variable's name and its value, by setting. Blank is not set."""
+    texts = {name: text.strip() for name, text in os.environ.items() if name.startswith("UMAMI_")}
+    found: dict[str, tuple[str, Any]] = {}
+    known: list[str] = []
+    for setting in Settings.model_fields:
+        names = environment_names(setting)
+        known += names
+        decode = _environment(setting).decode
+        for name in names:
+            if text := texts.get(name):
+                if setting == "enabled":
+                    value = _boolean(name, text) is (name == "UMAMI_ENABLED")
+                    if setting not in found or not value:  # the one that disables wins
+                        found[setting] = (name, value)
+                    continue
+                found[setting] = (name, text if decode is None else decode(name, text))
+                break
+    _warn_of_unknown(texts.keys() - set(known) - _OTHERS, known)
+    return found
+
+
+def _boolean(name: str, text: str) -> bool:
     try:
         return pydantic.TypeAdapter(bool).validate_python(text)
     except pydantic.ValidationError:
-        raise ValidationError(f"UMAMI_DISABLED must be 1 or 0, got {text!r}.") from None
+        raise ValidationError(f"{name} must be 1 or 0, got {given(text)}.") from None
+
+
+def _warn_of_unknown(names: Iterable[str], known: Sequence[str]) -> None:
+    """Name variables that look like misspelt ones of ours, each once."""
+    for name in names:
+        near = min(known, key=lambda each: _edits(name, each))
+        if name not in _warned and _edits(name, near) <= 2:
+            _warned.add(name)
+            logger.warning("The environment variable %s has no effect. Did you mean %s?", name, near)
+
+
+def _edits(one: str, other: str) -> int:
+    """Count the letters to insert, delete, replace, or swap with a neighbour, between two names."""
+    if abs(len(one) - len(other)) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, last, row = row, before, [i]
+        for j, wanted in enumerate(other, 1):
+            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and wanted == one[i - 2]:
+                least = min(least, last[j - 2] + 1)
+            row.append(least)
+    return row[-1]
+
+
+def resolve(code: Mapping[str, Any]) -> Settings:
+    """Return the settings of code over those of the environment over the defaults.
+
+    Args:
+        code: What the program set. A value of None is a value: it unsets what the environment sets.
+
+    Raises:
+        ValidationError: A setting is unknown or not valid; the message names it, and the variable if
+            it came from the environment.
+    """
+    values: dict[str, Any] = dict(code)
+    names = {}
+    for setting, (name, value) in _from_environment().items():
+        if setting not in code:
+            names[setting], values[setting] = name, value
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ValidationError(_explain(error, values, names)) from None
 
 
 def _explain(error: pydantic.ValidationError, values: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Say in one sentence which setting is wrong, what it may be, and what was given."""
     first = error.errors(include_url=False)[0]
+    if not first["loc"]:  # settings that do not agree
+        return str(first["ctx"]["error"])
     setting = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(Settings.model_fields))
@@ -274,5 +523,38 @@ def _explain(error: pydantic.ValidationError, values: Mapping[str, Any], names: 
         return f"{name}: {first['ctx']['error']}"
     rule = first["msg"].removeprefix("Input should be ")
     value = values[setting]
-    shown = type(value).__name__ if setting in _SECRET else given(value)
+    shown = type(value).__name__ if is_secret(setting) else given(value)
+    if value is None:
+        shown += f"; leave it out for the default, {Settings.model_fields[setting].default}"
     return f"{name} must be {rule}, got {shown}."
+
+
+def shown(settings: Settings) -> str:
+    """Return the settings that are not the defaults, for a log: without secrets."""
+    parts = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if value != field.default:
+            parts.append(f"{name}={'***' if is_secret(name) else given(value)}")
+    return ", ".join(parts) or "none"
+
+
+def default_of(setting: str) -> str | None:
+    """Return a setting's default as the tables write it; None if it has none."""
+    default = Settings.model_fields[setting].default
+    return None if default is None or default is PydanticUndefined else str(default)
+
+
+def with_settings(function: F) -> F:
+    """Describe every setting in a docstring, below the line of `**settings`."""
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    at = next(index for index, line in enumerate(lines) if line.lstrip().startswith("**settings:")) + 1
+    indent = " " * 8
+    table = []
+    for name, field in Settings.model_fields.items():
+        default = default_of(name)
+        table.append(
+            f"{indent}{name}: {field.description}{'' if default is None else f' Default: {default}.'}"
+        )
+    function.__doc__ = "\n".join((*lines[:at], *table, *lines[at:]))
+    return function

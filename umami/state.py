@@ -1,25 +1,27 @@
-"""What a client is set to, and what follows from it: where calls go, and how a send is written and queued.
+"""A client's settings, and what follows from them: where calls go, and how an event is encoded and queued.
 
-Everything that a send needs is derived once after a change, into a `Route` that never changes: so a
-send reads one attribute, and threads may change settings while others send.
+After a change, all that a send needs is put into a new `Route`, which never changes. So a send reads one
+attribute, and threads may change settings while others send.
 """
 
 import atexit
 import base64
 import functools
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from . import _threads, late
-from ._http import endpoints
+from . import _threads
+from ._events.encoder import BROWSER_USER_AGENT, Encoder
+from ._http import endpoints, late
 from ._http.access import Access, Current
 from ._http.connections import Connections
 from ._http.endpoints import Server
@@ -31,74 +33,38 @@ from ._http.target import Target, named
 from ._http.verdicts import BOT
 from ._spool.spool import Spool
 from .errors import OperationNotAllowedError, ValidationError
-from .events import BROWSER_USER_AGENT, Writer
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
 from .queue.exporter import Exporter
 from .queue.process import in_child, sigterm
 from .queue.reporter import Report, logger
-from .settings import Settings, resolve
+from .settings import Settings, SettingsDict, resolve, shown
 
 if TYPE_CHECKING:
-    from ._http.transport import Session
+    from ._http.access import Cert, Verify
+    from ._http.session import Session
 
-# Waiting for room must not take the threads that the program's own blocking calls run in.
+# Sends that wait for room have their own limit: anyio's is for the program's own blocking calls.
 _MOST_WAITING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way of an event, from the arguments of a send to the server.
+    """What a send needs, from its arguments to the queue.
 
     Attributes:
-        settings: The settings that it follows from.
-        server: Where it ends.
-        writer: Checks and encodes events.
-        destination: The agent's queue for that server.
-        put: Queues an encoded event and returns True; returns False if there is more to do than that.
+        settings: The settings that the rest follows from.
+        server: Where events go; None with an exporter of the user's.
+        encoder: Checks and encodes events.
+        destination: The queue for that server or exporter.
+        put: Queues an encoded event and returns True; or returns False, and `State.submit` decides.
     """
 
     settings: Settings
-    server: Server
-    writer: Writer
+    server: Server | None
+    encoder: Encoder
     destination: DestinationQueue
     put: Callable[[bytes], bool]
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether a send may have to wait, for an answer or for room."""
-        return self.settings.mode == "direct" or self.settings.overflow == "block"
-
-
-Prepared: TypeAlias = tuple[Route, bytes, str | None]
-"""What `State.submit` takes."""
-
-
-class StandIn:
-    """Stands in for a client, and for its state: an async send has its sync function run on it.
-
-    It keeps to one route, whatever other threads set meanwhile. Where a send may have to wait, the event is
-    not queued but handed over, for `State.submit_async`.
-
-    Args:
-        state: The state that it stands in for.
-    """
-
-    def __init__(self, state: "State") -> None:
-        self._whole = state
-        self._state = self
-        self.route: Route | None = None
-
-    def new_route(self) -> Route:
-        """Return the way of an event sent now, and keep it."""
-        route = self._whole.route or self._whole.new_route()
-        self.route = route = replace(route, put=_put_nothing) if route.may_wait else route
-        return route
-
-    def submit(self, *prepared: Any) -> dict[str, Any] | Prepared:
-        """Do as `State.submit` does; hand the event over if that may have to wait."""
-        route: Route = prepared[0]
-        return prepared if route.may_wait else self._whole.submit(*prepared)
 
 
 class State:
@@ -123,9 +89,8 @@ class State:
             lambda: self._access().headers,
             BROWSER_USER_AGENT,
         )
-        # What is known of what servers read in a query's filter, by their URLs.
+        # How servers read a query's filter, as far as that is known, by their URLs.
         self.dialects: dict[str, Dialect] = {}
-        self.stand_in = StandIn(self)
         _states.add(self)
 
     # Settings.
@@ -146,29 +111,34 @@ class State:
         return settings
 
     def _use(self, settings: Settings) -> None:
+        if settings != self._settings and logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Settings that differ from the defaults: %s", shown(settings))
         self._access.change(_access(settings))
         self._settings = settings
         self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
 
-    def set(self, **code: Any) -> None:
+    def set(self, code: SettingsDict) -> None:
         """Change settings. If one is not valid, none is changed."""
+        _load_for_gevent()
         with self._lock:
-            merged = {**self._code, **code}
+            merged: dict[str, Any] = {**self._code, **code}
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             if self._agent is not None:
                 self._open_spool(self._agent, settings)
                 self._agent.configure(settings)
+            if merged.get("spool") is not None:
+                merged["spool"] = settings.spool  # a relative path means the folder of today
             self._code = merged
             self._use(settings)
-            self._forget_route()
+            self.route = None
             if settings.spool is not None:
-                self.agent  # noqa: B018 - what lies in the spool is not to wait for the first event
+                self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
         if settings.enabled and (settings.url_base or settings.api_key):
-            late.load()  # here rather than at the first event, whose caller may have less time
+            late.load()  # here, rather than at the first event, which should be quick
 
     def _handle_sigterm(self, settings: Settings, *, asked: bool = False) -> None:
-        """Take the signal or give it back, as the settings want it, if this thread can."""
+        """Install or remove the SIGTERM handler, as the settings say, if this thread can."""
         wanted = settings.flush_on_sigterm
         try:
             if wanted:
@@ -220,27 +190,28 @@ class State:
 
     @property
     def token(self) -> str | None:
-        """The login's token, if it was given by the server that is set now: no other is to see it."""
+        """The login's token, if the server that is set now issued it. No other server is to see it."""
         login = self._login
         return login[1] if login is not None and login[0] == self.settings.url_base else None
 
     def set_token(self, token: str | None) -> None:
-        """Keep the token of a login at the server that is set now; None forgets it."""
+        """Store the token of a login at the server that is set now; None forgets it."""
         with self._lock:
             self._login = None if token is None else (self.settings.url_base, token)
-            self._forget_route()
+            self.route = None
 
     # Sends.
 
     def new_route(self) -> Route:
-        """Return the way of an event sent now, and keep it in `route` until a setting changes.
+        """Return a new route, and keep it in `route` until a setting changes.
 
         Raises:
             OperationNotAllowedError: No server is set.
         """
+        _load_for_gevent()
         with self._lock:
-            settings, server, agent = self.settings, self.server(), self.agent
-            writer = Writer(
+            settings, agent = self.settings, self.agent
+            encoder = Encoder(
                 settings.website_id,
                 settings.hostname,
                 settings.batch_bytes - BATCH_FRAME,
@@ -248,14 +219,23 @@ class State:
                 settings.before_send,
                 self._keep_back,
             )
-            queue = agent.destination(self._exporter(server.target))
+            server = self.server() if settings.exporter is None else None
+            exporter = settings.exporter if server is None else self._exporter(server.target)
+            assert exporter is not None  # noqa: S101 - for the type checker
+            queue = agent.destination(exporter)
             queued = settings.enabled and settings.mode == "queued"
-            route = self.route = Route(settings, server, writer, queue, queue.put if queued else _put_nothing)
+            route = self.route = Route(
+                settings, server, encoder, queue, queue.put if queued else _put_nothing
+            )
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "Events go to %s, %s, for website %s and host name %s unless a send names others.",
+                    exporter.name,
+                    f"{settings.mode} mode" if settings.enabled else "but sending is disabled",
+                    settings.website_id,
+                    settings.hostname,
+                )
             return route
-
-    def _forget_route(self) -> None:
-        self.route = None
-        self.stand_in = StandIn(self)
 
     @property
     def agent(self) -> Agent:
@@ -273,7 +253,7 @@ class State:
         """Open the spool that is set, once.
 
         Raises:
-            ValidationError: It cannot be used, or there is another one already.
+            ValidationError: It cannot be used, or another one is open already.
         """
         path = None if settings.spool is None else Path(settings.spool)
         if self._spool is not None:
@@ -294,7 +274,7 @@ class State:
                 raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
             home = _home(settings)
             if home is not None:
-                self._exporter(home)  # what others left for it is to have its credential
+                self._exporter(home)  # with its credential, which what others left for it needs
             agent.use_store(self._spool)
 
     def _exporter(self, target: Target) -> UmamiExporter:
@@ -311,6 +291,9 @@ class State:
 
     def _exporter_of(self, name: str) -> Exporter | None:
         """Return the exporter of a name that events in the spool have; None if this client has none."""
+        own = self.settings.exporter
+        if own is not None:
+            return own if own.name == name else None
         exporter = self._exporters.get(name)
         if exporter is not None:
             return exporter
@@ -318,15 +301,15 @@ class State:
         return None if target is None else self._exporter(target)
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
-        """Do what is to be done with an event that `Route.put` did not take.
+        """Do what is to be done with an event that `Route.put` did not queue.
 
         Args:
-            route: Its way.
-            encoded: The event; nothing if `before_send` kept it back.
-            user_agent: Its User-Agent if it has one of its own.
+            route: The route that it was encoded with.
+            encoded: The event; empty if `before_send` dropped it.
+            user_agent: Its own User-Agent, if it has one.
 
         Returns:
-            What the send is to return.
+            The send's result.
         """
         settings = route.settings
         if not settings.enabled:
@@ -339,15 +322,14 @@ class State:
         return _late(self.agent.put_late(route.destination, encoded, patience))
 
     async def submit_async(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
-        """Do as `submit` does for a route that may wait, without blocking the event loop."""
+        """Submit as `submit` does, without blocking the event loop."""
         settings = route.settings
-        if not (encoded and settings.enabled):
-            return self.submit(route, encoded, user_agent)
-        if settings.mode == "direct":
-            return await self.session.run_async(self._direct(route, encoded, user_agent))
-        if route.destination.put(encoded):
-            return {"queued": True}
-        return await self._put_late_async(route, encoded)
+        if encoded and settings.enabled:
+            if settings.mode == "direct":
+                return await self.session.run_async(self._direct(route, encoded, user_agent))
+            if settings.overflow == "block":
+                return await self._put_late_async(route, encoded)
+        return self.submit(route, encoded, user_agent)
 
     async def _put_late_async(self, route: Route, encoded: bytes) -> dict[str, Any]:
         agent, give_up = self.agent, time.monotonic() + route.settings.block_timeout
@@ -371,6 +353,7 @@ class State:
 
     def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
         agent = (user_agent or "").strip() or BROWSER_USER_AGENT
+        assert route.server is not None  # noqa: S101 - the settings refuse direct mode with an exporter
         answer = yield from endpoints.send(route.server, encoded, agent)
         if isinstance(answer, dict) and "beep" in answer:
             # The answer itself looks like success.
@@ -378,14 +361,14 @@ class State:
         return answer
 
     def _keep_back(self, encoded: bytes, why: str) -> None:
-        """Count an event that `before_send` kept back."""
+        """Count an event that `before_send` dropped."""
         settings = self.settings
         if settings.enabled and settings.mode == "queued":
             self.agent.drop("before_send", why, encoded)
 
     @property
     def session(self) -> "Session":
-        """The connections of the calls that go straight through, which are made at the first one."""
+        """The connections of queries, logins and direct sends, which are made at the first call."""
         with self._lock:
             if self._session is None:
                 self._session = late.new_session(lambda: self.settings.timeout, self._access)
@@ -402,9 +385,18 @@ class State:
             await self._session.aclose()
 
     def after_fork(self) -> None:
-        """Start clean in a fork's child: another thread of the parent may have held the locks."""
+        """Start clean in a fork's child. Another thread of the parent may have held the locks."""
         self._lock = _threads.RLock()
         self._inherited, self._session = self._session, None
+
+
+def _load_for_gevent() -> None:
+    """Import httpx in a greenlet of the program, since gevent imports badly in a worker's thread.
+
+    It must be called without a lock: importing may switch to another greenlet, which would get the lock too.
+    """
+    if _threads.is_patched():
+        late.load()
 
 
 def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
@@ -416,25 +408,26 @@ def _late(reason: str | None) -> dict[str, Any]:
 
 
 def _access(settings: Settings) -> Access:
-    """Return how the settings have servers reached."""
-    verify = True if settings.verify is None else settings.verify
-    return Access(settings.headers or {}, verify, settings.cert, settings.proxy)
+    """Return how servers are reached: headers, certificates and proxy."""
+    # Checked, they have these types.
+    verify, cert = cast("Verify", settings.verify), cast("Cert | None", settings.cert)
+    return Access(settings.headers or {}, verify, cert, settings.proxy)
 
 
 def _home(settings: Settings) -> Target | None:
-    """Return where the settings alone have events go, with the credential of the URL."""
+    """Return where events go by the settings alone, with the user and password of the URL."""
     if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
         return None
     return Server(*_without_user(settings.url_base)).target
 
 
 def _is_own_key(api_key: str | None) -> bool:
-    """Tell whether an API key is one of a self-hosted server, Umami 3.4 and later."""
+    """Tell whether an API key belongs to a self-hosted server, Umami 3.4 and later."""
     return api_key is not None and api_key.startswith("umami_")
 
 
 def _without_user(url: str) -> tuple[str, str | None]:
-    """Take the user and password out of a URL, where logs would show them, and make a header of them."""
+    """Split a URL with a user and password into the URL without them, which logs may show, and a header."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     if not at:

@@ -3,8 +3,8 @@
 import pytest
 from conftest import CHROME
 
+from umami._user_agents import is_bot
 from umami.collector import visitors
-from umami.user_agents import is_bot
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:127.0) Gecko/20100101 Firefox/127.0"
 SAFARI = (

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pydantic
 from pydantic_core import to_json
 
-from umami import models
+import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
+from umami._events.fields import given
 from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
-from umami.fields import given
 
 from . import filters as filtering
 from .answers import words

@@ -9,8 +9,8 @@ the answer tells.
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from umami._user_agents import is_surely_browser
 from umami.queue.exporter import Exported, Exporter, Limits
-from umami.user_agents import is_surely_browser
 
 from .batches import post_batch
 from .connections import Connections

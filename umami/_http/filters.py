@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
+from umami._events.fields import given, text
 from umami.errors import ValidationError
-from umami.fields import given, text
 
 # 2.x and 3.x name some filters differently, and each ignores the other's names, so both are sent.
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {"url": ("url", "path"), "host": ("host", "hostname")}

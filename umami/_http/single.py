@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
+from umami._user_agents import is_surely_browser
 from umami.queue.exporter import Failure, Status
-from umami.user_agents import is_surely_browser
 
 from . import verdicts
 from .delivery import Delivery

@@ -19,13 +19,13 @@ from hmac import new as hmac
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from umami._user_agents import is_bot
 from umami.collector import replies, rules, urls, visitors
 from umami.collector.generations import Generation
 from umami.collector.javascript import MAX_DATE_MS, calendar, cut, decode_uri, decode_uri_component, to_number
 from umami.collector.records import MAX_NUMBER, EventType, Property, flatten, head
 from umami.collector.replies import Json, ServerError
 from umami.collector.store import UTM_COLUMNS, Row, Rows, Store
-from umami.user_agents import is_bot
 
 _PAGE_COLUMNS = (
     "name",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
-from umami._hosts import to_ascii
+from umami._events.hosts import to_ascii
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 _SCHEME = re.compile("([A-Za-z][A-Za-z0-9+.-]*):")

@@ -1,8 +1,9 @@
 """When something is tried again and when it is given up: tenacity's strategies over real attempts."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from tenacity import (
     RetryCallState,
@@ -12,8 +13,9 @@ from tenacity import (
     wait_exponential,
     wait_random_exponential,
 )
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base
+
+Wait: TypeAlias = Callable[[RetryCallState], float]
+Stop: TypeAlias = Callable[[RetryCallState], bool]
 
 logger: Final = logging.getLogger("umami")
 
@@ -34,7 +36,7 @@ class RetryPolicy:
     """
 
     def __init__(
-        self, wait: float | wait_base, wait_max: float, retry_after_max: float, limit: int | stop_base | None
+        self, wait: float | Wait, wait_max: float, retry_after_max: float, limit: int | Stop | None
     ) -> None:
         if isinstance(wait, (int, float)):
             # Half of each wait is random, so that a thousand processes do not come back at once.

@@ -1,17 +1,19 @@
-"""Imports `transport`, and with it httpx and all of its own imports, late: nobody waits who needs it not yet.
+"""Imports httpx, and all of its own imports, late: nobody waits for them who does not need them yet.
 
-A program that names its server in code waits for them there, at its start; otherwise the first sender or
-the first query imports them.
+A program that names its server in code waits for them there, at its start. Otherwise the first worker or the
+first query imports them.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import _threads
+from umami import _threads
+
+from .access import Access
 
 if TYPE_CHECKING:
-    from ._http.access import Access
-    from ._http.transport import Poster, Session
+    from .poster import Poster
+    from .session import Session
 
 
 def load() -> None:
@@ -21,21 +23,21 @@ def load() -> None:
 
         import idna.uts46data  # noqa: F401 - by a visitor's international host name
 
-        from ._http import transport  # noqa: F401
+        from . import poster, session  # noqa: F401
 
 
-def new_poster(access: Callable[[], "Access"] | None = None) -> "Poster":
+def new_poster(access: Callable[[], Access] | None = None) -> "Poster":
     """Return a new `poster.Poster`."""
     load()
-    from ._http.transport import Poster
+    from .poster import Poster
 
     return Poster(access)
 
 
-def new_session(timeout: Callable[[], float], access: Callable[[], "Access"]) -> "Session":
+def new_session(timeout: Callable[[], float], access: Callable[[], Access]) -> "Session":
     """Return a new `session.Session`."""
     load()
-    from ._http.transport import Session
+    from .session import Session
 
     return Session(timeout, access)
 

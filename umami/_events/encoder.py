@@ -1,42 +1,49 @@
 """One event, from the arguments of a send to the bytes that go over the wire.
 
-The common event takes the short way: a few checks of type and length, one encoding. Whatever looks
-unusual (a long text, an escape in the encoded bytes, a value that is no plain text or number) is
-walked through field by field, which costs more and is rarely needed.
+Most events need a few checks of type and length, and one encoding. An event that looks unusual (a long text,
+an escape in the encoded bytes, a value that is not plain text or a number) is checked field by field, which
+costs more and is rarely needed.
 """
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import time
 from types import NoneType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, to_json
+
+from umami.errors import ValidationError
 
 from . import data as custom
 from . import fields
 from .data import is_plain
-from .errors import ValidationError
 from .fields import Note
 
 BROWSER_USER_AGENT: Final = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/142.0.0.0 Safari/537.36"
 )
-"""What sends call themselves: Umami drops anything less than a full browser's string as a bot's."""
+"""The User-Agent of sends that name none. Umami takes less than a browser's whole string for a bot's."""
 
 _REMEMBERED: Final = 4096
 _BACKSLASH: Final = ord("\\")  # as a number it is looked for four times as fast
 _DOUBTFUL: Final = frozenset("/\\\t\n\r")
 # Umami 3.3 and later refuse a name or a tag that a spreadsheet would take for a formula.
 _FORMULA: Final = frozenset("=+-@\t\r")
+# A name that begins with white space may be blank.
+_UNUSUAL: Final = _FORMULA.union(
+    " \n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000", map(chr, range(0x2000, 0x200B))
+)
 _ARGUMENTS: Final = {"ip": "ip_address"}
 
 BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-class Head(NamedTuple):
-    """The part of an event that many have in common, checked and encoded once.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The part that many events have in common, checked and encoded once.
 
     Attributes:
         kind: The event's type.
@@ -49,16 +56,16 @@ class Head(NamedTuple):
     encoded: bytes
 
 
-class Writer:
-    """Checks and encodes events for one set of defaults.
+class Encoder:
+    """Checks and encodes events, with one set of defaults.
 
     Args:
-        website_id: The website of events that name none.
-        hostname: The host name of events that name none.
+        website_id: The default website.
+        hostname: The default host name.
         size_limit: The most bytes that an encoded event may have.
         note: Called with the kind of each repair.
-        before_send: The user's last word on a payload, or None.
-        kept_back: Called with an event that `before_send` kept back, and why.
+        before_send: The user's callback, which may change or drop a payload.
+        kept_back: Called with an event that `before_send` dropped, and why.
     """
 
     def __init__(
@@ -81,34 +88,33 @@ class Writer:
     def event(
         self,
         payload: dict[str, Any],
-        website_id: str | None,
+        /,
+        *,
         hostname: str | None,
-        referrer: str,
+        website_id: str | None,
         language: str,
         screen: str,
         ip_address: str | None,
         distinct_id: str | int | None,
         tag: str | None,
-        timestamp: Any,
         ua: str | None,
     ) -> bytes:
-        """Return an encoded event or page view, or nothing if `before_send` kept it back.
+        """Return an encoded event or page view, or empty bytes if `before_send` dropped it.
 
         Args:
-            payload: Its `url` and `title`; for an event `name` and `data` too.
-            website_id: As given to the send; the rest likewise.
-            hostname: See website_id.
-            referrer: See website_id.
-            language: See website_id.
-            screen: See website_id.
-            ip_address: See website_id.
-            distinct_id: See website_id.
-            tag: See website_id.
-            timestamp: See website_id; None is now.
-            ua: See website_id.
+            payload: Its `title`, `url`, `referrer` and `timestamp`; for an event `name` and `data` too. It
+                is changed.
+            hostname: As given to the send; the rest likewise.
+            website_id: See hostname.
+            language: See hostname.
+            screen: See hostname.
+            ip_address: See hostname.
+            distinct_id: See hostname.
+            tag: See hostname.
+            ua: See hostname.
 
         Raises:
-            ValidationError: Something that the program chose is not what Umami takes.
+            ValidationError: A value that the program chose is not valid.
         """
         if distinct_id is not None:
             if type(distinct_id) is str and len(distinct_id) <= fields.DISTINCT_ID_LIMIT:
@@ -120,18 +126,21 @@ class Writer:
         try:
             head = self._heads[hostname, website_id, language, screen]
         except Exception:  # noqa: BLE001 - a hash of the caller's own may raise anything
+            head = None
+        if head is None:  # not in the `except`, which a refusal would be shown with
             head = self._head(hostname, website_id, language, screen)
         if "name" in payload:
             name = payload["name"]
             # 25 characters are 50 UTF-16 units at the most.
-            if type(name) is not str or len(name) > 25 or not name or name.isspace() or name[0] in _FORMULA:
+            if type(name) is not str or len(name) > 25 or not name or name[0] in _UNUSUAL:
                 payload["name"] = self._unlike_formula("event_name", _event_name(name))
         url = payload["url"]
         if (
             type(url) is not str
             or len(url) > 255
-            or url[:1] != "/"
-            or url[1:2] in _DOUBTFUL
+            or not url
+            or url[0] != "/"
+            or (len(url) > 1 and url[1] in _DOUBTFUL)
             or ("%" in url and ("%00" in url or not url.isprintable()))
         ):
             payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
@@ -139,13 +148,14 @@ class Writer:
         if type(title) is not str or not title or len(title) > fields.VISITOR_LIMIT or "%00" in title:
             title = fields.title(fields.text("title", title), self._note)
             payload["title"] = title or payload.get("name", "")
-        payload["referrer"] = referrer
+        referrer = payload["referrer"]
         if type(referrer) is not str or referrer:
             _put(payload, "referrer", referrer, fields.referrer, self._note)
         if tag is not None and (label := fields.limited("tag", tag, fields.NAME_LIMIT)):
             payload["tag"] = self._unlike_formula("tag", label)
         if ip_address is not None or (ua is not None and ua is not BROWSER_USER_AGENT):
             self._add_visitor(payload, ip_address, ua)
+        timestamp = payload["timestamp"]
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
         return self._encode(head, payload)
 
@@ -153,13 +163,14 @@ class Writer:
         self,
         distinct_id: str | int,
         data: Any,
-        website_id: str | None,
+        *,
         hostname: str | None,
+        website_id: str | None,
         ip_address: str | None,
         timestamp: Any,
         ua: str | None,
     ) -> bytes:
-        """Return an encoded `identify` record. All else is as with `event`."""
+        """Return an encoded `identify` record. Arguments and errors are as with `event`."""
         identity = fields.distinct_id(distinct_id, self._note)
         site = self._site(hostname, website_id)
         if identity is None:
@@ -175,7 +186,7 @@ class Writer:
         return value
 
     def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
-        """Check what many events have in common once, and remember it."""
+        """Check and encode the fields that many events have in common, and remember the result."""
         repairs: list[str] = []
         common = self._site(hostname, website_id)
         _put(common, "language", language, fields.language, repairs.append)
@@ -184,7 +195,7 @@ class Writer:
         for repair in repairs:
             self._note(repair)
         key = (hostname, website_id, language, screen)
-        # What was repaired is not remembered, so that each repair counts; nor what may equal anything.
+        # Repaired fields are not remembered, so that each counts. Nor are keys with their own `__eq__`.
         if not repairs and all(type(part) in (str, NoneType) for part in key):
             if len(self._heads) >= _REMEMBERED:
                 self._heads.clear()
@@ -217,15 +228,16 @@ class Writer:
     def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
         if self._before_send is not None and not getattr(_inside, "before_send", False):
             return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
-        data = payload.get("data")
-        if data is not None and (type(data) is not dict or not is_plain(data)):
-            payload["data"] = data = custom.fit(data, self._note)
-        if data and "commerce" in data:
-            self._note("data_commerce")
+        if "data" in payload:
+            data = payload["data"]
+            if data is not None and (type(data) is not dict or not is_plain(data)):
+                payload["data"] = data = custom.fit(data, self._note)
+            if data and "commerce" in data:
+                self._note("data_commerce")
         try:
             encoded = b"".join((head.encoded, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):
-            # A lone surrogate, which UTF-8 has no form for.
+            # A lone surrogate, which UTF-8 cannot encode.
             encoded = self._encode_scrubbed(head, payload)
         else:
             if _BACKSLASH in encoded and b"\\u0000" in encoded:
@@ -244,8 +256,8 @@ class Writer:
         return b"".join((head.encoded, to_json(clean)[1:], b"}"))
 
     def _encode_screened(self, before_send: BeforeSend, payload: dict[str, Any], kind: str) -> bytes:
-        """Encode what the user's `before_send` makes of a payload; it keeps back what it fails for."""
-        _inside.before_send = True  # what it sends itself does not come here again
+        """Encode the payload that the user's `before_send` returns. If it raises, the event is dropped."""
+        _inside.before_send = True  # events that it sends are not passed to it
         try:
             screened = before_send(payload)
             if isinstance(screened, dict):
@@ -261,7 +273,7 @@ class Writer:
 
 
 def _shown(payload: dict[str, Any]) -> bytes:
-    """Encode a payload for a report, whatever it holds by now."""
+    """Encode a payload for a report, whatever `before_send` did to it."""
     try:
         return to_json(payload, fallback=str)
     except Exception:  # noqa: BLE001

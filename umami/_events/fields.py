@@ -1,8 +1,8 @@
-"""What Umami's server takes in each field, and how a visitor's odd value is made to fit it.
+"""What Umami accepts in each field, and how a visitor's value is repaired to fit.
 
-The limits are the server's, as measured; it answers a value beyond one with 400 or 500 and the event
-is lost. Values that the program chooses are refused with a `ValidationError`; values that come with a
-visitor's request are repaired here, and the repair is named to the caller's `note`.
+The limits are the server's, as measured. It answers a value beyond a limit with 400 or 500, and the event is
+lost. A value that the program chose raises `ValidationError`. A value from a visitor's request is repaired,
+and the caller's `note` is called with the name of the repair.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus
 
-from . import _hosts
-from .errors import ValidationError
+from umami.errors import ValidationError
+
+from . import hosts
 
 NAME_LIMIT: Final = 50
 HOSTNAME_LIMIT: Final = 100
@@ -81,7 +82,7 @@ def given(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return the text or number that a value is, whatever its own class makes of it: an Enum's, say."""
+    """Return a subclass's value as a plain str, int, float or Decimal: an Enum member's, for example."""
     if type(value) in _EXACT:
         return value
     for kind, convert in _PLAIN:
@@ -243,7 +244,7 @@ def screen(value: str, note: Note) -> str | None:
 
 
 def ip_address(value: str, note: Note) -> str | None:
-    """Return the address, or None if it is none (a list of them, a host name, `unknown`)."""
+    """Return the IP address, or None for anything else (a list of addresses, a host name, `unknown`)."""
     address = value[:VISITOR_LIMIT].strip()
     if is_ipv4(address) or (len(address) <= ADDRESS_LIMIT and _is_address(ipaddress.IPv6Address, address)):
         return address
@@ -349,14 +350,14 @@ def parses_as_url(value: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether every Node takes this host. A longer one than can be looked up is none."""
+    """Tell whether every version of Node accepts this host. It rejects one too long to be looked up."""
     if host.startswith("["):
         return _is_address(ipaddress.IPv6Address, host[1:-1])
     name = host.removesuffix(".").lower()
-    if len(name) > _hosts.HOST_LIMIT:
+    if len(name) > hosts.HOST_LIMIT:
         return False
     try:
-        labels = _hosts.labels(name)
+        labels = hosts.labels(name)
     except ValueError:
         return False
     if _NUMBER.fullmatch(labels[-1]):

@@ -57,7 +57,7 @@ def is_surely_browser(user_agent: str) -> bool:
     It errs on the safe side: an unusual browser is not surely one.
 
     Args:
-        user_agent: The User-Agent of an event; an empty one is no browser's.
+        user_agent: The User-Agent of an event; for an empty one the answer is False.
 
     Example:
         ```python
@@ -74,7 +74,7 @@ def is_bot(user_agent: str) -> bool:
     It needs the `bots` extra: `pip install 'umami-analytics[bots]'`.
 
     Args:
-        user_agent: The visitor's User-Agent, judged by its first 2,048 characters; an empty one is no bot's.
+        user_agent: The visitor's User-Agent, of which 2,048 characters are read; an empty one is not a bot's.
 
     Raises:
         ModuleNotFoundError: The extra is not installed.

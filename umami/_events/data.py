@@ -1,8 +1,8 @@
-"""What `custom_data` may hold, and how it is turned into plain JSON values that Umami can store.
+"""Turns `custom_data` into plain JSON values that Umami can store.
 
-Umami flattens nested objects to dotted keys and stores each value as text of at most 500 characters;
-one that is too long, or too large a number, costs the event all of its data. So values are cut or
-rewritten here. What has no meaning in JSON raises, naming the key.
+Umami flattens nested objects to dotted keys, and stores each value as text of at most 500 characters. For one
+value that is too long, or a number that is too large, it drops all of the event's data. So values are cut or
+rewritten here. A value that JSON cannot express raises an error that names its key.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ from uuid import UUID
 
 from pydantic_core import to_json, to_jsonable_python
 
-from .errors import ValidationError
+from umami.errors import ValidationError
+
 from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, plain, scrubbed
 
 TEXT_LIMIT: Final = 500
@@ -72,7 +73,7 @@ def copied(data: Any) -> dict[str, Any]:
     """Return a copy of `custom_data` to add to.
 
     Raises:
-        ValidationError: It is no mapping.
+        ValidationError: It is not a mapping.
     """
     if type(data) is dict:
         return data.copy()
@@ -96,7 +97,7 @@ def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
         field: What to call it in an error.
 
     Raises:
-        ValidationError: It is no mapping, or something in it cannot be encoded.
+        ValidationError: It is not a mapping, or something in it cannot be encoded.
     """
     if not is_a(data, Mapping):
         raise ValidationError(f"{field} must be a mapping, got {type(data).__name__}.")
@@ -128,7 +129,7 @@ def _key_text(key: Any) -> str:
 
 
 def _is_panic(error: BaseException) -> bool:
-    """Tell what pydantic's Rust code raises at a value that it cannot believe: it is no Exception."""
+    """Tell whether pydantic's Rust code panicked. Its exception is not derived from `Exception`."""
     return type(error).__name__ == "PanicException"
 
 

@@ -1,0 +1,91 @@
+"""Makes a call's functions, sync and async, from its one description.
+
+A query is described as a flow, and both functions are made of it. A send's description is its sync function.
+The functions made here take exactly the description's arguments.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from types import FunctionType
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
+
+from ._http.messages import Flow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Caller(Protocol):
+    """What a client has for its calls: the state, whose session runs flows, and the async sends."""
+
+    @property
+    def _state(self) -> Any: ...
+    @property
+    def _awaited(self) -> Any: ...
+
+
+C = TypeVar("C", bound=Caller)
+S = TypeVar("S")
+
+
+def call(describe: Callable[Concatenate[C, P], Flow[T]]) -> Callable[Concatenate[C, P], T]:
+    """Return the sync function of a query."""
+    flow = _named(describe)
+
+    def run(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast("T", self._state.session.run(flow(self, *args, **kwargs)))
+
+    return _dressed(run, flow, get_args(describe.__annotations__["return"])[2])
+
+
+def call_async(
+    describe: Callable[Concatenate[C, P], Flow[T]],
+) -> Callable[Concatenate[C, P], Coroutine[Any, Any, T]]:
+    """Return the async function of a query."""
+    flow = _named(describe, "_async")
+
+    async def run(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast("T", await self._state.session.run_async(flow(self, *args, **kwargs)))
+
+    return _dressed(run, flow, get_args(describe.__annotations__["return"])[2])
+
+
+def send_async(
+    send: Callable[Concatenate[S, P], dict[str, Any]],
+) -> Callable[Concatenate[Caller, P], Coroutine[Any, Any, dict[str, Any]]]:
+    """Return the async function of a send."""
+    named = _named(send, "_async")
+
+    async def run(self: Caller, /, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        answer: Any = named(self._awaited, *args, **kwargs)
+        # A dict if the event was queued, else the coroutine of `_awaited`'s `submit`.
+        return answer if isinstance(answer, dict) else cast("dict[str, Any]", await answer)
+
+    return _dressed(run, named, dict[str, Any])
+
+
+def _named(describe: F, suffix: str = "") -> F:
+    """Return a copy of a function under the public name, which a wrong call's TypeError shows."""
+    assert isinstance(describe, FunctionType)  # noqa: S101 - for the type checker
+    name = f"{describe.__name__.removeprefix('_')}{suffix}"
+    code, defaults = describe.__code__, describe.__defaults__
+    copy = FunctionType(code, describe.__globals__, name, defaults, describe.__closure__)
+    functools.update_wrapper(copy, describe)
+    del copy.__wrapped__  # type: ignore[attr-defined]
+    copy.__kwdefaults__ = describe.__kwdefaults__
+    copy.__name__, copy.__qualname__ = name, f"Client.{name}"
+    if suffix:
+        sync = name.removesuffix(suffix)
+        copy.__doc__ = (describe.__doc__ or "").replace(f"umami.{sync}(", f"await umami.{name}(")
+    return cast("F", copy)
+
+
+def _dressed(function: F, described: Callable[..., Any], returns: Any) -> F:
+    """Give a function the name, signature and docstring that its users are to see."""
+    functools.update_wrapper(function, described)
+    returns = None if returns is type(None) else returns
+    function.__annotations__ = {**described.__annotations__, "return": returns}
+    function.__signature__ = inspect.signature(described).replace(return_annotation=returns)  # type: ignore[attr-defined]
+    return function

@@ -1,0 +1,47 @@
+"""The functions of the module `umami`: those of one default client."""
+
+from ._http.messages import USER_AGENT as user_agent  # noqa: F401, N811 - the published name
+from .client import Client
+
+_client = Client()
+
+configure = _client.configure
+set_url_base = _client.set_url_base
+set_website_id = _client.set_website_id
+set_hostname = _client.set_hostname
+set_cloud_api_key = _client.set_cloud_api_key
+clear_cloud_api_key = _client.clear_cloud_api_key
+enable = _client.enable
+disable = _client.disable
+
+login = _client.login
+login_async = _client.login_async
+logout = _client.logout
+logout_async = _client.logout_async
+is_logged_in = _client.is_logged_in
+verify_token = _client.verify_token
+verify_token_async = _client.verify_token_async
+heartbeat = _client.heartbeat
+heartbeat_async = _client.heartbeat_async
+
+websites = _client.websites
+websites_async = _client.websites_async
+active_users = _client.active_users
+active_users_async = _client.active_users_async
+website_stats = _client.website_stats
+website_stats_async = _client.website_stats_async
+
+new_event = _client.new_event
+new_event_async = _client.new_event_async
+new_revenue_event = _client.new_revenue_event
+new_revenue_event_async = _client.new_revenue_event_async
+new_page_view = _client.new_page_view
+new_page_view_async = _client.new_page_view_async
+identify = _client.identify
+identify_async = _client.identify_async
+
+flush = _client.flush
+flush_async = _client.flush_async
+shutdown = _client.shutdown
+shutdown_async = _client.shutdown_async
+queue_stats = _client.queue_stats
