@@ -398,6 +398,7 @@ def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable
 
 def test_a_fork_in_the_middle_of_the_first_uses_imports(python: Callable[..., Any]) -> None:
     program = """
+        import concurrent.futures.thread  # its fork hooks, registered while a fork waits, would be mixed up
         import os, sys, threading, umami
 
         def watch(event, arguments):
