@@ -1,6 +1,5 @@
 """What the tests of the queue share: how to read what the collector got, and how to wait without sleeping."""
 
-import json
 import linecache
 import logging
 import sys
@@ -9,14 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from typing_extensions import Self
 
 import umami
 from umami.collector import Collector, Request
@@ -138,63 +135,6 @@ class Reports:
         assert told, self.all
 
 
-class Proxy:
-    """A server in front of none: it answers each request as a function of its path and body says.
-
-    Args:
-        answer: Returns the status and the body to answer with; a None for the body is what Umami answers
-            when it has stored the events.
-    """
-
-    def __init__(self, answer: Callable[[str, bytes], tuple[int, bytes | None]]) -> None:
-        self.bodies: list[bytes] = []
-        self.accepted: Counter[str] = Counter()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # Headers and body are two writes; the second is not to wait for the first's ack.
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                proxy.bodies.append(body)
-                status, reply = answer(self.path, body)
-                if reply is None:
-                    reply = proxy.accept(json.loads(body))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def accept(self, body: Any) -> bytes:
-        items = body if isinstance(body, list) else [body]
-        self.accepted.update(item["payload"]["name"] for item in items)
-        if not isinstance(body, list):
-            return b'{"cache":"x","sessionId":"s","visitId":"v"}'
-        count = len(items)
-        return json.dumps(
-            {"size": count, "processed": count, "errors": 0, "details": [], "cache": "x"}
-        ).encode()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(DEADLINE)
-
-
 def in_threads(count: int, work: Callable[[int], object]) -> None:
     """Run `work` with each number below `count` in a thread of its own, and raise what any of them raised."""
     faults: list[BaseException] = []
@@ -225,14 +165,20 @@ def lines_of(function: Any) -> list[int]:
 
 @contextmanager
 def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, str], bool]) -> Iterator[None]:
-    """Do something in this thread, once, when a function gets to where it is due."""
+    """Do something in this thread, once, when a function gets to where it is due; fail if it never does.
+
+    A tracer that is running, such as a debugger's or that of a coverage measurement, is put back at the end.
+    """
+    before = sys.gettrace()
+    reached = False
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is not function.__code__:
+        nonlocal reached
+        if frame.f_code is not function.__code__ or reached:
             return None
         if is_due(frame, event):
-            sys.settrace(None)
-            frame.f_trace = None
+            reached = True
+            sys.settrace(None)  # what is done now is not to be traced
             act()
         return trace
 
@@ -240,7 +186,8 @@ def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, s
     try:
         yield
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
+    assert reached, f"{function.__qualname__} never got to where it was to be interrupted"
 
 
 def at_line(function: Any, line: int, act: Callable[[], object]) -> AbstractContextManager[None]:
