@@ -73,6 +73,7 @@ def mixed(count: int) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_of_a_mixed_crowd_exactly_the_crawlers_events_are_rejected(
     server: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -276,6 +277,7 @@ def test_the_log_names_the_setting_that_keeps_bots(
     assert "ua=" in line.getMessage()
 
 
+@pytest.mark.slow
 def test_a_thousand_different_crawlers_are_each_counted(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -51,6 +51,7 @@ def send_until(client: umami.Client, condition: Callable[[], bool], prefix: str 
 # One event that something refuses.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [*DECISIVE, *DOUBTFUL, 413])
 def test_one_event_that_is_always_refused_is_rejected_once_others_are_accepted(
     status: int, server: Collector, make_client: MakeClient, balanced: Balanced
@@ -88,6 +89,7 @@ def test_a_firewall_that_refuses_one_event_of_fifty_costs_that_event(
     assert client.queue_stats().rejected == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer", [Answer(500, b"<h1>Oops</h1>"), Answer(502, b"<h1>Bad gateway</h1>"), NO_ANSWER]
 )
@@ -162,6 +164,7 @@ NOT_FOUND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down", NOT_FOUND)
 def test_nothing_is_rejected_while_the_server_behind_a_proxy_restarts(
     down: Answer, server: Collector, make_client: MakeClient, balanced: Balanced
@@ -258,6 +261,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", LIMITS)
 def test_a_rate_limit_leaves_requests_full_and_the_queue_drains(
     answer: Answer, collector: Collector, make_client: MakeClient, record_property: Record
@@ -302,6 +306,7 @@ def test_single_sends_under_a_rate_limit_drain_too(make_client: MakeClient) -> N
 # A gateway that gives up although Umami stores.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [504, 524])
 def test_a_gateway_that_times_out_after_storing_costs_no_more_than_the_bound(
     status: int, collector: Collector, make_client: MakeClient, balanced: Balanced, record_property: Record
@@ -371,6 +376,7 @@ def test_a_400_that_is_not_umamis_is_an_outage_that_names_its_likely_cause(
         assert stored(collector) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 def test_the_size_that_a_proxy_takes_is_learnt(
     collector: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
@@ -405,6 +411,7 @@ UNCLEAR = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", UNCLEAR)
 @pytest.mark.parametrize("status", [200, 202])
 def test_a_2xx_that_is_not_umamis_doubles_one_batch_and_one_event_at_most(
@@ -484,6 +491,7 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
         assert client.queue_stats().pending == 2500
 
 
+@pytest.mark.slow
 def test_one_of_two_servers_that_is_away_costs_no_event(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -232,6 +232,7 @@ def test_a_larger_queue_lets_the_blocked_in(collector: Collector, make_client: M
     assert answers == [QUEUED]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_block_never_blocks_the_event_loop(
     collector: Collector, make_client: MakeClient, balanced: Balanced

@@ -299,6 +299,7 @@ WITHOUT_SOCKSIO = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["socks5", "socks", "socks4", "carrier-pigeon"])
 def test_a_proxy_of_the_environment_that_cannot_be_used_breaks_no_call_and_is_named_once(
     scheme: str, collector: Collector, python: Callable[..., Any]

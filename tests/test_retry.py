@@ -227,6 +227,7 @@ def test_a_flush_cuts_the_wait_of_single_events_short(collector: Collector, make
 # An outage.
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -250,6 +251,7 @@ def test_an_outage_is_waited_out_with_few_requests_and_everything_is_delivered(
     assert [size for size in sizes(collector)[failures + 1 :] if size > 1][2] >= 8
 
 
+@pytest.mark.slow
 def test_one_sender_only_knocks_at_a_server_that_is_away(make_client: MakeClient) -> None:
     delay = 0.03
     with Collector(umami="cloud", item_delay=delay) as server:
@@ -472,6 +474,7 @@ def test_a_retry_within_the_limit_delivers(collector: Collector, make_client: Ma
     assert stored(collector) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0, 3])
 def test_poison_among_a_thousand_events_costs_nobody_else_anything(
     limit: int, batch: bool, make_client: MakeClient, balanced: Balanced

@@ -95,6 +95,7 @@ def test_url_goes_before_url_base_in_the_environment(
     assert repr(bare()) == "<umami.Client to http://localhost:1>"
 
 
+@pytest.mark.slow
 def test_the_environment_is_read_by_the_first_call_not_by_the_import(
     python: Callable[..., Any], collector: Collector
 ) -> None:
@@ -583,6 +584,7 @@ def test_clients_share_nothing(collector: Collector, make_client: Callable[..., 
     assert one.queue_stats().submitted == 0
 
 
+@pytest.mark.slow
 def test_the_modules_functions_are_one_clients(python: Callable[..., Any], collector: Collector) -> None:
     program = """
         import sys, umami

@@ -113,6 +113,7 @@ def test_a_neighbour_that_looks_at_a_new_file_is_no_reason_to_do_without(
     assert sum(file.events or 0 for file in umami.spool.files(copy)) == 1
 
 
+@pytest.mark.slow
 def test_clear_deletes_nothing_that_a_neighbour_has_just_taken_over(
     leave: Callable[..., Path],
     collector: Collector,
@@ -137,6 +138,7 @@ def test_clear_deletes_nothing_that_a_neighbour_has_just_taken_over(
     assert neighbours[0].queue_stats().submitted == 0
 
 
+@pytest.mark.slow
 def test_to_look_at_a_spool_changes_nothing(leave: Callable[..., Path], folder: Path) -> None:
     file = leave(5)
     torn = file.read_bytes()[:-7]
@@ -147,6 +149,7 @@ def test_to_look_at_a_spool_changes_nothing(leave: Callable[..., Path], folder: 
     assert drain(folder).dropped == {"torn": 1}
 
 
+@pytest.mark.slow
 def test_a_child_that_lives_on_does_not_keep_its_parents_files(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -193,6 +196,7 @@ def test_a_client_that_is_forgotten_gives_its_files_up(
     assert stored(collector) == names(5)
 
 
+@pytest.mark.slow
 def test_what_many_processes_left_is_not_all_opened_at_once(
     leave: Callable[..., Path],
     collector: Collector,
@@ -215,6 +219,7 @@ def test_what_many_processes_left_is_not_all_opened_at_once(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_a_neighbour_goes_on_with_what_was_too_much_at_first(
     leave: Callable[..., Path], collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
@@ -240,6 +245,7 @@ def test_a_large_spool_has_large_files(collector: Collector, folder: Path, make_
 # Credentials, versions, rights.
 
 
+@pytest.mark.slow
 def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     leave: Callable[..., Path], collector: Collector, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,6 +261,7 @@ def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     assert {request.headers["authorization"] for request in collector.requests} == {basic}
 
 
+@pytest.mark.slow
 def test_a_file_of_another_version_is_left_to_it(
     folder: Path, leave: Callable[..., Path], collector: Collector
 ) -> None:
@@ -293,6 +300,7 @@ def test_the_other_events_of_a_damaged_file_are_sent(
     assert kept.suffix == ".damaged"
 
 
+@pytest.mark.slow
 def test_after_a_broken_frame_events_are_lost_and_counted(
     leave: Callable[..., Path], collector: Collector, folder: Path
 ) -> None:
@@ -311,6 +319,7 @@ def test_after_a_broken_frame_events_are_lost_and_counted(
     assert stored(collector) == names(6)
 
 
+@pytest.mark.slow
 def test_events_whose_destination_is_damaged_are_counted(leave: Callable[..., Path], folder: Path) -> None:
     file = leave(10)
     file.write_bytes(file.read_bytes().replace(b"send_url", b"send_urn"))
@@ -392,6 +401,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_record_leaves_whole_ones(
     assert stored(collector) == {"e0": 1, "e2": 1}
 
 
+@pytest.mark.slow
 def test_what_could_not_be_noted_as_delivered_is_noted_later(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -491,6 +501,7 @@ def test_at_most_once_leaves_what_was_surely_not_stored_to_the_next_process(
     assert stored(collector) <= names(120)
 
 
+@pytest.mark.slow
 def test_at_most_once_does_not_send_again_what_was_on_the_wire_at_a_kill(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -511,6 +522,7 @@ def test_at_most_once_does_not_send_again_what_was_on_the_wire_at_a_kill(
     assert stored(collector).keys() >= {"e5", "e6", "e7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", ["", "time.sleep(0.4)"], ids=["in time", "too late"])
 def test_an_event_of_an_exit_handler_is_kept_too(
     wait: str, collector: Collector, folder: Path, python: Run
@@ -574,6 +586,7 @@ def test_a_write_that_is_broken_off_anywhere_confuses_nothing(
     assert not client.queue_stats().pending
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_takes_nothing_over(
     leave: Callable[..., Path], collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -617,6 +630,7 @@ def test_the_next_sender_starts_another_watcher(
     assert "umami-spool" in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restless")
 def test_files_may_be_taken_over_while_others_are_settled(
     leave: Callable[..., Path], collector: Collector, folder: Path, make_client: MakeClient

@@ -158,6 +158,7 @@ def test_the_ledger_balances_at_every_moment_and_never_goes_back(
 # Interrupted code.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_a_signal_handler_may_send_whatever_it_interrupts(
     collector: Collector, make_client: MakeClient, balanced: Balanced
@@ -467,6 +468,7 @@ def test_senders_leave_a_server_that_the_client_has_turned_away_from(
 INTERRUPTIONS = 500
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_a_signal_handler_that_raises_leaves_no_lock_held(collector: Collector) -> None:
     run = finished(

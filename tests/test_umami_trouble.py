@@ -172,6 +172,7 @@ def test_a_batch_that_is_given_up_and_finished_all_the_same_is_not_repeated_with
     balanced(client)
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_in_the_middle_of_a_batch_says_so_though_the_server_finishes_it(
     python: Callable[..., Any],
 ) -> None:
@@ -360,6 +361,7 @@ def put(client: umami.Client, event: bytes) -> None:
     assert route.put(route.lane, event)
 
 
+@pytest.mark.slow
 def test_all_that_umami_chokes_on_among_a_thousand_events(
     batch: bool, make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
@@ -399,6 +401,7 @@ def test_all_that_umami_chokes_on_among_a_thousand_events(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_what_is_no_event_at_all_among_a_thousand_events(
     batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
