@@ -620,6 +620,7 @@ async def test_an_async_call_does_not_block_its_loop(user: umami.Client, collect
     await user.__aexit__(None, None, None)
 
 
+@pytest.mark.usefixtures("no_websites")
 @pytest.mark.anyio
 async def test_a_cancelled_call_leaves_the_client_usable(user: umami.Client, collector: Collector) -> None:
     collector.fail(None, path="/api/websites", freeze=True)

@@ -488,6 +488,7 @@ def test_none_unsets_the_website_and_the_hostname(make_client: Callable[..., uma
     assert "set_website_id()" in refusal(client.new_event, "signup")
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_disable_and_enable_concern_sends_only(
     make_client: Callable[..., umami.Client], collector: Collector
 ) -> None:
