@@ -147,7 +147,12 @@ def test_what_waits_to_be_sent_again_is_older_than_what_was_never_sent(
     collector: Collector, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
     client = make_client(
-        queue_size=4, overflow="drop_oldest", batch_size=2, retry_wait=NEVER, retry_wait_max=NEVER
+        queue_size=4,
+        overflow="drop_oldest",
+        batch_size=2,
+        flush_interval=NEVER,
+        retry_wait=NEVER,
+        retry_wait_max=NEVER,
     )
     collector.fail(503)
     send_many(client, 2, "failed")
