@@ -84,6 +84,11 @@ def until(condition: Callable[[], bool]) -> None:
         threading.Event().wait(0.001)
 
 
+def until_waiting(thread: threading.Thread) -> None:
+    """Block until a thread waits for another, by any condition or event."""
+    until(lambda: sys._current_frames()[thread.ident].f_code.co_name == "wait")
+
+
 class Listener(logging.Handler):
     """Hears the package's log, so that a test can wait for a line of it."""
 

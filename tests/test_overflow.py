@@ -7,7 +7,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored, until
+from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored, until, until_waiting
 
 import umami
 from umami.collector import Collector
@@ -232,6 +232,7 @@ def test_a_larger_queue_lets_the_blocked_in(collector: Collector, make_client: M
     answers = []
     blocked = threading.Thread(target=lambda: answers.append(client.new_event("blocked")))
     blocked.start()
+    until_waiting(blocked)
     client.configure(queue_size=2)
     blocked.join(DEADLINE)
     assert answers == [QUEUED]
