@@ -1,4 +1,4 @@
-"""Fixtures: a collector that answers as Umami does, clients that ship to it, and real child processes."""
+"""Fixtures: a collector that answers as Umami does, clients that send to it, and child processes."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 PASSWORD = "pa55-of-the-collector"
 """The collectors' password: unlike their own default, it can be told from all else; see `secrecy`."""
 DEADLINE = float(os.environ.get("UMAMI_TEST_DEADLINE", "60"))
-"""Seconds after which a test that waits for something gives up on it."""
+"""Seconds that a test waits for something before it fails."""
 SLOW_VERSIONS = {"2.0", "2.6", "2.11", "2.16", "2.17", "3.0.1", "3.0.3", "3.3"}
 """The versions of Umami that `make test-fast` leaves out where a test is run with every version."""
 CHROME = (
@@ -100,7 +100,7 @@ def _is_reusable(collector: Collector) -> bool:
 
 @pytest.fixture
 def other() -> Iterator[Collector]:
-    """Another host."""
+    """A second collector."""
     with Collector() as other:
         yield other
 
@@ -112,7 +112,7 @@ def batch(request: pytest.FixtureRequest) -> bool:
 
 
 def version(batch: bool) -> str:
-    """Return a version of Umami that has batches, or one that differs by having none."""
+    """Return a version of Umami with a batch route, or one without."""
     return "3.1" if batch else "cloud"
 
 
@@ -123,13 +123,13 @@ def with_version(version: str, *values: Any, name: str) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a spool is."""
+    """The folder for a spool; it does not exist yet."""
     return tmp_path / "spool"
 
 
 @pytest.fixture
 def browse() -> Iterator[Callable[..., httpx.Client]]:
-    """Make HTTP clients that look like a browser."""
+    """Make HTTP clients with the User-Agent of a browser."""
     clients = []
 
     def make(collector: Collector, **options: Any) -> httpx.Client:
@@ -154,7 +154,7 @@ def http(collector: Collector, browse: Callable[..., httpx.Client]) -> httpx.Cli
 
 @pytest.fixture
 def make_client(collector: Collector) -> Iterator[Callable[..., umami.Client]]:
-    """Make clients of the collector, with quick retries unless told otherwise, shut down at the end."""
+    """Make clients that send to the collector and retry quickly; they are shut down at the end."""
     clients = []
 
     def make(**settings: Any) -> umami.Client:
@@ -184,7 +184,7 @@ def client(make_client: Callable[..., umami.Client]) -> umami.Client:
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Call a client's function; or its async twin, on an event loop of its own."""
+    """Call a client's method, or its async version on a new event loop."""
 
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if request.param == "sync":
@@ -197,7 +197,7 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def heard() -> Iterator[logging.Handler]:
-    """What the package logs."""
+    """What the package logs during the test."""
     from queue_helpers import Listener
 
     listener = Listener()
