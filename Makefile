@@ -5,12 +5,14 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
+.PHONY: help demo test test-fast coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   a web service and a batch job ship events, and the counts are compared"
-	@echo "make test   the whole test suite"
+	@echo "make test   the whole test suite: about 6 minutes on two cores"
+	@echo "make test-fast  the most valuable part of it, in under a minute"
+	@echo "make coverage   which statements and branches the tests run, in threads and other processes too"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
 	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
@@ -49,6 +51,18 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+# The tracer of a coverage measurement is slow, so the deadlines of the tests are longer.
+coverage: export UMAMI_TEST_DEADLINE := 180
+coverage: $(VENV)/.test
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include 'umami/queue/*' --skip-covered
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
@@ -104,4 +118,4 @@ compatibility: $(VENV)/.test
 	$(BIN)/python -m loadtests compatibility --report
 
 clean:
-	rm -rf .venv* .reliability site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* .reliability site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

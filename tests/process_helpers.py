@@ -1,4 +1,4 @@
-"""What the tests with real processes share: how to start, hear, signal and end a child program."""
+"""Helpers of the tests with real processes: starting a program, reading its output, ending it."""
 
 import os
 import queue
@@ -20,7 +20,7 @@ from umami.collector import Collector
 
 
 def settings(server: Collector | int, **more: object) -> dict[str, str]:
-    """Return the environment of a program whose events go to `server`, which has a host name."""
+    """Return environment variables that make a program send to a collector, or to a port of localhost."""
     port = server if isinstance(server, int) else urlsplit(server.url).port
     basic = {"url": f"http://localhost:{port}", "website_id": SITE, "hostname": "example.com"}
     return {f"UMAMI_{name.upper()}": str(value) for name, value in {**basic, **more}.items()}
@@ -32,14 +32,14 @@ def once(*names: str) -> Counter[str]:
 
 
 def finished(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python with `arguments` to its end."""
+    """Run Python with `arguments`, and return its exit code and output."""
     with running(*arguments, **environment) as child:
         code = child.end()
         return subprocess.CompletedProcess(child.process.args, code, "".join(child.lines()), child.stderr)
 
 
 class Child:
-    """A program that runs, and whose lines can be waited for."""
+    """A running program, whose output can be waited for line by line."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -64,17 +64,17 @@ class Child:
             self._errors.append(line)
 
     def line(self) -> str:
-        """Wait for the next line that it prints."""
+        """Wait for its next line of output, and return it."""
         line = self._lines.get(timeout=DEADLINE)
         assert line is not None, f"it ended: {''.join(self._errors)}"
         return line
 
     def lines(self) -> list[str]:
-        """Return what it prints until its end."""
+        """Return the rest of its output, line by line."""
         return list(iter(lambda: self._lines.get(timeout=DEADLINE), None))
 
     def says(self, pattern: str, times: int = 1) -> "re.Match[str]":
-        """Wait until so many of its next lines match."""
+        """Wait until that many lines match a pattern, and return the last match."""
         while True:
             match = re.search(pattern, self.line())
             times -= match is not None
@@ -82,7 +82,7 @@ class Child:
                 return match
 
     def end(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until it ends, and return its exit code."""
         code = self.process.wait(DEADLINE)
         for reader in self._readers:
             reader.join(DEADLINE)
@@ -90,17 +90,17 @@ class Child:
 
     @property
     def stderr(self) -> str:
-        """What it wrote to stderr until its end."""
+        """What it has written to stderr; complete after `end`."""
         return "".join(self._errors)
 
 
 @contextmanager
 def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) -> Iterator[Child]:
-    """Start Python with `arguments` (a program follows `-c`), and see to its end.
+    """Start Python with `arguments`, such as `-c` and a program, and kill it and its children at the end.
 
     Args:
         arguments: Python's.
-        errors: `subprocess.STDOUT` to have its stderr among its lines.
+        errors: `subprocess.STDOUT` to read its stderr along with its output.
         environment: Variables to add.
     """
     watch.learn_environment(environment)

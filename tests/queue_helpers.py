@@ -1,6 +1,5 @@
-"""What the tests of the queue share: how to read what the collector got, and how to wait without sleeping."""
+"""Helpers of the queue's tests: reading what a collector received, waiting for events, interrupting code."""
 
-import json
 import linecache
 import logging
 import sys
@@ -9,14 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from typing_extensions import Self
 
 import umami
 from umami.collector import Collector, Request
@@ -24,8 +21,7 @@ from umami.errors import ValidationError
 from umami.models import ErrorReport
 
 NEVER = 10 * DEADLINE
-"""Seconds for what must not come by itself within a test."""
-
+"""Seconds: longer than any test runs."""
 
 SENDS: dict[str, dict[str, Any]] = {
     "new_event": {"event_name": "signup"},
@@ -33,18 +29,18 @@ SENDS: dict[str, dict[str, Any]] = {
     "new_page_view": {"page_title": "Home", "url": "/"},
     "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
 }
-"""Each send, and arguments that are right."""
+"""The send functions, each with valid arguments."""
 
 
 def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
-    """Return what a call is refused with."""
+    """Return the message of the ValidationError that a call raises."""
     with pytest.raises(ValidationError) as caught:
         function(*args, **kwargs)
     return str(caught.value)
 
 
 def sent(requests: Iterable[Request]) -> list[list[dict[str, Any]]]:
-    """Return the payloads of each request that carried events, of one as of many."""
+    """Return the payloads of the events in each request, single or batch."""
     bodies = [request.json for request in requests if request.path in ("/api/send", "/api/batch")]
     return [[item["payload"] for item in (body if isinstance(body, list) else [body])] for body in bodies]
 
@@ -55,12 +51,12 @@ def sizes(collector: Collector) -> list[int]:
 
 
 def stored(collector: Collector) -> Counter[str]:
-    """Return how often each event is stored, by its name."""
+    """Return how often each event is stored, by its name, or by its title if it is a page view."""
     return Counter(event.name or event.title for event in collector.events)
 
 
 def connections(collector: Collector) -> set[int]:
-    """Return the connections that events came over."""
+    """Return the client ports of the connections that events arrived on."""
     return {request.client_port for request in collector.requests if request.path.startswith("/api/")}
 
 
@@ -73,22 +69,27 @@ def send_many(client: umami.Client, count: int, prefix: str = "e") -> list[str]:
 
 
 def drain(folder: Path, **settings: Any) -> umami.models.QueueStats:
-    """Do what the next process does: open the spool, and send what it finds."""
+    """Open a spool as the next process would, and send the events in it."""
     with umami.Client(**{"spool": str(folder), "retry_wait": 0.02, **settings}) as client:
         assert client.flush(DEADLINE)
         return client.queue_stats()
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Block until a condition holds that nothing tells of."""
+    """Block until a condition holds. It is polled; so this is for what cannot be waited for otherwise."""
     give_up = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < give_up, "it never came true"
+        assert time.monotonic() < give_up, "the condition did not become true in time"
         threading.Event().wait(0.001)
 
 
+def until_waiting(thread: threading.Thread) -> None:
+    """Block until a thread waits for a condition or an event."""
+    until(lambda: sys._current_frames()[thread.ident].f_code.co_name == "wait")
+
+
 class Listener(logging.Handler):
-    """Hears the package's log, so that a test can wait for a line of it."""
+    """A log handler that keeps the records, and lets a test wait for a line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,18 +102,18 @@ class Listener(logging.Handler):
             self._changed.notify_all()
 
     def matching(self, text: str) -> list[logging.LogRecord]:
-        """Return what was logged with `text` in it."""
+        """Return the records whose message contains `text`."""
         with self._changed:
             return [record for record in self.records if text in record.getMessage()]
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        """Block until lines with `text` in them have been logged so many times."""
+        """Block until that many messages that contain `text` have been logged."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.matching(text)) >= times, DEADLINE), text
 
 
 class Reports:
-    """An `on_error` that remembers what it is called with."""
+    """An `on_error` callback that keeps its reports."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -124,7 +125,7 @@ class Reports:
             self._changed.notify_all()
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return of how many events it was told, by kind and reason."""
+        """Return the number of events reported, by kind and reason."""
         counts: Counter[tuple[str, str]] = Counter()
         with self._changed:
             for report in self.all:
@@ -132,71 +133,14 @@ class Reports:
         return counts
 
     def wait_for(self, count: int) -> None:
-        """Block until it was told of so many events."""
+        """Block until that many events have been reported."""
         with self._changed:
             told = self._changed.wait_for(lambda: sum(report.count for report in self.all) >= count, DEADLINE)
         assert told, self.all
 
 
-class Proxy:
-    """A server in front of none: it answers each request as a function of its path and body says.
-
-    Args:
-        answer: Returns the status and the body to answer with; a None for the body is what Umami answers
-            when it has stored the events.
-    """
-
-    def __init__(self, answer: Callable[[str, bytes], tuple[int, bytes | None]]) -> None:
-        self.bodies: list[bytes] = []
-        self.accepted: Counter[str] = Counter()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # Headers and body are two writes; the second is not to wait for the first's ack.
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                proxy.bodies.append(body)
-                status, reply = answer(self.path, body)
-                if reply is None:
-                    reply = proxy.accept(json.loads(body))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *_: object) -> None:
-                """Keep quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def accept(self, body: Any) -> bytes:
-        items = body if isinstance(body, list) else [body]
-        self.accepted.update(item["payload"]["name"] for item in items)
-        if not isinstance(body, list):
-            return b'{"cache":"x","sessionId":"s","visitId":"v"}'
-        count = len(items)
-        return json.dumps(
-            {"size": count, "processed": count, "errors": 0, "details": [], "cache": "x"}
-        ).encode()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(DEADLINE)
-
-
 def in_threads(count: int, work: Callable[[int], object]) -> None:
-    """Run `work` with each number below `count` in a thread of its own, and raise what any of them raised."""
+    """Run `work` with each number below `count`, each in its own thread, and raise the first exception."""
     faults: list[BaseException] = []
 
     def run(number: int) -> None:
@@ -216,7 +160,7 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
 
 
 def lines_of(function: Any) -> list[int]:
-    """Return the lines of a function that are executed when it is called."""
+    """Return the numbers of the lines in a function's body."""
     code = function.__code__
     lines = {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
     # Nothing is executed at the word `try`, and nothing can interrupt it.
@@ -225,14 +169,20 @@ def lines_of(function: Any) -> list[int]:
 
 @contextmanager
 def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, str], bool]) -> Iterator[None]:
-    """Do something in this thread, once, when a function gets to where it is due."""
+    """Call `act` in this thread the first time that a function reaches a point; fail if it never does.
+
+    A tracer that was running, such as a debugger's or coverage's, is restored at the end.
+    """
+    before = sys.gettrace()
+    reached = False
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if frame.f_code is not function.__code__:
+        nonlocal reached
+        if frame.f_code is not function.__code__ or reached:
             return None
         if is_due(frame, event):
-            sys.settrace(None)
-            frame.f_trace = None
+            reached = True
+            sys.settrace(None)  # what is done now is not to be traced
             act()
         return trace
 
@@ -240,21 +190,22 @@ def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, s
     try:
         yield
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
+    assert reached, f"{function.__qualname__} was not interrupted: it never reached the point"
 
 
 def at_line(function: Any, line: int, act: Callable[[], object]) -> AbstractContextManager[None]:
-    """Do something in this thread when a line of a function is about to be executed, the first time."""
+    """Call `act` in this thread when a line of a function is about to run for the first time."""
     return _at(function, act, lambda frame, event: event == "line" and frame.f_lineno == line)
 
 
 def at_return(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
-    """Do something in this thread when a function has done its work and is to return, the first time."""
+    """Call `act` in this thread when a function is about to return for the first time."""
     return _at(function, act, lambda frame, event: event == "return")
 
 
 def at_call(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
-    """Do something in this thread when a function is called, before its first line, the first time."""
+    """Call `act` in this thread when a function is first called, before its first line."""
     return _at(function, act, lambda frame, event: event == "call")
 
 

@@ -1,4 +1,4 @@
-"""A small reverse proxy in front of a collector: it passes requests on, or does what a test wants instead."""
+"""A small HTTP proxy in front of a collector: it passes requests on, or answers them as a test says."""
 
 import http.client
 import json
@@ -14,11 +14,12 @@ from typing_extensions import Self
 
 
 @dataclass
-class Asked:
-    """A request that has come to the proxy.
+class ProxyRequest:
+    """A request that the proxy received.
 
     Attributes:
-        status: What it was answered with; None for not at all.
+        path: As in the request line: a whole URL if the client takes this for its forward proxy.
+        status: The status of the answer; None if there was none.
     """
 
     method: str
@@ -29,7 +30,7 @@ class Asked:
 
     @property
     def names(self) -> list[str]:
-        """The names, or else the titles, of the events that it carries."""
+        """The names of the events in the request; the titles of page views."""
         if not self.body:
             return []
         decoded = json.loads(self.body)
@@ -39,39 +40,42 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer."""
+    """An answer to a request."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-CUT = Answer(0)
-"""No answer: the connection is closed."""
+NO_ANSWER = Answer(0)
+"""The connection is closed without an answer."""
 
-Rule = Callable[[Asked], Answer | None]
+Rule = Callable[[ProxyRequest], Answer | None]
 
 
 class ReverseProxy:
-    """Stands before a server. Its rules may be replaced while it runs.
+    """An HTTP proxy in front of a server.
+
+    What stands before `/api/` in a path is not passed on; so it can also be used as a forward proxy, and the
+    server can be reached under any number of base URLs.
 
     Args:
-        url: Where the server is.
-        before: Returns what a request is answered with by the proxy itself; None to pass it on.
-        after: Returns what a request is answered with that the server has answered; None for its own answer.
+        url: The server's URL.
+        before: Returns the proxy's own answer to a request, or None to pass the request on.
+        after: Returns the answer to a request that the server has answered, or None for the server's answer.
         down: The answer while the server cannot be reached.
-        change: Changes the body that is passed on.
+        change: Returns the body to pass on in place of the one received; the User-Agent header likewise.
 
     Attributes:
-        asked: The requests that have come, in order.
+        requests: The requests received, in order. The arguments are attributes too, and may be changed.
     """
 
     def __init__(
         self,
         url: str,
-        before: Rule = lambda asked: None,
+        before: Rule = lambda request: None,
         *,
-        after: Rule = lambda asked: None,
+        after: Rule = lambda request: None,
         down: Answer = Answer(502, b"<h1>Bad Gateway</h1>"),
         change: Callable[[bytes], bytes] = lambda body: body,
     ) -> None:
@@ -79,7 +83,7 @@ class ReverseProxy:
         self.after = after
         self.down = down
         self.change = change
-        self.asked: list[Asked] = []
+        self.requests: list[ProxyRequest] = []
         self._address = urlsplit(url).netloc
         proxy = self
 
@@ -89,11 +93,11 @@ class ReverseProxy:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                asked = Asked(self.command, self.path, body, dict(self.headers.items()))
-                proxy.asked.append(asked)
-                answer = proxy.answer(asked)
-                asked.status = answer.status or None
-                if answer is CUT:
+                request = ProxyRequest(self.command, self.path, body, dict(self.headers.items()))
+                proxy.requests.append(request)
+                answer = proxy.answer(request)
+                request.status = answer.status or None
+                if answer is NO_ANSWER:
                     self.close_connection = True
                     return
                 self.send_response(answer.status)
@@ -113,33 +117,37 @@ class ReverseProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def answer(self, asked: Asked) -> Answer:
-        """Answer a request by a rule, or else as the server does."""
-        own = self.before(asked)
+    def answer(self, request: ProxyRequest) -> Answer:
+        own = self.before(request)
         if own is not None:
             return own
         try:
-            passed = self._pass_on(asked)
+            answer = self._pass_on(request)
         except (OSError, http.client.HTTPException):
             return self.down
-        return self.after(asked) or passed
+        return self.after(request) or answer
 
-    def _pass_on(self, asked: Asked) -> Answer:
+    def _pass_on(self, request: ProxyRequest) -> Answer:
         connection = http.client.HTTPConnection(self._address, timeout=DEADLINE)
         try:
             kept = {"content-type", "user-agent", "authorization"}
-            headers = {name: value for name, value in asked.headers.items() if name.lower() in kept}
+            headers = {name: value for name, value in request.headers.items() if name.lower() in kept}
             headers["User-Agent"] = self.change(headers.get("User-Agent", "").encode()).decode()
-            connection.request(asked.method, asked.path, self.change(asked.body), headers)
+            path = request.path[request.path.index("/api/") :]
+            connection.request(request.method, path, self.change(request.body), headers)
             reply = connection.getresponse()
-            named = {"Content-Type": reply.getheader("Content-Type") or "text/plain"}
-            return Answer(reply.status, reply.read(), named)
+            answered = {"Content-Type": reply.getheader("Content-Type") or "text/plain"}
+            return Answer(reply.status, reply.read(), answered)
         finally:
             connection.close()
 
-    def posted(self, path: str = "/api/batch") -> list[Asked]:
-        """Return the requests for a path that carried events."""
-        return [asked for asked in tuple(self.asked) if asked.path == path and len(asked.body) > len("[]")]
+    def batches(self) -> list[ProxyRequest]:
+        """Return the batch requests that carried events."""
+        return [
+            request
+            for request in tuple(self.requests)
+            if request.path == "/api/batch" and len(request.body) > len("[]")
+        ]
 
     def __enter__(self) -> Self:
         self._thread.start()

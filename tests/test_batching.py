@@ -123,6 +123,7 @@ def test_an_event_over_the_limit_is_refused_at_the_call(
     assert client.queue_stats().submitted == 0
 
 
+@pytest.mark.slow
 def test_no_body_is_over_the_servers_limit_however_large_the_events(
     collector: Collector, make_client: MakeClient, padded: Callable[[int], dict[str, Any]]
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_backlog_brings_a_second_connection_and_never_a_third(
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import CHROME, DEADLINE, SITE
 from queue_helpers import NEVER, Listener, Reports, send_many, sizes
-from reverse_proxy import Answer, Asked, ReverseProxy
+from reverse_proxy import Answer, ProxyRequest, ReverseProxy
 
 import umami
 from umami._user_agents import is_bot
@@ -73,6 +73,7 @@ def mixed(count: int) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_of_a_mixed_crowd_exactly_the_crawlers_events_are_rejected(
     server: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -166,11 +167,11 @@ def test_a_server_that_does_not_check_for_bots_costs_no_requests_once_that_is_kn
         client = make_client(url_base=proxy.url, batch_size=100, flush_interval=NEVER, senders=1)
         visit(client, [CRAWLERS[0], CHROME])
         assert client.flush(DEADLINE)
-        before = len(proxy.asked)
+        before = len(proxy.requests)
         visit(client, [*CRAWLERS, *BROWSERS, *ODD_BROWSERS] * 10, 100)
         assert client.flush(DEADLINE)
         has_batches = version not in ("2.15", "2.16", "cloud")
-        assert len(proxy.asked) - before == (1 if has_batches else 100)
+        assert len(proxy.requests) - before == (1 if has_batches else 100)
         assert server.event_count == 102
     stats = client.queue_stats()
     assert (stats.delivered, stats.rejected) == (102, 0)
@@ -210,7 +211,7 @@ def test_no_mixed_batch_is_split_and_posted_again(collector: Collector, make_cli
         client = make_client(url_base=proxy.url, batch_size=100, flush_interval=NEVER)
         visit(client, mixed(200))
         assert client.flush(DEADLINE)
-        times = Counter(name for asked in proxy.asked for name in asked.names)
+        times = Counter(name for request in proxy.requests for name in request.names)
         assert set(times.values()) == {1}
 
 
@@ -233,7 +234,7 @@ def test_bots_that_come_while_something_refuses_their_events_are_still_counted(
 ) -> None:
     turns = iter(range(1000))
 
-    def busy(asked: Asked) -> Answer | None:
+    def busy(request: ProxyRequest) -> Answer | None:
         """Say now and then that there is no server, and twice that it is asked too often."""
         turn = next(turns)
         if turn in (4, 9):
@@ -276,6 +277,7 @@ def test_the_log_names_the_setting_that_keeps_bots(
     assert "ua=" in line.getMessage()
 
 
+@pytest.mark.slow
 def test_a_thousand_different_crawlers_are_each_counted(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

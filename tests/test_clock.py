@@ -9,6 +9,8 @@ from queue_helpers import stored
 
 from umami.collector import Collector
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., CompletedProcess[str]]
 
 # What a program does to the clock before it imports anything else: each look at it shows another moment: one

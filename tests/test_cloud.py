@@ -78,6 +78,7 @@ def test_a_filters_value_is_literal_without_asking(
     assert parse_qs(urlsplit(request.url).query)["referrer"] == [sent]
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_queries_are_answered(cloud: umami.Client, collector: Collector, call: Call) -> None:
     website_id = collector.add_website("My site", "my.example")
     assert [website.id for website in call(cloud.websites)] == [website_id]
@@ -186,6 +187,7 @@ def test_events_go_where_the_client_pointed_when_they_were_sent(
     assert len(collector.events) == 3
 
 
+@pytest.mark.slow
 def test_a_script_that_ends_at_once_has_delivered(
     python: Callable[..., Any], internet: Internet, collector: Collector
 ) -> None:

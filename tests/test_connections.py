@@ -283,6 +283,7 @@ def with_name(server: Collector | Wire, **more: object) -> dict[str, str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late_name", ["EAI_NONAME", "EAI_AGAIN"], indirect=True)
 @pytest.mark.parametrize("end", ["assert umami.flush(60)", ""], ids=["flush", "exit"])
 def test_a_host_whose_name_does_not_resolve_yet_gets_every_event_once_it_does(
@@ -298,6 +299,7 @@ def test_a_host_whose_name_does_not_resolve_yet_gets_every_event_once_it_does(
     assert "it does not resolve" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_program_whose_servers_name_never_resolves_ends_and_says_what_is_lost(
     late_name: str, collector: Collector
 ) -> None:

@@ -66,6 +66,7 @@ def is_linear(work: Callable[[int], object], size: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2_048, 65_536], ids=["up to the limit", "beyond it"])
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_send_takes_linear_time_whatever_a_visitor_sends(

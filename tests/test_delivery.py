@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, PASSWORD, version
-from queue_helpers import NEVER, Proxy, Reports, send_many, sent, sizes, stored, until
+from queue_helpers import NEVER, Reports, send_many, sent, sizes, stored, until
+from reverse_proxy import Answer, ProxyRequest, ReverseProxy
 
 import umami
 from umami.collector import Collector
@@ -278,20 +279,30 @@ def test_bots_and_failures_in_one_batch_are_told_apart(
 # Whole requests refused.
 
 
+def refuse_poison(status: int) -> Callable[[ProxyRequest], Answer | None]:
+    """Refuse each request that carries an event whose name begins with poison."""
+    return lambda request: Answer(status, b"no") if b"poison" in request.body else None
+
+
 @pytest.mark.parametrize("position", [0, 13, 49])
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_one_event_that_has_the_whole_batch_refused_does_not_take_its_neighbours_along(
-    status: int, position: int, make_client: MakeClient, reports: Reports, balanced: Balanced
+    status: int,
+    position: int,
+    collector: Collector,
+    make_client: MakeClient,
+    reports: Reports,
+    balanced: Balanced,
 ) -> None:
     names = [f"e{number}" for number in range(50)]
     names[position] = "poison"
-    with Proxy(lambda path, body: (status, b"no") if b"poison" in body else (200, None)) as proxy:
+    with ReverseProxy(collector.url, refuse_poison(status)) as proxy:
         client = make_client(url_base=proxy.url, on_error=reports, flush_interval=NEVER)
         for name in names:
             client.new_event(name)
         assert client.flush(DEADLINE)
-        assert proxy.accepted == dict.fromkeys(set(names) - {"poison"}, 1)
-        assert len(proxy.bodies) <= 4 * 6 + 1  # halved six times, and larger again after what is accepted
+        assert stored(collector) == dict.fromkeys(set(names) - {"poison"}, 1)
+        assert len(proxy.requests) <= 4 * 6 + 1  # halved six times, and larger again after what is accepted
     reports.wait_for(1)
     (problem,) = reports.all
     assert (problem.kind, problem.reason, problem.count) == ("rejected", str(status), 1)
@@ -300,14 +311,16 @@ def test_one_event_that_has_the_whole_batch_refused_does_not_take_its_neighbours
     balanced(client)
 
 
-def test_several_such_events_each_stand_alone_in_the_end(make_client: MakeClient, balanced: Balanced) -> None:
+def test_several_such_events_each_stand_alone_in_the_end(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
     names = [f"poison{number}" if number % 7 == 0 else f"e{number}" for number in range(50)]
-    with Proxy(lambda path, body: (400, b"no") if b"poison" in body else (200, None)) as proxy:
+    with ReverseProxy(collector.url, refuse_poison(400)) as proxy:
         client = make_client(url_base=proxy.url)
         for name in names:
             client.new_event(name)
         assert client.flush(DEADLINE)
-        assert proxy.accepted == {name: 1 for name in names if "poison" not in name}
+        assert stored(collector) == {name: 1 for name in names if "poison" not in name}
     assert client.queue_stats().rejected == 8
     balanced(client)
 
@@ -431,23 +444,17 @@ LIES = [
 def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
     error: dict[str, Any], batch: bool, balanced: Balanced, make_client: MakeClient
 ) -> None:
-    def answer(path: str, body: bytes) -> tuple[int, bytes | None]:
-        events = json.loads(body)
-        if path == "/api/batch":
-            if not batch:
-                return 404, b""
-            names = [event["payload"]["name"] for event in events]
-            if "odd" not in names:
-                return 200, None
-            details = [{"index": names.index("odd"), "response": {"error": error}}]
-            proxy.accept([event for event in events if event["payload"]["name"] != "odd"])
-            reply = {"size": len(events), "errors": 1, "details": details, "cache": "x"}
-            return 200, json.dumps(reply).encode()
-        if events["payload"]["name"] != "odd":
-            return 200, None
-        return 400, json.dumps({"error": error}).encode()
+    def answer(request: ProxyRequest) -> Answer | None:
+        if "odd" not in request.names or (request.path == "/api/batch" and not batch):
+            return None
+        if request.path == "/api/send":
+            return Answer(400, json.dumps({"error": error}).encode())
+        details = [{"index": request.names.index("odd"), "response": {"error": error}}]
+        reply = {"size": len(request.names), "errors": 1, "details": details, "cache": "x"}
+        return Answer(200, json.dumps(reply).encode())
 
-    with Proxy(answer) as proxy:
+    with Collector(umami=version(batch)) as server, ReverseProxy(server.url, after=answer) as proxy:
+        server.fail(None, times=None, items=named("odd", {"code": "P2000"}))
         client = make_client(url_base=proxy.url, item_retry_limit=1)
         names = send_many(client, 5)
         client.new_event("odd")
@@ -457,7 +464,7 @@ def test_an_error_in_no_form_that_umami_uses_is_about_its_own_event_alone(
             until(lambda: client.queue_stats().pending <= 1)
         stats = client.queue_stats()
         assert (stats.delivered, stats.rejected, stats.dropped) == (len(names), 1, {})
-        assert proxy.accepted == dict.fromkeys(names, 1)
+        assert stored(server) == dict.fromkeys(names, 1)
         assert len(stats.last_error or "") < 1000
     balanced(client)
 

@@ -36,6 +36,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "code", "stderr"), ENDINGS.values(), ids=ENDINGS)
 def test_a_thousand_events_survive_the_end(
     collector: Collector,
@@ -137,6 +138,7 @@ OTHER_WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", OTHER_WAYS.values(), ids=OTHER_WAYS)
 def test_it_matters_not_who_sends_and_ends(collector: Collector, python: Run, program: str):
     process = python(program, **settings(collector))
@@ -145,6 +147,7 @@ def test_it_matters_not_who_sends_and_ends(collector: Collector, python: Run, pr
     assert "asyncio.current_task().cancel()" in program or (process.returncode, process.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_server_that_is_first_named_in_an_exit_handler(collector: Collector, python: Run, when: str):
     program = f"""
@@ -182,6 +185,7 @@ EARLIER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 60])
 @pytest.mark.parametrize("earlier", EARLIER.values(), ids=EARLIER)
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -207,6 +211,7 @@ def test_events_from_an_exit_handler(collector: Collector, python: Run, order: s
     assert (process.returncode, process.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_client_made_by_an_exit_handler(collector: Collector, python: Run):
     program = """
         import atexit
@@ -221,6 +226,7 @@ def test_a_client_made_by_an_exit_handler(collector: Collector, python: Run):
     assert (process.returncode, process.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("earlier", EARLIER.values(), ids=EARLIER)
 @pytest.mark.parametrize("where", ["last = Last()", "last = Last(); last.itself = last"])
 def test_an_event_from_a_finalizer_at_shutdown(collector: Collector, python: Run, where: str, earlier: str):
@@ -244,6 +250,7 @@ def test_an_event_from_a_finalizer_at_shutdown(collector: Collector, python: Run
     assert process.stderr == "1 event dropped (shutdown). Sent when the process was ending.\n"
 
 
+@pytest.mark.slow
 def test_a_daemon_thread_that_goes_on_sending(collector: Collector, python: Run):
     program = """
         import os, threading, umami
@@ -317,6 +324,7 @@ def failing() -> Iterator[Collector]:
 AWAY = [refusing, blackholed, frozen, failing]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", AWAY)
 def test_a_dead_server_delays_the_end_by_the_timeout_and_no_more(
     python: Run, away: Callable, record_property: Record
@@ -347,6 +355,7 @@ def test_a_dead_server_delays_the_end_by_the_timeout_and_no_more(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", AWAY)
 def test_events_that_an_exit_handler_sends_to_a_dead_server(python: Run, away: Callable):
     program = """
@@ -371,6 +380,7 @@ def test_events_that_an_exit_handler_sends_to_a_dead_server(python: Run, away: C
     assert process.stderr.count("dropped (shutdown)") == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_cuts_the_exit_short(python: Run):
     program = """
         import atexit
@@ -390,6 +400,7 @@ def test_an_interrupt_cuts_the_exit_short(python: Run):
         assert "Traceback" not in child.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_the_middle_of_a_flush(python: Run):
     program = """
         import umami
@@ -424,6 +435,7 @@ WAITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_sigterm_flushes_and_then_kills(collector: Collector, wait: str):
     program = f"""
@@ -444,6 +456,7 @@ print("ready", flush=True)
     assert child.stderr == ""
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_a_flush(python: Run):
     program = """
         import umami
@@ -463,6 +476,7 @@ def test_sigterm_in_the_middle_of_a_flush(python: Run):
         assert LOST.findall(child.stderr) == ["1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("handler", "code", "output"),
     [
@@ -506,6 +520,7 @@ def test_sigterm_is_not_touched_unasked(collector: Collector, python: Run):
     assert not collector.events
 
 
+@pytest.mark.slow
 def test_sigterm_is_given_back(python: Run):
     program = """
         import signal, umami
@@ -525,6 +540,7 @@ def test_sigterm_is_given_back(python: Run):
     assert (process.returncode, process.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_only_the_main_thread_can_ask_for_sigterm(python: Run):
     program = """
         import signal, threading, umami
@@ -552,6 +568,7 @@ def test_only_the_main_thread_can_ask_for_sigterm(python: Run):
     assert process.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_variable_says_when_it_comes_to_nothing(collector: Collector, python: Run):
     program = """
         import threading, umami
@@ -567,6 +584,7 @@ def test_the_variable_says_when_it_comes_to_nothing(collector: Collector, python
     assert re.fullmatch(r"UMAMI_FLUSH_ON_SIGTERM has no effect here: .* main thread .*\n", process.stderr)
 
 
+@pytest.mark.slow
 def test_a_signal_is_not_lost_on_a_system_call_that_just_begins(collector: Collector, python: Run):
     program = """
         import os, signal, time, umami
@@ -596,6 +614,7 @@ def test_a_signal_is_not_lost_on_a_system_call_that_just_begins(collector: Colle
     assert stored(collector) == once("delivered")
 
 
+@pytest.mark.slow
 def test_five_hundred_signals_at_random_moments(collector: Collector, python: Run, record_property: Record):
     program = """
         import os, random, signal, sys, threading, time, umami
@@ -643,6 +662,7 @@ def test_five_hundred_signals_at_random_moments(collector: Collector, python: Ru
     record_property("events delivered meanwhile, each once", sent)
 
 
+@pytest.mark.slow
 def test_an_exit_while_another_thread_makes_clients_flushes(collector: Collector) -> None:
     run = finished(
         "-c",

@@ -881,6 +881,7 @@ HANDFUL = 100
 anything = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @anything
 @given(data=DATA | st.dictionaries(LONG, DATA, max_size=5))
 @example(data={"a" * 600: {"b" * 600: {"c": 1}}})
@@ -892,6 +893,7 @@ def test_any_custom_data_is_refused_or_stored(
     accepted_is_stored(shared, shared_collector, lambda: shared.new_event("any", custom_data=data))
 
 
+@pytest.mark.slow
 @anything
 @given(name=LONG, tag=LONG, hostname=LONG, distinct_id=LONG | st.integers())
 def test_any_name_is_refused_or_stored(
@@ -906,6 +908,7 @@ def test_any_name_is_refused_or_stored(
         accepted_is_stored(shared, shared_collector, lambda sent=arguments: shared.new_event(**sent))
 
 
+@pytest.mark.slow
 @anything
 @given(url=ADDRESSES, referrer=ADDRESSES, title=LONG, language=LONG, screen=LONG, address=LONG)
 @example(url="/\t/[", referrer="http:\n//[", title="%00", language="", screen="", address="::1%eth0")
@@ -940,6 +943,7 @@ def test_anything_a_visitor_brings_is_stored(
 
 
 # pydantic tells stderr of a Decimal within a key that fails to show itself, and goes on.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_is_passed_is_refused_or_stored_and_costs_its_neighbours_nothing(
     shared: umami.Client, shared_collector: Collector, record_property: Callable[[str, object], None]

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, Reports, in_threads, send_many, sizes, stored
+from queue_helpers import NEVER, Reports, in_threads, send_many, sizes, stored, until_waiting
 from typing_extensions import Self
 
 import umami
@@ -146,6 +146,7 @@ def test_an_impatient_flush_does_not_disturb_a_patient_one(collector: Collector,
     answers = []
     patient = threading.Thread(target=lambda: answers.append(stuck.flush(DEADLINE)))
     patient.start()
+    until_waiting(patient)
     assert not stuck.flush(0.01)
     collector.thaw()
     patient.join(DEADLINE)
@@ -281,6 +282,7 @@ def test_a_flush_does_not_wait_for_threads_that_a_shutdown_has_ended(
     answers = []
     flushing = threading.Thread(target=lambda: answers.append(client.flush()), daemon=True)
     flushing.start()
+    until_waiting(flushing)
     assert not client.shutdown(0.2)
     flushing.join(DEADLINE)
     assert answers == [False]
@@ -339,6 +341,7 @@ def test_a_send_that_waits_for_room_is_refused_by_a_shutdown(stuck: umami.Client
     answers = []
     blocked = threading.Thread(target=lambda: answers.append(stuck.new_event("blocked")))
     blocked.start()
+    until_waiting(blocked)
     assert not stuck.shutdown(0.2)
     blocked.join(DEADLINE)
     assert answers == [SHUT]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE
 from queue_helpers import NEVER, Listener, Reports, send_many, stored, until
-from reverse_proxy import CUT, Answer, Asked, ReverseProxy
+from reverse_proxy import NO_ANSWER, Answer, ProxyRequest, ReverseProxy
 
 import umami
 from umami.collector import Collector
@@ -31,9 +31,9 @@ def server(request: pytest.FixtureRequest) -> Any:
         yield server
 
 
-def poison_is(answer: Answer) -> Callable[[Asked], Answer | None]:
+def poison_is(answer: Answer) -> Callable[[ProxyRequest], Answer | None]:
     """Answer every request so that carries the event named poison."""
-    return lambda asked: answer if "poison" in asked.names else None
+    return lambda request: answer if "poison" in request.names else None
 
 
 def send_until(client: umami.Client, condition: Callable[[], bool], prefix: str = "more") -> list[str]:
@@ -51,6 +51,7 @@ def send_until(client: umami.Client, condition: Callable[[], bool], prefix: str 
 # One event that something refuses.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [*DECISIVE, *DOUBTFUL, 413])
 def test_one_event_that_is_always_refused_is_rejected_once_others_are_accepted(
     status: int, server: Collector, make_client: MakeClient, balanced: Balanced
@@ -64,7 +65,7 @@ def test_one_event_that_is_always_refused_is_rejected_once_others_are_accepted(
         names += send_until(client, lambda: client.queue_stats().rejected == 1)
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
-        tries = [asked for asked in proxy.asked if asked.names == ["poison"]]
+        tries = [request for request in proxy.requests if request.names == ["poison"]]
     assert len(tries) <= 2 * (1 + 1 + 2)  # by either route, where the first is asked whether it is there
     assert reports.counts() == {("rejected", str(status)): 1}
     assert f"answered {status}, not as Umami does" in reports.all[0].message
@@ -83,12 +84,15 @@ def test_a_firewall_that_refuses_one_event_of_fifty_costs_that_event(
         names += send_many(client, 19, "later")
         assert client.flush(DEADLINE)  # the others of its batch show that it is the event
         assert stored(collector) == dict.fromkeys(names, 1)
-        assert len(proxy.asked) <= 25
-        assert {asked.path for asked in proxy.asked} == {"/api/batch"}
+        assert len(proxy.requests) <= 25
+        assert {request.path for request in proxy.requests} == {"/api/batch"}
     assert client.queue_stats().rejected == 1
 
 
-@pytest.mark.parametrize("answer", [Answer(500, b"<h1>Oops</h1>"), Answer(502, b"<h1>Bad gateway</h1>"), CUT])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answer", [Answer(500, b"<h1>Oops</h1>"), Answer(502, b"<h1>Bad gateway</h1>"), NO_ANSWER]
+)
 def test_one_event_that_a_proxy_fails_on_does_not_hold_up_the_other_299(
     answer: Answer, server: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -106,7 +110,7 @@ def test_one_event_that_a_proxy_fails_on_does_not_hold_up_the_other_299(
     assert stats.delivered == len(names)
     reports.wait_for(1)
     [(kind, reason)] = reports.counts()
-    if answer is CUT:
+    if answer is NO_ANSWER:
         assert (kind, reason, stats.dropped) == ("dropped", "unanswered", {"unanswered": 1})
     else:
         assert (kind, reason, stats.rejected) == ("rejected", str(answer.status), 1)
@@ -116,7 +120,7 @@ def test_one_event_that_a_proxy_fails_on_does_not_hold_up_the_other_299(
 def test_no_innocent_event_is_dropped_because_of_a_retry_limit(
     collector: Collector, make_client: MakeClient
 ) -> None:
-    with ReverseProxy(collector.url, poison_is(CUT)) as proxy:
+    with ReverseProxy(collector.url, poison_is(NO_ANSWER)) as proxy:
         client = make_client(url_base=proxy.url, item_retry_limit=2, retry_limit=50)
         names = send_many(client, 150)
         client.new_event("poison")
@@ -160,6 +164,7 @@ NOT_FOUND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down", NOT_FOUND)
 def test_nothing_is_rejected_while_the_server_behind_a_proxy_restarts(
     down: Answer, server: Collector, make_client: MakeClient, balanced: Balanced
@@ -170,16 +175,16 @@ def test_nothing_is_rejected_while_the_server_behind_a_proxy_restarts(
         assert client.flush(DEADLINE)
         server.stop()
         names += send_many(client, 200, "meanwhile")
-        seen = len(proxy.asked)
-        until(lambda: len(proxy.asked) >= seen + 12)
+        seen = len(proxy.requests)
+        until(lambda: len(proxy.requests) >= seen + 12)
         assert client.queue_stats().pending == 200
         server.start()
         assert client.flush(DEADLINE)
-        seen = len(proxy.asked)
+        seen = len(proxy.requests)
         names += send_many(client, 100, "after")
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
-        last = {asked.path for asked in proxy.asked[seen:]}
+        last = {request.path for request in proxy.requests[seen:]}
         assert last == ({"/api/batch"} if server.umami not in ("cloud", "2.15") else {"/api/send"})
     stats = client.queue_stats()
     assert (stats.delivered, stats.rejected, stats.dropped) == (400, 0, {})
@@ -190,13 +195,13 @@ def test_a_404_of_the_batch_route_alone_is_a_server_without_one_and_the_log_says
     make_client: MakeClient, heard: Listener
 ) -> None:
     with Collector() as server, ReverseProxy(server.url) as proxy:
-        proxy.before = lambda asked: Answer(404, b"<h1>404</h1>") if asked.path == "/api/batch" else None
+        proxy.before = lambda request: Answer(404, b"<h1>404</h1>") if request.path == "/api/batch" else None
         client = make_client(url_base=proxy.url)
         names = send_many(client, 30)
         assert client.flush(DEADLINE)
-        assert len(proxy.posted("/api/batch")) == 1
+        assert len(proxy.batches()) == 1
         heard.wait_for("no batch route that works")
-        proxy.before = lambda asked: None
+        proxy.before = lambda request: None
         server.stop()
         names += send_many(client, 1, "away")
         heard.wait_for("not getting through")
@@ -215,10 +220,10 @@ def test_a_404_among_batches_that_worked_does_not_end_them(
         names = send_many(client, 50)
         assert client.flush(DEADLINE)
         left = iter([Answer(404, b"404 page not found\n")])
-        proxy.before = lambda asked: next(left, None)
+        proxy.before = lambda request: next(left, None)
         names += send_many(client, 50, "later")
         assert client.flush(DEADLINE)
-        assert {asked.path for asked in proxy.asked} == {"/api/batch"}
+        assert {request.path for request in proxy.requests} == {"/api/batch"}
         assert stored(collector) == dict.fromkeys(names, 1)
 
 
@@ -238,7 +243,7 @@ class Limiter:
         self._lock = threading.Lock()
         self._next = 0.0
 
-    def __call__(self, asked: Asked) -> Answer | None:
+    def __call__(self, request: ProxyRequest) -> Answer | None:
         with self._lock:
             now = time.monotonic()
             if now < self._next:
@@ -256,6 +261,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", LIMITS)
 def test_a_rate_limit_leaves_requests_full_and_the_queue_drains(
     answer: Answer, collector: Collector, make_client: MakeClient, record_property: Record
@@ -266,7 +272,7 @@ def test_a_rate_limit_leaves_requests_full_and_the_queue_drains(
         names = send_many(client, 2000)
         assert client.flush(DEADLINE)
         assert stored(collector) == dict.fromkeys(names, 1)
-        accepted = [len(asked.names) for asked in proxy.asked if asked.status == 200]
+        accepted = [len(request.names) for request in proxy.requests if request.status == 200]
     assert accepted == [50] * 40
     record_property("refused requests", limiter.refused)
     assert limiter.refused <= 25  # the pace is learnt, rather than each second request refused
@@ -300,21 +306,22 @@ def test_single_sends_under_a_rate_limit_drain_too(make_client: MakeClient) -> N
 # A gateway that gives up although Umami stores.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [504, 524])
 def test_a_gateway_that_times_out_after_storing_costs_no_more_than_the_bound(
     status: int, collector: Collector, make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
     batch, most = 32, 8
 
-    def slow(asked: Asked) -> Answer | None:
+    def slow(request: ProxyRequest) -> Answer | None:
         """Give up on what carries more events than the server manages in time."""
-        return Answer(status, b"<h1>Gateway Time-out</h1>") if len(asked.names) > most else None
+        return Answer(status, b"<h1>Gateway Time-out</h1>") if len(request.names) > most else None
 
     with ReverseProxy(collector.url, after=slow) as proxy:
         client = make_client(url_base=proxy.url, batch_size=batch, senders=1, queue_size=10_000)
         names = send_many(client, 1000)
         assert client.flush(DEADLINE)
-        sent = [len(asked.names) for asked in proxy.asked]
+        sent = [len(request.names) for request in proxy.requests]
     duplicates = sum(stored(collector).values()) - len(names)
     record_property("duplicates", duplicates)
     assert set(stored(collector)) == set(names)
@@ -328,13 +335,15 @@ def test_a_gateway_that_times_out_after_storing_costs_no_more_than_the_bound(
 def test_a_gateway_that_times_out_always_costs_one_event_a_try(
     collector: Collector, make_client: MakeClient
 ) -> None:
-    with ReverseProxy(collector.url, after=lambda asked: Answer(504, b"<h1>Gateway Time-out</h1>")) as proxy:
+    with ReverseProxy(
+        collector.url, after=lambda request: Answer(504, b"<h1>Gateway Time-out</h1>")
+    ) as proxy:
         client = make_client(url_base=proxy.url, batch_size=32, senders=1, flush_interval=NEVER)
         names = send_many(client, 32)
-        until(lambda: len(proxy.posted()) >= 6)
-        proxy.after = lambda asked: None
+        until(lambda: len(proxy.batches()) >= 6)
+        proxy.after = lambda request: None
         assert client.flush(DEADLINE)
-        silent = [len(asked.names) for asked in proxy.posted() if asked.status == 504]
+        silent = [len(request.names) for request in proxy.batches() if request.status == 504]
     assert silent == [32] + [1] * (len(silent) - 1)
     assert sum(stored(collector).values()) == 32 + sum(silent)
     assert set(stored(collector)) == set(names)
@@ -354,34 +363,35 @@ def test_a_gateway_that_times_out_always_costs_one_event_a_try(
 def test_a_400_that_is_not_umamis_is_an_outage_that_names_its_likely_cause(
     said: bytes, hint: str, collector: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
-    with ReverseProxy(collector.url, lambda asked: Answer(400, said)) as proxy:
+    with ReverseProxy(collector.url, lambda request: Answer(400, said)) as proxy:
         client = make_client(url_base=proxy.url, item_retry_limit=0)
         names = send_many(client, 200)
         heard.wait_for("not getting through")
-        until(lambda: len(proxy.asked) >= 15)
+        until(lambda: len(proxy.requests) >= 15)
         stats = client.queue_stats()
         assert (stats.pending, stats.rejected) == (200, 0)
         assert hint in (stats.last_error or "")
-        proxy.before = lambda asked: None
+        proxy.before = lambda request: None
         assert client.flush(DEADLINE)
         assert stored(collector) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 def test_the_size_that_a_proxy_takes_is_learnt(
     collector: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
     limit = 4096
 
-    def too_large(asked: Asked) -> Answer | None:
-        return Answer(413, b"<h1>Request Entity Too Large</h1>") if len(asked.body) > limit else None
+    def too_large(request: ProxyRequest) -> Answer | None:
+        return Answer(413, b"<h1>Request Entity Too Large</h1>") if len(request.body) > limit else None
 
     with ReverseProxy(collector.url, too_large) as proxy:
         client = make_client(url_base=proxy.url, batch_size=100, senders=1, queue_size=10_000)
         names = send_many(client, 2000)
         assert client.flush(DEADLINE)
         assert stored(collector) == dict.fromkeys(names, 1)
-        refused = sum(asked.status == 413 for asked in proxy.asked)
-        accepted = [len(asked.body) for asked in proxy.asked if asked.status == 200]
+        refused = sum(request.status == 413 for request in proxy.requests)
+        accepted = [len(request.body) for request in proxy.requests if request.status == 200]
     assert refused <= 16
     assert max(accepted) > limit / 2
     assert len(accepted) <= 4 * 2000 * 230 / limit  # most are about as full as they may be
@@ -401,6 +411,7 @@ UNCLEAR = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", UNCLEAR)
 @pytest.mark.parametrize("status", [200, 202])
 def test_a_2xx_that_is_not_umamis_doubles_one_batch_and_one_event_at_most(
@@ -408,8 +419,8 @@ def test_a_2xx_that_is_not_umamis_doubles_one_batch_and_one_event_at_most(
 ) -> None:
     route = "/api/batch" if server.umami in ("3.1", "2.19") else "/api/send"
 
-    def other(asked: Asked) -> Answer | None:
-        return Answer(status, body) if asked.path == route else None
+    def other(request: ProxyRequest) -> Answer | None:
+        return Answer(status, body) if request.path == route else None
 
     with ReverseProxy(server.url, after=other) as proxy:
         client = make_client(url_base=proxy.url, batch_size=20, senders=1)
@@ -442,13 +453,13 @@ def test_a_page_of_html_is_never_taken_for_a_delivery(
     server: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
     page = Answer(200, b"\xef\xbb\xbf \r\n<!doctype html><h1>Welcome</h1>")
-    with ReverseProxy(server.url, lambda asked: page) as proxy:
+    with ReverseProxy(server.url, lambda request: page) as proxy:
         client = make_client(url_base=proxy.url, item_retry_limit=0)
         names = send_many(client, 20)
-        until(lambda: len(proxy.asked) >= 8)
+        until(lambda: len(proxy.requests) >= 8)
         assert client.queue_stats().pending == 20
         assert "a page of HTML" in (client.queue_stats().last_error or "")
-        proxy.before = lambda asked: None
+        proxy.before = lambda request: None
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)
     heard.wait_for("is the URL right?")
@@ -461,7 +472,7 @@ def test_a_page_of_html_is_never_taken_for_a_delivery(
 def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
     status: int, server: Collector, make_client: MakeClient
 ) -> None:
-    with ReverseProxy(server.url, lambda asked: Answer(status, b"no")) as proxy:
+    with ReverseProxy(server.url, lambda request: Answer(status, b"no")) as proxy:
         client = make_client(
             url_base=proxy.url,
             retry_wait=NEVER,
@@ -473,24 +484,25 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
         send_many(client, 2000)
         until(lambda: client.queue_stats().requests >= {404: 3, 405: 2}.get(status, 6))
         until(lambda: not client._state.route.destination.in_flight)
-        asked = len(proxy.asked)
+        asked = len(proxy.requests)
         send_many(client, 500, "later")
         assert asked <= 10
-        assert len(proxy.asked) == asked
+        assert len(proxy.requests) == asked
         assert client.queue_stats().pending == 2500
 
 
+@pytest.mark.slow
 def test_one_of_two_servers_that_is_away_costs_no_event(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     turns = iter(range(1_000_000))
     down = Answer(502, b"<h1>Bad Gateway</h1>")
-    with ReverseProxy(collector.url, lambda asked: down if next(turns) % 2 else None) as proxy:
+    with ReverseProxy(collector.url, lambda request: down if next(turns) % 2 else None) as proxy:
         client = make_client(url_base=proxy.url, retry_wait=0.005, retry_wait_max=0.01)
         names = send_many(client, 200)
         assert client.flush(DEADLINE)
         assert stored(collector) == dict.fromkeys(names, 1)
-        assert Counter(asked.status for asked in proxy.asked)[502] > 10
+        assert Counter(request.status for request in proxy.requests)[502] > 10
     stats = client.queue_stats()
     assert (stats.delivered, stats.rejected, stats.dropped) == (200, 0, {})
     balanced(client)

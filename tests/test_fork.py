@@ -27,6 +27,7 @@ FORK = """
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_forks_under_load(
     collector: Collector, python: Run, record_property: Callable[[str, object], None]
 ):
@@ -71,6 +72,7 @@ def test_two_hundred_forks_under_load(
     record_property("events delivered, each once", delivered.total())
 
 
+@pytest.mark.slow
 def test_a_fork_hook_of_the_program_may_send(collector: Collector, python: Run):
     program = f"""
         import os, umami
@@ -89,6 +91,7 @@ def test_a_fork_hook_of_the_program_may_send(collector: Collector, python: Run):
     assert stored(collector) == once("parent", "child")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patience", "waits"), [pytest.param(30, True, id="short"), pytest.param(0.1, False, id="endless")]
 )
@@ -123,6 +126,7 @@ def test_a_fork_waits_for_a_look_up_of_a_name_unless_that_takes_long(
     assert stored(collector) == once("parent", "child")
 
 
+@pytest.mark.slow
 def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector, python: Run):
     program = """
         import os, sys, threading, umami
@@ -153,6 +157,7 @@ CHILDREN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("earlier", [True, False], ids=["after others", "first ever"])
 @pytest.mark.parametrize(("ending", "code", "delivered"), CHILDREN.values(), ids=CHILDREN)
 def test_how_a_forked_child_ends(
@@ -181,6 +186,7 @@ else:
     assert process.stderr == ("the end\n" if "the end'" in ending else "")
 
 
+@pytest.mark.slow
 def test_a_grandchild(collector: Collector, python: Run):
     program = """
         import os, umami
@@ -329,6 +335,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("use", "method"), WAYS, ids=[" by ".join(way) for way in WAYS])
 def test_children_deliver_what_they_sent(collector: Collector, script: Script, use: str, method: str):
     program = textwrap.dedent(USES[use]) + RUN_MAIN.format(method=method)
@@ -339,6 +346,7 @@ def test_children_deliver_what_they_sent(collector: Collector, script: Script, u
     assert stored(collector) == EVERYBODY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_children_that_are_terminated_deliver_if_asked_to(collector: Collector, script: Script, method: str):
     program = """
@@ -356,6 +364,7 @@ def test_children_that_are_terminated_deliver_if_asked_to(collector: Collector, 
     assert stored(collector) == EVERYBODY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_child_says_once_what_it_could_not_deliver(collector: Collector, script: Script, method: str):
     program = """
@@ -375,6 +384,7 @@ def test_a_child_says_once_what_it_could_not_deliver(collector: Collector, scrip
     assert re.findall(r"ends with (\d+) events not delivered", process.stderr) == ["10", "2"]
 
 
+@pytest.mark.slow
 def test_a_sigterm_that_comes_as_a_child_begins_ends_it(collector: Collector, python: Run):
     program = """
         import os, signal, time, umami

@@ -20,6 +20,8 @@ from queue_helpers import stored
 
 from umami.collector import Collector
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., CompletedProcess[str]]
 
 NEVER = 600

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import CHROME, DEADLINE
+from conftest import CHROME, DEADLINE, with_version
 from queue_helpers import NEVER, Listener, Reports, send_many, sizes, stored, until
 
 import umami
@@ -31,8 +31,8 @@ VERSIONS = [
 BROKEN_BATCHES = ["2.17", "2.19", "3.0.1"]
 """Whose batch route fails on Node.js 24."""
 SERVERS = [
-    *(pytest.param((version, 22), id=version) for version in VERSIONS),
-    *(pytest.param((version, 24), id=f"{version} on Node 24") for version in BROKEN_BATCHES),
+    *(with_version(version, (version, 22), name=version) for version in VERSIONS),
+    *(with_version(version, (version, 24), name=f"{version} on Node 24") for version in BROKEN_BATCHES),
 ]
 WITHOUT_BATCHES = {"2.0", "2.6", "2.11", "2.15", "2.16", "cloud"}
 WITHOUT_IDENTIFY = {"2.0"}

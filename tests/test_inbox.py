@@ -479,6 +479,7 @@ def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
     assert moment > 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_finalizer_that_forks_in_the_middle_of_a_send_leaves_the_event_to_both() -> None:
     with Collector() as collector:
@@ -563,6 +564,7 @@ def race(client: umami.Client, prefix: str) -> tuple[list[str], list[QueueStats]
     return taken, seen
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
 def test_senders_and_others_race_at_the_inboxes(
@@ -618,6 +620,7 @@ def use(client: umami.Client, how: str, armed: list[bool]) -> None:
         client.new_event("interrupted", custom_data={"long": ["x" * 400] * 3} if how == "long" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("swallowed")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_interruptions_at_random_moments_wedge_nothing(
@@ -652,6 +655,7 @@ def test_interruptions_at_random_moments_wedge_nothing(
     assert stored(collector)["e0"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_sends_race_forks_and_exits() -> None:
     with Collector() as collector:

@@ -189,6 +189,7 @@ def test_the_patterns_are_found() -> None:
     assert sum(map(len, PATTERNS.values())) > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_pattern_backtracks(name: str) -> None:
     slow = [

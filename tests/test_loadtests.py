@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import DEADLINE, ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
+import pytest
 from conftest import DEADLINE, version
 from queue_helpers import sizes, stored, until
 
 import umami
 from umami.collector import Collector
+
+pytestmark = pytest.mark.slow
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "3"))
 RATE = 200.0

@@ -7,7 +7,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored, until
+from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored, until, until_waiting
 
 import umami
 from umami.collector import Collector
@@ -147,7 +147,12 @@ def test_what_waits_to_be_sent_again_is_older_than_what_was_never_sent(
     collector: Collector, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
     client = make_client(
-        queue_size=4, overflow="drop_oldest", batch_size=2, retry_wait=NEVER, retry_wait_max=NEVER
+        queue_size=4,
+        overflow="drop_oldest",
+        batch_size=2,
+        flush_interval=NEVER,
+        retry_wait=NEVER,
+        retry_wait_max=NEVER,
     )
     collector.fail(503)
     send_many(client, 2, "failed")
@@ -227,11 +232,13 @@ def test_a_larger_queue_lets_the_blocked_in(collector: Collector, make_client: M
     answers = []
     blocked = threading.Thread(target=lambda: answers.append(client.new_event("blocked")))
     blocked.start()
+    until_waiting(blocked)
     client.configure(queue_size=2)
     blocked.join(DEADLINE)
     assert answers == [QUEUED]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_block_never_blocks_the_event_loop(
     collector: Collector, make_client: MakeClient, balanced: Balanced

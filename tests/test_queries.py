@@ -182,6 +182,7 @@ def test_a_server_that_is_away_is_no_reason_to_raise(
 # Websites.
 
 
+@pytest.mark.usefixtures("no_websites")
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_websites_returns_every_page(user: umami.Client, collector: Collector, count: int) -> None:
     ids = [collector.add_website(f"Site {number}", f"{number}.example") for number in range(count)]
@@ -191,6 +192,7 @@ def test_websites_returns_every_page(user: umami.Client, collector: Collector, c
     assert asked.count("/api/websites") == max(1, -(-count // 100))
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_a_website_is_read_whole(user: umami.Client, collector: Collector, call: Call) -> None:
     website_id = collector.add_website("My site", "my.example")
     (website,) = call(user.websites)
@@ -618,6 +620,7 @@ async def test_an_async_call_does_not_block_its_loop(user: umami.Client, collect
     await user.__aexit__(None, None, None)
 
 
+@pytest.mark.usefixtures("no_websites")
 @pytest.mark.anyio
 async def test_a_cancelled_call_leaves_the_client_usable(user: umami.Client, collector: Collector) -> None:
     collector.fail(None, path="/api/websites", freeze=True)

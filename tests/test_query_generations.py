@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PASSWORD, SITE
+from conftest import PASSWORD, SITE, with_version
 from old_umami import GENERATIONS, TOKEN, VIEWS, Answer, OldUmami, Seen, served
 from secrecy import watch
 
@@ -22,6 +22,7 @@ DAY = {
     "end_at": datetime(2026, 1, 2, tzinfo=timezone.utc),
 }
 SINCE_3_1 = ["3.1", "3.2", "3.4", "3.4-clickhouse"]
+VERSIONS = [with_version(version, version, name=version) for version in GENERATIONS]
 NO_OPERATORS = ["2.0", "2.4", "2.6"]
 
 
@@ -65,7 +66,7 @@ def override(path: str, answer: Answer | Callable[[Seen], Answer | None]) -> Cal
 # Login.
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_login_is_read_on_every_generation(serve: Callable[..., Site], version: str) -> None:
     site = serve(version, login=False)
     answer = site.login("admin", PASSWORD)
@@ -81,7 +82,7 @@ def test_umami_1_is_named_as_too_old(serve: Callable[..., Site], call: Call) -> 
     assert not site.is_logged_in()
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_wrong_password_says_so_in_the_servers_words(serve: Callable[..., Site], version: str) -> None:
     with pytest.raises(
         httpx.HTTPStatusError, match=r"answered 401 Unauthorized.*incorrect-username-password"
@@ -181,7 +182,7 @@ def test_a_server_that_repeats_a_secret_is_not_quoted(serve: Callable[..., Site]
 # Verify.
 
 
-@pytest.mark.parametrize("version", ["1.40", *GENERATIONS])
+@pytest.mark.parametrize("version", ["1.40", *VERSIONS])
 def test_a_token_is_verified_on_every_generation(serve: Callable[..., Site], version: str) -> None:
     site = serve(version, login=False)
     site._state.set_token(TOKEN)
@@ -215,14 +216,14 @@ def test_only_a_missing_route_has_the_token_verified_otherwise(
 # Websites.
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_websites_are_the_accounts_and_its_teams_each_once(serve: Callable[..., Site], version: str) -> None:
     websites = serve(version).websites()
     assert [website.id for website in websites] == ["site-1", "site-2", "site-3", "site-4"]
     assert [website.user is None for website in websites] == [False, False, True, True]
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_websites_are_read_to_the_last_page(serve: Callable[..., Site], version: str) -> None:
     site = serve(version)
     site.server.websites = {
@@ -259,12 +260,12 @@ def test_teams_that_cannot_be_read_are_not_passed_over(serve: Callable[..., Site
 # Figures.
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_active_users_are_counted_on_every_generation(serve: Callable[..., Site], version: str) -> None:
     assert serve(version).active_users() == 7
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_period_before_is_read_on_every_generation(serve: Callable[..., Site], version: str) -> None:
     stats = serve(version).website_stats(**DAY)
     counted = version not in (*NO_OPERATORS,)  # visits: since 2.11
@@ -308,7 +309,7 @@ def literal(filters: dict[str, str]) -> int:
     return sum(all(view[FIELDS[name]] == value for name, value in filters.items()) for view in VIEWS)
 
 
-@pytest.mark.parametrize("version", [*GENERATIONS, "3.4-clickhouse"])
+@pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
 def test_a_plain_filter_needs_no_question(serve: Callable[..., Site], version: str) -> None:
     site = serve(version)
     filters_by_host = [] if version in (*NO_OPERATORS, "2.11") else BY_HOST  # which have no such filter
@@ -317,14 +318,14 @@ def test_a_plain_filter_needs_no_question(serve: Callable[..., Site], version: s
     assert set(site.paths) == {f"/api/websites/{SITE}/stats"}
 
 
-@pytest.mark.parametrize("version", [*GENERATIONS, "3.4-clickhouse"])
+@pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
 def test_a_value_is_literal_on_every_generation(serve: Callable[..., Site], version: str) -> None:
     site = serve(version)
     for filters in READ_AS_MORE:
         assert site.website_stats(**DAY, **filters).pageviews == literal(filters)
 
 
-@pytest.mark.parametrize("version", [*GENERATIONS, "3.4-clickhouse"])
+@pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
 def test_a_value_of_two_lines_is_literal_or_an_error(serve: Callable[..., Site], version: str) -> None:
     site = serve(version)
     if version[0] == "2" and version not in NO_OPERATORS:
@@ -334,7 +335,7 @@ def test_a_value_of_two_lines_is_literal_or_an_error(serve: Callable[..., Site],
         assert site.website_stats(**DAY, title="t.co\nsecond line").pageviews == 1
 
 
-@pytest.mark.parametrize("version", [*GENERATIONS, "3.4-clickhouse"])
+@pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
 def test_which_server_it_is_is_asked_once(serve: Callable[..., Site], call: Call, version: str) -> None:
     site = serve(version)
     for filters in READ_AS_MORE[:4]:
@@ -345,7 +346,7 @@ def test_which_server_it_is_is_asked_once(serve: Callable[..., Site], call: Call
     assert "authorization" not in config.headers
 
 
-@pytest.mark.parametrize("version", [*GENERATIONS, "3.4-clickhouse"])
+@pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
 @pytest.mark.parametrize("filters", [{"title": "!important"}, {"url": "/~user"}, {"title": "~x"}])
 def test_what_2_reads_as_an_operator_is_refused_there_and_nowhere_else(
     serve: Callable[..., Site], version: str, filters: dict[str, str]

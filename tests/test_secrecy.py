@@ -166,6 +166,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return ending
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_test_fails_that_shows_a_secret_in(ended: Ended, leak: str) -> None:
     ending = ended(leak)

@@ -102,6 +102,7 @@ def test_url_goes_before_url_base_in_the_environment(
     assert repr(bare()) == "<umami.Client to http://localhost:1>"
 
 
+@pytest.mark.slow
 def test_the_environment_is_read_by_the_first_call_not_by_the_import(
     python: Callable[..., Any], collector: Collector
 ) -> None:
@@ -689,6 +690,7 @@ def test_none_unsets_the_website_and_the_hostname(make_client: Callable[..., uma
     assert "set_website_id()" in refusal(client.new_event, "signup")
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_disable_and_enable_concern_sends_only(
     make_client: Callable[..., umami.Client], collector: Collector
 ) -> None:
@@ -785,6 +787,7 @@ def test_clients_share_nothing(collector: Collector, make_client: Callable[..., 
     assert one.queue_stats().submitted == 0
 
 
+@pytest.mark.slow
 def test_the_modules_functions_are_one_clients(python: Callable[..., Any], collector: Collector) -> None:
     program = """
         import sys, umami

@@ -178,6 +178,7 @@ def bomb() -> bytes:
     return b"".join([*(packer.compress(part) for _ in range(300)), packer.flush()])
 
 
+@pytest.mark.slow
 def test_a_small_answer_that_unpacks_to_a_lot_takes_little_memory(python: Callable[..., Any]) -> None:
     body = bomb()
     server = RawServer(

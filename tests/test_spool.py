@@ -96,6 +96,7 @@ def numbers(collector: Collector) -> Counter[int]:
     return Counter(event.data["n"] for event in collector.events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_an_acknowledged_event_survives_kill_9(
     round_: int,
@@ -151,6 +152,7 @@ def test_an_outage_at_exit_leaves_the_events_to_the_next_process(
     assert numbers(collector) == Counter(range(300))
 
 
+@pytest.mark.slow
 def test_a_living_neighbour_sends_what_a_killed_process_left(
     collector: Collector,
     folder: Path,
@@ -173,6 +175,7 @@ def test_a_living_neighbour_sends_what_a_killed_process_left(
     )
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_folder_send_each_event_once(
     collector: Collector, folder: Path, sender: Callable[..., Sender]
 ) -> None:
@@ -193,6 +196,7 @@ def test_processes_that_share_a_folder_send_each_event_once(
         assert set(range(first, end)) <= set(stored)
 
 
+@pytest.mark.slow
 def test_overflow_goes_to_disk_and_is_sent_in_order(
     collector: Collector, folder: Path, make_client: Callable[..., umami.Client]
 ) -> None:
@@ -252,6 +256,7 @@ def test_a_torn_last_record_is_dropped_and_counted(folder: Path, orphan: Path) -
     assert stats.submitted == stats.delivered + 1
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_set_aside_and_named(
     folder: Path, orphan: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -279,6 +284,7 @@ def test_what_the_server_refused_is_not_sent_again(
     assert drain(folder).submitted == 0
 
 
+@pytest.mark.slow
 def test_a_child_of_a_fork_has_files_of_its_own(
     collector: Collector, folder: Path, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -369,6 +375,7 @@ class TestCommand:
         assert f"{left:,} sent" in capsys.readouterr().out
         assert len(collector.events) == left
 
+    @pytest.mark.slow
     def test_send_says_what_is_left_when_the_server_is_away(
         self,
         left: int,
@@ -377,16 +384,13 @@ class TestCommand:
         python: Callable[..., subprocess.CompletedProcess[str]],
     ) -> None:
         collector.fail(503, times=None)
-        done = python(
-            "import umami.cli; raise SystemExit(umami.cli.main())",
-            "spool",
-            "send",
-            str(folder),
-            "--timeout",
-            "3",
-        )
-        assert done.returncode == 1
-        assert f"{left:,} left" in done.stdout
+        for seconds in ("1", "5", "25"):  # a slow machine may have no answer within the first
+            command = ["spool", "send", str(folder), "--timeout", seconds]
+            done = python("import umami.cli; raise SystemExit(umami.cli.main())", *command)
+            assert done.returncode == 1
+            assert f"{left:,} left" in done.stdout
+            if "503" in done.stderr:
+                break
         assert "503" in done.stderr
 
     def test_clear_deletes_it(self, left: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

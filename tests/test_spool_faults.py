@@ -110,6 +110,7 @@ def test_a_neighbour_that_looks_at_a_new_file_is_no_reason_to_do_without(
     assert sum(file.events or 0 for file in umami.spool.files(copy)) == 1
 
 
+@pytest.mark.slow
 def test_clear_deletes_nothing_that_a_neighbour_has_just_taken_over(
     leave: Callable[..., Path],
     collector: Collector,
@@ -134,6 +135,7 @@ def test_clear_deletes_nothing_that_a_neighbour_has_just_taken_over(
     assert neighbours[0].queue_stats().submitted == 0
 
 
+@pytest.mark.slow
 def test_to_look_at_a_spool_changes_nothing(leave: Callable[..., Path], folder: Path) -> None:
     file = leave(5)
     torn = file.read_bytes()[:-7]
@@ -144,6 +146,7 @@ def test_to_look_at_a_spool_changes_nothing(leave: Callable[..., Path], folder: 
     assert drain(folder).dropped == {"torn": 1}
 
 
+@pytest.mark.slow
 def test_a_child_that_lives_on_does_not_keep_its_parents_files(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_client_that_is_forgotten_gives_its_files_up(
     assert stored(collector) == names(5)
 
 
+@pytest.mark.slow
 def test_what_many_processes_left_is_not_all_opened_at_once(
     leave: Callable[..., Path],
     collector: Collector,
@@ -212,6 +216,7 @@ def test_what_many_processes_left_is_not_all_opened_at_once(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_a_neighbour_goes_on_with_what_was_too_much_at_first(
     leave: Callable[..., Path], collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
@@ -237,6 +242,7 @@ def test_a_large_spool_has_large_files(collector: Collector, folder: Path, make_
 # Credentials, versions, rights.
 
 
+@pytest.mark.slow
 def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     leave: Callable[..., Path], collector: Collector, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -252,6 +258,7 @@ def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     assert {request.headers["authorization"] for request in collector.requests} == {basic}
 
 
+@pytest.mark.slow
 def test_a_file_of_another_version_is_left_to_it(
     folder: Path, leave: Callable[..., Path], collector: Collector
 ) -> None:
@@ -290,6 +297,7 @@ def test_the_other_events_of_a_damaged_file_are_sent(
     assert kept.suffix == ".damaged"
 
 
+@pytest.mark.slow
 def test_after_a_broken_frame_events_are_lost_and_counted(
     leave: Callable[..., Path], collector: Collector, folder: Path
 ) -> None:
@@ -308,6 +316,7 @@ def test_after_a_broken_frame_events_are_lost_and_counted(
     assert stored(collector) == names(6)
 
 
+@pytest.mark.slow
 def test_events_whose_exporter_is_damaged_are_counted(leave: Callable[..., Path], folder: Path) -> None:
     file = leave(10)
     file.write_bytes(file.read_bytes().replace(b"exporter", b"exp0rter"))
@@ -389,6 +398,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_record_leaves_whole_ones(
     assert stored(collector) == {"e0": 1, "e2": 1}
 
 
+@pytest.mark.slow
 def test_what_could_not_be_noted_as_delivered_is_noted_later(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -488,6 +498,7 @@ def test_at_most_once_leaves_what_was_surely_not_stored_to_the_next_process(
     assert stored(collector) <= names(120)
 
 
+@pytest.mark.slow
 def test_at_most_once_does_not_send_again_what_was_on_the_wire_at_a_kill(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -508,6 +519,7 @@ def test_at_most_once_does_not_send_again_what_was_on_the_wire_at_a_kill(
     assert stored(collector).keys() >= {"e5", "e6", "e7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", ["", "time.sleep(0.4)"], ids=["in time", "too late"])
 def test_an_event_of_an_exit_handler_is_kept_too(
     wait: str, collector: Collector, folder: Path, python: Run
@@ -571,6 +583,7 @@ def test_a_write_that_is_broken_off_at_any_moment_confuses_nothing(
     assert moment > 20
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_takes_nothing_over(
     leave: Callable[..., Path], collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -614,6 +627,7 @@ def test_the_next_sender_starts_another_watcher(
     assert "umami-spool" in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restless")
 def test_files_may_be_taken_over_while_others_are_settled(
     leave: Callable[..., Path], collector: Collector, folder: Path, make_client: MakeClient

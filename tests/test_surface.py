@@ -333,6 +333,7 @@ def test_importing_leaves_for_later_what_no_call_needs_yet(python: Callable[...,
     assert (result.stdout.split(), result.stderr) == ([], "")
 
 
+@pytest.mark.slow
 def test_a_program_waits_where_it_names_its_server_and_not_at_its_first_event(
     python: Callable[..., Any],
 ) -> None:

@@ -14,7 +14,8 @@ import anyio
 import pytest
 from conftest import DEADLINE
 from process_helpers import finished, settings
-from queue_helpers import NEVER, Listener, Proxy, at_moment, in_threads, send_many, stored, until
+from queue_helpers import NEVER, Listener, at_moment, in_threads, send_many, stored, until
+from reverse_proxy import ReverseProxy
 
 import umami
 from umami import exporters
@@ -155,6 +156,7 @@ def test_the_ledger_balances_at_every_moment_and_never_goes_back(
 # Interrupted code.
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_a_signal_handler_may_send_whatever_it_interrupts(
     collector: Collector, make_client: MakeClient, balanced: Balanced
@@ -441,7 +443,7 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
 
 
 def test_senders_leave_a_server_that_the_client_has_turned_away_from(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
+    collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
     monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.05)
 
@@ -449,7 +451,7 @@ def test_senders_leave_a_server_that_the_client_has_turned_away_from(
         return sum(thread.name == "umami-sender" for thread in threading.enumerate())
 
     before = senders()
-    with Proxy(lambda path, body: (200, None)) as proxy:
+    with ReverseProxy(collector.url) as proxy:
         client = make_client(url_base=proxy.url)
         for number in range(10):
             client.set_url_base(f"{proxy.url}/{number}")
@@ -459,13 +461,14 @@ def test_senders_leave_a_server_that_the_client_has_turned_away_from(
         client.set_url_base(f"{proxy.url}/3")
         send_many(client, 3, "again")
         assert client.flush(DEADLINE)
-        assert sum(proxy.accepted.values()) == len(proxy.accepted) == 33
+        assert sum(stored(collector).values()) == len(stored(collector)) == 33
     balanced(client)
 
 
 INTERRUPTIONS = 500
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_a_signal_handler_that_raises_leaves_no_lock_held(collector: Collector) -> None:
     run = finished(

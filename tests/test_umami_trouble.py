@@ -6,11 +6,12 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE, version
-from process_helpers import settings
+from process_helpers import running, settings
 from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
 
 import umami
@@ -172,18 +173,28 @@ def test_a_batch_that_is_given_up_and_finished_all_the_same_is_not_repeated_with
     balanced(client)
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_in_the_middle_of_a_batch_says_so_though_the_server_finishes_it(
-    python: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     program = """
+        import os, sys, time
         import umami
         for number in range(40):
             umami.new_event(f"e{number}")
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.001)
     """
-    with Collector(item_delay=0.05) as server:
-        process = python(program, **settings(server, shutdown_timeout=0.5, batch_size=40))
-        assert process.returncode == 0
+    arrived = tmp_path / "arrived"
+    with Collector() as server:
+        server.fail(None, freeze=True)
+        environment = settings(server, shutdown_timeout=0.5, batch_size=40, flush_interval=NEVER)
+        with running("-c", program, str(arrived), **environment) as process:
+            server.wait_for(requests=1, timeout=DEADLINE)
+            arrived.touch()
+            assert process.end() == 0
         assert re.findall(r"(\d+) events not delivered", process.stderr) == ["40"], process.stderr
+        server.thaw()
         server.wait_for(events=40, timeout=DEADLINE)
         assert stored(server) == {f"e{number}": 1 for number in range(40)}
 
@@ -360,6 +371,7 @@ def put(client: umami.Client, event: bytes) -> None:
     assert route.put(event)
 
 
+@pytest.mark.slow
 def test_all_that_umami_chokes_on_among_a_thousand_events(
     batch: bool, make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
@@ -399,6 +411,7 @@ def test_all_that_umami_chokes_on_among_a_thousand_events(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_what_is_no_event_at_all_among_a_thousand_events(
     batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -69,12 +69,14 @@ def test_no_known_crawler_passes_as_a_browser() -> None:
     assert [agent for agent in CRAWLERS if is_surely_browser(agent) and BOTS.is_bot(agent)] == []
 
 
+@pytest.mark.slow
 def test_is_bot_agrees_with_the_package() -> None:
     everything = (*CRAWLERS, *BROWSERS, *BOT_TEXTS, *(f"{BROWSER_USER_AGENT} {text}" for text in BOT_TEXTS))
     ascii_only = [agent for agent in everything if agent.isascii()]
     assert [agent for agent in ascii_only if is_bot(agent) != BOTS.is_bot(agent)] == []
 
 
+@pytest.mark.slow
 def test_no_code_of_a_model_hides_a_bot() -> None:
     """Every one of up to three capitals, wherever a model's or a build's code may stand."""
     codes = ["".join(code) for n in (1, 2, 3) for code in itertools.product(string.ascii_uppercase, repeat=n)]
@@ -90,6 +92,7 @@ def test_no_code_of_a_model_hides_a_bot() -> None:
             assert not is_bot(joined), BOTS.matches(joined)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_browser_changed_into_a_bot_does_not_pass(data: st.DataObject) -> None:
@@ -107,6 +110,7 @@ def test_a_browser_changed_into_a_bot_does_not_pass(data: st.DataObject) -> None
     assert not (is_surely_browser(agent) and BOTS.is_bot(agent)), BOTS.matches(agent)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_what_browsers_are_made_of_makes_no_bot(data: st.DataObject) -> None:

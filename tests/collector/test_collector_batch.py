@@ -153,6 +153,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=30))
 def test_every_item_is_processed_or_an_error(

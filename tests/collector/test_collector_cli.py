@@ -42,6 +42,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_cleanly(number):
     with running() as (process, url):
@@ -51,11 +52,13 @@ def test_a_signal_stops_it_cleanly(number):
         assert (process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_it_can_stop_by_itself():
     with running("--stop-after", "0.1", "--quiet") as (process, _):
         assert process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_its_options_reach_the_collector(tmp_path):
     file = tmp_path / "umami.db"
     options = ["--no-auto-register", "--username", "me", "--password", "secret", "--database", str(file)]
@@ -119,6 +122,7 @@ def test_a_command_is_needed(capsys):
     assert "the following arguments are required: COMMAND" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_answers_as_another_version():
     with running("--umami", "2.19", "--node", "24") as (_, url):
         headers = {"User-Agent": CHROME}

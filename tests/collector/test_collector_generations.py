@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from collector_helpers import ABSENT, SITE, item
-from conftest import CHROME
+from conftest import CHROME, with_version
 
 from umami.collector import Collector
 
@@ -65,7 +65,7 @@ def table(*rows: tuple[Any, ...]) -> Any:
             answers += [answer] * int(times or 1)
         assert len(answers) == len(COLUMNS), name
         for version, answer in zip(COLUMNS, answers, strict=True):
-            cells.append(pytest.param(*given, version, answer, id=f"{name} {version}"))
+            cells.append(with_version(version, *given, version, answer, name=f"{name} {version}"))
     return cells
 
 

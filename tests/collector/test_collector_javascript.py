@@ -94,6 +94,7 @@ def test_uris_are_decoded_but_for_what_is_reserved(text, decoded):
     assert decode_uri(text) == decoded
 
 
+@pytest.mark.slow
 @given(text=st.text(), units=st.integers(0, 20))
 def test_a_cut_text_fits_and_is_a_start(text, units):
     short = cut(text, units)

@@ -140,6 +140,7 @@ def test_heartbeat_is_for_everyone(http):
 # Websites
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_a_website_is_created_and_listed(admin):
     website = admin.post("/api/websites", json={"name": "Shop", "domain": "shop.com"}).json()
     assert " ".join(website) == (
@@ -153,6 +154,7 @@ def test_a_website_is_created_and_listed(admin):
     assert admin.get("/api/websites?includeTeams=true").json()["data"] == [website]
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_an_id_may_be_chosen_once(collector, admin):
     body = {"name": "Shop", "domain": "shop.com", "id": SITE.upper()}
     assert admin.post("/api/websites", json=body).json()["id"] == SITE
@@ -161,6 +163,7 @@ def test_an_id_may_be_chosen_once(collector, admin):
         collector.add_website("Shop", "shop.com", SITE)
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_websites_come_in_pages(collector, admin):
     ids = [collector.add_website(f"site {i}", f"{i}.com") for i in range(45)]
     pages = [admin.get("/api/websites", params={"page": page}).json() for page in (1, 2, 3, 4)]
@@ -176,6 +179,7 @@ def test_websites_come_in_pages(collector, admin):
     )
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_websites_are_searched_by_name_and_domain(collector, admin):
     for name, domain in (("Shop", "a.com"), ("Blog", "shop.org"), ("Wiki", "b.com")):
         collector.add_website(name, domain)

@@ -261,6 +261,7 @@ umami.new_event("row")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_file", [False, True])
 @pytest.mark.parametrize(
     ("imports", "end", "code"),
@@ -281,6 +282,7 @@ def test_a_program_that_ends_has_its_last_event_stored(python, file, in_file, im
             assert names(collector) == ["row"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to speak of")
 def test_a_collector_that_has_stopped_closes_its_file_at_the_end(python, file):
     program = f"""

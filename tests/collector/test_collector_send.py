@@ -509,6 +509,7 @@ FIELDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @given(body=JSON | st.builds(lambda payload: item(**payload), st.dictionaries(FIELDS, JSON)))
 def test_any_json_is_answered_as_umami_answers(

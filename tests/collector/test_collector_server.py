@@ -132,6 +132,7 @@ def test_only_so_many_requests_are_remembered(browse):
         assert collector.request_count == 3
 
 
+@pytest.mark.slow
 def test_reading_while_it_writes(collector, browse):
     clients = [browse(collector) for _ in range(4)]
     senders = [
@@ -186,6 +187,7 @@ def test_the_page_stands_alone(http):
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", response.text)
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_the_page_is_told_what_has_arrived(collector, http):
     send(http, name="signup", url="/join", data={"plan": "<b>"})
     send(http, title="Home", timestamp=1_700_000_000_000)
@@ -207,6 +209,7 @@ def test_the_page_gets_the_latest_events_only(http):
 # The extra
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["starlette", "uvicorn"])
 def test_a_missing_dependency_names_the_extra(module):
     code = f"import sys; sys.modules[{module!r}] = None; import umami.collector"
