@@ -7,6 +7,7 @@ the encoded event over. The functions made here take exactly the description's a
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ForwardRef, ParamSpec, Protocol, TypeVar, cast, get_args
 
@@ -78,6 +79,9 @@ def _dressed(function: F, describe: Callable[..., Any], returns: Any, suffix: st
     function.__doc__ = describe.__doc__
     if suffix:
         function.__doc__ = (describe.__doc__ or "").replace(f"umami.{name}(", f"await umami.{name}{suffix}(")
-    function.__annotations__ = {**describe.__annotations__, "return": returns}
+    annotations = {**describe.__annotations__, "return": returns}
+    function.__annotations__ = annotations
+    if sys.version_info >= (3, 14):
+        function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
     function.__signature__ = inspect.signature(describe).replace(return_annotation=returns)  # type: ignore[attr-defined]
     return function
