@@ -5,12 +5,13 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
+.PHONY: help demo test test-lowest lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   a web service and a batch job ship events, and the counts are compared"
 	@echo "make test   the whole test suite"
+	@echo "make test-lowest   the same, on the lowest versions of the dependencies that pyproject.toml allows"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
 	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
@@ -49,6 +50,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# The lowest versions of what is installed for users; the tests' own tools are the newest. ARGS='tests/test_flush.py'
+test-lowest: LOWEST = $(VENV)-lowest
+test-lowest:
+	@mkdir -p $(LOWEST)
+	@sed -n '/^dependencies/,/^test/p' pyproject.toml | grep -oE '"[a-z0-9-]+>=[0-9.]+' \
+		| sed -e 's/"//' -e 's/>=/==/' > $(LOWEST)/constraints.txt
+	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) test VENV=$(LOWEST)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
