@@ -115,6 +115,8 @@ def _is_date(text: str) -> bool:
 
 
 def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    if type(mapping) is dict:
+        mapping = mapping.copy()  # in one step, as another thread may be changing it
     items = [(key, value) for key, value in islice(mapping.items(), _MOST_KEYS + 1)]
     if len(items) > _MOST_KEYS:
         raise OverflowError

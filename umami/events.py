@@ -218,6 +218,10 @@ class Writer:
         if self._before_send is not None and not getattr(_inside, "before_send", False):
             return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
         data = payload.get("data")
+        if type(data) is dict:
+            payload["data"] = data = (
+                data.copy()
+            )  # in one step: another thread may be changing the caller's own
         if data is not None and (type(data) is not dict or not is_plain(data)):
             payload["data"] = data = custom.fit(data, self._note)
         if data and "commerce" in data:
