@@ -5,7 +5,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
+.PHONY: help demo test test-fast test-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   the whole test suite: about 6 minutes on two cores"
 	@echo "make test-fast  the most valuable part of it, in under a minute"
 	@echo "make coverage   which statements and branches the tests run, in threads and other processes too"
+	@echo "make test-lowest  the whole suite on the lowest versions of the dependencies that pyproject.toml allows"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
 	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
@@ -63,6 +64,14 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include 'umami/queue/*' --skip-covered
+
+# The lowest versions of what is installed for users; the tests' own tools are the newest. ARGS='tests/test_flush.py'
+test-lowest: LOWEST = $(VENV)-lowest
+test-lowest:
+	@mkdir -p $(LOWEST)
+	@sed -n '/^dependencies/,/^test/p' pyproject.toml | grep -oE '"[a-z0-9-]+>=[0-9.]+' \
+		| sed -e 's/"//' -e 's/>=/==/' > $(LOWEST)/constraints.txt
+	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) test VENV=$(LOWEST)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import count, repeat
 from pathlib import Path
 from types import MappingProxyType
@@ -381,6 +381,8 @@ class Customer(pydantic.BaseModel):
         (timedelta(hours=1), "PT1H"),
         (Path("relative"), "relative"),
         (ip_address("203.0.113.9"), "203.0.113.9"),
+        (ip_network("2001:db8::/32"), "2001:db8::/32"),
+        ({ip_address("203.0.113.9"): 1}, {"203.0.113.9": 1}),
         (b"bytes", "bytes"),
         ([1, "two", None], [1, "two", None]),
         ((1, 2), [1, 2]),

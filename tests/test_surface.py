@@ -1,6 +1,7 @@
 """The public names: what they take, what their help says, and what importing and printing them gives away."""
 
 import ast
+import functools
 import inspect
 import logging
 import pkgutil
@@ -365,6 +366,8 @@ def test_what_is_imported_late_looks_as_if_it_were_there() -> None:
     assert typing.get_type_hints(umami.Client) == {}
     assert typing.get_type_hints(umami.websites)["return"] == list[umami.models.Website]
     assert typing.get_type_hints(umami.login_async)["return"] is umami.models.LoginResponse
+    wrapper = functools.wraps(umami.login_async)(lambda: None)
+    assert typing.get_type_hints(wrapper)["return"] is umami.models.LoginResponse
     create_autospec(umami).models.QueueStats()
 
 

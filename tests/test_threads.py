@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
@@ -47,6 +48,30 @@ def test_the_events_of_each_thread_keep_their_order(collector: Collector, make_c
     for number in range(5):
         mine = [event.name for event in collector.events if event.name.startswith(f"{number}-")]
         assert mine == [f"{number}-{turn}" for turn in range(100)]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_custom_data_may_be_changed_by_another_thread(nested: bool, make_client: MakeClient) -> None:
+    client = make_client(enabled=False)  # the data is encoded all the same
+    data = dict.fromkeys(map(str, range(1000)), 1)
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            if data.pop("more", None) is None:
+                data["more"] = 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        answers = [client.new_event("event", custom_data={"a": data} if nested else data) for _ in range(100)]
+    finally:
+        done.set()
+        changer.join()
+        sys.setswitchinterval(interval)
+    assert answers == [{}] * 100
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -284,7 +309,7 @@ def test_finalizers_may_send_during_a_send(
             client.new_event(name)
 
     thresholds = gc.get_threshold()
-    gc.set_threshold(5)
+    gc.set_threshold(5, 0)  # the 0 has a free-threaded Python look at once too
     try:
         turn = 0
         while len(names) < 200:

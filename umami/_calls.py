@@ -6,6 +6,7 @@ The functions made here take exactly the description's arguments.
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
@@ -86,6 +87,9 @@ def _dressed(function: F, described: Callable[..., Any], returns: Any) -> F:
     """Give a function the name, signature and docstring that its users are to see."""
     functools.update_wrapper(function, described)
     returns = None if returns is type(None) else returns
-    function.__annotations__ = {**described.__annotations__, "return": returns}
+    annotations = {**described.__annotations__, "return": returns}
+    function.__annotations__ = annotations
+    if sys.version_info >= (3, 14):
+        function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
     function.__signature__ = inspect.signature(described).replace(return_annotation=returns)  # type: ignore[attr-defined]
     return function

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
@@ -30,6 +31,8 @@ TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
 _WALKS: Final = ("__iter__", "__len__", "items", "keys")
 _COLLECTIONS: Final = (list, tuple, set, frozenset, deque)
+# pydantic encodes addresses and networks since 2.12 only.
+_WRITTEN_AS_THEY_ARE: Final = (date, UUID, IPv4Address, IPv4Network, IPv6Address, IPv6Network)
 _MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
 _INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
 # JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
@@ -113,6 +116,8 @@ def _is_date(text: str) -> bool:
 
 
 def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    if type(mapping) is dict:
+        mapping = mapping.copy()  # in one step, as another thread may be changing it
     items = [(key, value) for key, value in islice(mapping.items(), _MOST_KEYS + 1)]
     if len(items) > _MOST_KEYS:
         raise OverflowError
@@ -124,6 +129,8 @@ def _value_of(member: Enum) -> Any:
 
 
 def _key_text(key: Any) -> str:
+    if is_a(key, _WRITTEN_AS_THEY_ARE):
+        return str(key)
     ((text, _),) = to_jsonable_python({key: None}).items()
     return str(text)
 
@@ -211,7 +218,7 @@ class _Fitting:
             return self._number(value)
         if is_a(value, datetime):
             return self._convert(date_text, value, path)
-        if is_a(value, (date, UUID)):
+        if is_a(value, _WRITTEN_AS_THEY_ARE):
             return self._convert(str, value, path)
         if is_a(value, Mapping):
             return self.mapping(value, path, depth + 1)
@@ -229,7 +236,7 @@ class _Fitting:
                 raise self._refusal(value, path, "holds a collection that iterates in a way of its own")
             fields = self._convert(type(value).model_dump, value, path)
         else:
-            # The rest of what pydantic can encode (bytes, paths, times, addresses…) comes out as text.
+            # The rest of what pydantic can encode (bytes, paths, times…) comes out as text.
             plain = self._convert(to_jsonable_python, value, path)
             if is_a(plain, str):
                 return self._text(plain)

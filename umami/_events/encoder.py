@@ -230,6 +230,8 @@ class Encoder:
             return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
         if "data" in payload:
             data = payload["data"]
+            if type(data) is dict:
+                payload["data"] = data = data.copy()  # in one step: other threads may change the caller's
             if data is not None and (type(data) is not dict or not is_plain(data)):
                 payload["data"] = data = custom.fit(data, self._note)
             if data and "commerce" in data:
