@@ -1,7 +1,7 @@
 """Runs a page's code blocks as printed: `python tests/run_page.py PAGE [PENDING...]`.
 
 The blocks run from top to bottom and share their names, as one program does. The embedded collector answers
-at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback. So no block has to name
+at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback. So blocks need not name
 another server. Invisible blocks (`<!--- invisible-code-block: python`) set up what the next block needs, and
 check what it did. They have these names:
 

@@ -1,5 +1,6 @@
 """The README and the documentation, against the code: every block of Python in them runs as printed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,11 +9,13 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+import reliability
 from cloud_proxy import Internet
 from conftest import DEADLINE, ROOT
 from pydantic_core import PydanticUndefined
 
 import umami
+from loadtests import report
 from umami.collector import Collector
 from umami.settings import Settings, environment_names
 
@@ -24,14 +27,17 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PENDING = ("exporters", "debug")
 """Parts of umami that the pages describe and that are not there yet. Delete a name to have its blocks run."""
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+each_page_with_code = pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+)
 
 
 def blocks(language: str, text: str) -> list[str]:
     return [block for name, block in BLOCK.findall(text) if name == language]
 
 
-@each_page
+@each_page_with_code
 def test_a_pages_blocks_run_as_printed(page: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", ROOT / "tests" / "run_page.py", page, *PENDING],
@@ -102,3 +108,13 @@ def test_the_readme_says_a_settings_variables_and_default(name: str, environment
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).is_file(), target
+
+
+def test_the_pages_of_figures_are_those_of_their_data() -> None:
+    summary, soaks = (json.loads(path.read_text()) for path in (reliability.SUMMARY, reliability.SOAK))
+    assert reliability.FINDINGS.read_text() == reliability.findings(summary, soaks)
+    assert reliability.APPENDIX.read_text() == reliability.appendix(summary, soaks)
+    results = json.loads(report.PERFORMANCE.read_text())
+    page = report.PERFORMANCE.with_suffix(".md")
+    assert page.read_text() == report.findings(results, "performance.svg")
+    assert (page.parent / "appendix" / page.name).read_text() == report.tables(results)
