@@ -1,8 +1,8 @@
 """Runs a page's code blocks as printed: `python tests/run_page.py PAGE [PENDING...]`.
 
 The blocks run from top to bottom and share their names, as one program does. The embedded collector answers
-at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback. So blocks need not name
-another server. Invisible blocks (`<!--- invisible-code-block: python`) set up what the next block needs, and
+at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback: blocks need no other
+server. Invisible blocks (`<!--- invisible-code-block: python`) set up what the next block needs, and
 check what it did. They have these names:
 
     server    the collector behind https://umami.example.com
