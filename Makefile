@@ -100,7 +100,7 @@ RECORDS := .reliability
 reliability:
 	rm -rf $(RECORDS)
 	$(MAKE) --jobs=2 $(PYTHONS:%=reliability-%)
-	$(PYTHON) tests/reliability.py docs/soak.json $(RECORDS)/*.json > docs/reliability.md
+	$(PYTHON) tests/reliability.py $(RECORDS)/*.json
 
 reliability-%: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
 reliability-%: export OUTAGE_SECONDS := $(OUTAGE_SECONDS)

@@ -1,6 +1,6 @@
-"""A batch job that ends right after its last event: the exit delivers what is queued.
+"""A batch job that ends right after its last event. The queued events are delivered at exit.
 
-Where the events go is set in the environment: UMAMI_URL, UMAMI_WEBSITE_ID, UMAMI_HOSTNAME.
+Set UMAMI_URL, UMAMI_WEBSITE_ID and UMAMI_HOSTNAME to say where the events go.
 """
 
 import atexit
@@ -8,7 +8,7 @@ import sys
 
 
 def report() -> None:
-    """Say what became of the events. Registered before umami is imported, so it runs after the exit flush."""
+    """Print the counts. Registered before umami is imported, so it runs after the exit flush."""
     print("LEDGER", umami.queue_stats().model_dump_json(), flush=True)
 
 

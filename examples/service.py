@@ -1,6 +1,6 @@
 """A small web shop that tracks its page views and purchases: `uvicorn examples.service:app`.
 
-Where the events go is set in the environment: UMAMI_URL, UMAMI_WEBSITE_ID, UMAMI_HOSTNAME.
+Set UMAMI_URL, UMAMI_WEBSITE_ID and UMAMI_HOSTNAME to say where the events go.
 """
 
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ PAGES = {"/": "Home", "/pricing": "Pricing", "/about": "About us"}
 
 
 class TrackPageViews:
-    """Sends a page view for every page that is served. It costs the visitor microseconds."""
+    """Send a page view for every page that is served."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -45,7 +45,7 @@ async def page(request: Request) -> Response:
 
 
 async def buy(request: Request) -> Response:
-    """Sell something, and say so."""
+    """Sell something, and track it."""
     order = await request.json()
     umami.new_event("add-to-cart", url="/pricing", custom_data={"plan": order["plan"]})
     umami.new_revenue_event(order["price"], "EUR", event_name="purchase", url="/pricing")
@@ -53,13 +53,13 @@ async def buy(request: Request) -> Response:
 
 
 async def ledger(_: Request) -> Response:
-    """Show what became of the events so far."""
+    """Show the counts of events so far."""
     return JSONResponse(umami.queue_stats().model_dump())
 
 
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Deliver what is queued before the server stops, and say so on its output."""
+    """Deliver the queued events before the server stops, and print the counts."""
     yield
     await umami.shutdown_async()
     print("LEDGER", umami.queue_stats().model_dump_json(), flush=True)

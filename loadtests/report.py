@@ -1,9 +1,9 @@
-"""Writes docs/performance.md and docs/performance.svg from a run's JSON; neither is ever written by hand."""
+"""Writes docs/performance.md, its appendix and its picture from a run's JSON. Do not edit them by hand."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import environments, plot
 from .results import Result, as_json
@@ -14,15 +14,111 @@ _HEAD: Final = """# Performance
 
 <!-- Written by `python -m loadtests report` from performance.json. Do not edit. -->
 
-What a call costs, what an event costs, what a service feels, and how it grows: this client beside others of
-its kind, and beside the *floor*, the least that a design like this one can cost (`to_json` into a deque, then
-pre-encoded batches over one `httpx.Client`; no checks, no retries, no account).
-
-Each measurement is a process of its own against a server of its own on the loopback interface, taken in turn
-with the others and repeated. Shown are medians with their median absolute deviation; a goal is judged by the
-ratio within each round. The other clients are pinned in `loadtests/peers.txt` and set up as their
-documentation recommends. `make loadtest` measures here in minutes, `make loadtest-full` makes this page.
+The load tests compare this client with others of its kind, and with the *floor*: the least that this design
+can cost. The floor encodes an event with pydantic's `to_json`, appends it to a deque, and posts batches over
+one `httpx.Client`, without checks, retries or counts. [The appendix](appendix/performance.md) has the method
+and all figures.
 """
+_APPENDIX_HEAD: Final = """# The load tests
+
+<!-- Written by `python -m loadtests report` from performance.json. Do not edit. -->
+
+Every figure behind [the findings](../performance.md), and how it was measured.
+
+Each measurement runs in a process of its own, against a server of its own on the loopback interface. The
+subjects take turns, for several rounds. The tables show medians with their median absolute deviation. A goal
+is judged by the ratio within each round. The other clients are pinned in `loadtests/peers.txt` and set up as
+their documentation recommends. `make loadtest` takes minutes, `make loadtest-full` rewrites these pages.
+"""
+
+
+class _Finding(NamedTuple):
+    """One line of the findings.
+
+    Attributes:
+        words: What was measured.
+        scenario: Its scenario.
+        metric: Its metric.
+        ours: The case of this client.
+        floor: What it is compared with; empty for nothing.
+        others: What the cases of the other clients have after their names; None if there are no such cases.
+        digits: How many digits after the point.
+    """
+
+    words: str
+    scenario: str
+    metric: str
+    ours: str
+    floor: str = ""
+    others: str | None = ""
+    digits: int = 1
+
+
+_FINDINGS: Final = (
+    _Finding("One send, CPU µs", "enqueue", "cpu_us", "ours, new_event", "floor, new_event"),
+    _Finding("One send with a spool, CPU µs", "enqueue", "cpu_us", "ours, new_event, spool", others=None),
+    _Finding(
+        "Sends from 16 threads, p99.9 µs",
+        "enqueue-threads",
+        "p999_us",
+        "ours, 16 threads",
+        "floor, 16 threads",
+        others=None,
+        digits=0,
+    ),
+    _Finding(
+        "One event until it is delivered, in batches of 50, CPU µs of the process",
+        "drain",
+        "cpu_us",
+        "ours, batch 50",
+        "floor, batch 50",
+        ", as it comes",
+    ),
+    _Finding(
+        "1,000 sends in a row block the event loop, ms",
+        "burst",
+        "block_ms",
+        "ours, 1,000",
+        "floor, 1,000",
+        ", 1,000",
+    ),
+    _Finding("Memory of a queued event, bytes", "memory", "bytes_event", "ours", "floor", digits=0),
+    _Finding("Memory with a full queue, MiB", "memory", "agent_mb", "ours, queue full", others=None),
+    _Finding(
+        "Exit with 1,000 queued events, ms",
+        "exit",
+        "exit_ms",
+        "ours, 1,000",
+        "bare posting, 1,000",
+        ", 1,000",
+        digits=0,
+    ),
+    _Finding("`import`, CPU ms", "import", "import_cpu_ms", "ours", "httpx, pydantic", digits=0),
+    _Finding(
+        "Events/s to a server as slow as Umami",
+        "umami-paced",
+        "rate",
+        "ours",
+        "bare loop, 2 connections",
+        others=None,
+        digits=0,
+    ),
+    _Finding(
+        "Requests/s of a web service that tracks each, server healthy",
+        "service",
+        "rps",
+        "ours, healthy",
+        "floor, healthy",
+        others=None,
+        digits=0,
+    ),
+)
+_LATER: Final = "Later changes are not included."
+_OTHERS_NOTE: Final = (
+    "The others are PostHog, Segment, Sentry's logs, OpenTelemetry's logs, Statsig and Snowplow. "
+    "Cases in which a client lost events are left out."
+)
+_OTHERS: Final = ("posthog", "segment", "sentry-logs", "otel-logs", "statsig", "snowplow")
 
 
 def main(file: Path) -> int:
@@ -31,40 +127,82 @@ def main(file: Path) -> int:
         print(f"{file} is not there: python -m loadtests all --json {file}", file=sys.stderr)
         return 1
     results: dict[str, Any] = json.loads(file.read_text())
-    page = PERFORMANCE.with_suffix(".md")
-    picture = PERFORMANCE.with_suffix(".svg")
+    page, picture = PERFORMANCE.with_suffix(".md"), PERFORMANCE.with_suffix(".svg")
+    appendix = PERFORMANCE.parent / "appendix" / page.name
     drawn = plot.draw(results["scenarios"], picture)
     PERFORMANCE.write_text(as_json(results))
-    page.write_text(markdown(results, picture.name if drawn else None))
+    page.write_text(findings(results, picture.name if drawn else None))
+    appendix.parent.mkdir(exist_ok=True)
+    appendix.write_text(tables(results))
     print(
-        f"wrote {page}{f' and {picture}' if drawn else ', no plot (no matplotlib, or nothing to draw)'}",
+        f"wrote {page}, {appendix}"
+        f"{f' and {picture}' if drawn else ', no plot (no matplotlib, or nothing to draw)'}",
         file=sys.stderr,
     )
     return 0
 
 
-def markdown(results: dict[str, Any], picture: str | None) -> str:
-    """Return the page for a run's results."""
-    parts = [_HEAD, _about(results["meta"], results["scenarios"])]
+def findings(results: dict[str, Any], picture: str | None) -> str:
+    """Return the short page for a run's results."""
+    scenarios = results["scenarios"]
+    lines = [_HEAD, _about(results["meta"]), "## Findings", ""]
+    lines += ["| | this client | floor | cheapest of the others |", "|---|---:|---:|---:|"]
+    lines += [line for finding in _FINDINGS if (line := _finding(finding, scenarios))]
+    lines += ["", _OTHERS_NOTE, ""]
     if picture:
-        parts.append(f"![What a send and a delivered event cost]({picture})\n")
+        lines += [f"![What a send and a delivered event cost]({picture})", ""]
+    goals = [
+        (name, goal)
+        for name, result in scenarios.items()
+        for goal in result["goals"]
+        if goal["met"] is not None
+    ]
+    missed = [f"- {name}: {goal_line(goal)[1]}" for name, goal in goals if not goal["met"]]
+    lines += ["## Goals", "", f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
+    if missed:
+        lines += ["[How it works](internals.md) says why these are missed:", "", *missed]
+    return "\n".join([*lines, ""])
+
+
+def _finding(finding: _Finding, scenarios: dict[str, Result]) -> str | None:
+    """Return a line of the findings; None if it was not measured."""
+    rows = {row["case"]: row for row in scenarios.get(finding.scenario, {"rows": []})["rows"]}
+    if finding.ours not in rows:
+        return None
+
+    def figure(case: str) -> float | None:
+        metrics = rows[case]["metrics"] if case in rows else {}
+        lost = "delivered" in metrics and metrics["delivered"]["median"] < 100
+        return None if lost or finding.metric not in metrics else metrics[finding.metric]["median"]
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.{finding.digits}f}"
+
+    best = "-"
+    if finding.others is not None:
+        found = {name: figure(f"{name}{finding.others}") for name in _OTHERS}
+        values = {name: value for name, value in found.items() if value is not None}
+        if values:
+            name = min(values, key=values.__getitem__)
+            best = f"{shown(values[name])} ({name})"
+    return _line([finding.words, shown(figure(finding.ours)), shown(figure(finding.floor)), best])
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return the page with every figure of a run's results."""
+    parts = [_APPENDIX_HEAD, _about(results["meta"])]
     parts += [_section(name, result) for name, result in results["scenarios"].items()]
     return "\n".join(parts)
 
 
-def _about(meta: dict[str, Any], scenarios: dict[str, Result]) -> str:
+def _about(meta: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
-    goals = [goal for result in scenarios.values() for goal in result["goals"] if goal["met"] is not None]
     where = f"Python {meta['python']}, {meta['system']}, {meta['processor']}"
-    lines = [
-        f"{meta['date']}, commit {meta['commit']}, {where}. {versions}.",
-        "",
-        f"{sum(goal['met'] for goal in goals)} of {len(goals)} goals are met.",
-    ]
+    lines = [f"Measured on {meta['date']} at commit {meta['commit']}, with {where}. {_LATER}", f"{versions}."]
     if meta["client"]:
-        lines += ["", f"Ours was taken from {meta['client']}."]
+        lines += ["", f"This client was taken from {meta['client']}."]
     if not meta["clean"]:
-        lines += ["", "Ours ran in the environment of its developers, with more installed than it needs."]
+        lines += ["", "This client ran in its developers' environment, with more installed than it needs."]
     if meta["quick"]:
         lines += ["", "This was a quick run: few events and few rounds."]
     return "\n".join([*lines, ""])

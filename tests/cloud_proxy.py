@@ -121,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.origin = f"https://{self.path.removesuffix(':443')}"
         self.send_response_only(200)
         self.end_headers()
+        outside = self.rfile, self.wfile
         try:
             with (
                 internet.tls.wrap_socket(self.connection, server_side=True) as self.connection,
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.handle_one_request()
         except (OSError, ValueError):
             pass  # the client does not trust us, or has gone
+        self.rfile, self.wfile = outside
         self.close_connection = True
 
     def _serve(self) -> None:

@@ -1,62 +1,168 @@
-"""Writes docs/reliability.md from runs of the fault tests: `make reliability`.
+"""Writes the pages on reliability from runs of the fault tests: `make reliability`.
 
 As a pytest plugin (`-p reliability --reliability FILE`) it records in a JSON file how each test ended on this
-Python, and what it measured (`record_property`). As a program (`python tests/reliability.py SOAK FILE...`) it
-prints the page.
+Python, and what it measured (`record_property`). As a program (`python tests/reliability.py [FILE...]`) it
+sums such records up in docs/reliability.json, and writes docs/reliability.md and docs/appendix/reliability.md
+from that and from docs/soak.json. Without a FILE it writes the pages from docs/reliability.json as it is.
 """
 
 import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-MODULES = (
-    "test_exit",
-    "test_fork",
-    "test_frameworks",
-    "test_delivery",
-    "test_retry",
-    "test_slow_answers",
-    "test_umami_trouble",
-    "test_connections",
-    "test_outage",
-    "test_proxies",
-    "test_overflow",
-    "test_callbacks",
-    "test_flush",
-    "test_threads",
-    "test_doors",
-    "test_clock",
-    "test_fitting",
-    "test_model",
-    "test_spool",
-    "test_spool_faults",
-)
+DOCS = Path(__file__).parent.parent / "docs"
+SUMMARY = DOCS / "reliability.json"
+SOAK = DOCS / "soak.json"
+FINDINGS = DOCS / "reliability.md"
+APPENDIX = DOCS / "appendix" / "reliability.md"
 
-INTRODUCTION = """\
+AREAS = (
+    (
+        "Exit and signals",
+        "Queued events are delivered or reported as lost. The exit code stays the same.",
+        ("test_exit",),
+    ),
+    ("Forks", "A child sends only its own events, each exactly once.", ("test_fork",)),
+    (
+        "gunicorn, uvicorn, Celery, gevent",
+        "The events of all workers arrive exactly once.",
+        ("test_frameworks",),
+    ),
+    (
+        "Answers",
+        "Each answer has the documented effect on each event of a batch.",
+        ("test_delivery", "test_slow_answers"),
+    ),
+    (
+        "Retries and outages",
+        "Events wait and are delivered. Duplicates stay within their bounds.",
+        ("test_retry", "test_outage"),
+    ),
+    (
+        "Trouble in Umami, the network or a proxy",
+        "Events are delivered or counted. A bad event does not affect others.",
+        ("test_umami_trouble", "test_connections", "test_proxies"),
+    ),
+    ("Full queue", "Each policy drops the right events, and reports them.", ("test_overflow",)),
+    (
+        "`before_send` and `on_error`",
+        "A callback that raises or blocks does not affect other events.",
+        ("test_callbacks",),
+    ),
+    ("Flush and shutdown", "Both settle all events, or return at the timeout.", ("test_flush",)),
+    (
+        "Threads and interruptions",
+        "Nothing hangs, and the counts add up.",
+        ("test_threads", "test_doors"),
+    ),
+    ("Clock changes", "No wait gets longer or shorter.", ("test_clock",)),
+    ("Visitors' values", "Each is repaired, stored and counted.", ("test_fitting",)),
+    (
+        "Model of the queue",
+        "In random sequences of operations, each event ends exactly once.",
+        ("test_model",),
+    ),
+    (
+        "Spool",
+        "Acknowledged events survive `kill -9`, and are sent by the next process.",
+        ("test_spool", "test_spool_faults"),
+    ),
+)
+"""What the tests are about: a heading, what they show if they pass, and their modules."""
+
+KEY_FIGURES = (
+    (
+        "Exit while the server does not answer, with `shutdown_timeout=1`: seconds",
+        "test_exit::test_a_dead_server_delays_the_end_by_the_timeout_and_no_more",
+        "seconds to the end, with a shutdown_timeout of 1 (frozen)",
+    ),
+    (
+        "200 forks under load: events delivered, each exactly once",
+        "test_fork::test_two_hundred_forks_under_load",
+        "events delivered, each once",
+    ),
+    (
+        "Outage of 30 s at 200 events/s: slowest send, in ms",
+        "test_outage::test_an_outage_under_load_costs_nothing_but_time",
+        "slowest send, ms",
+    ),
+    (
+        "The same: seconds after the outage until all events were delivered",
+        "test_outage::test_an_outage_under_load_costs_nothing_but_time",
+        "seconds until all were delivered",
+    ),
+    (
+        "Three unanswered requests of up to 16 events: duplicates",
+        "test_retry::test_after_silence_one_event_asks_first_and_then_requests_grow_again",
+        "duplicates of 64 events, after three silent requests of up to 16",
+    ),
+    (
+        "Unanswered requests with `at_most_once`: duplicates",
+        "test_retry::test_at_most_once_drops_what_may_be_stored_and_sends_nothing_twice",
+        "duplicates of 40 events",
+    ),
+    (
+        "`kill -9` with a spool: acknowledged events lost",
+        "test_spool::test_an_acknowledged_event_survives_kill_9",
+        "acknowledged events lost in a round",
+    ),
+    (
+        "Random values passed to sends: stored by the server",
+        "test_fitting::test_whatever_is_passed_is_refused_or_stored_and_costs_its_neighbours_nothing",
+        "random values stored",
+    ),
+)
+"""What the findings name of what was measured: in words, the test, and its figure."""
+
+_FINDINGS = """\
 # Reliability
 
-An event for which a send returned `{{'queued': True}}` ends in exactly one place, the ledger says which, and
-the program that sent it never pays for the server's trouble. This page puts that promise to the test, fault
-by fault: with real processes and threads, and a real server on loopback that is told to fail. What the
-promise says in full, and where it ends, is in [The queue and its guarantees](queue.md).
+<!-- Written by tests/reliability.py. Do not edit. -->
 
-**How to read it.** Each row is a test in `tests/`, named after what it shows. Each cell says in how many
-cases that was seen, *passed of total*: a test of one situation has one case, a test of many faults or of many
-rounds has that many. What failed is in **bold**. Where the tests measured something, a second table says
-what; of several cases it gives the median and the worst, or the range and the sum.
+The fault tests check [the guarantees of the queue](queue.md) with real processes, threads and signals, and a
+server that fails on purpose. [The appendix](appendix/reliability.md) lists every test.
 
-**Credentials.** In each of these tests, as in all others of the suite, every log record, exception, repr,
-ledger and line of a child process is searched for the token, the API key and the passwords in use. One that
-shows fails its test.
+Measured {when}. Later changes are not included.{notes}
 
-Written by `make reliability` on {when}, two Pythons at a time, on {machine}. Not edited by hand.
+## Findings
+
+Cases are counted as *passed of run*, over all Pythons. Failures are in **bold**.
+
+| area | what the tests show | cases |
+|---|---|---:|"""
+
+_SOAK = """
+## Soak test
+
+`python -m loadtests.soak` sends events at a steady rate to servers that fail at random. Its checks compare
+the client's counts with what the servers stored, and watch memory, threads, sockets and descriptors.
+
+{title} ({date}, commit {commit}): {submitted:,} events, {delivered:,} delivered, {rejected:,} rejected,
+{dropped:,} dropped. {held} of {checks} checks hold.
+
+## Secrets
+
+Every test fails if a password or token in use appears in a log, an exception, a repr or an output.
+"""
+
+_APPENDIX = """\
+# The fault tests
+
+<!-- Written by tests/reliability.py. Do not edit. -->
+
+Every test behind [the findings](../reliability.md), measured {when}. Later changes are not included.{notes}
+
+A row is a test in `tests/`, by its name. A cell says how many of its cases passed, *passed of run*. Failures
+are in **bold**. A second table has what the tests measured: the median and the worst of several cases, or
+their range and sum.
 """
 
 
@@ -101,6 +207,7 @@ class Recorder:
             "python": platform.python_version(),
             "date": datetime.now(timezone.utc).date().isoformat(),
             "machine": machine(),
+            "commit": commit(),
             "titles": self._titles,
             "tests": self._counts,
             "figures": self._figures,
@@ -125,34 +232,117 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{model}"
 
 
-def page(runs: list[dict[str, Any]], soaks: list[dict[str, Any]]) -> str:
-    """Return the page, in Markdown."""
+def commit() -> str:
+    """Return the commit that is tested."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=7"],
+        cwd=DOCS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip()
+
+
+def summed_up(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the pages say of some records."""
+    for run in runs:
+        run["figures"] = {
+            test: {name: figures(values) for name, values in measured.items()}
+            for test, measured in run["figures"].items()
+        }
     runs = sorted(runs, key=lambda run: [int(part) for part in run["python"].split(".")])
-    dates = sorted({run["date"] for run in runs})
-    lines = [
-        INTRODUCTION.format(
-            when=" and ".join(dates), machine=" and ".join(sorted({run["machine"] for run in runs}))
+    return {"notes": [], "runs": runs}
+
+
+def figures(values: list[float]) -> str:
+    """Sum up what the cases of a test measured."""
+    least, most = min(values), max(values)
+    if any(isinstance(value, float) for value in values):
+        worst = f", {most:.2f} at most" if len(values) > 1 else ""
+        return f"{statistics.median(values):.2f}{worst}"
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}, {sum(values):,} in all"
+
+
+def findings(summary: dict[str, Any], soaks: list[dict[str, Any]]) -> str:
+    """Return the short page, in Markdown."""
+    runs = summary["runs"]
+    newest = runs[-1]
+    lines = [_FINDINGS.format(when=when(runs), notes="".join(f" {note}" for note in summary["notes"]))]
+    for area, shown, modules in AREAS:
+        counts = sum((total(run, modules) for run in runs), Counter())
+        if counts:
+            lines.append(f"| {area} | {shown} | {cell(counts)} |")
+    counts = sum((total(run) for run in runs), Counter())
+    lines += [f"| **All** | | {cell(counts)} |", "", "## Figures", ""]
+    lines += [f"| measurement | Python {newest['python']} |", "|---|---:|"]
+    for words, test, name in KEY_FIGURES:
+        figure = newest["figures"].get(test, {}).get(name)
+        if figure is None:
+            sys.stderr.write(f"left out, because {test} did not measure {name!r}: {words}\n")
+        else:
+            lines.append(f"| {words} | {figure} |")
+    longest = max(soaks, key=lambda soak: soak["seconds"])
+    held = sum(check["holds"] for check in longest["checks"])
+    ledger = longest["ledger"]
+    lines.append(
+        _SOAK.format(
+            title=soak_title(longest),
+            held=held,
+            checks=len(longest["checks"]),
+            **{key: longest[key] for key in ("date", "commit")},
+            **ledger,
         )
+    )
+    return "\n".join(lines)
+
+
+def when(runs: list[dict[str, Any]]) -> str:
+    """Say when and on what some runs were made."""
+    dates, commits, machines = (
+        " and ".join(sorted({run[key] for run in runs})) for key in ("date", "commit", "machine")
+    )
+    pythons = ", ".join(run["python"] for run in runs)
+    return f"on {dates} at commit {commits}, with Python {pythons}, on {machines}"
+
+
+def total(run: dict[str, Any], modules: Sequence[str] | None = None) -> Counter[str]:
+    """Count how the cases of a run ended, of some modules or all."""
+    ended: Counter[str] = Counter()
+    for test, counts in run["tests"].items():
+        if modules is None or test.partition("::")[0] in modules:
+            ended.update(counts)
+    return ended
+
+
+def appendix(summary: dict[str, Any], soaks: list[dict[str, Any]]) -> str:
+    """Return the page with every test, in Markdown."""
+    runs = summary["runs"]
+    columns = " | ".join(run["python"] for run in runs)
+    rule = "---|" * len(runs)
+    lines = [
+        _APPENDIX.format(when=when(runs), notes="".join(f" {note}" for note in summary["notes"])),
+        f"| Python | {columns} |",
+        f"|---|{rule}",
+        "| cases | " + " | ".join(cell(total(run)) for run in runs) + " |",
+        "",
     ]
-    head = ["| Python | " + " | ".join(run["python"] for run in runs) + " |", "|---|" + "---|" * len(runs)]
-    totals = [sum((Counter(counts) for counts in run["tests"].values()), Counter()) for run in runs]
-    lines += [*head, "| cases | " + " | ".join(map(cell, totals)) + " |", ""]
-    for module in MODULES:
-        of_module = [test for run in runs for test in run["tests"] if test.startswith(f"{module}::")]
-        tests = sorted(set(of_module))
-        if tests:
-            title = next(run["titles"][module] for run in runs if module in run["titles"])
-            lines += [
-                f"## {title}",
-                "",
-                "| case | " + " | ".join(run["python"] for run in runs) + " |",
-                head[1],
-            ]
-            for test in tests:
-                cells = [cell(run["tests"].get(test)) for run in runs]
-                lines.append(f"| {case(test)} | {' | '.join(cells)} |")
-            lines += ["", *figure_lines(tests, runs)]
-    return "\n".join(lines + soak_lines(soaks))
+    for module in in_order(runs):
+        tests = sorted({test for run in runs for test in run["tests"] if test.startswith(f"{module}::")})
+        title = next(run["titles"][module] for run in runs if module in run["titles"])
+        lines += [f"## {title}", "", f"| case | {columns} |", f"|---|{rule}"]
+        for test in tests:
+            cells = [cell(run["tests"].get(test)) for run in runs]
+            lines.append(f"| {case(test)} | {' | '.join(cells)} |")
+        lines += ["", *figure_lines(tests, runs)]
+    return "\n".join(lines + soak_lines(soaks)).rstrip() + "\n"
+
+
+def in_order(runs: list[dict[str, Any]]) -> list[str]:
+    """Return the modules that were run, those of the findings first and in their order."""
+    ran = {test.partition("::")[0] for run in runs for test in run["tests"]}
+    known = [module for _, _, modules in AREAS for module in modules]
+    return [module for module in known if module in ran] + sorted(ran.difference(known))
 
 
 def figure_lines(tests: list[str], runs: list[dict[str, Any]]) -> Iterator[str]:
@@ -165,21 +355,10 @@ def figure_lines(tests: list[str], runs: list[dict[str, Any]]) -> Iterator[str]:
         yield "|---|---|" + "---|" * len(runs)
         above = ""
         for test, figure in rows:
-            cells = [figures(run["figures"].get(test, {}).get(figure)) for run in runs]
+            cells = [run["figures"].get(test, {}).get(figure, "-") for run in runs]
             yield f"| {'' if test == above else case(test)} | {figure} | {' | '.join(cells)} |"
             above = test
         yield ""
-
-
-def figures(values: list[float] | None) -> str:
-    """Sum up what the cases of a test measured."""
-    if not values:
-        return "-"
-    least, most = min(values), max(values)
-    if any(isinstance(value, float) for value in values):
-        worst = f", {most:.2f} at most" if len(values) > 1 else ""
-        return f"{statistics.median(values):.2f}{worst}"
-    return f"{most:,}" if least == most else f"{least:,} to {most:,}, {sum(values):,} in all"
 
 
 def case(test: str) -> str:
@@ -193,26 +372,26 @@ def cell(counts: dict[str, int] | None) -> str:
     if counts is None:
         return "-"
     passed, skipped = counts.get("passed", 0), counts.get("skipped", 0)
-    total = sum(counts.values()) - skipped
-    if not total:
+    run = sum(counts.values()) - skipped
+    if not run:
         return "skipped"
-    text = f"{passed:,} of {total:,}"
-    text = text if passed == total else f"**{text}**"
+    text = f"{passed:,} of {run:,}"
+    text = text if passed == run else f"**{text}**"
     return f"{text}, {skipped} skipped" if skipped else text
 
 
+def soak_title(soak: dict[str, Any]) -> str:
+    """Say in short what a soak test did."""
+    where = "with a spool" if soak["spool"] else "in memory"
+    return f"{soak['seconds']:.0f} s at {soak['rate']:.0f} events/s, {where}"
+
+
 def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
-    """Return the figures of the soak runs, as `loadtests/soak.py` wrote them."""
-    lines = [
-        "## Soak",
-        "",
-        "Events at a steady rate to servers that misbehave at random, by `python -m loadtests.soak`.",
-        "",
-    ]
+    """Return the figures of the soak tests, as `loadtests/soak.py` wrote them."""
+    lines = ["## Soak tests", ""]
     for soak in soaks:
-        where = "with a spool" if soak["spool"] else "in memory"
         lines += [
-            f"### {soak['seconds']:.0f} s at {soak['rate']:.0f} events/s, {where}",
+            f"### {soak_title(soak)}",
             "",
             f"{soak['date']}, Python {soak['python']}, {soak['machine']}, commit {soak['commit']}. "
             + ", ".join(f"{count:,} {name}" for name, count in soak["ledger"].items())
@@ -229,7 +408,17 @@ def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
     return lines if soaks else []
 
 
+def main(records: Sequence[Path]) -> None:
+    """Sum records up, if there are any, and write the pages."""
+    if records:
+        summary = summed_up([json.loads(record.read_text()) for record in records])
+        SUMMARY.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    summary = json.loads(SUMMARY.read_text())
+    soaks = json.loads(SOAK.read_text())
+    FINDINGS.write_text(findings(summary, soaks))
+    APPENDIX.parent.mkdir(exist_ok=True)
+    APPENDIX.write_text(appendix(summary, soaks))
+
+
 if __name__ == "__main__":
-    soak_file, *run_files = map(Path, sys.argv[1:])
-    recorded = [json.loads(file.read_text()) for file in run_files]
-    sys.stdout.write(page(recorded, json.loads(soak_file.read_text()) if soak_file.exists() else []))
+    main([Path(name) for name in sys.argv[1:]])

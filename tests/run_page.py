@@ -1,0 +1,89 @@
+"""Runs a page's code blocks as printed: `python tests/run_page.py PAGE [PENDING...]`.
+
+The blocks run from top to bottom and share their names, as one program does. The embedded collector answers
+at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback: blocks need no other
+server. Invisible blocks (`<!--- invisible-code-block: python`) set up what the next block needs, and
+check what it did. They have these names:
+
+    server    the collector behind https://umami.example.com
+    internet  the proxy; `internet.collector` may be replaced
+    source    the text of the last visible Python block
+    output()  what was printed and logged since the last `text` block
+    pending   the parts of umami that are not there yet; their blocks are skipped
+
+A `text` block shows output. Each of its lines must have been printed or logged, in this order; `…` stands for
+anything.
+"""
+
+import io
+import logging
+import os
+import re
+import sys
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from cloud_proxy import Internet
+from conftest import DEADLINE, PASSWORD
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+
+import umami
+from umami.collector import Collector
+
+printed = io.StringIO()
+run_python = PythonEvaluator()
+
+
+def take_output() -> str:
+    """Return what was printed since the last call."""
+    text = printed.getvalue()
+    printed.seek(0)
+    printed.truncate()
+    return text
+
+
+def run(example: Example) -> None:
+    """Run a Python block."""
+    if example.document.text.startswith("```", example.start):
+        example.namespace["source"] = str(example.parsed)
+    run_python(example)
+
+
+def compare(example: Example) -> str | None:
+    """Look for the lines of a `text` block in the output."""
+    shown, rest = example.parsed.splitlines(), take_output()
+    lines = rest.splitlines()
+    for expected in shown:
+        pattern = re.escape(expected).replace("…", ".*")
+        while lines:
+            if re.fullmatch(pattern, lines.pop(0)):
+                break
+        else:
+            return f"{expected!r} is not in the output:\n{rest}"
+    return None
+
+
+def main(page: Path, pending: frozenset[str]) -> None:
+    """Run a page; an exception says what does not hold."""
+    parsers = [CodeBlockParser("python", run), CodeBlockParser("text", compare), SkipParser()]
+    document = Sybil(parsers).parse(page)
+    with Collector(password=PASSWORD) as server, Internet(server, Path(), "umami.example.com") as internet:
+        os.environ.update(internet.environment, UMAMI_PASSWORD=PASSWORD)
+        document.namespace.update(
+            server=server, internet=internet, output=printed.getvalue, pending=pending, source=""
+        )
+        with redirect_stdout(printed), redirect_stderr(printed):
+            logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+            for example in document.examples():
+                try:
+                    example.evaluate()
+                except unittest.SkipTest as reason:
+                    print(f"line {example.line} was skipped: {reason}", file=sys.__stdout__)
+        assert umami.shutdown(timeout=DEADLINE), umami.queue_stats()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), frozenset(sys.argv[2:]))
