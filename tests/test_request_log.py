@@ -1,4 +1,4 @@
-"""What the logger `umami` says of each request at the level DEBUG, for a person asking why nothing arrives."""
+"""What the logger `umami` says of each request at DEBUG, for a person asking why nothing arrives."""
 
 import logging
 import re
@@ -106,8 +106,7 @@ def test_no_cookie_is_sent_back(make_client: MakeClient, call: Callable[..., Any
         while data := connection.recv(65536):
             heads.append(data)
             connection.sendall(
-                b"HTTP/1.1 200 OK\r\nSet-Cookie: session=1; Path=/\r\nContent-Length: 11\r\n\r\n"
-                + b'{"ok":true}'
+                b'HTTP/1.1 200 OK\r\nSet-Cookie: session=1; Path=/\r\nContent-Length: 11\r\n\r\n{"ok":true}'
             )
 
     with Wire(answer) as wire:
