@@ -355,7 +355,7 @@ def test_a_gateway_that_times_out_always_costs_one_event_a_try(
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        (b"<h1>400 The plain HTTP request was sent to HTTPS port</h1>", "begin url_base with https://"),
+        (b"<h1>400 The plain HTTP request was sent to HTTPS port</h1>", "url_base must begin with https://"),
         (b"<h1>400 No required SSL certificate was sent</h1>", "see the setting cert"),
         (b"<h1>Bad Request</h1>", "not as Umami does"),
     ],

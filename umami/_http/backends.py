@@ -1,6 +1,10 @@
 """httpcore's network backends, sync and async, within the time of the current attempt (see `attempt`).
 
 They also decide how long a connection may be reused.
+
+They rely on what httpcore does not promise; a bound in pyproject.toml guards it. Before httpcore reuses a
+connection it asks the stream whether it `is_readable`, and closes it then. It writes the head of a request
+first, and its body in the next call. It passes the host of a proxied request on as it is, brackets included.
 """
 
 import ssl

@@ -33,6 +33,11 @@ class Exchange(Generic[P]):
         wire: What the pool takes.
     """
 
+    __slots__ = (
+        "_attempt", "_chunks", "_decoder", "_headers", "_length", "_limit", "_read", "_status", "_token",
+        "pool", "wire",
+    )  # fmt: skip
+
     def __init__(self, routes: Routes[P], request: Request, attempt: Attempt, limit: int) -> None:
         url = parsed(request.url)
         route = routes.route(url.server)

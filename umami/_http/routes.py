@@ -136,8 +136,6 @@ class Routes(Generic[P]):
 
     def _take_idle(self) -> list[P]:
         """Return the pools of a former access that can be closed, and forget them."""
-        if not self._former:
-            return []
         with self._lock:
             former, self._former = self._former, []
             idle = [pool for pool in former if not any(map(_is_busy, pool.connections))]

@@ -60,13 +60,15 @@ class Transport(Routes[httpcore.ConnectionPool], httpx.BaseTransport):
         Raises:
             Exception: No answer came: httpcore's exceptions, or what is wrong with a URL or a proxy.
         """
-        for pool in self._take_idle():
-            pool.close()
+        if self._former:
+            for pool in self._take_idle():
+                pool.close()
         with Exchange(self, request, attempt, limit) as exchange:
             response = exchange.pool.handle_request(exchange.wire)
             try:
                 exchange.begin(response)
-                for chunk in response.iter_stream():
+                stream: Any = response.stream
+                for chunk in stream:
                     exchange.take(chunk)
             finally:
                 response.close()
@@ -92,13 +94,15 @@ class AsyncTransport(Routes[httpcore.AsyncConnectionPool], httpx.AsyncBaseTransp
 
     async def exchange(self, request: Request, attempt: Attempt, limit: int) -> Reply:
         """As `Transport.exchange`."""
-        for pool in self._take_idle():
-            await pool.aclose()
+        if self._former:
+            for pool in self._take_idle():
+                await pool.aclose()
         with Exchange(self, request, attempt, limit) as exchange:
             response = await exchange.pool.handle_async_request(exchange.wire)
             try:
                 exchange.begin(response)
-                async for chunk in response.aiter_stream():
+                stream: Any = response.stream
+                async for chunk in stream:
                     exchange.take(chunk)
             finally:
                 await response.aclose()
