@@ -1,4 +1,4 @@
-# The embedded collector in a container: a stand-in for Umami, to develop and test against.
+# The embedded collector in a container: an Umami to develop and test against.
 #   docker build -t umami-collector . && docker run --rm -p 127.0.0.1:3000:3000 umami-collector
 FROM python:3.13-slim
 

@@ -83,7 +83,7 @@ docs: $(VENV)/.docs
 
 # The fault tests on each Python that is here, two at a time, and the page that says how they ended.
 FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers umami_trouble connections outage \
-	proxies overflow callbacks flush threads doors clock fitting model spool spool_faults,tests/test_$(name).py)
+	proxies overflow callbacks flush threads inbox clock fitting model spool spool_faults,tests/test_$(name).py)
 
 # How often the spool's test kills a process: some two seconds each time.
 SPOOL_ROUNDS ?= 200

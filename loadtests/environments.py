@@ -1,7 +1,7 @@
 """An environment for each client that is measured, with what its users would have installed, and no more.
 
 It matters: httpx imports trio where that is there, and Sentry another compression where statsig brought it.
-They stand in `.venv-loadtests/` (or `$LOADTEST_ENVIRONMENTS`) and are made by `python -m loadtests setup`. A
+They are in `.venv-loadtests/` (or `$LOADTEST_ENVIRONMENTS`) and are made by `python -m loadtests setup`. A
 peer's has its line of `peers.txt`; ours, which the floor shares, has our dependencies. All have the web
 server of the `service` scenario.
 """

@@ -1,4 +1,4 @@
-"""A stand-in for the internet: a proxy that leads every https host to this machine, with real TLS.
+"""The internet, for tests: a proxy that leads every https host to this machine, with real TLS.
 
 What it stands for are Umami Cloud's two hosts, which answer as the documentation says, and any other
 host, which is a self-hosted server. Behind all of them is one collector.

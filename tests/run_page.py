@@ -1,4 +1,4 @@
-"""Runs a page's code blocks as printed: `python tests/run_page.py PAGE [PENDING...]`.
+"""Runs a page's code blocks as printed: `python tests/run_page.py PAGE`.
 
 The blocks run from top to bottom and share their names, as one program does. The embedded collector answers
 at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback: blocks need no other
@@ -9,7 +9,6 @@ check what it did. They have these names:
     internet  the proxy; `internet.collector` may be replaced
     source    the text of the last visible Python block
     output()  what was printed and logged since the last `text` block
-    pending   the parts of umami that are not there yet; their blocks are skipped
 
 A `text` block shows output. Each of its lines must have been printed or logged, in this order; `…` stands for
 anything.
@@ -20,7 +19,6 @@ import logging
 import os
 import re
 import sys
-import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from cloud_proxy import Internet
 from conftest import DEADLINE, PASSWORD
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
-from sybil.parsers.markdown import CodeBlockParser, SkipParser
+from sybil.parsers.markdown import CodeBlockParser
 
 import umami
 from umami.collector import Collector
@@ -66,24 +64,19 @@ def compare(example: Example) -> str | None:
     return None
 
 
-def main(page: Path, pending: frozenset[str]) -> None:
+def main(page: Path) -> None:
     """Run a page; an exception says what does not hold."""
-    parsers = [CodeBlockParser("python", run), CodeBlockParser("text", compare), SkipParser()]
+    parsers = [CodeBlockParser("python", run), CodeBlockParser("text", compare)]
     document = Sybil(parsers).parse(page)
     with Collector(password=PASSWORD) as server, Internet(server, Path(), "umami.example.com") as internet:
         os.environ.update(internet.environment, UMAMI_PASSWORD=PASSWORD)
-        document.namespace.update(
-            server=server, internet=internet, output=printed.getvalue, pending=pending, source=""
-        )
+        document.namespace.update(server=server, internet=internet, output=printed.getvalue, source="")
         with redirect_stdout(printed), redirect_stderr(printed):
             logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
             for example in document.examples():
-                try:
-                    example.evaluate()
-                except unittest.SkipTest as reason:
-                    print(f"line {example.line} was skipped: {reason}", file=sys.__stdout__)
+                example.evaluate()
         assert umami.shutdown(timeout=DEADLINE), umami.queue_stats()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), frozenset(sys.argv[2:]))
+    main(Path(sys.argv[1]))

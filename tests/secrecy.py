@@ -1,7 +1,7 @@
 """Watches, in every test, that no token, API key or password shows where people look.
 
-It stands at the package's door: what goes in tells it the secrets of the test, and nothing that comes out
-may hold one. It looks at every log record of the process, every exception that a call raises and its causes,
+It wraps the public calls: their arguments tell it the secrets of the test, and nothing that comes out may
+hold one. It looks at every log record of the process, every exception that a call raises and its causes,
 the reprs of the clients and of all that lives in them, reports, ledgers, and the output of child processes. A
 test does nothing for it, and fails if a secret shows.
 
@@ -143,15 +143,16 @@ class Watch:
                 self.look(where, "".join(traceback.format_exception(*record.exc_info)))
         return record
 
-    # The doors.
+    # The public calls.
 
-    def stand_guard(self) -> None:
-        """Stand at the package's doors, for the whole run."""
+    def wrap(self) -> None:
+        """Wrap the public calls, for the whole run."""
         logging.setLogRecordFactory(self._record)
         for name, function in tuple(vars(umami.Client).items()):
             if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
                 setattr(umami.Client, name, self._guarded(name, function))
-        for name, value in tuple(vars(umami).items()):
+        for name in umami.__all__:
+            value = getattr(umami, name)
             if isinstance(getattr(value, "__self__", None), umami.Client):
                 setattr(umami, name, getattr(value.__self__, value.__name__))
         self._at_birth(Server, self._learn_server)
@@ -354,4 +355,4 @@ def watch_all(config: pytest.Config) -> None:
     """Begin to watch the tests of a run."""
     if not config.pluginmanager.has_plugin("secrecy watch"):
         config.pluginmanager.register(Plugin(), "secrecy watch")
-        watch.stand_guard()
+        watch.wrap()

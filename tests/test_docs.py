@@ -24,9 +24,6 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| ", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-PENDING: tuple[str, ...] = ("debug",)
-"""Parts of umami that the pages describe and that are not there yet. Delete a name to have its blocks run."""
-
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 each_page_with_code = pytest.mark.parametrize(
     "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
@@ -40,7 +37,7 @@ def blocks(language: str, text: str) -> list[str]:
 @each_page_with_code
 def test_a_pages_blocks_run_as_printed(page: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-W", "error", ROOT / "tests" / "run_page.py", page, *PENDING],
+        [sys.executable, "-W", "error", ROOT / "tests" / "run_page.py", page],
         cwd=tmp_path,
         capture_output=True,
         text=True,

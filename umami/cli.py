@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "collector",
-        help="run an Umami stand-in for development and tests",
+        help="run an Umami for development and tests",
         description="Runs a server that answers as Umami does, for development and tests. Its first line of "
         "output says where it listens; a page there shows what has arrived.",
     )
@@ -179,8 +179,12 @@ def _list_spool(arguments: argparse.Namespace) -> int:
         where = file.exporter or "-"
         print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:8}  {where}  {file.path.name}")
     waiting = [file.events or 0 for file in files if file.state == "waiting"]
-    print(f"{sum(waiting):,} events in {len(waiting)} files wait to be sent.")
+    print(f"Waiting to be sent: {_counted(sum(waiting), 'event')} in {_counted(len(waiting), 'file')}.")
     return 0
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _send_spool(arguments: argparse.Namespace) -> int:
@@ -218,7 +222,8 @@ def _clear_spool(arguments: argparse.Namespace) -> int:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             return _fail("nothing was deleted", 1)
     cleared = spool.clear(arguments.folder)
-    print(f"{sum(file.events or 0 for file in cleared):,} events in {len(cleared)} files deleted.")
+    events = sum(file.events or 0 for file in cleared)
+    print(f"Deleted: {_counted(events, 'event')} in {_counted(len(cleared), 'file')}.")
     return 0
 
 

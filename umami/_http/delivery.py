@@ -138,10 +138,11 @@ class Delivery:
         else:
             outcome = f"no answer: {result}"
         logger.debug(
-            "%s %s: %d events, %d bytes, %.3f s: %s",
+            "%s %s: %d event%s, %d bytes, %.3f s: %s",
             method,
             url,
             count,
+            "s" * (count != 1),
             size,
             self._seconds,
             without_secrets(outcome, self._secrets()),

@@ -1,4 +1,4 @@
-"""An Umami stand-in for tests and development: `Collector` answers as the real server does, faults included.
+"""An Umami for tests and development: `Collector` answers as the real server does, and fails on request.
 
 It needs the ``collector`` extra: ``pip install 'umami-analytics[collector]'``.
 """

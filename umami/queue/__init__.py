@@ -1,7 +1,7 @@
-"""The agent below the sends: bytes in, batches out, and an account of every event.
+"""The agent in memory: events in, batches out, and an account of every event.
 
-It knows nothing of what an event says. `worker` runs the threads, `lifecycle` tells it of the end of the
-process, `buffer` holds the events, `lane` cuts batches, `delivery` carries one to the server, `settling`
-takes in what became of it, `retry` decides what is tried again and when, `ledger` counts, `report` tells
-the user what went wrong; `spool` and its neighbours are the disk.
+It knows bytes, batches and time, and two protocols: `exporter.Exporter` delivers batches, `store.Store` keeps
+events on disk. Read it in the order of an event's way: `inbox`, `bounded_queue`, `destination_queue`, `queue`,
+`senders`, `ledger`; then what happens in trouble: `backoff`, `retry`; and around all of it: `agent`, `process`,
+`reporter`.
 """
