@@ -366,7 +366,7 @@ class TestCommand:
         assert main(["spool", "list", str(folder)]) == 0
         output = capsys.readouterr().out
         assert f"{collector.url}/api/send" in output
-        assert f"{left:,} events in 1 files wait" in output
+        assert f"Waiting to be sent: {left:,} events in 1 file." in output
 
     def test_send_sends_it(
         self, left: int, collector: Collector, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -395,7 +395,7 @@ class TestCommand:
 
     def test_clear_deletes_it(self, left: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["spool", "clear", str(folder), "--yes"]) == 0
-        assert f"{left:,} events in 1 files deleted" in capsys.readouterr().out
+        assert f"Deleted: {left:,} events in 1 file." in capsys.readouterr().out
         assert not list(folder.iterdir())
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
