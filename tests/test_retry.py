@@ -18,6 +18,7 @@ from tenacity.wait import wait_base
 import umami
 from umami.collector import Collector
 from umami.queue.retry import Attempts, RetryPolicy
+from umami.settings import Settings
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -37,8 +38,7 @@ def free_port() -> int:
 
 
 def attempts(**settings: Any) -> Attempts:
-    values = {"wait": 0.5, "wait_max": 30.0, "retry_after_max": 120.0, "limit": None, **settings}
-    return Attempts(RetryPolicy(**values))
+    return Attempts(RetryPolicy(Settings(**{f"retry_{name}": value for name, value in settings.items()})))
 
 
 def waits(count: int, **settings: Any) -> list[float]:

@@ -78,14 +78,9 @@ class BoundedQueue:
         self._report = report
         self._destinations: dict[str, DestinationQueue] = {}
         self._current: DestinationQueue | None = None
-        self._set(settings)
-        self.reset()
-
-    def _set(self, settings: Settings) -> None:
         self._settings = settings
-        self._policy = RetryPolicy(
-            settings.retry_wait, settings.retry_wait_max, settings.retry_after_max, settings.retry_limit
-        )
+        self._policy = RetryPolicy(settings)
+        self.reset()
 
     def reset(self) -> None:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
@@ -109,7 +104,7 @@ class BoundedQueue:
     @locked
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. What is held stays, even if it is more than they allow."""
-        self._set(settings)
+        self._settings, self._policy = settings, RetryPolicy(settings)
         for destination in self._destinations.values():
             destination.settings = settings
             destination.wake.notify_all()

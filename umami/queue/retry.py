@@ -1,9 +1,8 @@
 """When something is tried again and when it is given up: tenacity's strategies over real attempts."""
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from tenacity import (
     RetryCallState,
@@ -14,8 +13,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-Wait: TypeAlias = Callable[[RetryCallState], float]
-Stop: TypeAlias = Callable[[RetryCallState], bool]
+from umami.settings import Settings
 
 logger: Final = logging.getLogger("umami")
 
@@ -27,27 +25,26 @@ class ExportError(Exception):
 class RetryPolicy:
     """When to try again, and when to stop.
 
+    `retry_wait` is a tenacity wait, or the seconds before the second attempt: on average three quarters of
+    it, and twice as long with each attempt, up to `retry_wait_max`. `retry_limit` is a tenacity stop, or how
+    many attempts may follow the first.
+
     Args:
-        wait: Seconds before the second attempt, on average three quarters of it, doubled with each; or a
-            tenacity wait.
-        wait_max: The most seconds between two attempts, if `wait` is a number.
-        retry_after_max: The most seconds to wait because a server asked for it.
-        limit: How many attempts may follow the first, None for any number; or a tenacity stop.
+        settings: The settings.
     """
 
-    def __init__(
-        self, wait: float | Wait, wait_max: float, retry_after_max: float, limit: int | Stop | None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
+        wait, limit = settings.retry_wait, settings.retry_limit
         if isinstance(wait, (int, float)):
             # Half of each wait is random, so that a thousand processes do not come back at once.
-            half = {"multiplier": wait / 2, "max": wait_max / 2}
+            half = {"multiplier": wait / 2, "max": settings.retry_wait_max / 2}
             wait = wait_exponential(**half) + wait_random_exponential(**half)
         if limit is None:
             limit = stop_never
         elif isinstance(limit, int):
             limit = stop_after_attempt(limit + 1)
-        self.wait_max = wait_max
-        self.retry_after_max = retry_after_max
+        self.wait_max = settings.retry_wait_max
+        self.retry_after_max = settings.retry_after_max
         self.is_endless = limit is stop_never
         self.retrying = Retrying(wait=wait, stop=limit)
         self._has_warned = False
