@@ -359,7 +359,15 @@ def test_a_type_checker_finds_wrong_settings_and_names(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     file = tmp_path / "program.py"
     file.write_text(RIGHT + "\n".join(SNIPPETS) + "\n")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        str(ROOT / ".mypy_cache" / "tests"),
+        str(file),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     first = RIGHT.count("\n") + 1
     found: dict[int, str] = {}

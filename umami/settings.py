@@ -25,7 +25,7 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticUndefined, from_json
+from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import Self, TypedDict
 
 from ._events.fields import given
@@ -59,8 +59,8 @@ SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
 
 
-# What a page of Umami, its script or one of its routes has after the base URL. A base path may hold an `api`
-# of its own, so that only known ends count.
+# The paths of Umami's pages, script and routes below the base URL. A base path may contain `api`, so only
+# known endings count.
 _PAGE: Final = re.compile(
     r"/(?:api(?:/(?:send|batch|collect|heartbeat|me|config|version|auth/\w+|websites(?:/.*)?))?|script\.js"
     r"|umami\.js|login|logout|dashboard|(?:websites|settings|share|teams/[^/]+)(?:/.*)?)$",
@@ -70,7 +70,7 @@ _ESCAPES: Final = "# as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, ] as %5D"
 
 
 def checked_url(url: str | None) -> str:
-    """Return a base URL without trailing slashes and blanks.
+    """Return a base URL without trailing slashes and spaces.
 
     Raises:
         ValidationError: It is empty, or cannot be a server's base URL; the message shows no password.
@@ -108,12 +108,12 @@ def checked_url(url: str | None) -> str:
 
 
 def _is_host(name: str) -> bool:
-    """Tell whether a name could be looked up: a part of it has 1 to 63 characters."""
+    """Tell whether a name could be looked up: each part of it has 1 to 63 characters."""
     return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))
 
 
 def checked_api_key(key: str | None) -> str:
-    """Return a Cloud API key without blanks around it.
+    """Return an API key without the spaces around it.
 
     Raises:
         ValidationError: It is empty, or cannot be sent.
@@ -138,7 +138,7 @@ def checked_region(region: str | None) -> str | None:
 
 
 def _checks(check: Callable[[Any], Any], *, optional: bool = True) -> AfterValidator:
-    """Have pydantic run a check of ours, so that its message names the setting."""
+    """Have pydantic run one of our checks, so that the message names the setting."""
 
     def checked(value: Any) -> Any:
         try:
@@ -163,7 +163,7 @@ Limit = Annotated[int, NoFlag, Field(ge=0)]
 
 
 def _or_strategy(number: Any, kind: str) -> PlainValidator:
-    """Take a strategy of tenacity's, or any function of a `RetryCallState`, in place of a number."""
+    """Accept a number, or a strategy of tenacity: any function of a `RetryCallState`."""
     adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(number)
 
     def checked(value: Any) -> Any:
@@ -180,7 +180,7 @@ def _or_strategy(number: Any, kind: str) -> PlainValidator:
     return PlainValidator(checked)
 
 
-@functools.lru_cache(maxsize=64)  # so that a variable's relative path means the same after a change of folder
+@functools.lru_cache(maxsize=64)  # A variable's relative path means the same folder after an os.chdir().
 def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute())
 
@@ -410,7 +410,7 @@ class SettingsDict(TypedDict, total=False):
 
 # Environment variables that begin like ours, and are not settings: Kubernetes sets this one beside a service.
 _OTHERS: Final = frozenset({"UMAMI_PORT"})
-_warned: Final[set[str]] = set()
+_looked_at: Final[set[str]] = set()
 
 
 def _environment(setting: str) -> Environment:
@@ -465,10 +465,10 @@ def _boolean(name: str, text: str) -> bool:
 
 def _warn_of_unknown(names: Iterable[str], known: Sequence[str]) -> None:
     """Name variables that look like misspelt ones of ours, each once."""
-    for name in names:
+    for name in set(names) - _looked_at:
+        _looked_at.add(name)
         near = min(known, key=lambda each: _edits(name, each))
-        if name not in _warned and _edits(name, near) <= 2:
-            _warned.add(name)
+        if _edits(name, near) <= 2 and name.isprintable():
             logger.warning("The environment variable %s has no effect. Did you mean %s?", name, near)
 
 
@@ -542,7 +542,7 @@ def shown(settings: Settings) -> str:
 def default_of(setting: str) -> str | None:
     """Return a setting's default as the tables write it; None if it has none."""
     default = Settings.model_fields[setting].default
-    return None if default is None or default is PydanticUndefined else str(default)
+    return None if default is None else str(default)
 
 
 def with_settings(function: F) -> F:
