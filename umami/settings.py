@@ -164,13 +164,12 @@ Limit = Annotated[int, NoFlag, Field(ge=0)]
 
 def _or_strategy(number: Any, kind: str) -> PlainValidator:
     """Accept a number, or a strategy of tenacity: any function of a `RetryCallState`."""
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(number)
 
     def checked(value: Any) -> Any:
         if callable(value) and not isinstance(value, type):
             return value
         try:
-            return adapter.validate_python(value)
+            return pydantic.TypeAdapter(number).validate_python(value)  # built here, as it is rarely needed
         except pydantic.ValidationError as error:
             first = error.errors(include_url=False)[0]
             if first["type"] in ("greater_than", "greater_than_equal", "finite_number"):
