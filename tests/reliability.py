@@ -61,7 +61,7 @@ AREAS = (
     (
         "Threads and interruptions",
         "Nothing hangs, and the counts add up.",
-        ("test_threads", "test_inbox"),
+        ("test_threads", "test_inbox", "test_doors"),
     ),
     ("Clock changes", "No wait gets longer or shorter.", ("test_clock",)),
     ("Visitors' values", "Each is repaired, stored and counted.", ("test_fitting",)),

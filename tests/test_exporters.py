@@ -174,7 +174,7 @@ def test_an_exporter_that_raises_costs_its_batch_and_is_named(heard: Listener) -
         assert client.flush(DEADLINE)
         stats = client.queue_stats()
     assert (stats.delivered, stats.dropped) == (1, {"internal_error": 1})
-    assert heard.matching("answering failed unexpectedly")
+    assert heard.matching("The exporter answering raised an exception")
 
 
 def test_stored_events_go_only_to_the_exporter_of_their_name(tmp_path: Path, heard: Listener) -> None:

@@ -757,10 +757,10 @@ def test_a_repair_is_told_at_once_and_then_not_for_a_while(
     assert client.flush(DEADLINE)
     told = [(record.levelno, record.getMessage()) for record in caplog.records if record.name == "umami"]
     assert len(told) == 2
-    assert all(level == logging.WARNING and text.startswith("Made to fit: ") for level, text in told)
-    assert sorted(text.split(": ")[1].split(".")[0] for _, text in told) == [
-        "a language was cut to its first tag",
-        "a screen over 11 characters was left out",
+    assert all(level == logging.WARNING and " so far)." in text for level, text in told)
+    assert sorted(text.partition(" (")[0] for _, text in told) == [
+        "A language was cut to its first tag",
+        "A screen over 11 characters was omitted",
     ]
     assert repaired(client) == {"language": 100, "screen": 100}
 

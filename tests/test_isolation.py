@@ -246,3 +246,10 @@ def test_after_silence_one_event_is_sent_whatever_became_of_the_other_batch_on_t
     queue.fail(first, AWAY, stored_perhaps=True)
     queue.fail(second, REFUSED)
     assert len(queue.take().events) == 1
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (0.0, 0.0), (1e9, 300.0)])
+def test_what_a_server_asks_for_is_obeyed_up_to_a_cap(queue: Queue, asked: float, waited: float) -> None:
+    queue.put_some(1)
+    queue.fail(queue.take(), retry_after=asked)
+    assert queue.destination.wait(queue.now) == pytest.approx(waited)

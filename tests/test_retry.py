@@ -61,11 +61,6 @@ def test_the_wait_doubles_up_to_a_cap_and_half_of_it_is_random(
     assert max(found) - min(found) > (most - least) / 4
 
 
-@pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (0.0, 0.0), (86_400.0, 120.0), (1e9, 120.0)])
-def test_what_a_server_asks_for_is_obeyed_up_to_a_cap(asked: float, waited: float) -> None:
-    assert attempts().fail("no", asked) == waited
-
-
 def test_without_a_limit_there_is_always_another_attempt() -> None:
     outage = attempts()
     for _ in range(1_000):
@@ -273,7 +268,7 @@ def test_a_flush_cuts_the_wait_short(
     client = make_client(retry_wait=NEVER, retry_wait_max=NEVER, retry_after_max=NEVER)
     collector.fail(**fault)
     names = send_many(client, 3)
-    heard.wait_for("made less often" if "headers" in fault else "not getting through")
+    heard.wait_for("sent more slowly" if "headers" in fault else "not getting through")
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
 

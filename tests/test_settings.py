@@ -18,6 +18,7 @@ from queue_helpers import refusal
 import umami
 from umami.collector import Collector
 from umami.errors import OperationNotAllowedError
+from umami.exporters import MemoryExporter
 from umami.settings import Settings, SettingsDict
 
 NO_SERVER = "Set a URL base with set_url_base() or call set_cloud_api_key()."
@@ -399,12 +400,11 @@ def test_tenacitys_strategies_decide(make_client: Callable[..., umami.Client], c
 
 
 def test_an_exporter_takes_batches_and_no_direct_sends() -> None:
-    class Export:
-        def export(self, events: Any, deadline: Any) -> Any: ...
-
     client = umami.Client(mode="direct")
-    assert refusal(client.configure, exporter=Export()).startswith("mode must be 'queued' with an exporter")
-    client = umami.Client(exporter=Export())
+    assert refusal(client.configure, exporter=MemoryExporter()).startswith(
+        "mode must be 'queued' with an exporter"
+    )
+    client = umami.Client(exporter=MemoryExporter())
     assert refusal(client.configure, mode="direct").startswith("mode must be 'queued' with an exporter")
 
 
@@ -426,7 +426,7 @@ def test_at_debug_the_log_says_the_settings_in_force_and_the_route(
     assert "headers=***" in text
     assert "s3cret" not in text
     assert PASSWORD not in text
-    assert f"Events go to {collector.url}/api/batch" in text
+    assert f"Events go to umami+basic:{collector.url}/api/send" in text
     assert "timeout" not in text.partition("queue_size=5")[0]
 
 

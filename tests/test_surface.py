@@ -70,7 +70,7 @@ NETWORK = {
     "shutdown": "(timeout=None)",
 }
 FUNCTIONS = {**LOCAL, **NETWORK, **{f"{name}_async": signature for name, signature in NETWORK.items()}}
-MODULES = {"Client", "errors", "models", "spool", "user_agent", "__version__"}
+MODULES = {"Client", "errors", "exporters", "models", "spool", "user_agent", "__version__"}
 
 
 def signature_of(function: Callable[..., Any]) -> str:

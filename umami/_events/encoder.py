@@ -230,9 +230,10 @@ class Encoder:
             return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
         if "data" in payload:
             data = payload["data"]
-            if type(data) is dict:
-                payload["data"] = data = data.copy()  # in one step: other threads may change the caller's
-            if data is not None and (type(data) is not dict or not is_plain(data)):
+            # A copy is made in one step: another thread may be changing the caller's own.
+            if type(data) is dict and is_plain(copy := data.copy()):
+                payload["data"] = data = copy
+            elif data is not None:
                 payload["data"] = data = custom.fit(data, self._note)
             if data and "commerce" in data:
                 self._note("data_commerce")

@@ -79,7 +79,8 @@ class Backoff:
         self._resume_at = min(self._resume_at, now)
         self._suspects_at = min(self._suspects_at, now)
         self._paced_until = min(self._paced_until, now + self._pace)
-        self._outage = None
+        if self._outage is not None:
+            self._outage.ease()
 
     # What came of requests.
 
@@ -128,7 +129,9 @@ class Backoff:
         if asked == 0 and self.failures > 1:
             asked = None  # at once was no better
         self._outage = self._outage or Attempts(policy)
-        self._suspects_at = now + self._outage.fail(failure.message, asked)
+        wait = None if asked is None else min(asked, policy.retry_after_max)
+        wait = self._outage.fail(failure.message, wait)
+        self._suspects_at = now + wait
         if not expected:
             self._resume_at = self._suspects_at
         if throttled:
@@ -140,7 +143,7 @@ class Backoff:
         for item in waiting:
             if (item.suspect or not expected) and not policy.is_endless:
                 item.outage = item.outage or Attempts(policy)
-                item.outage.fail(failure.message)
+                item.outage.fail(failure.message, wait)
         return True
 
     # Suspects.

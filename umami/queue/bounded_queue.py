@@ -6,7 +6,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from umami import _threads
@@ -137,9 +137,7 @@ class BoundedQueue:
         return destination
 
     def _new_inbox(self, destination: DestinationQueue) -> Inbox:
-        return Inbox(
-            lambda event: self.put_locked(destination, event), lambda event: self._recall(destination, event)
-        )
+        return Inbox(partial(self.put_locked, destination), partial(self._recall, destination))
 
     # The lock and the inboxes.
 
@@ -196,11 +194,16 @@ class BoundedQueue:
 
     # The callers' side. `Inbox.put` comes first, and calls these where it cannot take an event itself.
 
-    def _recall(self, destination: DestinationQueue, event: bytes) -> bool:
-        """Put an event in that was left in the inbox just as it was closed; see `Inbox`."""
+    def _recall(self, destination: DestinationQueue, event: bytes, events: deque[bytes]) -> bool:
+        """Put an event in that was left in an inbox's deque just as the inbox was closed; see `Inbox`."""
         with self._lock:
-            is_left = destination.inbox.take_back(event)
-        if is_left:
+            try:
+                events.remove(event)
+            except ValueError:
+                is_in = True
+            else:
+                is_in = False
+        if not is_in:
             return self.put_locked(destination, event)
         self._attend(destination)
         return True

@@ -59,14 +59,14 @@ class DestinationQueue:
     ) -> None:
         self.exporter = exporter
         self.settings = settings
-        self._new_inbox = new_inbox
+        self.inbox = new_inbox(self)
+        self.put = self.inbox.put
         self.clear(lock)
 
     def clear(self, lock: Any) -> None:
         """Forget everything but the exporter, as a fork's child does."""
         self.wake = _threads.Condition(lock)
-        self.inbox = self._new_inbox(self)
-        self.put = self.inbox.put
+        self.inbox.clear()  # the same one: routes hold its `put`
         self.fresh: deque[bytes] = deque()
         self.partition: Partition | None = None
         self.returned: list[Item] = []

@@ -28,7 +28,8 @@ class Inbox:
 
     Args:
         put_locked: Puts an event into the queue under its lock, if there is room; returns whether there was.
-        recall: Under the lock, puts an event in that came as the inbox was closed; returns whether it could.
+        recall: Called with an event that came as the inbox was closed, and the deque that it was left in. Under
+            the lock, puts it in unless that has happened; returns whether it is in.
 
     Attributes:
         room: How many events it takes.
@@ -36,7 +37,9 @@ class Inbox:
 
     __slots__ = ("_events", "_put_locked", "_recall", "room")
 
-    def __init__(self, put_locked: Callable[[bytes], bool], recall: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, put_locked: Callable[[bytes], bool], recall: Callable[[bytes, deque[bytes]], bool]
+    ) -> None:
         self._events: deque[bytes] = deque()
         self._put_locked = put_locked
         self._recall = recall
@@ -51,22 +54,20 @@ class Inbox:
         Returns:
             Whether it was taken. If not, nothing was counted.
         """
-        if len(self._events) < self.room and len(event) <= LARGEST:
-            self._events.append(event)
-            return self.room > 0 or self._recall(event)
+        events = self._events
+        if len(events) < self.room and len(event) <= LARGEST:
+            events.append(event)
+            return self.room > 0 or self._recall(event, events)
         return self._put_locked(event)
 
     def __len__(self) -> int:
         return len(self._events)
 
+    def clear(self) -> None:
+        """Close it, and forget what is in it, as a fork's child does."""
+        self.room = 0
+        self._events = deque()
+
     def move_to(self, events: deque[bytes], count: int) -> None:
         """Move the first `count` events, in one call that nothing can interrupt: none is lost or doubled."""
         events.extend(islice(iter(self._events.popleft, None), count))
-
-    def take_back(self, event: bytes) -> bool:
-        """Take out an event that came as the inbox was closed; tell whether it was still there."""
-        try:
-            self._events.remove(event)
-        except ValueError:
-            return False
-        return True

@@ -87,12 +87,12 @@ class Attempts:
         self._policy = policy
         self._state = RetryCallState(policy.retrying, None, (), {})
 
-    def fail(self, message: str, retry_after: float | None = None) -> float:
+    def fail(self, message: str, wait: float | None = None) -> float:
         """Note that an attempt failed.
 
         Args:
             message: What happened.
-            retry_after: The seconds that the server asked to wait, if it did.
+            wait: The seconds to wait before the next one; None for what the policy says.
 
         Returns:
             The seconds to wait before the next one.
@@ -101,14 +101,15 @@ class Attempts:
         if self.count:
             state.prepare_for_next_attempt()
         self.count += 1
-        error = ExportError(message)
-        state.set_exception(cast("Any", (ExportError, error, None)))
-        if retry_after is None:
-            state.upcoming_sleep = self._policy.wait(state)
-        else:
-            state.upcoming_sleep = min(retry_after, self._policy.retry_after_max)
+        state.set_exception(cast("Any", (ExportError, ExportError(message), None)))
+        state.upcoming_sleep = self._policy.wait(state) if wait is None else wait
         state.idle_for += state.upcoming_sleep
         return state.upcoming_sleep
+
+    def ease(self) -> None:
+        """Wait as after the first attempt next time: somebody waits for the outcome."""
+        if self.count:
+            self._state.attempt_number = 0
 
     @property
     def is_over(self) -> bool:

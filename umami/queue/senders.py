@@ -91,7 +91,12 @@ class Senders:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
             self._queue.give_up(destination, batch, "internal_error", f"{type(error).__name__}: {error}")
             with suppress(Exception):  # of a log handler
-                logger.exception("%s failed unexpectedly: a bug in it. Please report it.", exporter.name)
+                logger.exception(
+                    "The exporter %s raised an exception. Its batch of %d events was dropped. This is a bug: "
+                    "please report it.",
+                    exporter.name,
+                    len(batch.events),
+                )
             if not isinstance(error, Exception):
                 raise
         return time.monotonic() - started
