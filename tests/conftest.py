@@ -30,6 +30,8 @@ DEADLINE = float(os.environ.get("UMAMI_TEST_DEADLINE", "60"))
 """Seconds that a test waits for something before it fails."""
 FAST_VERSIONS = {"2.15", "2.19", "3.1", "3.4", "cloud"}
 """The versions of Umami in `make test-fast`, for the tests that run with every version."""
+TRIO = pytest.param("trio", marks=pytest.mark.slow)
+"""The event loop that `make test-fast` leaves out."""
 CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 )
@@ -51,7 +53,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", TRIO])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -182,7 +184,7 @@ def client(make_client: Callable[..., umami.Client]) -> umami.Client:
     return make_client()
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
+@pytest.fixture(params=["sync", "asyncio", TRIO])
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Call a client's method, or its async version on a new event loop."""
 

@@ -488,6 +488,7 @@ def test_the_setting_timeout_bounds_a_query(user: umami.Client, collector: Colle
     collector.thaw()
 
 
+@pytest.mark.usefixtures("no_websites")
 def test_a_change_of_timeout_needs_no_new_client(user: umami.Client, collector: Collector) -> None:
     assert user.websites() == []
     user.configure(timeout=0.1)
@@ -513,6 +514,7 @@ def test_a_redirected_post_stays_a_post(
     assert second.headers["content-type"] == "application/json"
 
 
+@pytest.mark.usefixtures("no_websites")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirected_query_keeps_its_credential_on_the_same_server(
     user: umami.Client, collector: Collector, call: Call, status: int
