@@ -81,6 +81,13 @@ class Child:
             if match and not times:
                 return match
 
+    def terminate(self) -> None:
+        """Send SIGTERM until it has ended: Python sleeps on one that comes just before it begins to wait."""
+        while self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
+
     def end(self) -> int:
         """Wait until it ends, and return its exit code."""
         code = self.process.wait(DEADLINE)

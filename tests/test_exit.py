@@ -449,7 +449,7 @@ print("ready", flush=True)
 
     with running("-c", program, **settings(collector, flush_interval=600)) as child:
         assert child.line() == "ready"
-        child.process.send_signal(signal.SIGTERM)
+        child.terminate()
         assert child.end() == -signal.SIGTERM
 
     assert stored(collector) == once("pending")

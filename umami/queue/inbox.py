@@ -28,8 +28,8 @@ class Inbox:
 
     Args:
         put_locked: Puts an event into the queue under its lock, if there is room; returns whether there was.
-        recall: Called with an event that came as the inbox was closed, and the deque that it was left in. Puts it
-            in, under the lock, unless that has happened; returns whether it is in.
+        recall: Called with an event that came as the inbox was closed, and with the deque that holds it. Puts
+            the event in, under the lock, unless that has happened; returns whether it is in.
 
     Attributes:
         room: How many events it takes.
