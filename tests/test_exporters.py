@@ -12,6 +12,7 @@ from conftest import DEADLINE, SITE
 from queue_helpers import Listener, Reports, send_many, until
 
 import umami
+from umami.collector import Collector
 from umami.errors import OperationNotAllowedError, ValidationError
 from umami.exporters import (
     Exported,
@@ -23,6 +24,7 @@ from umami.exporters import (
     Status,
     Trouble,
     UmamiExporter,
+    umami_exporter,
 )
 
 Answer = Callable[[Sequence[bytes]], Exported]
@@ -223,3 +225,34 @@ def test_the_umami_exporter_is_public_and_named_by_its_route() -> None:
         exporter = client._state.new_route().destination.exporter
     assert isinstance(exporter, UmamiExporter)
     assert exporter.name == "umami:https://umami.example.com/api/send"
+
+
+def test_an_exporter_may_wrap_the_one_to_umami(collector: Collector) -> None:
+    class Counting(Exporter):
+        name = "counting"
+
+        def __init__(self) -> None:
+            self.umami = umami_exporter(url_base=collector.url, timeout=5)
+            self.batches = 0
+
+        def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
+            self.batches += 1
+            return self.umami.export(events, deadline)
+
+        def leave(self) -> None:
+            self.umami.leave()
+
+    exporter = Counting()
+    with client_of(exporter) as client:
+        client.new_event("good")
+        client.new_event("bad", ua="curl/8.0")
+        assert client.flush(DEADLINE)
+        stats = client.queue_stats()
+    assert (stats.delivered, stats.rejected) == (1, 1)
+    assert [event.name for event in collector.events] == ["good"]
+    assert exporter.batches >= 1
+
+
+def test_a_wrapped_exporter_to_umami_needs_a_server() -> None:
+    with pytest.raises(OperationNotAllowedError, match="URL base"):
+        umami_exporter()

@@ -309,7 +309,7 @@ def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any
 
 HEAVY = (
     "umami.client",
-    "umami.state",
+    "umami._state",
     "umami.settings",
     "umami.models",
     "umami.queue.worker",
@@ -406,7 +406,7 @@ def test_a_fork_in_the_middle_of_the_first_uses_imports(python: Callable[..., An
         import os, sys, threading, umami
 
         def watch(event, arguments):
-            if event == "import" and arguments[0] == "umami.state" and not importing.is_set():
+            if event == "import" and arguments[0] == "umami._state" and not importing.is_set():
                 importing.set()
                 forked.wait(1)
 

@@ -18,10 +18,10 @@ from ._events import fields
 from ._events.encoder import BROWSER_USER_AGENT
 from ._http import endpoints
 from ._http.messages import Flow
+from ._state import Route, State
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
 from .settings import SettingsDict, checked_api_key, checked_region, checked_url, with_settings
-from .state import Route, State
 
 
 class Sends:

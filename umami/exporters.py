@@ -5,12 +5,18 @@ hands each batch to the exporter.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from ._http.exporter import UmamiExporter
+from ._state import State
 from .queue.exporter import Exported, Exporter, Failure, Limits, Outcome, Status, Trouble
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .settings import SettingsDict
 
 __all__ = [
     "Exported",
@@ -22,7 +28,40 @@ __all__ = [
     "Status",
     "Trouble",
     "UmamiExporter",
+    "umami_exporter",
 ]
+
+
+def umami_exporter(**settings: "Unpack[SettingsDict]") -> UmamiExporter:
+    """Return the exporter that a client with these settings uses, for an exporter of yours that wraps it.
+
+    Args:
+        **settings: Settings as `umami.Client` takes them, such as `url_base`, `headers` and `timeout`. The
+            environment is read too.
+
+    Returns:
+        The exporter.
+
+    Raises:
+        ValidationError: A setting is unknown or not valid, or no server is set.
+
+    Example:
+        ```python
+        class CountingExporter(umami.exporters.Exporter):
+            name = "counting"
+
+            def __init__(self):
+                self.umami = umami.exporters.umami_exporter(url_base="https://umami.example.com")
+                self.batches = 0
+
+            def export(self, events, deadline):
+                self.batches += 1
+                return self.umami.export(events, deadline)
+        ```
+    """
+    state = State()
+    state.set(settings)
+    return state.exporter(state.server().target)
 
 
 class MemoryExporter(Exporter):

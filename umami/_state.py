@@ -220,7 +220,7 @@ class State:
                 self._keep_back,
             )
             server = self.server() if settings.exporter is None else None
-            exporter = settings.exporter if server is None else self._exporter(server.target)
+            exporter = settings.exporter if server is None else self.exporter(server.target)
             assert exporter is not None  # noqa: S101 - for the type checker
             queue = agent.destination(exporter)
             queued = settings.enabled and settings.mode == "queued"
@@ -274,10 +274,10 @@ class State:
                 raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
             home = _home(settings)
             if home is not None:
-                self._exporter(home)  # with its credential, which what others left for it needs
+                self.exporter(home)  # with its credential, which what others left for it needs
             agent.use_store(self._spool)
 
-    def _exporter(self, target: Target) -> UmamiExporter:
+    def exporter(self, target: Target) -> UmamiExporter:
         """Return the exporter to a server; it uses the target's headers from now on."""
         with self._lock:
             exporter = self._exporters.get(target.name)
@@ -298,7 +298,7 @@ class State:
         if exporter is not None:
             return exporter
         target = named(name)
-        return None if target is None else self._exporter(target)
+        return None if target is None else self.exporter(target)
 
     def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not queue.
