@@ -100,18 +100,22 @@ class Routes(Generic[P]):
             if len(self._chosen) >= _MOST_SERVERS:
                 self._chosen.clear()
             url = "://".join(server)
-            route = Route(server[0], proxies.choice(url, self.access.proxy))
-            self._chosen[server] = route
+            access = self.access
+            route = Route(server[0], proxies.choice(url, access.proxy))
+            with self._lock:
+                if access is self.access:  # another thread may have switched
+                    self._chosen[server] = route
             logger.debug("Requests to %s go %s.", url, _words(route))
         return route
 
     def pool(self, route: Route) -> P:
         """Return the pool of a route."""
-        pool = self._pools.get(route)
-        if pool is None:
+        while (pool := self._pools.get(route)) is None:
+            access = self.access
             made = self._new_pool(self._options(route))
             with self._lock:
-                pool = self._pools.setdefault(route, made)
+                if access is self.access:  # another thread may have switched
+                    self._pools.setdefault(route, made)
         return pool
 
     def _options(self, route: Route) -> dict[str, Any]:

@@ -289,23 +289,21 @@ class BoundedQueue:
     def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; without any, count it as dropped.
 
-        Args:
-            destination: Where it goes.
-            event: Its encoded body.
-            patience: The most seconds to wait.
-
         Returns:
             None if it was taken, else the reason that it is counted under.
         """
         give_up = time.monotonic() + patience
         while not destination.put(event):
-            if self.closing:
+            with self._lock:
+                closing, full = self.closing > 0, self._is_full(len(event))
+            if closing:
                 self.drop(SHUTDOWN, "The client was shutting down.", [event])
                 return SHUTDOWN
-            if time.monotonic() >= give_up:
+            if full and time.monotonic() >= give_up:
                 self.drop(QUEUE_FULL, "The queue is full: the server is away or too slow.", [event])
                 return QUEUE_FULL
-            self._waiting.until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
+            if full:  # else there is room by now, or it was closed for a moment
+                self._waiting.until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
         return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:

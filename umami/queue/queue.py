@@ -162,7 +162,9 @@ class EventQueue(BoundedQueue):
         def settled() -> bool:
             return all(destination.settled(end + destination.overtaken) for destination, end in ends)
 
-        return self._waiting.until(lambda: self.stopped or settled(), give_up) and settled()
+        with self._lock:
+            self._waiting.until(lambda: self.stopped or settled(), give_up)
+            return settled()
 
     @locked
     def _ends(self) -> list[tuple[DestinationQueue, int]]:
@@ -210,6 +212,16 @@ class EventQueue(BoundedQueue):
     def has_orphans(self) -> bool:
         """Whether the store has events of other processes."""
         return self._store is not None and self._store.has_orphans
+
+    @locked
+    def has_events(self, destination: DestinationQueue) -> bool:
+        """Tell whether a destination has events that are not settled."""
+        return destination.unsettled() > 0
+
+    @locked
+    def is_behind(self, destination: DestinationQueue) -> bool:
+        """Tell whether more events wait than a destination's senders take in their next round."""
+        return destination.is_behind()
 
     @locked
     def unsettled(self) -> list[DestinationQueue]:

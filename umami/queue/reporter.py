@@ -185,7 +185,7 @@ class Reporter:
         except BaseException as error:
             if not isinstance(error, Exception) and not self._is_here():
                 raise
-            if self._may_log(("on_error", ""), 1):
+            if self._count_to_log(("on_error", ""), 1) is not None:
                 with suppress(Exception):
                     logger.exception("on_error raised; the report was %r", report.message)
 
@@ -196,10 +196,11 @@ class Reporter:
     def _log(self, kind: str, reason: str, message: str, count: int) -> None:
         key = (kind, reason)
         level = logging.ERROR if kind in ("rejected", "dropped", "incomplete") else logging.WARNING
-        if self._may_log(key, count):
-            count = self._unlogged.pop(key, 0)
-        else:
+        to_log = self._count_to_log(key, count)
+        if to_log is None:
             level = logging.DEBUG  # the next one that is logged counts it too
+        else:
+            count = to_log
         if not logger.isEnabledFor(level):
             return
         if kind == "warning" or (kind == "trouble" and reason.startswith("spool")):
@@ -213,14 +214,15 @@ class Reporter:
         else:
             logger.log(level, "%d event%s %s (%s). %s", count, "s" * (count != 1), kind, reason, message)
 
-    def _may_log(self, key: tuple[str, str], count: int) -> bool:
-        """Tell whether this kind of report may be logged now; if not, the next one includes its count."""
-        self._unlogged[key] += count
+    def _count_to_log(self, key: tuple[str, str], count: int) -> int | None:
+        """Return the count to log now, with those held back before; None if this report is held back too."""
         now = time.monotonic()
-        if now - self._logged.get(key, -LOG_INTERVAL) < LOG_INTERVAL:
-            return False
-        self._logged[key] = now
-        return True
+        with self._lock:
+            self._unlogged[key] += count
+            if now - self._logged.get(key, -LOG_INTERVAL) < LOG_INTERVAL:
+                return None
+            self._logged[key] = now
+            return self._unlogged.pop(key)
 
 
 _WARNINGS: Final = {

@@ -67,11 +67,12 @@ class Senders:
             while batch := self._queue.take(destination, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._export(destination, batch)
                 # Another connection helps against a server's latency only, not against our own.
-                if seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events) and destination.is_behind():
+                slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
+                if slow and self._queue.is_behind(destination):
                     self.ensure(destination, self.settings.senders or destination.exporter.limits.threads)
         except BaseException:
             self._queue.remove_sender(destination, thread)
-            if destination.unsettled() and not self._queue.stopped:
+            if self._queue.has_events(destination) and not self._queue.stopped:
                 self.ensure(destination)  # another takes its place
             raise
         finally:
@@ -109,11 +110,13 @@ class Senders:
             give_up: The monotonic time at which to stop taking batches.
             within: Whether requests are to end by then too.
         """
-        while destination.unsettled():  # the next time round, because another thread counted on this one
+        while self._queue.has_events(
+            destination
+        ):  # the next time round, because another thread counted on this one
             sender = object()
             try:
                 self._queue.add_sender(destination, sender, sys.maxsize)
-                while destination.unsettled():
+                while self._queue.has_events(destination):
                     remaining = give_up - time.monotonic()
                     batch = self._queue.take(destination, sender, remaining)
                     if batch is None:
