@@ -3,7 +3,6 @@
 import dataclasses
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -17,12 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import environments
-from .model import Case, Metrics
+from .model import Case, MeasurementError, Metrics
+from .service import measure_service
 from .sink import Behaviour
-
-
-class MeasurementError(Exception):
-    """A measurement that came to nothing, and why."""
 
 
 @contextmanager
@@ -152,16 +148,8 @@ def _imports(case: Case, python: Path, port: int) -> Metrics:  # noqa: ARG001
 
 
 def _service(case: Case, python: Path, port: int) -> Metrics:
-    from .service import measure_service
-
     return measure_service(case, python, port)
 
 
 OUTSIDE: Final[dict[str, Callable[[Case, Path, int], Metrics]]] = {"import": _imports, "service": _service}
 """The probes that need more around them than a child."""
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a running process has taken so far (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -100,3 +100,7 @@ class Scenario:
     columns: tuple[Column, ...]
     goals: tuple[Goal, ...] = ()
     derive: Callable[[dict[str, Metrics]], None] | None = None
+
+
+class MeasurementError(Exception):
+    """A measurement that came to nothing, and why."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from . import environments
-from .harness import MeasurementError, measure
-from .model import Case, Rounds, Scenario
+from .harness import measure
+from .model import Case, MeasurementError, Rounds, Scenario
 from .results import Result, summary
 
 

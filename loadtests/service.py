@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -10,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from . import environments
-from .harness import MeasurementError, cpu_seconds
-from .model import Case, Metrics
+from .model import Case, MeasurementError, Metrics
 
 _WRK_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 _START_SECONDS: Final = 20.0
@@ -90,3 +90,9 @@ def _wait_until_up(port: int, service: "subprocess.Popen[bytes]") -> None:
         finally:
             connection.close()
     raise MeasurementError("the service did not start")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a running process has taken so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

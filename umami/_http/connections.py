@@ -14,14 +14,14 @@ class Connections:
     Attributes:
         new_poster: Makes the connections, at the first use; see `poster.Poster`.
         headers: Returns the extra headers of each request, which may be secret.
-        browser: The User-Agent of a request whose events have none of their own.
+        user_agent: The User-Agent of a request whose events have none of their own.
         timeout: Seconds to connect, to write, and to wait for the answer to one event.
         item_timeout: Seconds more to wait for each event, which the server takes one after another.
     """
 
     new_poster: Callable[[], Any]
     headers: Callable[[], Mapping[str, str]]
-    browser: str
+    user_agent: str
     timeout: float = 10.0
     item_timeout: float = 0.2
     _poster: Any = field(default=None, init=False)

@@ -104,7 +104,7 @@ class Delivery:
         if self._deadline is not None:
             left = max(_LEAST_SECONDS, self._deadline - time.monotonic())
             patience, timeout = min(patience, left), min(timeout, left)
-        header = agent_header(agent) if agent else connections.browser
+        header = agent_header(agent) if agent else connections.user_agent
         self.requests += 1
         started = time.monotonic()
         try:
