@@ -1,9 +1,11 @@
 """The functions of the module `umami`: those of one default client."""
 
-from ._http.messages import USER_AGENT as user_agent  # noqa: F401, N811 - the published name
+from ._http import messages as _messages
 from .client import Client
 
 _client = Client()
+
+user_agent = _messages.USER_AGENT
 
 configure = _client.configure
 set_url_base = _client.set_url_base
