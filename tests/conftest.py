@@ -83,6 +83,13 @@ def collector(_idle_collectors: list[Collector]) -> Iterator[Collector]:
 
 
 @pytest.fixture
+def own_collector() -> Iterator[Collector]:
+    """A collector of this test's own, which no process of an earlier test can reach."""
+    with Collector(password=PASSWORD) as collector:
+        yield collector
+
+
+@pytest.fixture
 def no_websites(_idle_collectors: list[Collector]) -> None:
     """Have the test's `collector` know no website yet; for `pytest.mark.usefixtures`."""
     while _idle_collectors:

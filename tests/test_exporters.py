@@ -44,9 +44,7 @@ class Answering(Exporter):
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()
 
-    @property
-    def name(self) -> str:
-        return "answering"
+    name = "answering"
 
     @property
     def limits(self) -> Limits:
@@ -176,7 +174,9 @@ def test_an_exporter_that_raises_costs_its_batch_and_is_named(heard: Listener) -
         assert client.flush(DEADLINE)
         stats = client.queue_stats()
     assert (stats.delivered, stats.dropped) == (1, {"internal_error": 1})
-    assert heard.matching("The exporter answering raised an exception")
+    assert heard.matching(
+        "The exporter answering failed with LookupError, and its batch of 1 event was dropped"
+    )
 
 
 def test_stored_events_go_only_to_the_exporter_of_their_name(tmp_path: Path, heard: Listener) -> None:
@@ -201,13 +201,35 @@ def test_stored_events_go_only_to_the_exporter_of_their_name(tmp_path: Path, hea
     assert exporter.batches == [["kept"]]
 
 
+class Nameless(Exporter):
+    def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
+        return Exported()
+
+
+class TooFewArguments(Exporter):
+    name = "signature"
+
+    def export(self, events: Sequence[bytes]) -> Exported:  # type: ignore[override]
+        return Exported()
+
+
+class LimitsAsMethod(Nameless):
+    name = "limits"
+
+    def limits(self) -> Limits:  # type: ignore[override]
+        return Limits()
+
+
 @pytest.mark.parametrize(
     ("exporter", "why"),
     [
         pytest.param(object(), "subclass of umami.exporters.Exporter", id="object"),
-        pytest.param(MemoryExporter, "subclass of umami.exporters.Exporter", id="class"),
+        pytest.param(MemoryExporter, r"the class MemoryExporter: pass MemoryExporter\(…\)", id="class"),
         pytest.param(MemoryExporter(""), "name must be a printable string", id="no name"),
         pytest.param(MemoryExporter("a\nb"), "name must be a printable string", id="line break"),
+        pytest.param(Nameless(), "name must be a printable string", id="nothing set"),
+        pytest.param(TooFewArguments(), r"export\(\) must take events and a deadline", id="signature"),
+        pytest.param(LimitsAsMethod(), "limits must be an umami.exporters.Limits", id="limits"),
     ],
 )
 def test_what_is_no_exporter_is_refused(exporter: Any, why: str) -> None:
@@ -256,3 +278,66 @@ def test_an_exporter_may_wrap_the_one_to_umami(collector: Collector) -> None:
 def test_a_wrapped_exporter_to_umami_needs_a_server() -> None:
     with pytest.raises(OperationNotAllowedError, match="URL base"):
         umami_exporter()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda events: None, id="nothing"),
+        pytest.param(lambda events: Exported, id="class"),
+        pytest.param(lambda events: Exported(requests=None), id="requests"),  # type: ignore[arg-type]
+        pytest.param(lambda events: Exported(failure="x"), id="failure"),  # type: ignore[arg-type]
+        pytest.param(
+            lambda events: Exported(failure=Failure("x", [0], retry_after="5")),  # type: ignore[arg-type]
+            id="retry_after",
+        ),
+        pytest.param(lambda events: Exported({0: "delivered"}), id="outcome"),  # type: ignore[dict-item]
+        pytest.param(
+            lambda events: Exported({0: Outcome("delivered")}),  # type: ignore[arg-type]
+            id="status",
+        ),
+        pytest.param(
+            lambda events: Exported({0: Outcome(Status.REJECTED, None)}),  # type: ignore[arg-type]
+            id="reason",
+        ),
+        pytest.param(lambda events: Exported({99: Outcome(Status.REJECTED)}), id="no such event"),
+        pytest.param(lambda events: Exported(failure=Failure("x", [0, 0])), id="twice"),
+        pytest.param(lambda events: Exported(failure=Failure("x", [-1])), id="negative"),
+    ],
+)
+def test_an_odd_answer_costs_its_batch_and_the_counts_add_up(
+    answer: Answer, heard: Listener, balanced: Callable[[umami.Client], None]
+) -> None:
+    with client_of(Answering(answer)) as client:
+        client.new_event("one")
+        assert client.flush(DEADLINE)
+        balanced(client)
+        stats = client.queue_stats()
+    assert (stats.submitted, stats.dropped) == (1, {"internal_error": 1})
+    assert stats.pending_bytes == 0
+    assert heard.matching("The exporter answering failed with")
+
+
+def test_an_exporter_whose_other_methods_raise_delivers_all_the_same(heard: Listener) -> None:
+    class Faulty(MemoryExporter):
+        @property
+        def limits(self) -> Limits:
+            if self.events:
+                raise LookupError("limits")
+            return Limits()
+
+        def describe(self) -> str:
+            raise LookupError("describe")
+
+        def leave(self) -> None:
+            raise LookupError("leave")
+
+    exporter = Faulty()
+    with client_of(exporter) as client:
+        for name in ("one", "two"):
+            client.new_event(name)
+            assert client.flush(DEADLINE)
+        assert client.queue_stats().server is None
+        assert client.shutdown(DEADLINE)
+    assert [event["payload"]["name"] for event in exporter.events] == ["one", "two"]
+    assert heard.matching("leave of an exporter raised")

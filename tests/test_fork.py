@@ -108,7 +108,7 @@ def test_a_fork_waits_for_a_look_up_of_a_name_unless_that_takes_long(
                     meanwhile.append("forked")
 
         patience, waits = float(sys.argv[1]), sys.argv[2] == "True"
-        umami.threads._FORK_SECONDS = patience
+        umami._threads._FORK_SECONDS = patience
         looking, forked, meanwhile = threading.Event(), threading.Event(), []
         sys.addaudithook(watch)
         umami.new_event("parent")

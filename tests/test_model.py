@@ -338,7 +338,7 @@ class QueueMachine(RuleBasedStateMachine):
         accepted_before = model.destination.backoff._accepted
         self.queue.settle(model.destination, batch, exported)
         failure, values = exported.failure, self.queue._settings
-        failed = set() if failure is None else set(failure.events)
+        failed = set() if failure is None else set(failure.indexes)
         expected: Counter[tuple[str, str, bytes]] = Counter()
         accepted = False
         for index, event in enumerate(events):
@@ -360,7 +360,7 @@ class QueueMachine(RuleBasedStateMachine):
             model.failures += 1
             if failure.trouble is not Trouble.REFUSED or len(failed) == 1:
                 model.in_trouble = model.in_trouble or model.destination.backoff.failures > 0
-            expected += self.failed(model, failure, [events[index] for index in failure.events], told)
+            expected += self.failed(model, failure, [events[index] for index in failure.indexes], told)
         self.dropped["retry_limit"] += self.given_up(model, expected, told)
         expected.pop(("delivered", "", b""), None)
         assert told == Counter({key: n for key, n in expected.items() if key[0] != "delivered"})

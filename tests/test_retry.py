@@ -17,6 +17,7 @@ from tenacity.wait import wait_base
 
 import umami
 from umami.collector import Collector
+from umami.queue.reporter import Report
 from umami.queue.retry import Attempts, RetryPolicy
 from umami.settings import Settings
 
@@ -37,13 +38,26 @@ def free_port() -> int:
 # The policy's values.
 
 
-def attempts(**settings: Any) -> Attempts:
-    return Attempts(RetryPolicy(Settings(**{f"retry_{name}": value for name, value in settings.items()})))
+class Outage:
+    """Failures in a row, under a policy."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.reports: list[Report] = []
+        of_retry = {f"retry_{name}": value for name, value in settings.items()}
+        self.policy = RetryPolicy(Settings(**of_retry), self.reports.append)
+        self.attempts = Attempts(self.policy)
+
+    def fail(self, message: str) -> float:
+        return self.attempts.fail(self.policy, message)
+
+    @property
+    def is_over(self) -> bool:
+        return self.attempts.is_over(self.policy)
 
 
 def waits(count: int, **settings: Any) -> list[float]:
     """Return the waits after so many failures in a row."""
-    outage = attempts(**settings)
+    outage = Outage(**settings)
     return [outage.fail("no") for _ in range(count)]
 
 
@@ -62,7 +76,7 @@ def test_the_wait_doubles_up_to_a_cap_and_half_of_it_is_random(
 
 
 def test_without_a_limit_there_is_always_another_attempt() -> None:
-    outage = attempts()
+    outage = Outage()
     for _ in range(1_000):
         outage.fail("no")
         assert not outage.is_over
@@ -70,7 +84,7 @@ def test_without_a_limit_there_is_always_another_attempt() -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
 def test_the_limit_counts_the_attempts_after_the_first(limit: int) -> None:
-    outage = attempts(limit=limit)
+    outage = Outage(limit=limit)
     over = []
     for _ in range(limit + 1):
         outage.fail("no")
@@ -95,7 +109,7 @@ class OfThisOutage(wait_base, stop_base):
 
 def test_a_strategy_sees_one_state_of_an_outage_with_its_number_times_and_outcome() -> None:
     strategy = OfThisOutage()
-    outage = attempts(wait=strategy, limit=stop_after_delay(3600.0))
+    outage = Outage(wait=strategy, limit=stop_after_delay(3600.0))
     for _ in range(3):
         assert outage.fail("no answer") == 0.25
         assert not outage.is_over
@@ -108,20 +122,31 @@ def test_a_strategy_sees_one_state_of_an_outage_with_its_number_times_and_outcom
     assert state.idle_for == 0.75
 
 
+def test_a_change_of_the_policy_counts_at_once() -> None:
+    outage = Outage()
+    outage.fail("no")
+    outage.policy = Outage(wait=20, limit=0).policy
+    assert outage.fail("no") >= 20
+    assert outage.is_over
+
+
 def test_a_stop_by_time_ends_attempts() -> None:
-    outage = attempts(limit=stop_after_delay(0.0))
+    outage = Outage(limit=stop_after_delay(0.0))
     outage.fail("no")
     assert outage.is_over
 
 
-def test_a_strategy_that_raises_is_logged_once_and_the_longest_wait_taken(heard: Listener) -> None:
+def test_a_strategy_that_raises_is_reported_and_the_longest_wait_taken() -> None:
     def broken(state: RetryCallState) -> float:
         raise LookupError(state.attempt_number)
 
-    outage = attempts(wait=broken, limit=broken)
+    outage = Outage(wait=broken, limit=broken)
     assert [outage.fail("no") for _ in range(3)] == [30.0] * 3
     assert not outage.is_over
-    assert len(heard.matching("retry_wait raised LookupError")) == 1
+    assert {report.message for report in outage.reports} == {
+        *(f"The strategy of retry_wait raised LookupError({n}): waiting 30 s instead." for n in (1, 2, 3)),
+        "The strategy of retry_limit raised LookupError(3): trying again.",
+    }
 
 
 # A server that is away, and comes back.

@@ -23,6 +23,7 @@ from queue_helpers import NEVER, at_moment, drain, in_threads, send_many, stored
 from secrecy import watch
 
 import umami
+from umami._spool.folder import Folder
 from umami.collector import Collector
 
 MakeClient = Callable[..., umami.Client]
@@ -547,15 +548,19 @@ def test_an_event_of_an_exit_handler_is_kept_too(
 
 
 def test_a_write_that_is_broken_off_at_any_moment_confuses_nothing(
-    collector: Collector, folder: Path, make_client: MakeClient
+    own_collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
+    collector = own_collector
+
     def break_off() -> None:
         raise KeyboardInterrupt
 
     for moment in count():
         collector.clear()
         spool = folder.with_name(f"spool{moment}")
-        client = make_client(spool=str(spool), flush_interval=NEVER, batch_size=4, senders=1)
+        client = make_client(
+            url_base=collector.url, spool=str(spool), flush_interval=NEVER, batch_size=4, senders=1
+        )
         send_many(client, 1, "before")
         with (
             contextlib.suppress(KeyboardInterrupt),
@@ -603,28 +608,31 @@ def test_a_process_that_ends_takes_nothing_over(
     assert drain(folder).delivered == 101
 
 
-def test_the_next_sender_starts_another_watcher(
-    collector: Collector, folder: Path, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+def test_a_round_that_fails_does_not_end_the_watch(
+    leave: Callable[..., Path],
+    collector: Collector,
+    folder: Path,
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broken = threading.Event()
+    failed = threading.Event()
+    scan = Folder.take_over
 
-    def adopt(_: object) -> None:
-        if threading.current_thread().name == "umami-spool":
-            broken.set()
+    def broken(self: Folder, accepts: Callable[[str], bool]) -> Any:
+        if threading.current_thread().name == "umami-spool" and not failed.is_set():
+            failed.set()
             raise MemoryError
+        return scan(self, accepts)
 
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    file = leave(3)
+    away = file.rename(folder.with_name("later.events"))
     monkeypatch.setattr("umami.queue.agent._ORPHANS_SECONDS", 0.01)
+    monkeypatch.setattr(Folder, "take_over", broken)
     client = make_client(spool=str(folder))
-    monkeypatch.setattr("umami.queue.agent.Agent._adopt", adopt)
-    client.new_event("e0")
-    assert broken.wait(DEADLINE)
-    until(lambda: "umami-spool" not in {thread.name for thread in threading.enumerate()})
-    monkeypatch.undo()
-    monkeypatch.setattr("umami.queue.agent._ORPHANS_SECONDS", 0.01)
-    client.shutdown()
-    client.new_event("e1")
-    assert "umami-spool" in {thread.name for thread in threading.enumerate()}
+    client.new_event("own")
+    assert failed.wait(DEADLINE)
+    away.rename(file)
+    until(lambda: stored(collector) == names(3) + Counter(["own"]))
 
 
 @pytest.mark.slow

@@ -124,16 +124,21 @@ class State:
             merged: dict[str, Any] = {**self._code, **code}
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
-            if self._agent is not None:
-                self._open_spool(self._agent, settings)
-                self._agent.configure(settings)
             if merged.get("spool") is not None:
                 merged["spool"] = settings.spool  # a relative path means the folder of today
-            self._code = merged
-            self._use(settings)
-            self.route = None
-            if settings.spool is not None:
-                self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
+            former = self._code, self._settings
+            try:
+                self._code = merged
+                self._use(settings)
+                self.route = None
+                if self._agent is not None:
+                    self._open_spool(self._agent, settings)
+                    self._agent.configure(settings)
+                elif settings.spool is not None:
+                    self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
+            except BaseException:
+                self._code, self._settings = former
+                raise
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here, rather than at the first event, which should be quick
 
@@ -256,6 +261,9 @@ class State:
             ValidationError: It cannot be used, or another one is open already.
         """
         path = None if settings.spool is None else Path(settings.spool)
+        home = _home(settings)
+        if path is not None and home is not None:
+            self.exporter(home)  # with its credential, which what others left for it needs
         if self._spool is not None:
             if path != self._spool.path:
                 raise ValidationError(
@@ -272,9 +280,6 @@ class State:
                 )
             except OSError as error:
                 raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
-            home = _home(settings)
-            if home is not None:
-                self.exporter(home)  # with its credential, which what others left for it needs
             agent.use_store(self._spool)
 
     def exporter(self, target: Target) -> UmamiExporter:

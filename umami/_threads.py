@@ -72,7 +72,7 @@ _FORK_SECONDS: Final = 0.1
 
 
 class Registry(Generic[T]):
-    """Objects that are known as long as somebody else uses them.
+    """Weak references to live objects.
 
     Threads, finalizers and signal handlers may add to it and die while another thread reads it, and a fork
     may come at any time: it has no lock, and each of its steps is one call that nothing can interrupt. (The
@@ -313,7 +313,7 @@ class Thread:
         """Wait until it has ended, at most so many seconds."""
         taken: list[bool] = []
         try:
-            taken.extend(map(self._ended.acquire, (True,), (timeout,)))
+            taken.extend(map(self._ended.acquire, (True,), (min(timeout, threading.TIMEOUT_MAX),)))
         finally:
             if any(taken):
                 self._ended.release()

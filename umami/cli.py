@@ -189,6 +189,7 @@ def _counted(count: int, what: str) -> str:
 
 def _send_spool(arguments: argparse.Namespace) -> int:
     import umami
+    from umami import spool
 
     client = umami.Client(spool=arguments.folder, shutdown_timeout=0)
     end = time.monotonic() + arguments.timeout
@@ -210,6 +211,15 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     if stats.pending:
         return _fail(
             f"not everything was sent: {stats.last_error or 'the time was too short, see --timeout'}", 1
+        )
+    left = [file for file in spool.files(arguments.folder) if file.state == "waiting"]
+    if left:
+        names = ", ".join(sorted({file.exporter or "?" for file in left}))
+        return _fail(
+            f"{_counted(sum(file.events or 0 for file in left), 'event')} not sent, as this command has no "
+            f"exporter named {names}. Use a client with that exporter, or with that server's user and "
+            "password in url_base.",
+            1,
         )
     return 0
 

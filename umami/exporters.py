@@ -68,7 +68,7 @@ class MemoryExporter(Exporter):
     """Keeps events in memory, for tests.
 
     Args:
-        name: Its name.
+        name: Its name, as a spool notes it.
 
     Attributes:
         events: The events so far, oldest first, as they would go to Umami: `{"type": …, "payload": {…}}`.
@@ -84,13 +84,8 @@ class MemoryExporter(Exporter):
     """
 
     def __init__(self, name: str = "memory") -> None:
-        self._name = name
+        self.name = name
         self.events: list[dict[str, Any]] = []
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._name
 
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:  # noqa: ARG002
         """Keep some events."""

@@ -191,14 +191,25 @@ def _folder(path: Any) -> str:
 
 
 def _exporter(exporter: Any) -> Any:
-    methods = ("export", "describe", "prepare", "leave", "after_fork")
-    if isinstance(exporter, type) or not all(callable(getattr(exporter, name, None)) for name in methods):
+    from .queue.exporter import Exporter, Limits
+
+    if isinstance(exporter, type):
+        raise ValidationError(
+            f"it must be an object, got the class {exporter.__name__}: pass {exporter.__name__}(…)."
+        )
+    if not isinstance(exporter, Exporter):
         raise ValidationError(
             f"it must be an object of a subclass of umami.exporters.Exporter, got {given(exporter)}."
         )
     name = getattr(exporter, "name", None)
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise ValidationError(f"its name must be a printable string, got {given(name)}.")
+    try:
+        inspect.signature(exporter.export).bind([], None)
+    except TypeError as error:
+        raise ValidationError(f"its export() must take events and a deadline: {error}.") from None
+    if not isinstance(exporter.limits, Limits):
+        raise ValidationError(f"its limits must be an umami.exporters.Limits, got {given(exporter.limits)}.")
     return exporter
 
 

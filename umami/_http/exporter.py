@@ -33,7 +33,7 @@ class UmamiExporter(Exporter):
         generation: What kind of server it is, if that is known.
 
     Attributes:
-        target: May be replaced by one with other headers.
+        target: May be replaced by one of the same name with other headers.
     """
 
     def __init__(
@@ -43,13 +43,9 @@ class UmamiExporter(Exporter):
         generation: Generation = Generation.UNKNOWN,
     ) -> None:
         self.target = target
+        self.name = target.name
         self._connections = connections
         self._learned = Learned(target.send_url, generation, self._secrets)
-
-    @property
-    def name(self) -> str:
-        """Which exporter this is: a spool gives its events to the exporter of the same name only."""
-        return self.target.name
 
     @property
     def limits(self) -> Limits:

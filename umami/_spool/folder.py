@@ -83,6 +83,10 @@ class Folder:
             Where it lies now; None if there is no room for it, or the disk failed.
         """
         if self._bytes + len(event) > self._max_bytes:
+            self._bytes = self._others_bytes + sum(
+                own.size for own in self._own
+            )  # others may have sent theirs
+        if self._bytes + len(event) > self._max_bytes:
             message = f"The spool {self.path} is full: raise spool_max_bytes."
             self._report("spool_full", message)
             return None
@@ -144,7 +148,10 @@ class Folder:
     def give_up(self, segment: Segment, error: Exception) -> None:
         """Set a file aside that cannot be read."""
         self._let_go(segment)
-        self._set_aside(segment, error)
+        try:
+            self._set_aside(segment, error)
+        except OSError as failure:
+            self._trouble(f"{segment.path} is damaged and cannot be renamed in", failure)
         segment.close()
 
     def _let_go(self, segment: Segment) -> None:
@@ -200,23 +207,27 @@ class Folder:
         self._left_some = left_some
 
     def _taken(self, path: Path, accepts: Callable[[str], bool]) -> Segment | None:
-        segment = None
+        segment, damage = None, None
         try:
             segment = Segment.taken(path)
             try:
-                segment.read()
+                segment.scan()
             except DamagedError as error:
-                segment = self._salvaged(segment, error)
-            if not (segment.unsettled or segment.torn or segment.lost):
-                segment.remove()
-            elif segment.unsettled and not accepts(segment.name):
+                damage = error
+            if segment.name and (damage or segment.unsettled) and not accepts(segment.name):
                 message = (
                     f"{path} holds events for {segment.name}, which this client does not send to. They wait "
                     "for one that does: for Umami, one with that url_base and its user and password."
                 )
                 self._report("spool_exporter", message)
             else:
-                return segment
+                if damage is None:
+                    segment.cut_torn()
+                else:
+                    segment = self._salvaged(segment, damage)
+                if segment.unsettled or segment.torn or segment.lost:
+                    return segment
+                segment.remove()
         except (TakenError, ForeignError):
             pass
         except OSError as error:
@@ -226,24 +237,27 @@ class Folder:
         return None
 
     def _salvaged(self, damaged: Segment, error: DamagedError) -> Segment:
-        """Set a damaged file aside, and return a new one with what is left of its events."""
+        """Set a damaged file aside, and return a new one with what is left of its events.
+
+        Raises:
+            OSError: One of both cannot be done. Then the file is as it was, for another round.
+        """
         events = damaged.salvage()
-        self._set_aside(damaged, error)
         segment = self._create(damaged.name)
-        segment.lost = damaged.lost
-        for event in events:
-            segment.append(event)
+        try:
+            segment.lost = damaged.lost
+            for event in events:
+                segment.append(event)
+            self._set_aside(damaged, error)
+        except BaseException:
+            segment.remove()
+            raise
         damaged.close()
         return segment
 
     def _set_aside(self, segment: Segment, error: Exception) -> None:
-        try:
-            kept = segment.set_aside()
-        except OSError as failure:
-            self._trouble(f"{segment.path} is damaged and cannot be renamed in", failure)
-        else:
-            message = f"A file of the spool is damaged ({error}). It was renamed to {kept}."
-            self._report("spool_damaged", message)
+        kept = segment.set_aside()
+        self._report("spool_damaged", f"A file of the spool is damaged ({error}). It was renamed to {kept}.")
 
     def _trouble(self, what: str, error: OSError) -> None:
         self._report("spool", f"{what} the spool {self.path}: {error}.")

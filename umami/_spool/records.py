@@ -48,7 +48,13 @@ def listed(kind: bytes, indexes: Iterable[int]) -> bytes:
 
 
 def ranges(payload: bytes) -> Iterator[range]:
-    """Yield the indexes that a record lists."""
+    """Yield the indexes that a record lists.
+
+    Raises:
+        DamagedError: It is no such list.
+    """
+    if len(payload) % _PAIR.size:
+        raise DamagedError("a list of settled events is cut short")
     for first, count in _PAIR.iter_unpack(payload):
         yield range(first, first + count)
 

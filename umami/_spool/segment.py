@@ -78,7 +78,7 @@ class Segment:
         self._marked: set[int] = set()
 
     def __del__(self) -> None:
-        """Let go of a file that nobody thinks of any more."""
+        """Close a file that is no longer referenced."""
         self.close()
 
     @classmethod
@@ -159,7 +159,15 @@ class Segment:
             DamagedError: It is damaged.
             OSError: It cannot be read.
         """
-        self._scan()
+        self.scan()
+        self.cut_torn()
+
+    def cut_torn(self) -> None:
+        """Cut off a record that was cut short, after `scan`.
+
+        Raises:
+            OSError: It cannot be done.
+        """
         if os.fstat(self._descriptor).st_size > self.size:
             self.torn = self.size > 0
             os.ftruncate(self._descriptor, self.size)
@@ -173,9 +181,16 @@ class Segment:
             OSError: It cannot be read.
         """
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        self._scan()
+        self.scan()
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
+        """Read a file, and leave it as it is.
+
+        Raises:
+            ForeignError: Another version wrote it.
+            DamagedError: It is damaged.
+            OSError: It cannot be read.
+        """
         for kind, payload, after in records(self._descriptor):
             self._note(kind, payload)
             self.size = after
@@ -188,8 +203,11 @@ class Segment:
         elif kind == EVENT:
             self.count += 1
         elif kind in (SETTLED, UNSETTLED):
+            listed_ranges = list(ranges(payload))
+            if any(each.stop > self.count for each in listed_ranges):
+                raise DamagedError("it settles events that it does not hold")
             change = self._settled.update if kind == SETTLED else self._settled.difference_update
-            change(*ranges(payload))
+            change(*listed_ranges)
 
     def _note_exporter(self, payload: bytes) -> None:
         try:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from umami import _threads
@@ -17,7 +18,7 @@ from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .queue import SHUTDOWN, EventQueue
 from .reporter import Reporter
-from .senders import Senders
+from .senders import Senders, release
 from .store import Store
 
 _REPORT_SECONDS: Final = 1.0
@@ -135,7 +136,8 @@ class Agent:
     def _keep_adopting(self) -> None:
         try:
             while not self._queue.wait_stopped(_ORPHANS_SECONDS):
-                self._adopt()
+                with suppress(Exception):  # of one file; the next round tries again
+                    self._adopt()
         finally:
             self._orphans_thread = None  # the next sender starts another
 
@@ -143,7 +145,7 @@ class Agent:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
-        if self._queue.is_held() or self._senders.is_current():
+        if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
             return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
         give_up = math.inf if timeout is None else time.monotonic() + timeout
         return _threads.off_hub(self._flush, give_up)
@@ -230,13 +232,13 @@ class Agent:
         return None
 
     def _log_what_is_left_at_exit(self) -> None:
+        stats = self._queue.stats()
         kept = self._queue.close_store()
         if not self._has_said_what_is_left:
-            self._has_said_what_is_left = self._log_what_is_left("The process ends", kept)
+            self._has_said_what_is_left = self._log_what_is_left("The process ends", stats, kept)
 
-    def _log_what_is_left(self, what: str, kept: int = 0) -> bool:
+    def _log_what_is_left(self, what: str, stats: QueueStats, kept: int = 0) -> bool:
         """Log how many events are pending, if any are."""
-        stats = self._queue.stats()
         if stats.pending:
             logger.error(
                 "%s with %d event%s not delivered%s. Last error: %s",
@@ -261,15 +263,15 @@ class Agent:
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""
         if not self._flush_own(give_up):
-            self._log_what_is_left("SIGTERM takes effect")
+            self._log_what_is_left("SIGTERM takes effect", self._queue.stats())
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
-        for exporter in self._queue.exporters():
-            exporter.after_fork()
         self._senders.after_fork()
         self._orphans_thread = None
         self._exit_by = None
         self._has_said_what_is_left = False
         self.reporter.reset()
         self._queue.reset()
+        for exporter in self._queue.exporters():
+            release(exporter.after_fork)

@@ -1,8 +1,8 @@
-"""How a destination's recent answers bear on what is sent next: when, how much, and which event is suspected.
+"""How recent results decide what is sent next: when, how much, and which event is suspected.
 
 After a failure a queue pauses, and then asks with one event: a server that stores events but does not answer
 so costs one duplicate a try. The batch doubles with each success. Behind a rate limit, requests keep their
-size and keep a distance.
+size and are spaced out.
 
 An event that fails alone is a suspect: it may be the cause. It is only blamed if others are accepted between
 two of its failures; if nothing else is accepted either, the server is away, and the event waits like all.
@@ -117,7 +117,7 @@ class Backoff:
             expected: a suspect failed again.
         """
         throttled = failure.trouble is Trouble.THROTTLED
-        count = len(failure.events)
+        count = len(failure.indexes)
         expected = not throttled and count == 1 and any(item.suspect for item in items)
         if not throttled:
             self._suspect(failure, items, waiting, expected=expected)
@@ -130,7 +130,7 @@ class Backoff:
             asked = None  # at once was no better
         self._outage = self._outage or Attempts(policy)
         wait = None if asked is None else min(asked, policy.retry_after_max)
-        wait = self._outage.fail(failure.message, wait)
+        wait = self._outage.fail(policy, failure.message, wait)
         self._suspects_at = now + wait
         if not expected:
             self._resume_at = self._suspects_at
@@ -143,7 +143,7 @@ class Backoff:
         for item in waiting:
             if (item.suspect or not expected) and not policy.is_endless:
                 item.outage = item.outage or Attempts(policy)
-                item.outage.fail(failure.message, wait)
+                item.outage.fail(policy, failure.message, wait)
         return True
 
     # Suspects.
@@ -151,8 +151,8 @@ class Backoff:
     def _suspect(
         self, failure: Failure, items: list[Item], waiting: Sequence[Item], *, expected: bool
     ) -> None:
-        """Note of the events of a request that it failed."""
-        count = len(failure.events)
+        """Record a failed request on its events."""
+        count = len(failure.indexes)
         if not expected:
             self._failed_at[failure.trouble] = self._accepted
         elif failure.trouble is Trouble.AWAY:

@@ -19,7 +19,7 @@ from .inbox import LARGEST, Inbox
 from .ledger import Ledger
 from .reporter import Report
 from .retry import RetryPolicy
-from .store import Loss, Store
+from .store import Store
 
 QUEUE_FULL: Final = "queue_full"
 SHUTDOWN: Final = "shutdown"
@@ -35,7 +35,7 @@ T = TypeVar("T")
 def locked(method: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P], T]:
     """Have a method hold the lock, with all inboxes closed and what was in them counted.
 
-    What interrupts it, a Ctrl-C or a signal handler that raises, leaves counts that agree with what is there.
+    If a signal handler raises in it (a Ctrl-C, say), the counts still match the contents.
     It is a decorator and no context manager: a handler may raise where the latter begins or ends, and the
     lock would stay held.
     """
@@ -79,7 +79,7 @@ class BoundedQueue:
         self._destinations: dict[str, DestinationQueue] = {}
         self._current: DestinationQueue | None = None
         self._settings = settings
-        self._policy = RetryPolicy(settings)
+        self._policy = RetryPolicy(settings, report)
         self.reset()
 
     def reset(self) -> None:
@@ -104,7 +104,7 @@ class BoundedQueue:
     @locked
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. What is held stays, even if it is more than they allow."""
-        self._settings, self._policy = settings, RetryPolicy(settings)
+        self._settings, self._policy = settings, RetryPolicy(settings, self._report)
         for destination in self._destinations.values():
             destination.settings = settings
             destination.wake.notify_all()
@@ -142,15 +142,15 @@ class BoundedQueue:
     # The lock and the inboxes.
 
     def _interrupts(self) -> bool:
-        """Tell whether this call interrupts one of this thread's that holds the lock."""
+        """Tell whether this call interrupts code of its own thread that holds the lock."""
         # Code that was broken off may have left the mark, but not the lock.
         return self.is_held() and self._inside
 
     def _close_inboxes(self) -> None:
         """Close the inboxes, and count what is in them.
 
-        Once the queue is closing or stopped they have been closed for long. What is in them then came too
-        late: its thread is about to see that, and to take it back.
+        Once the queue is closing or stopped they were closed long ago. What is in them then came too late:
+        its thread is about to see that, and to take it back.
         """
         self._inside = True
         now = time.monotonic()
@@ -164,7 +164,7 @@ class BoundedQueue:
             destination.checked_at = now
 
     def _open_inboxes(self) -> None:
-        """Open the inboxes as wide as the bounds allow, and as no sender has to be woken."""
+        """Open the inboxes, as far as the bounds allow without waking a sender."""
         try:
             if self.stopped or self.closing or self._store is not None:
                 return  # they stay closed
@@ -180,13 +180,17 @@ class BoundedQueue:
             while self._interrupting:
                 destination, event = self._interrupting.popleft()
                 if not self.put_locked(destination, event):
-                    self.drop(QUEUE_FULL, "The queue is full.", [event])
+                    reason = SHUTDOWN if self.closing else QUEUE_FULL
+                    self.drop(reason, "Sent by a signal handler or a finalizer.", [event])
 
     def _recount(self) -> None:
         """Set the counts by what is there."""
-        held = [event for destination in self._destinations.values() for event in destination.held()]
-        self._count = len(held)
-        self._bytes = sum(map(len, held))
+        self._count = self._bytes = 0
+        for destination in self._destinations.values():
+            destination.drop_doubles()
+            for event in destination.held():
+                self._count += 1
+                self._bytes += len(event)
         self._ledger.balance(self._pending())
 
     def _pending(self) -> int:
@@ -234,6 +238,7 @@ class BoundedQueue:
         if not (self._store is not None and self._put_into_store(destination, event, anyway=anyway)):
             if not anyway and not self._make_room(destination, len(event)):
                 return False
+            destination.overtaken += destination.stored > 0
             destination.append(event, time.monotonic())
             self._count += 1
             self._bytes += len(event)
@@ -280,7 +285,7 @@ class BoundedQueue:
         return None
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
-        """Keep the events of a batch no longer, in memory and in the store: they are settled."""
+        """Release a batch's events from memory and from the store: they are settled."""
         self._count -= len(batch.events)
         self._bytes -= sum(map(len, batch.events))
         if destination.partition is not None and batch.events:
@@ -313,7 +318,7 @@ class BoundedQueue:
 
     @locked
     def _count_dropped(self, reason: str, count: int) -> None:
-        self._ledger.lose(reason, count)
+        self._ledger.count_dropped(reason, count)
 
     # The store.
 
@@ -329,8 +334,6 @@ class BoundedQueue:
         # comes after this event.
         while destination.stored and not self._is_full(0):
             self._load(destination)
-        if destination.stored and self._settings.overflow == "drop_oldest":
-            destination.overtaken += 1
         return False
 
     def _load(self, destination: DestinationQueue) -> None:
@@ -343,7 +346,4 @@ class BoundedQueue:
         self._bytes += sum(map(len, loaded))
         for loss in losses:
             self._ledger.dropped[loss.reason] += loss.count
-            self._report_loss(loss)
-
-    def _report_loss(self, loss: Loss) -> None:
-        self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))
+            self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))

@@ -6,6 +6,7 @@ It takes no lock and starts no thread: the queue that it is part of guards it, a
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from umami.settings import Settings
 
 from .backoff import Backoff
 from .batch import Batch, Item
-from .exporter import Exporter, Failure
+from .exporter import Exporter, Failure, Limits
 from .inbox import Inbox
 from .retry import RetryPolicy
 from .store import Loss, Partition, Store
@@ -78,6 +79,7 @@ class DestinationQueue:
         self.checked_at = 0.0
         self._first_number = 0
         self._urgent_below = 0
+        self._last_limits = Limits()
 
     # Events in, and senders that wait for them.
 
@@ -136,7 +138,7 @@ class DestinationQueue:
 
     @property
     def _is_probing(self) -> bool:
-        """Whether a request is out to find out if the server is well, and no other may be meanwhile."""
+        """Whether a request is out to find out if the server is well. Nothing else is sent meanwhile."""
         return bool(self.in_flight) and (self.backoff.failures > 0 or not self.backoff.proven)
 
     @property
@@ -166,13 +168,21 @@ class DestinationQueue:
         self.backoff.sent(now)
         return batch
 
+    def limits(self) -> Limits:
+        """Return what the exporter takes at a time, or took last: a faulty one must not end the senders."""
+        with suppress(Exception):
+            limits = self.exporter.limits
+            if isinstance(limits, Limits) and limits.events > 0:
+                self._last_limits = limits
+        return self._last_limits
+
     def _size(self) -> int:
         """Return how many events the next batch may have.
 
         Several senders share one batch's worth: what is in flight when a server falls silent is never more
         than `batch_size`.
         """
-        most = min(self.settings.batch_size, self.exporter.limits.events)
+        most = min(self.settings.batch_size, self.limits().events)
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float) -> Batch | None:
@@ -210,7 +220,7 @@ class DestinationQueue:
         return Batch.of(items)
 
     def _cut_fresh(self, now: float) -> Batch:
-        # What is left came after what was cut, and waits one more interval at the most.
+        # What is left waits at most one more interval.
         self.since = now
         return self._cut_first(self._fitting(self.fresh))
 
@@ -223,7 +233,7 @@ class DestinationQueue:
     def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
         """Return how many of the first events make one batch, at least one."""
         count = min(self._size(), len(events))
-        room = min(self.settings.batch_bytes, self.exporter.limits.bytes) - BATCH_FRAME
+        room = min(self.settings.batch_bytes, self.limits().bytes) - BATCH_FRAME
         if sum(map(len, islice(events, count))) + count - 1 <= room:
             return count  # nearly always, and found in a tenth of the time
         fit = 0
@@ -257,11 +267,16 @@ class DestinationQueue:
         """
         if not self.backoff.fail(failure, items, self.returned, policy, now):
             return []
-        over = [item for item in self.returned if item.outage is not None and item.outage.is_over]
+        over = [item for item in self.returned if item.outage is not None and item.outage.is_over(policy)]
         if over:
             ended = set(map(id, over))
             self.returned = [item for item in self.returned if id(item) not in ended]
         return over
+
+    def put_back(self, batch: Batch) -> None:
+        """Undo `cut`."""
+        self.in_flight.discard(batch)
+        self.give_back(batch.as_items())
 
     def give_back(self, items: list[Item]) -> None:
         """Keep events to send again."""
@@ -274,6 +289,11 @@ class DestinationQueue:
         numbers = set(batch.numbers)
         self.returned = [item for item in self.returned if item.number not in numbers]
 
+    def drop_doubles(self) -> None:
+        """Keep an event once that is both in flight and to be sent again: its settlement was broken off."""
+        in_flight = {number for batch in self.in_flight for number in batch.numbers}
+        self.returned = [item for item in self.returned if item.number not in in_flight]
+
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
         return not self.backoff.failures and self.waiting > self._size() * len(self.senders)
@@ -281,7 +301,7 @@ class DestinationQueue:
     # Flushing.
 
     def end(self) -> int:
-        """Return the number that the next event will get: all events of before have smaller ones."""
+        """Return the number that the next event will get: all earlier events have smaller ones."""
         return self._first_number + len(self.fresh) + self.stored
 
     def hurry(self, end: int, now: float) -> None:

@@ -30,13 +30,13 @@ class Ledger:
     requests: int = 0
     last_error: str | None = None
 
-    def lose(self, reason: str, count: int) -> None:
+    def count_dropped(self, reason: str, count: int) -> None:
         """Count events that were never pending as dropped."""
         self.submitted += count
         self.dropped[reason] += count
 
     def balance(self, pending: int) -> None:
-        """Set `submitted` by the others, so that the equation holds."""
+        """Derive `submitted` from the other counts."""
         self.submitted = self.delivered + self.rejected + sum(self.dropped.values()) + pending
 
     def stats(self, pending: int, pending_bytes: int) -> QueueStats:
@@ -113,10 +113,10 @@ class Settlement:
             destination.backoff.accept()
             destination.succeed()
             return
-        failed = set() if exported.failure is None else set(exported.failure.events)
+        failed = set() if exported.failure is None else set(exported.failure.indexes)
         again: list[Item] = []
         ended: list[int] = []
-        delays: dict[int, float] = {}  # events that have failed equally often stay together
+        delays: dict[int, float] = {}  # events that failed equally often get the same delay
         answered = False
         for index, item in enumerate(batch.as_items()):
             outcome = exported.outcomes.get(index, DELIVERED)
@@ -131,7 +131,7 @@ class Settlement:
                 self._last_error = outcome.message
                 item.doubts += outcome.status is Status.DOUBTFUL
                 item.answers = item.answers or Attempts(self._policy)
-                delay = item.answers.fail(outcome.message)
+                delay = item.answers.fail(self._policy, outcome.message)
                 item.due = now + delays.setdefault(item.answers.count, delay)
                 again.append(item)
             else:
@@ -173,7 +173,7 @@ class Settlement:
         destination, settings = self._destination, self._settings
         self._last_error = failure.message
         self.reports.append(Report("trouble", failure.trouble.value, failure.message))
-        failed = [items[index] for index in failure.events]
+        failed = [items[index] for index in failure.indexes]
         if failure.stored_perhaps and settings.at_most_once:
             for item in failed:
                 self._drop(item, "uncertain", "No answer came, so the server may have stored it.")
@@ -183,7 +183,7 @@ class Settlement:
             [item] = failed
             if item.doubts < settings.item_retry_limit and not failure.decisive:
                 item.answers = item.answers or Attempts(self._policy)
-                delay = item.answers.fail(failure.message)
+                delay = item.answers.fail(self._policy, failure.message)
                 # What makes a server give no answer for one event, such as a lock in its database, may take
                 # minutes to go away; and each try may store the event once more.
                 patient = failure.stored_perhaps and item.doubts

@@ -213,7 +213,8 @@ def _after_fork() -> None:
     global _exiting, _is_watching  # noqa: PLW0603
     _exiting = _is_watching = False
     for agent in _registered.members():
-        agent.after_fork()
+        with suppress(Exception):  # the next one must start clean all the same
+            agent.after_fork()
     for start_clean in in_child:
         start_clean()
     sigterm.after_fork()

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from umami import _threads
 from umami.models import QueueStats
@@ -28,7 +29,7 @@ class EventQueue(BoundedQueue):
 
     @locked
     def add_sender(self, destination: DestinationQueue, sender: object, most: int) -> bool:
-        """Count one more sender for a destination, if it has fewer than `most`; tell whether it has now."""
+        """Register one more sender of a destination, unless it has `most`; tell whether it was registered."""
         if len(destination.senders) >= most:
             return False
         destination.senders.add(sender)
@@ -36,7 +37,7 @@ class EventQueue(BoundedQueue):
 
     @locked
     def remove_sender(self, destination: DestinationQueue, sender: object) -> None:
-        """Count a sender no more, if `take` has not removed it."""
+        """Unregister a sender, if `take` has not."""
         destination.senders.discard(sender)
         destination.wake.notify()  # another looks in its place
 
@@ -68,10 +69,14 @@ class EventQueue(BoundedQueue):
             wait = destination.wait(now)
             if wait <= 0:
                 batch = destination.cut(now)
-                if self._settings.at_most_once and destination.partition is not None:
-                    destination.partition.mark(batch.numbers, settled=True)
+                try:
+                    if self._settings.at_most_once and destination.partition is not None:
+                        destination.partition.mark(batch.numbers, settled=True)
+                    self._wake_idle(destination, now)  # what is left is not to wait for this batch's answer
+                except BaseException:
+                    destination.put_back(batch)
+                    raise
                 self._ledger.retries += batch.items is not None
-                self._wake_idle(destination, now)  # what is left is not to wait for this batch's answer
                 return batch
             is_last = len(destination.senders) == 1
             needed = is_last and (destination is self._current or destination.unsettled() > 0)
@@ -125,6 +130,8 @@ class EventQueue(BoundedQueue):
         self, destination: DestinationQueue, batch: Batch, now: float, decide: Callable[[Settlement], None]
     ) -> list[Report]:
         """Settle a batch, and return what to report."""
+        if batch not in destination.in_flight:
+            return []  # it was settled, and what came after that has failed
         settlement = Settlement(destination, batch, self._settings, self._policy)
         decide(settlement)
         destination.in_flight.discard(batch)
@@ -236,7 +243,11 @@ class EventQueue(BoundedQueue):
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         stats = self._ledger.stats(self._pending(), self._bytes)
-        known = None if self._current is None else self._current.exporter.describe()
+        current = self._current or next(iter(self._destinations.values()), None)
+        known = None
+        if current is not None:
+            with suppress(Exception):  # of an exporter of the user's
+                known = current.exporter.describe()
         return stats.model_copy(update={"server": known})
 
     # The store.
@@ -268,11 +279,13 @@ class EventQueue(BoundedQueue):
 
     @locked
     def _adopt(self, orphan: Orphan, exporter: Exporter | None) -> DestinationQueue | None:
+        if orphan.events and exporter is None:
+            return None  # the settings have changed meanwhile
         orphan.adopt()
         self._ledger.submitted += orphan.events
         for loss in orphan.losses:
-            self._ledger.lose(loss.reason, loss.count)
-            self._report_loss(loss)
+            self._ledger.count_dropped(loss.reason, loss.count)
+            self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))
         if not orphan.events or exporter is None:
             return None
         destination = self._destination(exporter)

@@ -70,6 +70,7 @@ class Reporter:
         """Start with no reports, as a fork's child does."""
         # Reentrant: code that interrupts `add` in its own thread may add a report.
         self._lock = _threads.RLock()
+        self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
         self._changed = _threads.Condition(self._lock)
         self._pending: dict[tuple[str, str, str], _Pending] = {}
         self._thread: _threads.Thread | None = None

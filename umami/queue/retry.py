@@ -1,8 +1,7 @@
 """When something is tried again and when it is given up: tenacity's strategies over real attempts."""
 
-import logging
-from contextlib import suppress
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from tenacity import (
     RetryCallState,
@@ -15,7 +14,7 @@ from tenacity import (
 
 from umami.settings import Settings
 
-logger: Final = logging.getLogger("umami")
+from .reporter import Report
 
 
 class ExportError(Exception):
@@ -31,9 +30,10 @@ class RetryPolicy:
 
     Args:
         settings: The settings.
+        report: Called with what goes wrong in a strategy of the user's.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, report: Callable[[Report], object]) -> None:
         wait, limit = settings.retry_wait, settings.retry_limit
         if isinstance(wait, (int, float)):
             # Half of each wait is random, so that a thousand processes do not come back at once.
@@ -47,14 +47,14 @@ class RetryPolicy:
         self.retry_after_max = settings.retry_after_max
         self.is_endless = limit is stop_never
         self.retrying = Retrying(wait=wait, stop=limit)
-        self._has_warned = False
+        self._report = report
 
     def wait(self, state: RetryCallState) -> float:
         """Return the seconds to wait after a failed attempt."""
         try:
             return max(0.0, float(self.retrying.wait(state)))
         except Exception as error:  # noqa: BLE001
-            self._warn(f"retry_wait raised {type(error).__name__}: waiting {self.wait_max:g} s instead.")
+            self._warn(f"retry_wait raised {error!r}: waiting {self.wait_max:g} s instead.")
             return self.wait_max
 
     def is_over(self, state: RetryCallState) -> bool:
@@ -62,15 +62,11 @@ class RetryPolicy:
         try:
             return bool(self.retrying.stop(state))
         except Exception as error:  # noqa: BLE001
-            self._warn(f"retry_limit raised {type(error).__name__}: trying again.")
+            self._warn(f"retry_limit raised {error!r}: trying again.")
             return False
 
     def _warn(self, message: str) -> None:
-        """Log a fault of the user's strategy, once."""
-        if not self._has_warned:
-            self._has_warned = True
-            with suppress(Exception):  # of a log handler
-                logger.error("The strategy of %s", message)
+        self._report(Report("warning", "retry_strategy", f"The strategy of {message}"))
 
 
 class Attempts:
@@ -78,19 +74,22 @@ class Attempts:
 
     Args:
         policy: When to try again.
+
+    Attributes:
+        count: How many there were.
     """
 
-    __slots__ = ("_policy", "_state", "count")
+    __slots__ = ("_state", "count")
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.count = 0
-        self._policy = policy
         self._state = RetryCallState(policy.retrying, None, (), {})
 
-    def fail(self, message: str, wait: float | None = None) -> float:
+    def fail(self, policy: RetryPolicy, message: str, wait: float | None = None) -> float:
         """Note that an attempt failed.
 
         Args:
+            policy: When to try again, as it is set now.
             message: What happened.
             wait: The seconds to wait before the next one; None for what the policy says.
 
@@ -102,7 +101,7 @@ class Attempts:
             state.prepare_for_next_attempt()
         self.count += 1
         state.set_exception(cast("Any", (ExportError, ExportError(message), None)))
-        state.upcoming_sleep = self._policy.wait(state) if wait is None else wait
+        state.upcoming_sleep = policy.wait(state) if wait is None else wait
         state.idle_for += state.upcoming_sleep
         return state.upcoming_sleep
 
@@ -111,7 +110,6 @@ class Attempts:
         if self.count:
             self._state.attempt_number = 0
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the last attempt was the last that the policy allows."""
-        return self._policy.is_over(self._state)
+    def is_over(self, policy: RetryPolicy) -> bool:
+        """Tell whether the last attempt was the last that the policy allows."""
+        return policy.is_over(self._state)

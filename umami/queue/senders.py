@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -12,6 +13,7 @@ from umami.settings import Settings
 
 from .batch import Batch
 from .destination_queue import DestinationQueue
+from .exporter import Exported, Failure, checked
 from .queue import EventQueue
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
@@ -20,6 +22,15 @@ _SLOW_ITEM: Final = 0.002
 _LEAST_SECONDS: Final = 0.1
 
 logger: Final = logging.getLogger("umami")
+
+
+def release(call: Callable[[], None]) -> None:
+    """Make a call of an exporter's whose failure must do no harm."""
+    try:
+        call()
+    except Exception:
+        with suppress(Exception):  # of a log handler
+            logger.exception("%s of an exporter raised.", getattr(call, "__name__", "A method"))
 
 
 class Senders:
@@ -69,14 +80,14 @@ class Senders:
                 # Another connection helps against a server's latency only, not against our own.
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):
-                    self.ensure(destination, self.settings.senders or destination.exporter.limits.threads)
+                    self.ensure(destination, self.settings.senders or destination.limits().threads)
         except BaseException:
             self._queue.remove_sender(destination, thread)
             if self._queue.has_events(destination) and not self._queue.stopped:
                 self.ensure(destination)  # another takes its place
             raise
         finally:
-            destination.exporter.leave()
+            release(destination.exporter.leave)
             self._threads.discard(thread)
 
     def _export(self, destination: DestinationQueue, batch: Batch, within: float | None = None) -> float:
@@ -86,17 +97,26 @@ class Senders:
         try:
             exporter.prepare()
             started = time.monotonic()
-            exported = exporter.export(batch.events, None if within is None else started + within)
+            deadline = None if within is None else started + within
+            exported = checked(exporter.export(batch.events, deadline), len(batch.events))
             self._queue.settle(destination, batch, exported)
+        except KeyboardInterrupt:
+            # Somebody ends the program while this thread sends: the events stay, and may have been stored.
+            failure = Failure("The export was interrupted.", range(len(batch.events)), stored_perhaps=True)
+            self._queue.settle(destination, batch, Exported(failure=failure))
+            raise
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
             self._queue.give_up(destination, batch, "internal_error", f"{type(error).__name__}: {error}")
+            count = len(batch.events)
             with suppress(Exception):  # of a log handler
                 logger.exception(
-                    "The exporter %s raised an exception. Its batch of %d events was dropped. This is a bug: "
-                    "please report it.",
+                    "The exporter %s failed with %s, and its batch of %d event%s was dropped. To have events "
+                    "sent again, export() returns a Failure. If it is umami's own, please report it.",
                     exporter.name,
-                    len(batch.events),
+                    type(error).__name__,
+                    count,
+                    "s" * (count != 1),
                 )
             if not isinstance(error, Exception):
                 raise
@@ -136,7 +156,7 @@ class Senders:
             if not thread.is_current():
                 thread.join(max(0.0, give_up - time.monotonic()))
         for exporter in self._queue.exporters():
-            exporter.leave()
+            release(exporter.leave)
 
     def after_fork(self) -> None:
         """Forget the parent's threads in a fork's child."""
