@@ -241,7 +241,10 @@ class Sends:
         Example:
             ```python
             umami.new_page_view(
-                "Pricing", request.url.path, ua=request.headers["user-agent"], ip_address=request.client.host
+                "Pricing",
+                request.url.path,
+                ua=request.headers.get("user-agent", ""),
+                ip_address=request.client.host,
             )
             ```
         """

@@ -161,7 +161,7 @@ class BoundedQueue:
                 self._bytes += destination.admit(count)
                 self._count += count
                 self._ledger.submitted += count
-            destination.checked_at = now
+            destination.inbox_checked_at = now
 
     def _open_inboxes(self) -> None:
         """Open the inboxes, as far as the bounds allow without waking a sender."""
@@ -271,7 +271,6 @@ class BoundedQueue:
                 break
             evicted += oldest.events
         if evicted:
-            self._ledger.dropped[QUEUE_FULL] += len(evicted)
             message = "The queue was full: the oldest events were dropped to make room."
             self._report(Report("dropped", QUEUE_FULL, message, evicted))
         return not self._is_full(size)
@@ -280,9 +279,14 @@ class BoundedQueue:
         for destination in (first, *self._destinations.values()):
             oldest = destination.evict()
             if oldest is not None:
-                self._forget(destination, oldest)
+                self._drop(destination, oldest, QUEUE_FULL)
                 return oldest
         return None
+
+    def _drop(self, destination: DestinationQueue, batch: Batch, reason: str) -> None:
+        """Count pending events as dropped, and release them. The caller reports them."""
+        self._ledger.dropped[reason] += len(batch.events)
+        self._forget(destination, batch)
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
         """Release a batch's events from memory and from the store: they are settled."""
@@ -292,11 +296,7 @@ class BoundedQueue:
             destination.partition.settle(batch.numbers)
 
     def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
-        """Wait for room for an event that `put` did not take; without any, count it as dropped.
-
-        Returns:
-            None if it was taken, else the reason that it is counted under.
-        """
+        """Wait for room for an event that `put` did not take. Return None, or the reason that it is dropped."""
         give_up = time.monotonic() + patience
         while not destination.put(event):
             with self._lock:

@@ -46,8 +46,8 @@ class DestinationQueue:
         senders: What sends its events: threads, mostly.
         wake: What its idle senders wait on.
         backoff: What is known of the destination.
-        since: The monotonic time at which the oldest fresh event came.
-        checked_at: The monotonic time at which somebody last looked into the inbox.
+        interval_start: The monotonic time from which `flush_interval` counts for the oldest fresh event.
+        inbox_checked_at: The monotonic time at which somebody last looked into the inbox.
         overtaken: How many events took the number of one that is in the store alone, and moved those on.
     """
 
@@ -75,8 +75,8 @@ class DestinationQueue:
         self.senders: set[object] = set()
         self.backoff = Backoff(self.settings.batch_size)
         self.overtaken = 0
-        self.since = 0.0
-        self.checked_at = 0.0
+        self.interval_start = 0.0
+        self.inbox_checked_at = 0.0
         self._first_number = 0
         self._urgent_below = 0
         self._last_limits = Limits()
@@ -104,14 +104,14 @@ class DestinationQueue:
         if self.room_unwatched() < count:
             self.wake.notify()
         if not self.fresh:
-            self.since = self.checked_at  # the earliest that the first of them can have come
+            self.interval_start = self.inbox_checked_at  # the earliest that the first of them can have come
         self.inbox.move_to(self.fresh, count)
         return sum(map(len, islice(reversed(self.fresh), count)))
 
     def append(self, event: bytes, now: float) -> None:
         """Take in one event."""
         if not self.fresh:
-            self.since = now
+            self.interval_start = now
         self.fresh.append(event)
 
     def evict(self) -> Batch | None:
@@ -130,7 +130,7 @@ class DestinationQueue:
             return [], []
         events, losses = self.partition.load(self._first_number + len(self.fresh), most)
         if not self.fresh:
-            self.since = -math.inf  # they have waited long enough
+            self.interval_start = -math.inf  # they have waited long enough
         self.fresh.extend(events)
         return events, losses
 
@@ -158,7 +158,7 @@ class DestinationQueue:
         soonest = min((self.backoff.due(item) - now for item in self.returned), default=math.inf)
         if self.fresh:
             full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
-            soonest = min(soonest, 0.0 if full else self.since + self.settings.flush_interval - now)
+            soonest = min(soonest, 0.0 if full else self.interval_start + self.settings.flush_interval - now)
         return self.backoff.delay(soonest, now)
 
     def cut(self, now: float) -> Batch:
@@ -221,7 +221,7 @@ class DestinationQueue:
 
     def _cut_fresh(self, now: float) -> Batch:
         # What is left waits at most one more interval.
-        self.since = now
+        self.interval_start = now
         return self._cut_first(self._fitting(self.fresh))
 
     def _cut_first(self, count: int) -> Batch:
