@@ -296,7 +296,7 @@ class BoundedQueue:
             destination.partition.settle(batch.numbers)
 
     def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
-        """Wait for room for an event that `put` did not take. Return None, or the reason that it is dropped."""
+        """Wait for room for an event that `put` did not take; return None, or why it is dropped."""
         give_up = time.monotonic() + patience
         while not destination.put(event):
             with self._lock:
