@@ -160,14 +160,6 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
         raise faults[0]
 
 
-def lines_of(function: Any) -> list[int]:
-    """Return the numbers of the lines in a function's body."""
-    code = function.__code__
-    lines = {line for *_, line in code.co_lines() if line is not None and line > code.co_firstlineno}
-    # Nothing is executed at the word `try`, and nothing can interrupt it.
-    return sorted(line for line in lines if linecache.getline(code.co_filename, line).strip() != "try:")
-
-
 @contextmanager
 def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, str], bool]) -> Iterator[None]:
     """Call `act` in this thread the first time that a function reaches a point; fail if it never does.
@@ -193,11 +185,6 @@ def _at(function: Any, act: Callable[[], object], is_due: Callable[[FrameType, s
     finally:
         sys.settrace(before)
     assert reached, f"{function.__qualname__} was not interrupted: it never reached the point"
-
-
-def at_line(function: Any, line: int, act: Callable[[], object]) -> AbstractContextManager[None]:
-    """Call `act` in this thread when a line of a function is about to run for the first time."""
-    return _at(function, act, lambda frame, event: event == "line" and frame.f_lineno == line)
 
 
 def at_return(function: Any, act: Callable[[], object]) -> AbstractContextManager[None]:
@@ -252,10 +239,10 @@ def at_moment(number: int, act: Callable[[], object], package: str = "umami/queu
         nonlocal left
         if reached or package not in frame.f_code.co_filename:
             return None
+        if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return None  # a finalizer may close it, where Python ignores what is raised
         if event == "line" and _is_no_moment(frame, entered):
             return trace
-        if event == "return" and frame.f_code.co_flags & inspect.CO_GENERATOR:
-            return trace  # it may be closed by a finalizer, where Python ignores what is raised
         if event in ("call", "line", "return"):
             if left == 0:
                 reached.yes = True
