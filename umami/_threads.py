@@ -59,7 +59,7 @@ class _RLock(_BuiltinRLock):  # type: ignore[misc, valid-type]
 _acquire: Final = _BuiltinRLock.acquire
 RLock: Final = _RLock if sys.version_info[:2] == (3, 14) else _BuiltinRLock
 # Held while something is imported late. A fork in the middle of that would leave the child with locks that
-# nobody gives back, so it waits. It takes first what was registered last: what is imported takes logging's.
+# are never released, so it waits. It takes first what was registered last: what is imported takes logging's.
 importing: Final = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -214,7 +214,7 @@ class Waiting:
 class LookUps:
     """The host names that senders look up to connect; a fork waits for them.
 
-    The C library holds locks meanwhile that a fork's child inherits and nobody gives back: it could look up
+    The C library holds locks meanwhile that a fork's child inherits and never releases: it could look up
     no name ever after. It holds them for an instant only, so a fork waits little longer for a server that
     does not answer.
     """
@@ -241,7 +241,7 @@ class LookUps:
             self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Wait until none goes on, and let nobody begin."""
+        """Wait until no look-up is in progress, and let none begin."""
         self._lock.acquire()
         give_up = time.monotonic() + _FORK_SECONDS
         while set(self._threads) - {get_ident()} and (left := give_up - time.monotonic()) > 0:
@@ -291,7 +291,7 @@ class Thread:
         if is_patched():
             _start_new_thread(self._run, (target, args))
             return
-        handled = sys.exc_info()[1]  # by whoever calls
+        handled = sys.exc_info()[1]  # by the caller
         try:
             threading.Thread(target=self._run, args=(target, args), name=self._name, daemon=True).start()
         except RuntimeError as error:

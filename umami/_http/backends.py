@@ -212,7 +212,7 @@ class AsyncStream(_Stream[httpcore.AsyncNetworkStream], httpcore.AsyncNetworkStr
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
-    """As `Backend`, on the event loop of whoever calls."""
+    """As `Backend`, on the caller's event loop."""
 
     def __init__(self, refusals: Refusals) -> None:
         self._anyio = httpcore.AnyIOBackend()

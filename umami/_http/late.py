@@ -1,4 +1,4 @@
-"""Imports httpx, and all of its own imports, late: nobody waits for them who does not need them yet.
+"""Imports httpx, and all of its own imports, late: a program that does not need them yet does not wait.
 
 A program that names its server in code waits for them there, at its start. Otherwise the first worker or the
 first query imports them.

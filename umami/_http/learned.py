@@ -155,7 +155,7 @@ class Learned:
         return self._most_bytes
 
     def too_slow(self, count: int) -> None:
-        """Make batches smaller for a while: one of so many events took longer than somebody waits."""
+        """Make batches smaller for a while: one of so many events took longer than the timeout."""
         if count > 1:
             self._most_events = min(self.most_events, count // 2)
             self._most_events_at = time.monotonic()

@@ -310,5 +310,5 @@ class Segment:
         self.close()
 
     def set_aside(self) -> Path:
-        """Rename the file, which is damaged, so that nobody trips over it again; return its new name."""
+        """Rename the file, which is damaged, so that it is not read again; return its new name."""
         return self.path.rename(self.path.with_suffix(DAMAGED_SUFFIX))

@@ -98,7 +98,7 @@ class Agent:
             destinations.update(self._queue.unsettled())
         for each in destinations:
             if not self._ensure_sender(each):
-                # No thread can be started, and may never be: then whoever fills a batch sends it.
+                # No thread can be started, and may never be: the send that fills a batch exports it.
                 self._work(each, time.monotonic())
 
     def _ensure_sender(self, destination: DestinationQueue) -> bool:
@@ -212,7 +212,7 @@ class Agent:
         try:
             self._flush_own(give_up)
         except KeyboardInterrupt:
-            give_up = self._exit_by = 0.0  # somebody has no time for this
+            give_up = self._exit_by = 0.0  # the user does not want to wait
         self._senders.stop(give_up)
         self._log_what_is_left_at_exit()
 

@@ -75,7 +75,7 @@ class Backoff:
             self._paced_until = now + self._pace
 
     def hurry(self, now: float) -> None:
-        """End the pause: somebody waits for the events. The next one is as short as the first."""
+        """End the pause, for a flush. The next one is as short as the first."""
         self._resume_at = min(self._resume_at, now)
         self._suspects_at = min(self._suspects_at, now)
         self._paced_until = min(self._paced_until, now + self._pace)

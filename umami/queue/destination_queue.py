@@ -47,7 +47,7 @@ class DestinationQueue:
         wake: What its idle senders wait on.
         backoff: What is known of the destination.
         interval_start: The monotonic time from which `flush_interval` counts for the oldest fresh event.
-        inbox_checked_at: The monotonic time at which somebody last looked into the inbox.
+        inbox_checked_at: The monotonic time at which the inbox was last emptied.
         overtaken: How many events took the number of one that is in the store alone, and moved those on.
     """
 

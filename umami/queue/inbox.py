@@ -16,7 +16,7 @@ class Inbox:
     lock while it holds one stops every other for milliseconds. Appending to a deque is atomic.
 
     Invariant: **whatever is in the inbox is counted before anything else is done under the queue's lock, and
-    somebody is about to take that lock.** Three rules keep it:
+    some thread is about to take that lock.** Three rules keep it:
 
     1. A thread that takes the queue's lock closes the inbox first (`room = 0`), and then moves what is in it
        into the queue. Before it gives the lock back it opens the inbox again.

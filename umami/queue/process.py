@@ -67,13 +67,13 @@ class SigtermFlush:
         self._held = threading.local()
 
     def install(self) -> None:
-        """Handle SIGTERM from now on, for as long as nobody else takes it.
+        """Handle SIGTERM from now on, until other code replaces the handler.
 
         Raises:
             ValueError: This is not the main thread, or the former handler is not Python's.
         """
         if not hasattr(signal, "pthread_kill") or self._is_ours():
-            return  # Windows, where nobody sends it; or done already
+            return  # on Windows there is no SIGTERM; or it is done already
         former = signal.getsignal(signal.SIGTERM)
         if former is None:
             raise ValueError("SIGTERM has a handler that was not installed by Python code")

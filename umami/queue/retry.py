@@ -106,7 +106,7 @@ class Attempts:
         return state.upcoming_sleep
 
     def ease(self) -> None:
-        """Wait as after the first attempt next time: somebody waits for the outcome."""
+        """Start the waits anew, for a flush: the next is as short as after the first attempt."""
         if self.count:
             self._state.attempt_number = 0
 

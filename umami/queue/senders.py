@@ -101,7 +101,7 @@ class Senders:
             exported = checked(exporter.export(batch.events, deadline), len(batch.events))
             self._queue.settle(destination, batch, exported)
         except KeyboardInterrupt:
-            # Somebody ends the program while this thread sends: the events stay, and may have been stored.
+            # Ctrl-C while this thread sends: the events stay queued, and may have been stored.
             failure = Failure("The export was interrupted.", range(len(batch.events)), stored_perhaps=True)
             self._queue.settle(destination, batch, Exported(failure=failure))
             raise
