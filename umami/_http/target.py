@@ -27,7 +27,7 @@ class Target:
 
     @property
     def is_private(self) -> bool:
-        """Whether a proxy in front of the server refuses requests without the Basic credential in the headers.
+        """Whether a proxy in front of the server refuses requests without a Basic credential.
 
         Umami itself takes events from anybody; it does not need the login's token that may go along.
         """
