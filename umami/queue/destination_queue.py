@@ -6,7 +6,6 @@ It takes no lock and starts no thread: the queue that it is part of guards it, a
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -46,6 +45,7 @@ class DestinationQueue:
         senders: What sends its events: threads, mostly.
         wake: What its idle senders wait on.
         backoff: What is known of the destination.
+        limits: What the exporter takes at a time, as it said last.
         interval_start: The monotonic time from which `flush_interval` counts for the oldest fresh event.
         inbox_checked_at: The monotonic time at which the inbox was last emptied.
         overtaken: How many events took the number of one that is in the store alone, and moved those on.
@@ -79,7 +79,7 @@ class DestinationQueue:
         self.inbox_checked_at = 0.0
         self._first_number = 0
         self._urgent_below = 0
-        self._last_limits = Limits()
+        self.limits = Limits()
 
     # Events in, and senders that wait for them.
 
@@ -155,6 +155,7 @@ class DestinationQueue:
         """Return the seconds until a batch may be cut: 0 for now, infinity if nothing waits."""
         if self._is_probing:
             return math.inf
+        self._ask_limits()
         soonest = min((self.backoff.due(item) - now for item in self.returned), default=math.inf)
         if self.fresh:
             full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
@@ -168,13 +169,14 @@ class DestinationQueue:
         self.backoff.sent(now)
         return batch
 
-    def limits(self) -> Limits:
-        """Return what the exporter takes at a time, or took last: a faulty one must not end the senders."""
-        with suppress(Exception):
+    def _ask_limits(self) -> None:
+        """Ask the exporter what it takes at a time. The last answer of a faulty one counts."""
+        try:
             limits = self.exporter.limits
-            if isinstance(limits, Limits) and limits.events > 0:
-                self._last_limits = limits
-        return self._last_limits
+        except Exception:  # noqa: BLE001 - it must not end the senders
+            return
+        if isinstance(limits, Limits) and limits.events > 0:
+            self.limits = limits
 
     def _size(self) -> int:
         """Return how many events the next batch may have.
@@ -182,7 +184,7 @@ class DestinationQueue:
         Several senders share one batch's worth: what is in flight when a server falls silent is never more
         than `batch_size`.
         """
-        most = min(self.settings.batch_size, self.limits().events)
+        most = min(self.settings.batch_size, self.limits.events)
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float) -> Batch | None:
@@ -233,7 +235,7 @@ class DestinationQueue:
     def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
         """Return how many of the first events make one batch, at least one."""
         count = min(self._size(), len(events))
-        room = min(self.settings.batch_bytes, self.limits().bytes) - BATCH_FRAME
+        room = min(self.settings.batch_bytes, self.limits.bytes) - BATCH_FRAME
         if sum(map(len, islice(events, count))) + count - 1 <= room:
             return count  # nearly always, and found in a tenth of the time
         fit = 0

@@ -80,7 +80,7 @@ class Senders:
                 # Another connection helps against a server's latency only, not against our own.
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):
-                    self.ensure(destination, self.settings.senders or destination.limits().threads)
+                    self.ensure(destination, self.settings.senders or destination.limits.threads)
         except BaseException:
             self._queue.remove_sender(destination, thread)
             if self._queue.has_events(destination) and not self._queue.stopped:
