@@ -358,7 +358,7 @@ def test_many_threads_may_shut_down_at_once(
     balanced(client)
 
 
-def test_an_impatient_shutdown_does_not_open_the_door_while_another_goes_on(
+def test_an_impatient_shutdown_does_not_reopen_the_queue_while_another_goes_on(
     collector: Collector, stuck: umami.Client
 ) -> None:
     patient = threading.Thread(target=stuck.shutdown, args=(DEADLINE,))

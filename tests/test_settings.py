@@ -855,3 +855,40 @@ def test_login_says_that_an_api_key_is_the_credential(
     assert "is not used with an API key" in refusal(client.login, "admin", PASSWORD)
     client.logout()
     assert collector.requests == ()
+
+
+# A change that is refused.
+
+
+def test_a_spool_that_cannot_be_opened_changes_nothing(
+    make_client: Callable[..., umami.Client], collector: Collector, tmp_path: Path
+) -> None:
+    client = make_client()
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert refusal(client.configure, spool=str(blocked), queue_size=5).startswith("spool must be a folder")
+    assert client.configure(timeout=3) is None
+    assert client.new_event("signup") == {"queued": True}
+    assert client.flush(DEADLINE)
+    assert [event.name for event in collector.events] == ["signup"]
+
+
+def test_a_password_that_is_set_after_the_spool_opens_what_waits_for_it(
+    collector: Collector, tmp_path: Path, python: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "spool"
+    url = collector.url.replace("//", f"//me:{PASSWORD}@")
+    program = f"""
+        import os, umami
+        umami.configure(url_base={url!r}, website_id={SITE!r}, hostname="example.com", spool={str(folder)!r},
+                        flush_interval=600)
+        umami.new_event("kept")
+        os._exit(0)
+    """
+    assert python(program).returncode == 0
+    with umami.Client(spool=folder) as client:
+        assert client.flush(DEADLINE)
+        assert not collector.events
+        client.configure(url_base=url, website_id=SITE, hostname="example.com")
+        assert client.flush(DEADLINE)
+    assert [event.name for event in collector.events] == ["kept"]

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -257,6 +258,38 @@ def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     assert drain(folder, url_base=with_user).delivered == 5
     basic = "Basic " + base64.b64encode(b"user:geheim").decode()
     assert {request.headers["authorization"] for request in collector.requests} == {basic}
+
+
+@pytest.mark.parametrize("damage", ["torn", "damaged"])
+def test_a_file_for_another_exporter_is_left_as_it_is(
+    damage: str, leave: Callable[..., Path], collector: Collector, folder: Path
+) -> None:
+    with_user = collector.url.replace("//", "//user:geheim@")
+    file = leave(5, with_user)
+    content = file.read_bytes()
+    content = content[:-3] if damage == "torn" else content.replace(b'"e2"', b'"??"')
+    file.write_bytes(content)
+    assert drain(folder).submitted == 0
+    assert file.read_bytes() == content
+    stats = drain(folder, url_base=with_user)
+    assert (stats.submitted, stats.delivered, sum(stats.dropped.values())) == (5, 4, 1)
+
+
+def test_a_damaged_file_that_cannot_be_copied_is_kept_for_another_round(
+    leave: Callable[..., Path], collector: Collector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = leave(10)
+    file.write_bytes(file.read_bytes().replace(b'"e3"', b'"??"'))
+
+    def full(self: Folder, name: str) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "_create", full)
+        assert drain(folder).submitted == 0
+    assert [path.name for path in folder.iterdir()] == [file.name]
+    assert drain(folder).delivered == 9
+    assert stored(collector) == names(10) - Counter(["e3"])
 
 
 @pytest.mark.slow

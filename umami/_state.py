@@ -108,11 +108,10 @@ class State:
                 settings = resolve(self._code)
                 self._handle_sigterm(settings)
                 self._use(settings)
+            _log(settings)
         return settings
 
     def _use(self, settings: Settings) -> None:
-        if settings != self._settings and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("Settings that differ from the defaults: %s", shown(settings))
         self._access.change(_access(settings))
         self._settings = settings
         self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
@@ -138,7 +137,11 @@ class State:
                     self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
             except BaseException:
                 self._code, self._settings = former
+                if self._settings is not None:
+                    self._use(self._settings)
                 raise
+        if settings != former[1]:
+            _log(settings)
         if settings.enabled and (settings.url_base or settings.api_key):
             late.load()  # here, rather than at the first event, which should be quick
 
@@ -214,6 +217,7 @@ class State:
             OperationNotAllowedError: No server is set.
         """
         _load_for_gevent()
+        _ = self.settings  # read, and logged, without the lock
         with self._lock:
             settings, agent = self.settings, self.agent
             encoder = Encoder(
@@ -232,15 +236,15 @@ class State:
             route = self.route = Route(
                 settings, server, encoder, queue, queue.put if queued else _put_nothing
             )
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug(
-                    "Events go to %s, %s, for website %s and host name %s unless a send names others.",
-                    exporter.name,
-                    f"{settings.mode} mode" if settings.enabled else "but sending is disabled",
-                    settings.website_id,
-                    settings.hostname,
-                )
-            return route
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "Events go to %s, %s, for website %s and host name %s unless a send names others.",
+                exporter.name,
+                f"{settings.mode} mode" if settings.enabled else "but sending is disabled",
+                settings.website_id,
+                settings.hostname,
+            )
+        return route
 
     @property
     def agent(self) -> Agent:
@@ -393,6 +397,12 @@ class State:
         """Start clean in a fork's child. Another thread of the parent may have held the locks."""
         self._lock = _threads.RLock()
         self._inherited, self._session = self._session, None
+
+
+def _log(settings: Settings) -> None:
+    """Log the settings in force. Called without a lock: a log handler may wait for another thread's send."""
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("Settings that differ from the defaults: %s", shown(settings))
 
 
 def _load_for_gevent() -> None:
