@@ -25,6 +25,7 @@ from secrecy import watch
 
 import umami
 from umami._spool.folder import Folder
+from umami._spool.partition import SpoolPartition
 from umami.collector import Collector
 
 MakeClient = Callable[..., umami.Client]
@@ -258,6 +259,38 @@ def test_what_needs_a_credential_waits_for_a_process_that_has_it(
     assert drain(folder, url_base=with_user).delivered == 5
     basic = "Basic " + base64.b64encode(b"user:geheim").decode()
     assert {request.headers["authorization"] for request in collector.requests} == {basic}
+
+
+@pytest.mark.parametrize("step", ["settle", "mark"])
+def test_an_error_in_a_settlement_counts_no_event_twice(
+    step: str,
+    collector: Collector,
+    folder: Path,
+    make_client: MakeClient,
+    balanced: Balanced,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised = []
+    original = getattr(SpoolPartition, step)
+
+    def broken(self: SpoolPartition, *args: Any, **kwargs: Any) -> None:
+        if not raised:
+            raised.append(step)
+            raise MemoryError
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(SpoolPartition, step, broken)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    client = make_client(spool=str(folder), at_most_once=True)
+    sent = send_many(client, 10)
+    until(lambda: bool(raised))
+    sent += send_many(client, 10, "later")
+    assert client.flush(DEADLINE)
+    balanced(client)
+    stats = client.queue_stats()
+    assert (stats.submitted, stats.pending, stats.pending_bytes) == (20, 0, 0)
+    assert set(stored(collector).values()) == {1}
+    assert stats.delivered + sum(stats.dropped.values()) == 20
 
 
 @pytest.mark.parametrize("damage", ["torn", "damaged"])
