@@ -45,7 +45,7 @@ class Backoff:
         self.window = batch_size
         self._outage: Attempts | None = None
         self._accepted = 0
-        self._failed_at = dict.fromkeys(Trouble, 0)
+        self._accepted_when_failed = dict.fromkeys(Trouble, 0)
         self._resume_at = 0.0
         self._suspects_at = 0.0
         self._pace = 0.0
@@ -154,17 +154,17 @@ class Backoff:
         """Record a failed request on its events."""
         count = len(failure.indexes)
         if not expected:
-            self._failed_at[failure.trouble] = self._accepted
+            self._accepted_when_failed[failure.trouble] = self._accepted
         elif failure.trouble is Trouble.AWAY:
             # Suspects that fail in turn prove nothing: of two servers behind a proxy one may be away.
             for other in waiting:
                 if other.suspect and not other.refused and other not in items:
-                    other.failed_at = self._accepted
+                    other.accepted_when_failed = self._accepted
         for item in items:
             item.tries += 1
             item.most = max(1, count // 2)
             if not item.suspect:
-                item.failed_at = self._accepted
+                item.accepted_when_failed = self._accepted
                 item.suspect = count == 1
 
     def blames(self, item: Item, failure: Failure) -> bool:
@@ -175,14 +175,14 @@ class Backoff:
         if failure.trouble is Trouble.THROTTLED:
             return False
         item.refused = failure.trouble is Trouble.REFUSED
-        if item.failed_at is None:
+        if item.accepted_when_failed is None:
             return False
         needed = self._needed(item) if item.suspect else 1
         if self._accepted_since(item) < needed:
             return False
         item.suspect = True
         item.most = 1
-        item.failed_at = self._failed_at[failure.trouble] = self._accepted
+        item.accepted_when_failed = self._accepted_when_failed[failure.trouble] = self._accepted
         return True
 
     def is_proof(self, item: Item) -> bool:
@@ -195,4 +195,4 @@ class Backoff:
     def _accepted_since(self, item: Item) -> int:
         """Return how many requests were accepted since this event, or another, failed in such a way."""
         trouble = Trouble.REFUSED if item.refused else Trouble.AWAY
-        return self._accepted - max(item.failed_at or 0, self._failed_at[trouble])
+        return self._accepted - max(item.accepted_when_failed or 0, self._accepted_when_failed[trouble])

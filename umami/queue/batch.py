@@ -1,19 +1,21 @@
 """Events on their way out: a batch, and what is known of an event that is to be sent again."""
 
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .retry import Attempts
 
 
 @dataclass(eq=False, slots=True)
 class Item:
-    """An event that has been sent, and is to be sent again.
+    """An event that was in a batch, and is to be sent again.
 
     Attributes:
         event: Its encoded body.
         number: Its number in its queue.
+        since: The monotonic time at which its first batch came back.
         due: The monotonic time before which it is not sent again.
         outage: The requests in a row that have failed while it waited, if their number matters.
         tries: How many of the requests that failed in a row carried it.
@@ -22,12 +24,13 @@ class Item:
         most: The most events of a batch with it: half of the last that failed.
         suspect: Whether it failed alone.
         refused: Whether something refused it then, rather than that no answer came.
-        failed_at: How many requests had been accepted when one with it failed last; None if none has. If a
-            suspect fails again before enough were, this stays.
+        accepted_when_failed: How many requests had been accepted when one with it failed last; None if none
+            has. If a suspect fails again before enough were, this stays.
     """
 
     event: bytes
     number: int
+    since: float = field(default_factory=time.monotonic)
     due: float = 0.0
     outage: Attempts | None = None
     tries: int = 0
@@ -36,7 +39,7 @@ class Item:
     most: int = sys.maxsize
     suspect: bool = False
     refused: bool = False
-    failed_at: int | None = None
+    accepted_when_failed: int | None = None
 
 
 @dataclass(eq=False, slots=True)

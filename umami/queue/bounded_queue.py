@@ -264,29 +264,25 @@ class BoundedQueue:
             return True
         if self._settings.overflow != "drop_oldest" or size > self._settings.queue_bytes:
             return False
-        evicted: list[bytes] = []
-        while self._is_full(size):
-            oldest = self._evict(destination)
-            if oldest is None:
-                break
-            evicted += oldest.events
-        if evicted:
-            message = "The queue was full: the oldest events were dropped to make room."
-            self._report(Report("dropped", QUEUE_FULL, message, evicted))
+        while self._is_full(size) and self._evict(destination):
+            pass
         return not self._is_full(size)
 
-    def _evict(self, first: DestinationQueue) -> Batch | None:
+    def _evict(self, first: DestinationQueue) -> bool:
         for destination in (first, *self._destinations.values()):
             oldest = destination.evict()
             if oldest is not None:
-                self._drop(destination, oldest, QUEUE_FULL)
-                return oldest
-        return None
+                message = "The queue was full: the oldest events were dropped to make room."
+                self._drop_pending(destination, oldest, QUEUE_FULL, message)
+                return True
+        return False
 
-    def _drop(self, destination: DestinationQueue, batch: Batch, reason: str) -> None:
-        """Count pending events as dropped, and release them. The caller reports them."""
+    def _drop_pending(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
+        """Drop events that were taken out of a destination, and report them."""
         self._ledger.dropped[reason] += len(batch.events)
         self._forget(destination, batch)
+        self._waiting.notify()
+        self._report(Report("dropped", reason, message, batch.events))
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
         """Release a batch's events from memory and from the store: they are settled."""

@@ -81,7 +81,8 @@ class EventQueue(BoundedQueue):
             is_last = len(destination.senders) == 1
             needed = is_last and (destination is self._current or destination.unsettled() > 0)
             wait = min(wait, called + (patience if needed else min(patience, spare)) - now)
-            if wait <= 0:
+            is_left_empty = patience < math.inf and not destination.unsettled()
+            if wait <= 0 or is_left_empty:
                 destination.wake.notify()  # it may have been this one that was woken for an event
                 break
             self._sleep(destination, None if wait == math.inf else wait)
