@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   a web service and a batch job ship events, and the counts are compared"
-	@echo "make test   the whole test suite: about 6 minutes on two cores"
+	@echo "make test   the whole test suite: about 10 minutes on two cores"
 	@echo "make test-fast  the most valuable part of it, in under a minute"
 	@echo "make coverage   which statements and branches the tests run, in threads and other processes too"
 	@echo "make test-lowest  the whole suite on the lowest versions of the dependencies that pyproject.toml allows"
