@@ -253,9 +253,13 @@ class State:
             if self._agent is None:
                 settings = self.settings
                 agent = Agent(settings, self._exporter_of)
-                self._open_spool(agent, settings)
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
+                try:
+                    self._open_spool(self._agent, settings)
+                except BaseException:
+                    self._agent = None
+                    raise
             return self._agent
 
     def _open_spool(self, agent: Agent, settings: Settings) -> None:
