@@ -111,8 +111,11 @@ class Store:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Runs a query and returns all of its rows."""
+        # Python 3.12 takes ?1 for a named parameter, and warns of the sequence.
+        named = re.sub(r"\?(\d+)", r":p\1", sql)
+        values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         with self._lock:
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(named, values if named != sql else parameters).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[Rows]:
