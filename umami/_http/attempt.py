@@ -64,7 +64,7 @@ class Attempt:
         """
         if self.has_enough:
             raise httpcore.ReadError("the answer is too long")
-        return max(_LEAST_WAIT, self._until - time.monotonic())
+        return self.left()
 
     def wrote(self) -> None:
         """Note that the request was written."""

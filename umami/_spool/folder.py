@@ -83,9 +83,7 @@ class Folder:
             Where it lies now; None if there is no room for it, or the disk failed.
         """
         if self._bytes + len(event) > self._max_bytes:
-            self._bytes = self._others_bytes + sum(
-                own.size for own in self._own
-            )  # others may have sent theirs
+            self._sum_up()  # other processes may have sent theirs
         if self._bytes + len(event) > self._max_bytes:
             message = f"The spool {self.path} is full: raise spool_max_bytes."
             self._report("spool_full", message)
@@ -95,7 +93,7 @@ class Folder:
             if segment is None or segment.size > self._segment_bytes:
                 segment = self._current[name] = self._create(name)
                 self._own.add(segment)
-                self._bytes = self._others_bytes + sum(own.size for own in self._own)
+                self._sum_up()
             before = segment.size
             index = segment.append(event)
         except OSError as error:
@@ -107,6 +105,10 @@ class Folder:
             raise
         self._bytes += segment.size - before
         return segment, index
+
+    def _sum_up(self) -> None:
+        """Count the bytes of all files anew."""
+        self._bytes = self._others_bytes + sum(own.size for own in self._own)
 
     def _create(self, name: str) -> Segment:
         for _ in range(_TRIES):

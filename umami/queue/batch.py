@@ -1,9 +1,8 @@
 """Events on their way out: a batch, and what is known of an event that is to be sent again."""
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .retry import Attempts
 
@@ -15,7 +14,6 @@ class Item:
     Attributes:
         event: Its encoded body.
         number: Its number in its queue.
-        since: The monotonic time at which its first batch came back.
         due: The monotonic time before which it is not sent again.
         outage: The requests in a row that have failed while it waited, if their number matters.
         tries: How many of the requests that failed in a row carried it.
@@ -30,7 +28,6 @@ class Item:
 
     event: bytes
     number: int
-    since: float = field(default_factory=time.monotonic)
     due: float = 0.0
     outage: Attempts | None = None
     tries: int = 0

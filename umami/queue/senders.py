@@ -130,9 +130,8 @@ class Senders:
             give_up: The monotonic time at which to stop taking batches.
             within: Whether requests are to end by then too.
         """
-        while self._queue.has_events(
-            destination
-        ):  # the next time round, because another thread counted on this one
+        # Again after the last batch, because another thread may have relied on this one.
+        while self._queue.has_events(destination):
             sender = object()
             try:
                 self._queue.add_sender(destination, sender, sys.maxsize)
