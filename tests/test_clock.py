@@ -1,4 +1,4 @@
-"""The wall clock is set back and forth: no timer minds, nothing hangs, and every event arrives."""
+"""The clock is set back and forth, or frozen: no timer minds, nothing hangs, and every event arrives."""
 
 from collections.abc import Callable
 from subprocess import CompletedProcess
@@ -138,3 +138,40 @@ ended = time.monotonic()
     assert process.returncode == 0
     assert 1 <= float(process.stdout) < 1 + SLACK
     assert "ends with 1 event not delivered" in process.stderr
+
+
+FREEZE = {
+    "freezegun": "from freezegun import freeze_time as freeze",
+    "time_machine": "from time_machine import travel as freeze",
+}
+
+
+@pytest.mark.parametrize("library", FREEZE)
+@pytest.mark.parametrize("first", ["umami", "freeze"])
+def test_frozen_time_stops_no_wait(first: str, library: str, collector: Collector, python: Run) -> None:
+    pytest.importorskip(library)
+    program = f"""
+import time
+{FREEZE[library]}
+{"import umami; umami.queue_stats()" if first == "umami" else ""}
+import umami._clock
+elapsed = umami._clock.monotonic
+with freeze("2024-01-01 12:00"):
+    import umami
+    umami.new_event("frozen")
+    assert umami.flush(30)
+    umami.configure(url_base="http://127.0.0.1:9", queue_size=1, overflow="block", block_timeout=0.2)
+    umami.new_event("pending")
+    began = elapsed()
+    assert umami.flush(0.2) is False
+    assert umami.new_event("blocked") == {{"queued": False, "reason": "queue_full"}}
+    print(elapsed() - began)
+    umami.shutdown(0.1)
+"""
+
+    process = python(program, **settings(collector, shutdown_timeout=0.1))
+
+    assert process.returncode == 0, process.stderr
+    assert 0.4 <= float(process.stdout) < 0.4 + SLACK
+    (event,) = collector.events
+    assert event.created_at.isoformat() == "2024-01-01T12:00:00+00:00"

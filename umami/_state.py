@@ -8,7 +8,6 @@ import atexit
 import base64
 import functools
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from . import _threads
+from ._clock import monotonic
 from ._events.encoder import BROWSER_USER_AGENT, Encoder
 from ._http import endpoints, late
 from ._http.access import Access, Current
@@ -345,9 +345,9 @@ class State:
         return self.submit(route, encoded, user_agent)
 
     async def _put_late_async(self, route: Route, encoded: bytes) -> dict[str, Any]:
-        agent, give_up = self.agent, time.monotonic() + route.settings.block_timeout
+        agent, give_up = self.agent, monotonic() + route.settings.block_timeout
         return await anyio.to_thread.run_sync(
-            lambda: _late(agent.put_late(route.destination, encoded, max(0.0, give_up - time.monotonic()))),
+            lambda: _late(agent.put_late(route.destination, encoded, max(0.0, give_up - monotonic()))),
             limiter=self._limiter(),
             abandon_on_cancel=True,
         )

@@ -8,12 +8,13 @@ import logging  # noqa: F401 - before the lock below, which a fork is to take be
 import os
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+from ._clock import monotonic
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,7 +199,7 @@ class Waiting:
     def _wait(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
         # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
         while not wanted():
-            remaining = None if give_up is None else give_up - time.monotonic()
+            remaining = None if give_up is None else give_up - monotonic()
             if remaining is not None and remaining <= 0:
                 return False
             self._changed.wait(remaining)
@@ -243,8 +244,8 @@ class LookUps:
     def before_fork(self) -> None:
         """Wait until no look-up is in progress, and let none begin."""
         self._lock.acquire()
-        give_up = time.monotonic() + _FORK_SECONDS
-        while set(self._threads) - {get_ident()} and (left := give_up - time.monotonic()) > 0:
+        give_up = monotonic() + _FORK_SECONDS
+        while set(self._threads) - {get_ident()} and (left := give_up - monotonic()) > 0:
             self._changed.wait(left)
 
     def after_fork_in_parent(self) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ._clock import monotonic
+
 if TYPE_CHECKING:
     from umami.collector import Collector
 
@@ -127,9 +129,9 @@ def _run_collector(arguments: argparse.Namespace) -> int:
 
 def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
     """Waits for the end of the time, for ever if there is none, and shows the counts meanwhile."""
-    end = math.inf if seconds is None else time.monotonic() + seconds
+    end = math.inf if seconds is None else monotonic() + seconds
     try:
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - monotonic()) > 0:
             if show:
                 counts = f"{collector.event_count:,} events, {collector.request_count:,} requests"
                 print(f"\r{counts}  (Ctrl+C stops)", end="", flush=True)
@@ -192,14 +194,14 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     from umami import spool
 
     client = umami.Client(spool=arguments.folder, shutdown_timeout=0)
-    end = time.monotonic() + arguments.timeout
+    end = monotonic() + arguments.timeout
     with _interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:
-            while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - time.monotonic()))):
+            while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
                 stats = client.queue_stats()
                 if sys.stdout.isatty():
                     print(f"\r{stats.delivered:,} sent, {stats.pending:,} to go", end="", flush=True)
-                if time.monotonic() >= end:
+                if monotonic() >= end:
                     break
         except KeyboardInterrupt:
             pass

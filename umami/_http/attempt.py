@@ -1,11 +1,12 @@
 """The time that one request may take, and how far it got. Only the network backends look here."""
 
 import math
-import time
 from contextvars import ContextVar
 from typing import Final
 
 import httpcore
+
+from umami._clock import monotonic
 
 _LEAST_WAIT: Final = 0.001
 # Alerts that may have other causes than a refused handshake.
@@ -44,7 +45,7 @@ class Attempt:
 
     def __init__(self, timeout: float, patience: float, give_up: float = math.inf) -> None:
         self._give_up = give_up
-        self._until = min(give_up, time.monotonic() + timeout)
+        self._until = min(give_up, monotonic() + timeout)
         self._patience = patience
         self._answered = False
         self.sent = False
@@ -54,7 +55,7 @@ class Attempt:
 
     def left(self) -> float:
         """Return the seconds that the next wait may take."""
-        return max(_LEAST_WAIT, self._until - time.monotonic())
+        return max(_LEAST_WAIT, self._until - monotonic())
 
     def left_to_read(self) -> float:
         """Return the seconds that the next read may take.
@@ -69,7 +70,7 @@ class Attempt:
     def wrote(self) -> None:
         """Note that the request was written."""
         self.sent = True
-        self._until = min(self._give_up, time.monotonic() + self._patience)
+        self._until = min(self._give_up, monotonic() + self._patience)
 
     def received(self) -> None:
         """Note that something of the answer came."""

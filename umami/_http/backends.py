@@ -8,7 +8,6 @@ first, and its body in the next call. It passes the host of a proxied request on
 """
 
 import ssl
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import httpcore
 
 from umami import _threads
+from umami._clock import monotonic
 
 from .attempt import current
 from .sockets import Sockets
@@ -44,7 +44,7 @@ class Refusals:
         except httpcore.ConnectError:
             if len(self._times) > _MOST_SERVERS:
                 self._times.clear()
-            self._times[server] = time.monotonic()
+            self._times[server] = monotonic()
             raise
 
     def since(self, server: tuple[str, int], moment: float) -> bool:
@@ -65,18 +65,18 @@ class Use:
     def __init__(self, server: tuple[str, int], refusals: Refusals) -> None:
         self._server = server
         self._refusals = refusals
-        self._born = time.monotonic()
+        self._born = monotonic()
         self._until = self._born + MOST_AGE
         self._held = b""
 
     def keep(self, seconds: float) -> None:
         """Let it be reused for so long at most, as the server said."""
-        self._until = min(self._born + MOST_AGE, time.monotonic() + seconds - _KEEPALIVE_MARGIN)
+        self._until = min(self._born + MOST_AGE, monotonic() + seconds - _KEEPALIVE_MARGIN)
 
     @property
     def is_over(self) -> bool:
         """Whether no other request may use it."""
-        return time.monotonic() > self._until or self._refusals.since(self._server, self._born)
+        return monotonic() > self._until or self._refusals.since(self._server, self._born)
 
     def packet(self, buffer: bytes) -> bytes:
         """Return what to write now: the head of a POST waits for its body, and both go in one packet."""

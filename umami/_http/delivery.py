@@ -1,10 +1,10 @@
 """One call of an exporter: the requests that it makes for a batch, and what became of the batch's events."""
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final
 
+from umami._clock import monotonic
 from umami.queue.exporter import UNSENT, Exported, Failure, Outcome, Trouble
 
 from . import foreign, verdicts
@@ -66,7 +66,7 @@ class Delivery:
         Between the requests of one batch there is no pause, and a rate limit would refuse the second one. The
         queue paces batches.
         """
-        is_late = self._deadline is not None and time.monotonic() >= self._deadline
+        is_late = self._deadline is not None and monotonic() >= self._deadline
         return is_late or self.learned.is_rate_limited
 
     def exported(self) -> Exported:
@@ -102,11 +102,11 @@ class Delivery:
         patience = connections.timeout + connections.item_timeout * count
         timeout = connections.timeout
         if self._deadline is not None:
-            left = max(_LEAST_SECONDS, self._deadline - time.monotonic())
+            left = max(_LEAST_SECONDS, self._deadline - monotonic())
             patience, timeout = min(patience, left), min(timeout, left)
         header = agent_header(agent) if agent else connections.user_agent
         self.requests += 1
-        started = time.monotonic()
+        started = monotonic()
         try:
             reply: Reply = connections.poster.post(
                 url,
@@ -118,14 +118,14 @@ class Delivery:
                 method=method,
             )
         except UnansweredError as error:
-            self._seconds = time.monotonic() - started
+            self._seconds = monotonic() - started
             self._log(method, url, len(body), count, error)
             if error.status is not None and 200 <= error.status < 300:
                 return Reply(error.status, {}, None)  # a body that was cut short
             if error.stored_perhaps and self._seconds >= timeout:
                 self.learned.too_slow(count)
             return self.away(str(error), url, indexes, stored_perhaps=error.stored_perhaps)
-        self._seconds = time.monotonic() - started
+        self._seconds = monotonic() - started
         self._log(method, url, len(body), count, reply)
         return reply
 

@@ -2,9 +2,10 @@
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import Final
+
+from umami._clock import monotonic
 
 from .generations import NOT_STORED, Generation
 from .messages import without_secrets
@@ -79,7 +80,7 @@ class Learned:
 
     def accepted(self, generation: Generation = Generation.UNKNOWN) -> None:
         """Note an answer that is Umami's own, and what kind of server gives such an answer."""
-        self._accepted_at = time.monotonic()
+        self._accepted_at = monotonic()
         self.in_trouble = self.answers_unclearly = False
         self.learn(generation)
 
@@ -105,16 +106,16 @@ class Learned:
     @property
     def just_accepted(self) -> bool:
         """Whether the server accepted a request a moment ago."""
-        return time.monotonic() - self._accepted_at < _JUST_NOW_SECONDS
+        return monotonic() - self._accepted_at < _JUST_NOW_SECONDS
 
     def rate_limited(self) -> None:
         """Note that something limits the rate of requests."""
-        self._limited_until = time.monotonic() + _LIMITED_SECONDS
+        self._limited_until = monotonic() + _LIMITED_SECONDS
 
     @property
     def is_rate_limited(self) -> bool:
         """Whether the rate of requests was limited in the last minute."""
-        return time.monotonic() < self._limited_until
+        return monotonic() < self._limited_until
 
     def describe(self, *, batches: bool) -> str | None:
         """Return the kind of server in words; None if it is not known yet.
@@ -132,11 +133,11 @@ class Learned:
     @property
     def uses_batches(self) -> bool:
         """Whether the batch route may be tried."""
-        return time.monotonic() >= self._single_until
+        return monotonic() >= self._single_until
 
     def pause_batches(self) -> None:
         """Send events one by one for a while."""
-        self._single_until = time.monotonic() + BATCH_AGAIN_SECONDS
+        self._single_until = monotonic() + BATCH_AGAIN_SECONDS
 
     def resume_batches(self) -> None:
         """Try the batch route again."""
@@ -145,7 +146,7 @@ class Learned:
     @property
     def most_events(self) -> int:
         """The most events of a batch. It doubles every ten minutes after batches were too slow."""
-        quiet = time.monotonic() - self._most_events_at
+        quiet = monotonic() - self._most_events_at
         doubled = min(10, int(quiet / _LARGER_AGAIN_SECONDS))
         return min(MOST_EVENTS, self._most_events << doubled)
 
@@ -158,7 +159,7 @@ class Learned:
         """Make batches smaller for a while: one of so many events took longer than the timeout."""
         if count > 1:
             self._most_events = min(self.most_events, count // 2)
-            self._most_events_at = time.monotonic()
+            self._most_events_at = monotonic()
 
     def accepted_bytes(self, size: int) -> None:
         """Note that a request of so many bytes was accepted."""
@@ -200,7 +201,7 @@ class Learned:
 
     def warn(self, message: str) -> None:
         """Log a warning, the same one once a minute at most."""
-        now = time.monotonic()
+        now = monotonic()
         if now - self._warned.get(message, -_WARN_AGAIN_SECONDS) >= _WARN_AGAIN_SECONDS:
             if len(self._warned) > _MOST_WARNINGS:
                 self._warned.clear()

@@ -1,11 +1,11 @@
 """Posts the queue's batches, and says of each failure whether the server may have stored them."""
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from umami import _threads
+from umami._clock import monotonic
 
 from .access import Access
 from .attempt import Attempt
@@ -65,7 +65,7 @@ class Poster:
         request = Request(
             method, url, {**_HEADERS, **transport.access.headers, **headers}, content=content or None
         )
-        give_up = time.monotonic() + timeout + patience
+        give_up = monotonic() + timeout + patience
         hops = self._redirects.follow(request, give_up)
         attempt = Attempt(timeout, patience, give_up)
         try:

@@ -4,13 +4,13 @@ A permanent redirect of a POST is remembered, so that events do not travel twice
 """
 
 import logging
-import time
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from umami import _threads
+from umami._clock import monotonic
 
 from .messages import Reply, Request, printable
 
@@ -58,7 +58,7 @@ class Redirects:
         """
         url, posts = request.url, request.method == "POST"
         known, until = self._moved.get(url, ("", 0.0))
-        start = redirected(request, known) if posts and time.monotonic() < until else request
+        start = redirected(request, known) if posts and monotonic() < until else request
         permanent, done = posts, False
         try:
             request = start or request
@@ -72,7 +72,7 @@ class Redirects:
                     return request, reply
                 permanent = permanent and reply.status in _PERMANENT
                 last, request = (request, reply), follow
-                if time.monotonic() > give_up:
+                if monotonic() > give_up:
                     raise TooManyRedirectsError("the redirects took too long", request, last)
             raise TooManyRedirectsError(f"more than {MOST_REDIRECTS} redirects", request, last)
         finally:
@@ -89,7 +89,7 @@ class Redirects:
             for full in (self._moved, self._named):
                 if len(full) >= _MOST_MOVED:
                     full.clear()
-            self._moved[url] = target, time.monotonic() + _MOVED_SECONDS
+            self._moved[url] = target, monotonic() + _MOVED_SECONDS
             if base in self._named:
                 return
             self._named.add(base)

@@ -1,7 +1,6 @@
 """Runs the calls that go straight through an httpx client, sync or async: queries, logins, direct sends."""
 
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -9,6 +8,8 @@ from typing import Any, Final, TypeVar, cast
 
 import anyio.lowlevel
 import httpx
+
+from umami._clock import monotonic
 
 from .access import Access
 from .attempt import Attempt
@@ -87,7 +88,7 @@ class Session:
             ResponseError: The answer is too long.
         """
         timeout = self._timeout()
-        give_up = time.monotonic() + timeout
+        give_up = monotonic() + timeout
         headers = {**_HEADERS, **routes.access.headers, **request.headers}
         url = str(httpx.URL(request.url, params=request.params)) if request.params else request.url
         hop = replace(request, url=url, params=None, headers=headers)
@@ -147,7 +148,7 @@ async def _client_of_loop(
 
 async def _sent(request: Request, send: Send, give_up: float, routes: Routes[Any]) -> httpx.Response:
     """Make one request and return the response, whose own `request` has no credentials."""
-    started = time.monotonic()
+    started = monotonic()
     attempt = Attempt(give_up - started, give_up - started, give_up)
     wire = httpx.Request(
         request.method,
@@ -179,7 +180,7 @@ def _log(request: Request, started: float, result: httpx.Response | Exception, r
         "%s %s: %.3f s: %s%s",
         request.method,
         shown(request.url),
-        time.monotonic() - started,
+        monotonic() - started,
         without_secrets(outcome, secrets),
         routes.describe(request.url),
     )

@@ -4,12 +4,12 @@ import logging
 import math
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from umami import _threads
+from umami._clock import monotonic
 from umami.models import QueueStats
 from umami.settings import Settings
 
@@ -99,7 +99,7 @@ class Agent:
         for each in destinations:
             if not self._ensure_sender(each):
                 # No thread can be started, and may never be: the send that fills a batch exports it.
-                self._work(each, time.monotonic())
+                self._work(each, monotonic())
 
     def _ensure_sender(self, destination: DestinationQueue) -> bool:
         self._watch_orphans()
@@ -147,14 +147,14 @@ class Agent:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
         if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
             return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
-        give_up = math.inf if timeout is None else time.monotonic() + timeout
+        give_up = math.inf if timeout is None else monotonic() + timeout
         return _threads.off_hub(self._flush, give_up)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
         if self._queue.is_held():
             return False  # as a flush would
-        give_up = time.monotonic() + (self._settings.shutdown_timeout if timeout is None else timeout)
+        give_up = monotonic() + (self._settings.shutdown_timeout if timeout is None else timeout)
         return _threads.off_hub(self._shutdown, give_up)
 
     def _flush(self, give_up: float) -> bool:
@@ -167,7 +167,7 @@ class Agent:
     def _flush_own(self, give_up: float) -> bool:
         """Flush, but take nothing over: a process that ends need not wait for what others left."""
         settled = self._settle(give_up)
-        self.reporter.flush(max(0.0, min(_REPORT_SECONDS, give_up - time.monotonic())))
+        self.reporter.flush(max(0.0, min(_REPORT_SECONDS, give_up - monotonic())))
         return settled
 
     def _settle(self, give_up: float) -> bool:
@@ -179,7 +179,7 @@ class Agent:
         if unattended:
             self._queue.hurry()
         for index, destination in enumerate(unattended):
-            now = time.monotonic()
+            now = monotonic()
             self._work(destination, now + (give_up - now) / (len(unattended) - index))
         return self._queue.wait_settled(None if give_up == math.inf else give_up)
 
@@ -202,7 +202,7 @@ class Agent:
     def begin_exit(self) -> None:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
-            self._exit_by = time.monotonic() + self._settings.shutdown_timeout
+            self._exit_by = monotonic() + self._settings.shutdown_timeout
         self._queue.close()
         self._queue.hurry()
 
@@ -219,11 +219,11 @@ class Agent:
     def _put_at_exit(self, destination: DestinationQueue, event: bytes, give_up: float) -> str | None:
         """Deliver an event now or leave it to the next process: no one will wait for it."""
         # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
-        if sys.is_finalizing() or threading.current_thread().daemon or time.monotonic() >= give_up:
+        if sys.is_finalizing() or threading.current_thread().daemon or monotonic() >= give_up:
             if self._queue.keep(destination, event):
                 return None
             self._queue.drop(SHUTDOWN, "Sent when the process was ending.", [event])
-            left = give_up + _LAST_REPORT_SECONDS - time.monotonic()
+            left = give_up + _LAST_REPORT_SECONDS - monotonic()
             self.reporter.flush(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
         self._queue.put_locked(destination, event, anyway=True)
@@ -258,7 +258,7 @@ class Agent:
     def begin_flush(self) -> float:
         """Have everything sent as soon as possible, and return until when to wait for it."""
         self._queue.hurry()
-        return time.monotonic() + self._settings.shutdown_timeout
+        return monotonic() + self._settings.shutdown_timeout
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""

@@ -3,13 +3,13 @@
 `put` counts an event, applies the overflow policy, and wakes a sender only where that can matter.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from umami import _threads
+from umami._clock import monotonic
 from umami.settings import Settings
 
 from .batch import Batch
@@ -153,7 +153,7 @@ class BoundedQueue:
         its thread is about to see that, and to take it back.
         """
         self._inside = True
-        now = time.monotonic()
+        now = monotonic()
         for destination in self._destinations.values():
             destination.inbox.room = 0
             count = len(destination.inbox)
@@ -239,7 +239,7 @@ class BoundedQueue:
             if not anyway and not self._make_room(destination, len(event)):
                 return False
             destination.overtaken += destination.stored > 0
-            destination.append(event, time.monotonic())
+            destination.append(event, monotonic())
             self._count += 1
             self._bytes += len(event)
         self._ledger.submitted += 1
@@ -293,14 +293,14 @@ class BoundedQueue:
 
     def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
         """Wait for room for an event that `put` did not take; return None, or why it is dropped."""
-        give_up = time.monotonic() + patience
+        give_up = monotonic() + patience
         while not destination.put(event):
             with self._lock:
                 closing, full = self.closing > 0, self._is_full(len(event))
             if closing:
                 self.drop(SHUTDOWN, "The client was shutting down.", [event])
                 return SHUTDOWN
-            if full and time.monotonic() >= give_up:
+            if full and monotonic() >= give_up:
                 self.drop(QUEUE_FULL, "The queue is full: the server is away or too slow.", [event])
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment

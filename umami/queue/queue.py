@@ -1,11 +1,11 @@
 """The senders' side of the queue: batches out, what became of them, and flushing."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from umami import _threads
+from umami._clock import monotonic
 from umami.models import QueueStats
 
 from .batch import Batch
@@ -61,9 +61,9 @@ class EventQueue(BoundedQueue):
         Returns:
             The batch; None if there was none in time, or all senders are to end. Then the sender is removed.
         """
-        called = time.monotonic()
+        called = monotonic()
         while not self.stopped:
-            now = time.monotonic()
+            now = monotonic()
             if destination.stored and len(destination.fresh) < self._settings.batch_size:
                 self._load(destination)
             wait = destination.wait(now)
@@ -107,14 +107,12 @@ class EventQueue(BoundedQueue):
 
     def settle(self, destination: DestinationQueue, batch: Batch, exported: Exported) -> None:
         """Count what became of a batch, and keep what is to be sent again."""
-        now = time.monotonic()
+        now = monotonic()
         self._settle(destination, batch, now, lambda settlement: settlement.settle(exported, now))
 
     def give_up(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
         """Settle a batch as dropped."""
-        self._settle(
-            destination, batch, time.monotonic(), lambda settlement: settlement.give_up(reason, message)
-        )
+        self._settle(destination, batch, monotonic(), lambda settlement: settlement.give_up(reason, message))
 
     def _settle(
         self,
@@ -186,7 +184,7 @@ class EventQueue(BoundedQueue):
     @locked
     def hurry(self) -> None:
         """Have every event accepted so far sent as soon as possible."""
-        now = time.monotonic()
+        now = monotonic()
         for destination in self._destinations.values():
             destination.hurry(destination.end(), now)
             destination.wake.notify_all()
@@ -207,7 +205,7 @@ class EventQueue(BoundedQueue):
         """
         store = self._store
         self._waiting.until(
-            lambda: self.stopped or (store is not None and store.wants_orphans), time.monotonic() + seconds
+            lambda: self.stopped or (store is not None and store.wants_orphans), monotonic() + seconds
         )
         return self.stopped
 

@@ -6,13 +6,13 @@ block or raise.
 
 import logging
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from umami import _threads
+from umami._clock import monotonic
 from umami.models import ErrorReport
 
 OnError = Callable[[ErrorReport], object]
@@ -125,14 +125,14 @@ class Reporter:
         Args:
             seconds: The most seconds to wait.
         """
-        give_up = time.monotonic() + seconds
+        give_up = monotonic() + seconds
         if self._is_here():
             return
         with self._lock:
             if sys.is_finalizing():
                 self._thread = None  # it is frozen
             while self._thread is not None and (self._pending or self._is_passing_on):
-                remaining = give_up - time.monotonic()
+                remaining = give_up - monotonic()
                 if remaining <= 0:
                     return
                 self._changed.wait(remaining)
@@ -217,7 +217,7 @@ class Reporter:
 
     def _count_to_log(self, key: tuple[str, str], count: int) -> int | None:
         """Return the count to log now, with those held back before; None if this report is held back too."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             self._unlogged[key] += count
             if now - self._logged.get(key, -LOG_INTERVAL) < LOG_INTERVAL:

@@ -3,12 +3,12 @@
 import logging
 import math
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from umami import _threads
+from umami._clock import monotonic
 from umami.settings import Settings
 
 from .batch import Batch
@@ -96,7 +96,7 @@ class Senders:
         started = math.inf
         try:
             exporter.prepare()
-            started = time.monotonic()
+            started = monotonic()
             deadline = None if within is None else started + within
             exported = checked(exporter.export(batch.events, deadline), len(batch.events))
             self._queue.settle(destination, batch, exported)
@@ -120,7 +120,7 @@ class Senders:
                 )
             if not isinstance(error, Exception):
                 raise
-        return time.monotonic() - started
+        return monotonic() - started
 
     def work(self, destination: DestinationQueue, give_up: float, *, within: bool) -> None:
         """Send in this thread what a destination has, or gets until `give_up`.
@@ -136,7 +136,7 @@ class Senders:
             try:
                 self._queue.add_sender(destination, sender, sys.maxsize)
                 while self._queue.has_events(destination):
-                    remaining = give_up - time.monotonic()
+                    remaining = give_up - monotonic()
                     batch = self._queue.take(destination, sender, remaining)
                     if batch is None:
                         return
@@ -153,7 +153,7 @@ class Senders:
         self._queue.stop()
         for thread in self._threads.copy():
             if not thread.is_current():
-                thread.join(max(0.0, give_up - time.monotonic()))
+                thread.join(max(0.0, give_up - monotonic()))
         for exporter in self._queue.exporters():
             release(exporter.leave)
 
