@@ -17,6 +17,8 @@ from pydantic_core import PydanticUndefined
 import umami
 from loadtests import report
 from umami.collector import Collector
+from umami.models import QueueStats
+from umami.queue.reasons import DROP_REASONS
 from umami.settings import Settings, environment_names
 
 README = (ROOT / "README.md").read_text()
@@ -79,6 +81,14 @@ def test_commands_exist(page: Path) -> None:
             extra, version = named.groups()
             assert extra is None or extra in extras, line
             assert version in (None, umami.__version__), line
+
+
+def test_the_reasons_of_drops_are_described() -> None:
+    described = dict(
+        re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", (ROOT / "docs/queue.md").read_text(), re.MULTILINE)
+    )
+    assert DROP_REASONS.items() <= described.items()
+    assert all(f"`{reason}`" in str(QueueStats.__doc__) for reason in DROP_REASONS)
 
 
 def settings_table() -> list[tuple[str, str, str]]:

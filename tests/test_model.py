@@ -20,7 +20,8 @@ from umami.queue import exporter as seam
 from umami.queue.batch import Batch
 from umami.queue.destination_queue import BATCH_FRAME, DestinationQueue
 from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, Trouble
-from umami.queue.queue import QUEUE_FULL, SHUTDOWN, EventQueue
+from umami.queue.queue import EventQueue
+from umami.queue.reasons import QUEUE_FULL, SHUTDOWN
 from umami.queue.reporter import Report
 from umami.settings import Settings
 

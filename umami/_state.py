@@ -37,6 +37,7 @@ from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
 from .queue.exporter import Exporter
 from .queue.process import in_child, sigterm
+from .queue.reasons import BEFORE_SEND
 from .queue.reporter import Report, logger
 from .settings import Settings, SettingsDict, resolve, shown
 
@@ -328,7 +329,7 @@ class State:
         if not settings.enabled:
             return {}
         if not encoded:
-            return {"queued": False, "reason": "before_send"}
+            return {"queued": False, "reason": BEFORE_SEND}
         if settings.mode == "direct":
             return self.session.run(self._direct(route, encoded, user_agent))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
@@ -377,7 +378,7 @@ class State:
         """Count an event that `before_send` dropped."""
         settings = self.settings
         if settings.enabled and settings.mode == "queued":
-            self.agent.drop("before_send", why, encoded)
+            self.agent.drop(BEFORE_SEND, why, encoded)
 
     @property
     def session(self) -> "Session":

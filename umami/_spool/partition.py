@@ -5,11 +5,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from umami.queue.reasons import SPOOL_DAMAGED
 from umami.queue.store import Loss
 
 from .folder import Folder
 from .records import DamagedError
-from .segment import DAMAGE, SPOOL_DAMAGED, Segment
+from .segment import DAMAGE, Segment
 
 
 @dataclass(slots=True)

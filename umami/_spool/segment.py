@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 from pydantic_core import from_json, to_json
 
 from umami import _threads
+from umami.queue.reasons import SPOOL_DAMAGED, TORN
 from umami.queue.store import Loss
 
 from .records import (
@@ -39,8 +40,6 @@ else:
 SUFFIX: Final = ".events"
 DAMAGED_SUFFIX: Final = ".damaged"
 
-TORN: Final = "torn"
-SPOOL_DAMAGED: Final = "spool_damaged"
 DAMAGE: Final = "Their file in the spool is damaged."
 
 _OURS: Final = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)

@@ -16,7 +16,8 @@ from umami.settings import Settings
 from . import process
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
-from .queue import SHUTDOWN, EventQueue
+from .queue import EventQueue
+from .reasons import SHUTDOWN
 from .reporter import Reporter
 from .senders import Senders, release
 from .store import Store

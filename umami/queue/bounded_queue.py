@@ -17,12 +17,11 @@ from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox
 from .ledger import Ledger
+from .reasons import QUEUE_FULL, SHUTDOWN
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
 
-QUEUE_FULL: Final = "queue_full"
-SHUTDOWN: Final = "shutdown"
 _LOAD_EVENTS: Final = 1_000
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
 _MARGIN: Final = 256

@@ -11,6 +11,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from .reasons import UNANSWERED
+
 
 class Status(Enum):
     """What became of one event."""
@@ -66,7 +68,7 @@ class Failure(NamedTuple):
     message: str
     indexes: Sequence[int]
     trouble: Trouble = Trouble.AWAY
-    reason: str = "unanswered"
+    reason: str = UNANSWERED
     stored_perhaps: bool = False
     retry_after: float | None = None
     decisive: bool = False

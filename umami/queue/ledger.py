@@ -10,6 +10,7 @@ from umami.settings import Settings
 from .batch import Batch, Item
 from .destination_queue import DestinationQueue
 from .exporter import DELIVERED, Exported, Failure, Outcome, Status
+from .reasons import RETRY_LIMIT, UNANSWERED, UNCERTAIN
 from .reporter import Report
 from .retry import Attempts, RetryPolicy
 
@@ -164,7 +165,7 @@ class Settlement:
             self._delivered += 1
             self.reports.append(Report("incomplete", reason, message, [item.event]))
         elif status is Status.UNCERTAIN:
-            self._drop(item, "uncertain", message)
+            self._drop(item, UNCERTAIN, message)
         else:
             self._reject(item, reason, message)
 
@@ -176,7 +177,7 @@ class Settlement:
         failed = [items[index] for index in failure.indexes]
         if failure.stored_perhaps and settings.at_most_once:
             for item in failed:
-                self._drop(item, "uncertain", "No answer came, so the server may have stored it.")
+                self._drop(item, UNCERTAIN, "No answer came, so the server may have stored it.")
             self.ended.append(Batch.of(failed))
             failed = []
         if len(failed) == 1 and destination.backoff.blames(failed[0], failure):
@@ -191,8 +192,8 @@ class Settlement:
                 item.doubts += 1
                 self._keep(failed)
                 return
-            if failure.reason == "unanswered":
-                self._drop(item, "unanswered", f"Others were delivered meanwhile. {failure.message}")
+            if failure.reason == UNANSWERED:
+                self._drop(item, UNANSWERED, f"Others were delivered meanwhile. {failure.message}")
             else:
                 self._reject(item, failure.reason, failure.message)
             self.ended.append(Batch.of(failed))
@@ -200,7 +201,7 @@ class Settlement:
         self._keep(failed)
         over = destination.fail(failure, failed, self._policy, now)
         for item in over:
-            self._drop(item, "retry_limit", failure.message)
+            self._drop(item, RETRY_LIMIT, failure.message)
         self.ended.append(Batch.of(over))
 
     def _reject(self, item: Item, reason: str, message: str) -> None:

@@ -9,14 +9,12 @@ from umami._clock import monotonic
 from umami.models import QueueStats
 
 from .batch import Batch
-from .bounded_queue import QUEUE_FULL, SHUTDOWN, BoundedQueue, locked
+from .bounded_queue import BoundedQueue, locked
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
 from .ledger import Settlement
 from .reporter import Report
 from .store import Orphan
-
-__all__ = ["QUEUE_FULL", "SHUTDOWN", "EventQueue"]
 
 
 class EventQueue(BoundedQueue):

@@ -15,6 +15,7 @@ from .batch import Batch
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Failure, checked
 from .queue import EventQueue
+from .reasons import INTERNAL_ERROR
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01
@@ -107,7 +108,7 @@ class Senders:
             raise
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
-            self._queue.give_up(destination, batch, "internal_error", f"{type(error).__name__}: {error}")
+            self._queue.give_up(destination, batch, INTERNAL_ERROR, f"{type(error).__name__}: {error}")
             count = len(batch.events)
             with suppress(Exception):  # of a log handler
                 logger.exception(

@@ -1,0 +1,26 @@
+"""Why the client gives an event up: the keys of `QueueStats.dropped`, the `reason` of an `ErrorReport`."""
+
+from typing import Final
+
+QUEUE_FULL: Final = "queue_full"
+SHUTDOWN: Final = "shutdown"
+BEFORE_SEND: Final = "before_send"
+UNCERTAIN: Final = "uncertain"
+UNANSWERED: Final = "unanswered"
+RETRY_LIMIT: Final = "retry_limit"
+INTERNAL_ERROR: Final = "internal_error"
+TORN: Final = "torn"
+SPOOL_DAMAGED: Final = "spool_damaged"
+
+DROP_REASONS: Final = {
+    QUEUE_FULL: "the queue was full",
+    SHUTDOWN: "it was sent during or after a shutdown, or when the process was ending",
+    BEFORE_SEND: "`before_send` dropped it, or failed",
+    UNCERTAIN: "the server may have stored it, and `at_most_once` is set",
+    UNANSWERED: "the server never answered it, while it accepted others",
+    RETRY_LIMIT: "it failed as often as `retry_limit` allows",
+    INTERNAL_ERROR: "the exporter failed with an exception",
+    TORN: "a kill cut its record in the spool short",
+    SPOOL_DAMAGED: "its file in the spool is damaged",
+}
+"""Every reason, and what it means."""
