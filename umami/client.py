@@ -174,29 +174,22 @@ class Sends:
         amount, code = fields.revenue(revenue), fields.currency(currency)
         data = custom.copied(custom_data)
         data["revenue"], data["currency"] = amount, code
-        route = self._state.route or self._state.new_route()
-        payload = {
-            "name": event_name,
-            "title": event_name if title is None else title,
-            "url": url,
-            "data": data,
-            "referrer": referrer,
-            "timestamp": timestamp,
-        }
-        encoded = route.encoder.event(
-            payload,
-            hostname=hostname,
-            website_id=website_id,
-            language=language,
-            screen=screen,
-            ip_address=ip_address,
-            distinct_id=distinct_id,
+        return self.new_event(
+            event_name,
+            hostname,
+            url,
+            website_id,
+            title,
+            data,
+            referrer,
+            language,
+            screen,
+            ip_address,
+            distinct_id,
             tag=tag,
+            timestamp=timestamp,
             ua=ua,
         )
-        if encoded and route.put(encoded):
-            return {"queued": True}
-        return self._submit(route, encoded, ua)
 
     def new_page_view(
         self,
