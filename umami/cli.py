@@ -1,4 +1,4 @@
-"""The ``umami`` command. Each subcommand adds its own arguments and says which function runs it."""
+"""The ``umami`` command. Each subcommand registers its arguments and the function that runs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        argv: The arguments; those of the process when left out.
+        argv: The arguments; by default, those of the process.
 
     Returns:
         The exit code.
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         main(["collector", "--stop-after", "60"])
         ```
     """
-    parser = argparse.ArgumentParser(prog="umami", description="Tools around the Umami analytics client.")
+    parser = argparse.ArgumentParser(prog="umami", description="Tools for the Umami analytics client.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_collector(commands)
     _add_spool(commands)
@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "collector",
-        help="run an Umami for development and tests",
-        description="Runs a server that answers as Umami does, for development and tests. Its first line of "
-        "output says where it listens; a page there shows what has arrived.",
+        help="run a server that answers as Umami does, for development and tests",
+        description="Runs a server that answers as Umami does, for development and tests. The first line of "
+        "its output is its address. Open that in a browser to see the events it received.",
     )
     parser.set_defaults(run=_run_collector)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -61,39 +61,39 @@ def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "--no-auto-register",
         dest="auto_register",
         action="store_false",
-        help="refuse events of a website that has not been created",
+        help="refuse events for websites that have not been created",
     )
-    parser.add_argument("--username", default="admin", help="name of its one user (default: %(default)s)")
-    parser.add_argument("--password", default="umami", help="that user's password (default: %(default)s)")
+    parser.add_argument("--username", default="admin", help="user name for the login (default: %(default)s)")
+    parser.add_argument("--password", default="umami", help="password for the login (default: %(default)s)")
     parser.add_argument(
         "--umami",
         metavar="VERSION",
         default="3.1",
-        help="answer as this version of Umami does, such as 2.15, or as the 'cloud' (default: %(default)s)",
+        help="version of Umami to answer as, such as 2.15, or 'cloud' (default: %(default)s)",
     )
     parser.add_argument(
-        "--node", type=int, default=22, help="Node.js that it pretends to run on (default: %(default)s)"
+        "--node", type=int, default=22, help="version of Node.js to answer as (default: %(default)s)"
     )
-    parser.add_argument("--stop-after", metavar="SECONDS", type=float, help="stop by itself after this long")
-    parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
+    parser.add_argument("--stop-after", metavar="SECONDS", type=float, help="stop after this time")
+    parser.add_argument("--quiet", action="store_true", help="print only the address")
     parser.add_argument(
         "--allow-host",
         dest="allow_hosts",
         metavar="NAME",
         action="append",
         default=[],
-        help="host name under which its page may be opened, beside localhost and addresses; may be repeated",
+        help="serve the page under this host name too, not only localhost and addresses; may be repeated",
     )
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="allow a --host that other machines can reach; whoever reaches it can send and read events",
+        help="allow a --host that other machines can reach; they can then send and read events",
     )
 
 
 def _run_collector(arguments: argparse.Namespace) -> int:
     if not arguments.allow_remote and not _is_loopback(arguments.host):
-        return _fail(f"{arguments.host} is not a loopback address; --allow-remote permits it")
+        return _fail(f"{arguments.host} is not a loopback address: add --allow-remote to allow it")
     try:
         from umami.collector import Collector
     except ModuleNotFoundError as error:
@@ -128,13 +128,13 @@ def _run_collector(arguments: argparse.Namespace) -> int:
 
 
 def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
-    """Waits for the end of the time, for ever if there is none, and shows the counts meanwhile."""
+    """Waits for so many seconds, or until it is interrupted, and shows the counts meanwhile."""
     end = math.inf if seconds is None else monotonic() + seconds
     try:
         while (left := end - monotonic()) > 0:
             if show:
                 counts = f"{collector.event_count:,} events, {collector.request_count:,} requests"
-                print(f"\r{counts}  (Ctrl+C stops)", end="", flush=True)
+                print(f"\r{counts}  (press Ctrl+C to stop)", end="", flush=True)
             time.sleep(min(left, _PROGRESS_SECONDS))
     finally:
         if show:
@@ -241,7 +241,7 @@ def _clear_spool(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Has each of the signals raise KeyboardInterrupt."""
+    """Makes each of the signals raise KeyboardInterrupt."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:
         yield

@@ -84,7 +84,7 @@ def test_other_machines_are_not_let_in_unasked(host, capsys):
     assert main(["collector", "--host", host, "--stop-after", "0"]) == 2
     assert capsys.readouterr() == (
         "",
-        f"umami: {host} is not a loopback address; --allow-remote permits it\n",
+        f"umami: {host} is not a loopback address: add --allow-remote to allow it\n",
     )
 
 
@@ -134,5 +134,5 @@ def test_it_answers_as_another_version():
 def test_what_is_no_version_is_refused(capsys):
     assert main(["collector", "--umami", "newest"]) == 2
     assert capsys.readouterr().err == (
-        "umami: 'newest' is no version of Umami: give one such as '2.15' or '3.1', or 'cloud'\n"
+        "umami: 'newest' is not a version of Umami: use '2.15', '3.1' or the like, or 'cloud'.\n"
     )

@@ -147,7 +147,7 @@ def test_a_name_can_be_allowed(browse):
 
 
 def test_a_text_is_no_list_of_names():
-    with pytest.raises(TypeError, match=r"give \['collector'\]"):
+    with pytest.raises(TypeError, match=r"such as \['collector'\]"):
         Collector(allow_hosts="collector")
 
 

@@ -107,7 +107,7 @@ def test_waiting_ends_when_it_arrives(collector, http):
 
 def test_waiting_in_vain_says_what_is_there(collector, http):
     send(http)
-    with pytest.raises(TimeoutError, match=r"for 2 events and 3 requests; there are 1 events and 1 requests"):
+    with pytest.raises(TimeoutError, match=r"for 2 events and 3 requests\. There are 1 events and 1 req"):
         collector.wait_for(events=2, requests=3, timeout=0.01)
 
 

@@ -1,13 +1,13 @@
-"""An Umami for tests and development: `Collector` answers as the real server does, and fails on request.
+"""A server for tests and development. `Collector` answers as a real Umami does, and can be told to fail.
 
-It needs the ``collector`` extra: ``pip install 'umami-analytics[collector]'``.
+Install it with the extra ``collector``: ``pip install 'umami-analytics[collector]'``.
 """
 
 from umami.collector.faults import Fault
 from umami.collector.records import EventType, Headers, Identity, Property, Request, StoredEvent
 
 try:
-    import is_bot  # noqa: F401 - otherwise the first event would miss it
+    import is_bot  # noqa: F401 - so that it is missed here, not at the first event
 
     from umami.collector.collector import Collector
 except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The ASGI application: every request is noted, may go wrong as scripted, and is answered as Umami would."""
+"""The ASGI application: records each request, applies a scripted fault, or answers as Umami does."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from umami.collector.records import Headers, Request
 from umami.collector.responses import API_HEADERS, on_http_error
 
 TRANSPORT: Final = "umami.transport"
-"""The ASGI extension under which the server hands over the connection."""
+"""The ASGI extension that holds the connection's transport."""
 
 _logger = logging.getLogger("umami.collector")
 
-_UNNOTED: Final = frozenset({"/", STATE})
+_UNRECORDED: Final = frozenset({"/", STATE})
 
 
 class CollectorApp:
@@ -34,10 +34,10 @@ class CollectorApp:
 
     Args:
         routes: Umami's routes.
-        journal: What is told of every request.
+        journal: Where requests are recorded.
         faults: The scripted faults.
-        generation: Which Umami answers.
-        keep_alive: Seconds until an idle connection is closed, as the answers say.
+        generation: The version of Umami to answer as.
+        keep_alive: Seconds until an idle connection is closed. Answers announce it.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class CollectorApp:
             if request is None:
                 return
             send = self._kept_alive(request, scope, send)
-            if _routed_path(scope) in _UNNOTED:
+            if _routed_path(scope) in _UNRECORDED:
                 await _respond(send, await self._answer(scope, request))
                 return
-            # Taken before anybody can know of the request, so that what they then do comes after.
+            # The fault is taken first: a test that has seen the request may change the faults.
             fault = self._faults.take(request.path)
             self._journal.received(request)
             if fault is not None:
@@ -78,11 +78,11 @@ class CollectorApp:
         except ServerDiedError:
             await _hang_up(scope, receive)
         except asyncio.CancelledError:
-            # The server is stopping and has closed the connection: there is nobody to tell.
+            # The server is stopping and has closed the connection.
             return
 
     async def _fail(self, fault: Fault, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request go wrong as scripted."""
+        """Answers a request as its fault says."""
         scope[FAULT] = fault
         normal = await self._answer(scope, request) if fault.stores_first else None
         await asyncio.sleep(fault.delay)
@@ -102,7 +102,7 @@ class CollectorApp:
         await _respond(send, answer)
 
     async def _answer(self, scope: Scope, request: Request) -> Answer:
-        """Has the routes answer, without sending anything yet."""
+        """Returns the answer of the routes, without sending it."""
         raw = scope["raw_path"].decode("latin-1")
         path = re.sub("/{2,}", "/", raw)
         path = path.rstrip("/") or "/"
@@ -129,7 +129,7 @@ class CollectorApp:
         return Answer(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
 
     def _kept_alive(self, request: Request, scope: Scope, send: Send) -> Send:
-        """Says with each answer how long the connection stays open, as Node.js does."""
+        """Adds to each answer how long the connection stays open, as Node.js does."""
         if scope["http_version"] != "1.1" or "close" in request.headers.get("connection", "").lower():
             return send
 
@@ -144,7 +144,7 @@ class CollectorApp:
 
 
 def _routed_path(scope: Scope) -> str:
-    """The path as Umami routes it: without dot segments, but no letter of it decoded."""
+    """Returns the path as Umami routes it: without dot segments, but not percent-decoded."""
     path: str = scope["raw_path"].decode("latin-1")
     segments: list[str] = []
     for segment in path.split("/")[1:]:
@@ -157,9 +157,9 @@ def _routed_path(scope: Scope) -> str:
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> Request | None:
-    """The request; None if the client has gone before it was complete.
+    """Reads a request. Returns None if the client disconnected before it was complete.
 
-    Of a body that is longer than Umami reads, only so much is kept that it is seen to be too long.
+    A body is cut one byte after `limit`, which is enough to see that it is too long.
     """
     body = bytearray()
     more = True
@@ -191,9 +191,9 @@ async def _respond(send: Send, answer: Answer, *, cut: bool = False) -> None:
 
 
 async def _hang_up(scope: Scope, receive: Receive) -> None:
-    """Closes the connection under the response, after what was written has gone out."""
+    """Closes the connection once everything written so far has been sent."""
     transport: asyncio.Transport = scope["extensions"][TRANSPORT]
     transport.close()
-    # The server must learn of it before the request ends, or it would answer 500 in our place.
+    # Wait until uvicorn has noticed. Otherwise it would answer 500 when this returns.
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""Logs users in: there is one, and a token stays valid until it is revoked.
+"""Logins: there is one user, and its tokens stay valid until they are revoked.
 
-What the second factor looks like on the wire is by the official client's OpenAPI document, and not measured.
-That leaves open where the partial token goes: it is taken as a Bearer token here, as the whole one is.
+The second factor follows the OpenAPI document of Umami's official client. It was not compared with a real
+server. The document does not say how the partial token is sent. Here it is a Bearer token, like a full one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Auth:
         username: The user's name.
         password: The user's password.
         created_at: When the user was created, as the API gives it.
-        second_factor: The code that a login asks for besides; None for none.
+        second_factor: The code that a login also asks for; None for none.
         api_key: The user's API key; None for none.
     """
 
@@ -54,12 +54,12 @@ class Auth:
             "isAdmin": True,
         }
         self.profile: Json = {**self.user, "teams": [], "userId": 1, "accountUuid": USER_ID}
-        """The user with all that any generation says of one."""
+        """All members that some version of Umami has in the answer to a login."""
 
     def login(self, username: str, password: str) -> Json | None:
-        """What a login is answered with, the user aside: a token, or the wish for a second factor.
+        """Returns the answer to a login, without the user: a token, or a request for the second factor.
 
-        Returns None if the credentials are wrong.
+        None means that the credentials are wrong.
         """
         if (username, password) != self._credentials:
             return None
@@ -68,7 +68,7 @@ class Auth:
         return {"token": self._issue(_WHOLE)}
 
     def complete(self, authorization: str, code: object) -> Json | None:
-        """Ends a login that asked for a second factor; None if the code or the partial token is wrong."""
+        """Completes a login with its second factor. Returns None if the code or partial token is wrong."""
         if code != self._second_factor or not self._is_issued(_bearer(authorization), _PARTIAL):
             return None
         return {"token": self._issue(_WHOLE)}
@@ -78,7 +78,7 @@ class Auth:
 
         Args:
             authorization: The header.
-            api_key: What the request has sent as its API key besides.
+            api_key: The header that the Cloud also takes API keys in.
         """
         return self._is_issued(_bearer(authorization), _WHOLE) or self.is_api_key(authorization, api_key)
 
@@ -91,7 +91,7 @@ class Auth:
         self._key = secrets.token_bytes(32)
 
     def _issue(self, kind: bytes) -> str:
-        """A token, of the length of a real one."""
+        """Returns a new token, as long as Umami's."""
         salt = secrets.token_bytes(_SALT_BYTES)
         return base64.b64encode(salt + self._sign(kind, salt)).decode()
 

@@ -1,4 +1,4 @@
-"""The collector itself: its parts put together, and what a test or a program may ask of it."""
+"""The class `Collector`: puts the server together from its parts, and has the methods that tests use."""
 
 from __future__ import annotations
 
@@ -30,35 +30,36 @@ if TYPE_CHECKING:
 
 
 class Collector:
-    """An Umami server for tests and development: same routes, same answers, same traps.
+    """A server that answers as Umami does, for tests and development.
 
-    It runs on a thread and is a context manager, sync and async. It can be stopped and started again; it then
-    listens on the same port and still has its events. Its `umami` is the generation that it answers as.
+    It has Umami's routes, checks, answers and errors. It runs in a thread, and is a sync and an async context
+    manager. After `stop`, `start` brings it back on the same port, with its events. The attribute `umami` is
+    the name of the version that it answers as.
 
     Args:
         host: The address to listen on.
         port: The port; 0 for a free one.
         database: An SQLite file to keep websites and events in; None for memory.
-        auto_register: Register an unknown website when its first event comes; off, the answer is
-            "Website not found.".
-        username: The name of its one user.
-        password: The password of its one user.
-        umami: The version of Umami that it answers as, such as ``'2.15'`` or ``'3.0.1'``, or ``'cloud'``.
-        api_key: A key that its user has, such as ``'umami_…'``, from Umami 3.4 on and in the Cloud.
-        second_factor: The code that a login asks for besides the password, from Umami 3.3 on.
-        node: The version of Node.js that it runs on. On 24, batches are a 500 as a whole from 2.17 to 3.0.1.
-        item_delay: Seconds that each event takes, one after another within a request, as in a real Umami.
-        geo_database: Whether it has a GeoIP database; without one, an event with a public address is a 500.
+        auto_register: Register an unknown website when its first event arrives. If False, the event is
+            answered with "Website not found.".
+        username: The user name for the login. There is one user.
+        password: The password for the login.
+        umami: The version of Umami to answer as, such as ``'2.15'`` or ``'3.0.1'``, or ``'cloud'``.
+        api_key: An API key of the user, such as ``'umami_…'``. Only for Umami 3.4 and later, and the Cloud.
+        second_factor: The code that a login asks for after the password. Only for Umami 3.3 and later.
+        node: The version of Node.js to answer as. On 24, Umami 2.17 to 3.0.1 answer every batch with 500.
+        item_delay: Seconds that each event takes. Events of a batch are stored one by one, as in Umami.
+        geo_database: Whether to have a GeoIP database. Without one, events with a public address get a 500.
         keep_alive: Seconds until an idle connection is closed.
-        keep_requests: How many requests to remember; None for all. If it is given, the oldest are also
-            forgotten when the bodies exceed 64 MiB.
-        allow_hosts: Host names under which its page may be opened, such as a service's name in Docker
-            Compose. Addresses, ``localhost`` and `host` always are; under any other name the page would be
-            open to whoever owns that name.
+        keep_requests: How many requests to keep in `requests`; None for all. With a number, the oldest are
+            also discarded when the bodies exceed 64 MiB.
+        allow_hosts: Further host names under which the page of events may be opened, such as a service's name
+            in Docker Compose. IP addresses, ``localhost`` and `host` are always allowed. Other names get a
+            403, because the owner of such a name could read the page through a visitor's browser.
 
     Raises:
         TypeError: `allow_hosts` is a string.
-        ValueError: `umami` is no version of Umami, or one without API keys or second factors.
+        ValueError: `umami` is not a version of Umami, or this version has no API keys or second factors.
 
     Example:
         ```python
@@ -90,12 +91,12 @@ class Collector:
         allow_hosts: Collection[str] = (),
     ) -> None:
         if isinstance(allow_hosts, str):
-            raise TypeError(f"allow_hosts is a list of names: give [{allow_hosts!r}]")
+            raise TypeError(f"allow_hosts must be a list of host names, such as [{allow_hosts!r}].")
         generation = find(umami)
         if api_key is not None and not generation.has_api_keys:
-            raise ValueError(f"Umami {umami} has no API keys: give umami='3.4', or 'cloud'")
+            raise ValueError(f"Umami {umami} has no API keys: use umami='3.4' or umami='cloud'.")
         if second_factor is not None and not generation.has_second_factor:
-            raise ValueError(f"Umami {umami} has no second factor: give umami='3.3' or later")
+            raise ValueError(f"Umami {umami} has no second factor: use umami='3.3' or later.")
         self.host = host
         self.port = port
         self.umami = generation.name
@@ -131,40 +132,40 @@ class Collector:
 
     @property
     def url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:40123``."""
+        """Its address, such as ``http://127.0.0.1:40123``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def events(self) -> tuple[StoredEvent, ...]:
-        """The events it stored, in order. Also there after it has stopped."""
+        """The stored events, in order. They stay available after `stop`."""
         return self._store.events()
 
     @property
     def event_count(self) -> int:
-        """How many events it stored, since the start or the last `clear`."""
+        """How many events were stored since the start or the last `clear`."""
         return self._journal.event_count
 
     @property
     def request_count(self) -> int:
-        """How many requests it got, since the start or the last `clear`."""
+        """How many requests arrived since the start or the last `clear`."""
         return self._journal.request_count
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """What ``identify`` stored, in order."""
+        """The stored ``identify`` calls, in order."""
         return self._store.identities()
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """The requests it got, in order, those of its own page aside."""
+        """The received requests, in order, without those of the page of events."""
         return self._journal.requests
 
     def start(self) -> None:
-        """Starts the server and returns once it listens. Does nothing if it runs.
+        """Starts the server, and returns when it is listening. Does nothing if it is running.
 
         Raises:
-            OSError: The port is taken, or the host is not an address of this machine.
+            OSError: The port is in use, or `host` is not an address of this machine.
         """
         if self._server is None:
             self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
@@ -172,14 +173,14 @@ class Collector:
             self._store.keep_open(at_exit=True)
 
     def stop(self, *, finish: bool = False) -> None:
-        """Stops the server at once: requests under way end as if it had been killed, with no answer.
+        """Stops the server at once, as if it were killed: requests in progress get no answer.
 
-        Returns when its thread has ended. Does nothing if it does not run.
+        Returns when the server's thread has ended. Does nothing if the server is not running.
 
         Args:
-            finish: Stop as Umami does on SIGTERM instead: refuse new connections and close idle ones from now
-                on, and serve the others until the client closes them or leaves them idle for `keep_alive`
-                seconds. A client that keeps one busy keeps the server from ending; another `stop` ends it.
+            finish: Stop as Umami does on SIGTERM: refuse new connections, close idle ones, and serve the
+                others until the client closes them or leaves them idle for `keep_alive` seconds. A client
+                that keeps a connection busy keeps the server running. Another `stop` then ends it at once.
         """
         if self._server is not None:
             self._server.stop(finish=finish)
@@ -202,17 +203,17 @@ class Collector:
             await anyio.to_thread.run_sync(self.stop)
 
     def wait_for(self, events: int | None = None, requests: int | None = None, timeout: float = 30.0) -> None:
-        """Blocks until at least so many events are stored and so many requests have come.
+        """Blocks until enough events are stored and enough requests have arrived.
 
         Both are counted since the start, or since the last `clear`.
 
         Args:
-            events: At least so many events; None for any number.
-            requests: At least so many requests, answered or not; None for any number.
+            events: The least number of events; None for any number.
+            requests: The least number of requests, answered or not; None for any number.
             timeout: Seconds to wait.
 
         Raises:
-            TimeoutError: They are not there in time; says what is.
+            TimeoutError: The time is up. The message says how many have arrived.
         """
         self._journal.wait_for(events, requests, timeout)
 
@@ -220,20 +221,20 @@ class Collector:
         """Registers a website.
 
         Args:
-            name: What it is called.
-            domain: Where it is.
-            id: Its UUID; a new one when left out.
+            name: The website's name.
+            domain: Its domain.
+            id: Its UUID. By default, a new one.
 
         Returns:
             The website's id.
 
         Raises:
-            ValueError: The id is taken.
+            ValueError: There is a website with this id.
         """
         return self._store.add_website(name, domain, id)
 
     def clear(self) -> None:
-        """Forgets the events, the requests and the faults, and gives the database back. The websites stay."""
+        """Deletes events, requests and faults, and ends `database_away`. Websites are kept."""
         self.clear_faults()
         self.database_back()
         self._store.clear()
@@ -253,33 +254,35 @@ class Collector:
         store: bool = False,
         items: ItemFaults | None = None,
     ) -> Fault:
-        """Scripts a fault for the next requests.
+        """Makes the next requests fail.
 
-        Faults are used up in the order in which they were scripted: a request takes the first one that is
-        for its path. Nothing is stored unless `status` is None or `store` or `cut` says so.
+        A request takes the first fault that is left for its path, in the order in which they were added. The
+        events of the request are not stored, unless `status` is None, or `store` or `cut="after"` is set.
 
         Args:
-            status: The status to answer with; None for the normal answer.
-            times: For how many requests; None for every one until the faults are cleared.
-            path: For which path, ``*`` standing for anything; None for ``/api/send`` and ``/api/batch``.
+            status: The status of the answer; None for the normal answer.
+            times: How many requests it applies to; None for all, until `clear_faults`.
+            path: The path it applies to, in which ``*`` matches anything. None for the routes for events,
+                ``/api/send`` and ``/api/batch``.
             headers: Headers to add, such as ``Retry-After``.
-            body: A body in place of the usual one: bytes, text, or anything that JSON can say.
+            body: The body of the answer: bytes, text, or a value that is sent as JSON. None for a body as
+                Umami's.
             delay: Seconds until the answer.
-            freeze: No answer until `thaw`, or until the collector stops. A normal answer stores when it is
-                thawed, like a database that was frozen.
-            cut: Close the connection with no answer, ``'before'`` or ``'after'`` the events are stored, or
-                half-way through the ``'body'``.
-            store: Store the events all the same, and before any delay or freeze.
-            items: Which items fail, each for itself: a mapping of index to ``errorObject``, or a function of
-                index and item that returns one, or None. With a ``meta.modelName`` of ``EventData`` or
-                ``Revenue`` the item's event is stored, as in Umami. An object with an ``error`` member stands
-                for the whole reply instead.
+            freeze: Do not answer until `thaw` or `stop`. With ``status=None`` the events are stored after
+                the thaw, as with a database that was frozen.
+            cut: Close the connection: ``'before'`` or ``'after'`` the events are stored, without an answer,
+                or in the middle of the answer's ``'body'``.
+            store: Store the events, although the request fails, and do so before `delay` and `freeze`.
+            items: The events of a batch that fail: a mapping of index to ``errorObject``, or a function that
+                is called with index and item and returns an ``errorObject`` or None. If the object's
+                ``meta.modelName`` is ``EventData`` or ``Revenue``, the event is stored, as in Umami. An
+                object with a member ``error`` is used as the whole reply for the event.
 
         Returns:
-            The fault, which counts its `Fault.hits`.
+            The fault. Its `Fault.hits` says how many requests it has applied to.
 
         Raises:
-            ValueError: There are `items`, but the answer is not to be the normal one.
+            ValueError: `items` needs ``status=None``.
 
         Example:
             ```python
@@ -303,19 +306,19 @@ class Collector:
         return fault
 
     def thaw(self) -> None:
-        """Lets the frozen requests go on, and freezes no more."""
+        """Continues the frozen requests, and ends the faults that freeze."""
         self._faults.thaw()
 
     def clear_faults(self) -> None:
-        """Forgets the faults. What is frozen stays so until `thaw`."""
+        """Removes all faults. Frozen requests stay frozen until `thaw`."""
         self._faults.clear()
 
     def database_away(self) -> None:
-        """Takes the database away, until `database_back`.
+        """Answers as an Umami whose database is down, until `database_back`.
 
-        Every event, login and query fails as it does with this version of Umami while its database is down: a
-        single event with a 500 or a 400, a batch with a 200 in which every item is an error. A request under
-        way fails from its next event on. The heartbeat goes on.
+        Events, logins and queries fail as they do in this version of Umami: a single event with a 500 or 400,
+        a batch with a 200 in which every item is an error. Of a batch in progress, the events that are not
+        yet stored fail. The heartbeat still works.
 
         Example:
             ```python
@@ -328,9 +331,9 @@ class Collector:
         self._store.is_away = True
 
     def database_back(self) -> None:
-        """Gives the database back."""
+        """Ends `database_away`."""
         self._store.is_away = False
 
     def revoke_tokens(self) -> None:
-        """Makes every token issued so far invalid: queries with them answer 401."""
+        """Invalidates all tokens issued so far. Queries with them are answered with 401."""
         self._auth.revoke()

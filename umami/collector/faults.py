@@ -1,4 +1,4 @@
-"""Faults that a test scripts: which requests go wrong, and how."""
+"""Scripted faults: which requests fail, and how."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from umami.collector.generations import Generation
 from umami.collector.replies import Json
 
 ItemFaults = Callable[[int, Json], "Json | None"] | Mapping[int, Json]
-"""Which items of a request fail: the item's ``errorObject`` by index, or a function of index and item."""
+"""The items of a request that fail: an ``errorObject`` for each index, or a function of index and item."""
 
 INGESTION = ("/api/send", "/api/batch")
 
@@ -33,20 +33,20 @@ class Answer:
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the next requests to a path, as scripted by `Collector.fail`.
+    """A fault that `Collector.fail` added: which requests it applies to, and what happens to them.
 
     Attributes:
-        status: The status to answer with; None for the normal answer.
-        times: How many requests it is for in all; None for every one until it is cancelled.
-        path: The path, in which ``*`` stands for anything; None for both ingestion routes.
+        status: The status of the answer; None for the normal answer.
+        times: How many requests it applies to in total; None for all, until it is cancelled.
+        path: The path it applies to, in which ``*`` matches anything; None for both routes for events.
         headers: Headers to add to the answer.
-        body: The answer's body in place of the usual one.
-        delay: Seconds to wait before answering.
-        freeze: Give no answer until `Collector.thaw`.
+        body: The answer's body; None for a body as Umami's.
+        delay: Seconds to wait before the answer.
+        freeze: Do not answer until `Collector.thaw`.
         cut: Close the connection ``before`` or ``after`` storing, or in the middle of the ``body``.
-        store: Store the events although the request fails, and before any delay or freeze.
-        items: Which items fail, each for itself.
-        hits: How many requests it has hit.
+        store: Store the events, although the request fails, and do so before `delay` and `freeze`.
+        items: The events of a batch that fail.
+        hits: How many requests it has applied to.
     """
 
     status: int | None = 503
@@ -63,28 +63,28 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.items is not None and self.status is not None:
-            raise ValueError(f"items fail within the normal answer: give status=None, not {self.status}")
+            raise ValueError(f"items needs status=None: the answer is the normal one, not {self.status}.")
 
     @property
     def stores_first(self) -> bool:
-        """Whether the events are stored before anything goes wrong."""
+        """Whether the events are stored before the request fails."""
         return self.store or self.cut == "after"
 
     @property
     def is_spent(self) -> bool:
-        """Whether it hits no further request."""
+        """Whether it applies to no further request."""
         return self.times is not None and self.hits >= self.times
 
     def matches(self, path: str) -> bool:
-        """Whether a request to `path` is one of those it is for."""
+        """Whether it applies to requests to `path`."""
         return path in INGESTION if self.path is None else fnmatchcase(path, self.path)
 
     def cancel(self) -> None:
-        """Hits no further request."""
+        """Ends the fault: it applies to no further request."""
         self.times = self.hits
 
     def item_error(self, index: int, item: Json) -> Json | None:
-        """The ``errorObject`` that the item of this index fails with, or None."""
+        """Returns the ``errorObject`` of the item with this index, or None if it does not fail."""
         if self.items is None:
             return None
         if isinstance(self.items, Mapping):
@@ -92,7 +92,7 @@ class Fault:
         return self.items(index, item)
 
     def answer(self, normal: Answer | None, generation: Generation) -> Answer:
-        """What to answer with, given the normal answer (which a fault with a status does not need)."""
+        """Returns the answer. `normal`, the answer without the fault, is only needed if `status` is None."""
         added = tuple((name.lower(), value) for name, value in self.headers.items())
         if self.status is None and normal is not None:
             body = normal.body if self.body is None else _encode(self.body)
@@ -131,7 +131,7 @@ def _default_body(status: int, generation: Generation) -> bytes:
 
 
 class FaultPlan:
-    """The scripted faults, in order, and the requests they hold. Safe to use from several threads."""
+    """The faults, in order, and the requests that are frozen. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -140,14 +140,14 @@ class FaultPlan:
         self._held: list[asyncio.Future[None]] = []
 
     def add(self, fault: Fault) -> None:
-        """Puts a fault at the end of the plan."""
+        """Adds a fault at the end."""
         with self._lock:
             self._faults.append(fault)
             if fault.freeze:
                 self._freezing.append(fault)
 
     def take(self, path: str) -> Fault | None:
-        """Takes one use of the first fault that is for `path`."""
+        """Uses up the first fault for `path` once, and returns it; None if there is none."""
         with self._lock:
             self._faults = [fault for fault in self._faults if not fault.is_spent]
             for fault in self._faults:
@@ -157,16 +157,16 @@ class FaultPlan:
         return None
 
     def clear(self) -> None:
-        """Forgets every fault. Requests that are held stay so."""
+        """Removes all faults. Frozen requests stay frozen."""
         with self._lock:
             for fault in self._faults:
                 fault.cancel()
             self._faults.clear()
 
     async def hold(self, fault: Fault) -> None:
-        """Waits for a `thaw`, unless there has been one since the fault was scripted.
+        """Waits for `thaw`, unless it was called after the fault was added.
 
-        To be called on the server's event loop.
+        Runs on the server's event loop.
         """
         released = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -181,7 +181,7 @@ class FaultPlan:
                     self._held.remove(released)
 
     def thaw(self) -> None:
-        """Lets every held request go on, and cancels the faults that would freeze further ones."""
+        """Continues all frozen requests, and cancels the faults that freeze."""
         with self._lock:
             for fault in self._freezing:
                 fault.cancel()

@@ -1,4 +1,4 @@
-"""Puts an answer into a generation's form. All are made as Umami 3's, and retold here for the others."""
+"""Converts an answer to a version's form. All answers are created in the form of Umami 3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from umami.collector.generations import Generation
 from umami.collector.replies import Json
 
 _WORDS: Final = (
-    # What zod 4 says, then zod 3's code and words, and yup's words after the field's name.
+    # A message of zod 4; code and message of zod 3; the message of yup, which follows the field's name.
     (r"Invalid input: expected \w+, received undefined", "invalid_type", "Required", "is a required field"),
     (
         r"Invalid input: expected (\w+), received (\w+)",
@@ -43,11 +43,11 @@ _WORDS: Final = (
 
 
 def told(reply: Json, generation: Generation) -> Json | str:
-    """Puts a reply into a generation's form.
+    """Converts a reply to a version's form.
 
     Args:
-        reply: What Umami 3 answers.
-        generation: Who answers.
+        reply: The reply in the form of Umami 3.
+        generation: The version of Umami.
 
     Returns:
         The body: an object to be sent as JSON, or plain text.
@@ -97,7 +97,7 @@ def _message(error: Json) -> str:
 
 
 def _issues(tree: Json, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What is wrong, each with where it is."""
+    """Yields each error message with its path in the body."""
     for message in tree.get("errors", ()):
         yield path, message
     branches: list[tuple[Any, Any]] = [*tree.get("properties", {}).items(), *enumerate(tree.get("items", ()))]

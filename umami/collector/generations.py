@@ -1,7 +1,7 @@
-"""What sets the generations of Umami apart: one table of facts, in the order in which they changed.
+"""The generations of Umami, that is the versions that behave alike, and how they differ.
 
-A fact was measured on a real server of that version where ``docs/collector.md`` says so, and is otherwise by
-Umami's source; what concerns 3.2 and later is by the official client's OpenAPI document.
+``docs/collector.md`` says where the facts come from: measured on a real server, from Umami's source, or from
+the OpenAPI document of the official client.
 """
 
 from __future__ import annotations
@@ -17,157 +17,155 @@ _OTHER_SOURCES: Final = frozenset({"link", "pixel"})
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation of Umami, by what it does differently from the others.
-
-    The facts are those of Umami 3.1, where nothing else is said.
-    """
+    """One generation of Umami. The defaults are the facts of Umami 3.1."""
 
     name: str
-    """What it is called as `Collector`'s ``umami``."""
+    """Its name, as the argument ``umami`` of `Collector`."""
     since: tuple[int, ...]
-    """The first version that is answered for by it."""
+    """The first version of this generation."""
 
     # Routes.
 
     send_path: str = "/api/send"
-    """Where an event goes to."""
+    """The route for one event."""
     has_batch: bool = True
-    """Whether there is ``/api/batch``. Without it, the Cloud answers 405, all others a page with 404."""
+    """Whether there is ``/api/batch``. If not, the Cloud answers 405, and others a page with 404."""
     is_cloud: bool = False
-    """Whether it is Umami Cloud, which has neither batches, nor a login, nor a heartbeat."""
+    """Whether it is Umami Cloud, which has no batches, no login and no heartbeat."""
     batch_runs_on_node_24: bool = True
-    """Whether ``/api/batch`` works on Node.js 24. Where it does not, it answers 500 as a whole."""
+    """Whether ``/api/batch`` works on Node.js 24. If not, it answers 500."""
     batch_has_cache: bool = True
     """Whether a batch's answer has the key ``cache``."""
     max_batch: int | None = None
-    """How many items a batch may have."""
+    """The largest number of items in a batch; None for no limit."""
 
     # Bodies.
 
     reads_by_content_type: bool = False
-    """Whether a body is only read as JSON if the request's Content-Type says that it is."""
+    """Whether a body is read as JSON only if the request's Content-Type is JSON."""
     max_body: int = 10 * 1024 * 1024
-    """How many bytes of a body are read. Beyond, it is no JSON, or 413 where the Content-Type matters."""
+    """The longest body, in bytes. A longer one is refused as invalid JSON, or with 413 if the
+    Content-Type matters."""
 
     # What is accepted.
 
     types: tuple[str, ...] = ("event", "identify", "performance")
-    """The types of events there are."""
+    """The types of events."""
     validates: bool = True
-    """Whether the fields of an event are checked. Else, what does not fit is cut, or cannot be stored."""
+    """Whether the fields of an event are checked. If not, long values are cut, or storing them fails."""
     ignored_fields: frozenset[str] = frozenset()
-    """Fields of the payload that it does not know yet."""
+    """Fields of the payload that it ignores, because they came later."""
     null_is_absent: frozenset[str] = frozenset()
     """Fields that may be null."""
     hostname_pattern: re.Pattern[str] | None = None
-    """What a host name must look like."""
+    """What a host name must match."""
     max_text: int | None = None
-    """How long ``title``, ``url`` and ``referrer`` may be."""
+    """The longest ``title``, ``url`` and ``referrer``."""
     needs_url: bool = False
-    """Whether ``url`` is required, of ``identify`` too."""
+    """Whether ``url`` is required, also in ``identify``."""
     needs_identify_data: bool = False
     """Whether ``identify`` without ``data`` is refused."""
     checks_ip: bool = False
     """Whether ``ip`` must be an address."""
     refuses_formulas: bool = False
-    """Whether a ``name`` or ``tag`` must not begin as a spreadsheet's formula does."""
+    """Whether ``name`` and ``tag`` must not begin like a formula of a spreadsheet."""
     checks_commerce: bool = False
-    """Whether ``data.commerce`` is reserved, and checked."""
+    """Whether ``data.commerce`` is checked."""
 
     # Bots.
 
     judges_header_first: bool = False
-    """Whether bots are told by the header's User-Agent alone, before anything else is looked at."""
+    """Whether only the header's User-Agent decides what is a bot, before anything else is checked."""
     beeps: bool = True
-    """Whether a bot is answered ``{"beep": "boop"}``; else ``{}``."""
+    """Whether the answer to a bot is ``{"beep": "boop"}``; otherwise ``{}``."""
     clients_are_bots: bool = False
-    """Whether a User-Agent with "client" in it is a bot's, as it is for isbot 3."""
+    """Whether a User-Agent with "client" in it is a bot's, as in isbot 3."""
 
     # What is stored.
 
     sessions_by_host: bool = False
     """Whether a visitor has a session for each host name."""
     sessions_end: bool = True
-    """Whether a visitor without an id has another session the next month."""
+    """Whether a visitor without an id gets a new session each month."""
     drops_tag: bool = False
-    """Whether ``tag`` is checked, and then forgotten."""
+    """Whether ``tag`` is checked, but not stored."""
     puts_user_agent_into_country: bool = False
-    """Whether ``payload.userAgent`` is written into the column of two characters for the country."""
+    """Whether ``payload.userAgent`` goes into the column for the country, which has two characters."""
     splits_url: bool = False
-    """Whether ``url`` is cut at its question mark, and not parsed: an absolute one is stored whole."""
+    """Whether ``url`` is only split at its question mark, not parsed. An absolute URL is stored whole."""
     reads_campaigns: bool = True
-    """Whether ``utm_*`` and click ids get columns, 255 characters wide, of their own."""
+    """Whether ``utm_*`` and click ids are stored in columns of their own, of 255 characters."""
     cuts_title: bool = True
     """Whether a long ``title`` is cut."""
     stores_booleans: bool = True
     """Whether custom data may hold true and false."""
     stores_before_data: bool = True
-    """Whether the event is stored before its custom data, and stays when that cannot be."""
+    """Whether an event stays stored if storing its custom data fails."""
 
     # Answers.
 
     accepted: Literal["token", "cache", "ids"] = "ids"
-    """What is answered to a stored event: the bare token, the token as ``cache``, or the ids beside it."""
+    """The answer to a stored event: the token as text, ``{"cache": token}``, or that with the ids."""
     errors: Literal["text", "zod", "bare", "object"] = "object"
-    """The form of errors: plain text; ``{"error": …}`` with a string, an exception, or what is wrong as zod
-    tells it, or as a list; or an object with ``message``, ``code`` and ``status``."""
+    """The form of errors. ``text``: plain text. ``zod``, ``bare``: ``{"error": …}`` with a string, an
+    exception, and a ZodError or a list of messages. ``object``: with ``message``, ``code`` and ``status``."""
     unknown_website: int = 400
-    """The status for an event of an unknown website; 0 where the server's process dies of it."""
+    """The status for an event of an unknown website; 0 if the server's process crashes."""
     session_failure: int = 500
-    """The status when the database fails while the website and the session are looked up; 0 as above."""
+    """The status if the database fails before the event is stored; 0 if the server's process crashes."""
 
     # Access.
 
     login_user: tuple[str, ...] = ("id", "username", "role", "createdAt", "isAdmin", "teams")
-    """What a login says of the user."""
+    """The members of the user in the answer to a login."""
     tells_wrong_password: bool = True
-    """Whether a wrong password is told from a missing token."""
+    """Whether a wrong password has an error code of its own."""
     verify_methods: tuple[str, ...] = ("POST",)
     """The methods of ``/api/auth/verify``."""
     verify_wraps_user: bool = False
     """Whether ``/api/auth/verify`` answers with the user and the token, as ``/api/me`` does."""
     me: Literal["user", "auth"] | None = "auth"
-    """What ``/api/me`` answers: nothing, the user, or the user and the token."""
+    """The answer of ``/api/me``: the user, or the user and the token. None if there is no such route."""
     has_api_keys: bool = False
-    """Whether users have API keys (``umami_…``), which are sent as Bearer tokens."""
+    """Whether users may have API keys (``umami_…``), which are sent as Bearer tokens."""
     has_second_factor: bool = False
     """Whether a login may ask for a second factor."""
 
     # Queries.
 
     says_ok: bool = True
-    """Whether the heartbeat and the logout are answered ``{"ok": true}``; else ``{}``."""
+    """Whether the heartbeat and the logout answer ``{"ok": true}``; otherwise ``{}``."""
     config: tuple[str, ...] = (
         *("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
         "currentVersion",
     )
-    """The members of ``/api/config``, which are flags; there is no such route if empty."""
+    """The members of ``/api/config``. If there are none, there is no such route."""
     tells_version: bool = False
     """Whether there is ``/api/version``."""
     page_size: int | None = 20
-    """How many websites there are to a page; None if they come as a plain list of all."""
+    """The number of websites in a page; None if the answer is a plain list of all."""
     pages_tell_order: bool = False
     """Whether a page of websites has the key ``orderBy``."""
     parameters: tuple[tuple[str, str], ...] = ()
-    """Parameters with another name than today's: its own, and today's, which is ignored. Without a name of
-    its own it has none."""
+    """Parameters that have another name than in 3.1: the name here, and the name in 3.1, which is ignored. An
+    empty name: there is no such parameter."""
     names_operators: bool = True
-    """Whether a filter's operator is a name (``neq.``, ``c.``); else it is a sign (``!``, ``~``, ``!~``)."""
+    """Whether operators in filters are names (``neq.``, ``c.``); otherwise signs (``!``, ``~``, ``!~``)."""
     separates_values: bool = True
-    """Whether a comma in a filter separates values, any of which will do."""
+    """Whether a comma in a filter separates alternative values."""
     has_event_stats: bool = True
     """Whether there is ``/events/stats``."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
-    """How figures are told: each with its change; each with what it was before; or all of them, and then what
-    all were before, where the sum of nothing is null, or 0."""
+    """The form of statistics. ``change``, ``prev``: each figure is an object, with its change or its previous
+    value. ``null``, ``sum``: plain figures, and a ``comparison``; a sum of no rows is null, or 0."""
     counts_visits: bool = True
-    """Whether there are visits. Before, visitors were called ``uniques``."""
+    """Whether there are visits. If not, visitors are called ``uniques``."""
     active: Literal["rows", "x", "visitors"] = "visitors"
-    """What active visitors are told as: a list of one row, ``{"x": …}`` or ``{"visitors": …}``."""
+    """The form of active visitors: ``[{"x": …}]``, ``{"x": …}`` or ``{"visitors": …}``."""
     stats_need_website: bool = False
-    """Whether the figures of an unknown website are a 500."""
+    """Whether the statistics of an unknown website are answered with 500."""
     referrer_filter_fails: bool = False
-    """Whether the filter ``referrer`` is a 500."""
+    """Whether the filter ``referrer`` is answered with 500."""
 
 
 _HOST_LABELS: Final = (
@@ -191,7 +189,7 @@ _3_0_3: Final = replace(
     _3_1,
     name="3.0.3",
     since=(3, 0, 2),
-    max_body=64 * 1024 * 1024,  # the collector's own bound, where Umami has none
+    max_body=64 * 1024 * 1024,  # the collector's own limit; Umami has none
     types=("event", "identify"),
     ignored_fields=_PERFORMANCE_FIELDS,
     login_user=("id", "username", "role", "createdAt", "isAdmin"),
@@ -339,7 +337,7 @@ GENERATIONS: Final = (
     *(_1_40, _2_0, _2_6, _2_11, _2_15, _2_16, _2_17, _2_19, _3_0_1, _3_0_3, _3_1, _3_3, _3_4),
     _CLOUD,
 )
-"""Every generation, oldest first, the Cloud last."""
+"""All generations, oldest first, then the Cloud."""
 
 
 def find(version: str) -> Generation:
@@ -349,10 +347,10 @@ def find(version: str) -> Generation:
         version: A version, such as ``2.15.1`` or ``v3.1``, or ``cloud``.
 
     Returns:
-        Its generation: the newest that is not newer.
+        The newest generation that is not newer than the version.
 
     Raises:
-        ValueError: It is no version of Umami.
+        ValueError: It is not a version of Umami.
 
     Example:
         ```python
@@ -362,10 +360,10 @@ def find(version: str) -> Generation:
     if version == _CLOUD.name:
         return _CLOUD
     if not re.fullmatch(r"v?[0-9]{1,4}(\.[0-9]{1,4}){0,2}", version):
-        raise ValueError(f"{version!r} is no version of Umami: give one such as '2.15' or '3.1', or 'cloud'")
+        raise ValueError(f"{version!r} is not a version of Umami: use '2.15', '3.1' or the like, or 'cloud'.")
     numbers = tuple(int(number) for number in version.removeprefix("v").split("."))
     if numbers[0] < 1:
-        raise ValueError(f"there is no Umami {version}: the oldest that the collector imitates is 1.40")
+        raise ValueError(f"Umami {version} is not supported. The oldest supported version is 1.40.")
     return max(
         (each for each in GENERATIONS if each.since and each.since <= numbers),
         key=lambda each: each.since,

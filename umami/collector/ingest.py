@@ -1,7 +1,7 @@
-"""Takes events in: from a checked payload to rows in the store, with everything that can fail on the way.
+"""Processes an event: from its payload to the rows to store, with every error that Umami may answer.
 
-The order of the steps is Umami's, because it decides what is stored when one of them fails: first the
-session, then the event, its custom data, its revenue. Only the first two failures leave no event behind.
+The steps are in Umami's order: session, event, custom data, revenue. The order decides what is stored if a
+step fails: the event stays stored if its custom data or its revenue fails.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PAGE_COLUMNS = (
     "referrer_query",
 )
 _TEXT_COLUMNS = ("name", "title", "hostname", "tag", "url_path", "referrer_domain", "referrer_path")
-"""Those that may hold U+0000: percent-encoded, or just as it was sent."""
+"""The columns in which U+0000 may appear, as sent or after percent-decoding."""
 
 _CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _WIDTHS: Final = {"browser": 20, "os": 20, "device": 20, "distinct_id": 50}
@@ -52,7 +52,7 @@ _DATA_CHARACTERS: Final = 500
 _CURRENCY_CHARACTERS: Final = 10
 _FIRST_MS: Final = -62_135_596_800_000
 _FIRST_ZONE_YEAR: Final = -100
-"""Up to this year PostgreSQL takes the minus for the beginning of a time zone."""
+"""In years up to this one, PostgreSQL reads the minus as the beginning of a time zone."""
 
 _VISIT_SECONDS: Final = 1800
 _DECIMAL = re.compile(r"\d+(\.\d*)?(e\d+)?", re.ASCII)
@@ -60,25 +60,25 @@ _DECIMAL = re.compile(r"\d+(\.\d*)?(e\d+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Context:
-    """What a request says besides its body: its headers, by lower-case name, and its peer's address."""
+    """A request without its body: its headers, by lower-case name, and the client's address."""
 
     headers: Mapping[str, str]
     peer: str
 
 
 class ServerDiedError(Exception):
-    """An early Umami ends here, and the connection with it. As in a container, it is there again at once."""
+    """An early Umami crashes here. The connection is cut; the server is back at once, as in a container."""
 
 
 class Ingest:
     """Umami's ``/api/send``, for one event at a time.
 
     Args:
-        store: Where the websites are.
-        secret: Keys the session ids and the cache tokens.
-        generation: Which Umami it is.
-        auto_register: Register a website when its first event comes.
-        geo_database: Whether the server has a GeoIP database; without one a public address is a 500.
+        store: Holds the websites.
+        secret: The key for session ids and cache tokens.
+        generation: The version of Umami to answer as.
+        auto_register: Register a website when its first event arrives.
+        geo_database: Whether there is a GeoIP database. Without one, a public address is answered with 500.
     """
 
     def __init__(
@@ -97,18 +97,18 @@ class Ingest:
         self._geo_database = geo_database
 
     def send(self, body: Any, context: Context, rows: Rows) -> Json:
-        """Handles one event.
+        """Processes one event.
 
         Args:
             body: The parsed body of ``/api/send``, or an item of a batch.
-            context: The request it came in.
-            rows: Where to add what is to be stored.
+            context: Its request.
+            rows: Gets the rows to store.
 
         Returns:
-            What Umami 3 answers; `replies.status_of` tells the status.
+            The reply in the form of Umami 3. `replies.status_of` returns its status.
 
         Raises:
-            ServerDiedError: The server ends.
+            ServerDiedError: The server crashes.
         """
         if self._generation.judges_header_first and self._is_bot(context.headers.get("user-agent", "")):
             return {"beep": "boop"}
@@ -122,7 +122,7 @@ class Ingest:
             return replies.server_error(error.error_object)
 
     def failure(self, error_object: Json) -> Json:
-        """What an event is answered with when the database fails with this exception."""
+        """Returns the reply to an event if the database fails with this exception."""
         if error_object.get("code") in _AWAY_CODES:
             return self._session_failed(error_object)
         return replies.server_error(error_object)
@@ -131,7 +131,7 @@ class Ingest:
         return is_bot(user_agent) or (self._generation.clients_are_bots and "client" in user_agent.lower())
 
     def _known_fields(self, body: Any) -> Any:
-        """The body with the payload's fields that this Umami looks at, under their names of today."""
+        """Returns the body without the fields that this version ignores, and with their names in 3.1."""
         if not isinstance(body, dict) or not isinstance(body.get("payload"), dict):
             return body
         payload = body["payload"]
@@ -152,7 +152,7 @@ class Ingest:
         }
 
     def _check(self, body: Any) -> Json | None:
-        """What is wrong with a body, as the details of a 400."""
+        """Returns what is wrong with a body, as the details of a 400, or None."""
         if self._generation.validates:
             wrong = rules.check_send(body, self._generation)
             if wrong is None and body["type"] == "identify" and self._generation.needs_identify_data:
@@ -242,7 +242,7 @@ class Ingest:
         return replies.error(status, "bad-request", "Website not found.")
 
     def _session_failed(self, error_object: Json) -> Json:
-        """What is answered if the database fails before the event itself: once, with its own words."""
+        """Returns the reply if the database fails before the event is stored; early versions crash."""
         status = self._generation.session_failure
         if not status:
             raise ServerDiedError
@@ -251,7 +251,7 @@ class Ingest:
         return replies.server_error(error_object)
 
     def _check_session(self, row: Row, payload: Json, at_ms: int) -> None:
-        """Raises what storing the session would raise."""
+        """Raises the error of storing the session, if it would fail."""
         _check_session(row, at_ms)
         user_agent = payload.get("userAgent", "")
         if (
@@ -298,7 +298,7 @@ class Ingest:
 
 
 def _without_prototype(payload: Json) -> Json:
-    """Leaves out the one key of the custom data that Umami's validation takes away."""
+    """Removes ``__proto__`` from the custom data, as Umami's validation does."""
     if "__proto__" not in payload.get("data", ()):
         return payload
     data = {key: value for key, value in payload["data"].items() if key != "__proto__"}
@@ -306,7 +306,7 @@ def _without_prototype(payload: Json) -> Json:
 
 
 def _check_session(row: Row, at_ms: int) -> None:
-    """Raises what storing the session would raise."""
+    """Raises the error of storing the session, if it would fail."""
     if not _FIRST_MS <= at_ms <= MAX_DATE_MS:
         raise ServerError(replies.session_refused(*_bad_timestamp(at_ms)))
     for column in ("browser", "os", "device", "screen", "language", "distinct_id"):
@@ -321,7 +321,7 @@ def _check_session(row: Row, at_ms: int) -> None:
 
 
 def _bad_timestamp(at_ms: int) -> tuple[str, str, str]:
-    """The SQL state, the kind and the words with which PostgreSQL refuses a moment that it cannot read."""
+    """Returns PostgreSQL's SQL state, kind and message for a timestamp that it cannot read."""
     code, message, text = (
         "22007",
         "invalid input syntax for type timestamp with time zone",
@@ -349,7 +349,7 @@ def _add_identity(row: Row, payload: Json, rows: Rows) -> None:
         operation = "create" if len(prop.key) > _DATA_CHARACTERS else "updateMany"
         error = _property_error(prop, "SessionData", f"sessionData.{operation}")
         if error is not None:
-            # Umami stores one after another, and those before this one stay.
+            # Umami stores the properties one by one. Those before this one stay stored.
             if stored:
                 rows.identities.append(row | {"data": json.dumps(head(data, stored))})
             raise ServerError(error)
@@ -379,7 +379,7 @@ def _title(payload: Json) -> str | None:
 
 
 def _split_page(payload: Json) -> Row:
-    """The same as `_page` does, before there were hosts, tags and campaigns, and addresses were parsed."""
+    """Does the same as `_page`, for versions without hosts, tags, campaigns and parsed URLs."""
     path, _, query = decode_uri(payload.get("url") or "").partition("?")
     referrer = payload.get("referrer") or ""
     referrer_path, _, referrer_query = decode_uri(referrer).partition("?")
@@ -405,7 +405,7 @@ def _split_page(payload: Json) -> Row:
 
 
 def _page(payload: Json, generation: Generation) -> Row:
-    """The columns of an event that come from its URL, referrer, title, name and tag."""
+    """Returns the columns of an event that come from its URL, referrer, title, name and tag."""
     base = _base(payload)
     url = _resolve(payload.get("url", "undefined"), base)
     path = url.path
@@ -458,7 +458,7 @@ def _refuse_nul(texts: Any) -> None:
 
 
 def _check_data(data: Json, generation: Generation) -> None:
-    """Raises what storing an event's custom data would raise."""
+    """Raises the error of storing an event's custom data, if it would fail."""
     model, operation = "EventData", "eventData.createMany"
     properties = list(flatten(data))
     if not generation.stores_booleans and any(prop.type == "boolean" for prop in properties):
@@ -473,13 +473,13 @@ def _check_data(data: Json, generation: Generation) -> None:
 
 
 def _check_dates(properties: Iterable[Property]) -> None:
-    """Raises what a text that only looks like a date makes Umami raise, before it stores any property."""
+    """Raises Umami's error for a text that only looks like a date. No property is stored then."""
     if any(prop.type == "date" and prop.date is None for prop in properties):
         raise ServerError(replies.invalid_date())
 
 
 def _property_error(prop: Property, model: str, operation: str) -> Json | None:
-    """What storing a property of custom data would raise, if anything."""
+    """Returns the error of storing a property of custom data, or None."""
     if "\0" in prop.key or "\0" in prop.text:
         return replies.nul_byte()
     if len(prop.key) > _DATA_CHARACTERS or len(prop.text) > _DATA_CHARACTERS:
@@ -490,7 +490,7 @@ def _property_error(prop: Property, model: str, operation: str) -> Json | None:
 
 
 def _check_revenue(data: Json, name: str | None) -> None:
-    """Raises what storing the revenue would raise. The event and its custom data are stored by then."""
+    """Raises the error of storing the revenue, if it would fail. The event is stored already."""
     revenue, currency = data.get("revenue"), data.get("currency")
     if not currency or not to_number(revenue) > 0:
         return

@@ -1,4 +1,4 @@
-"""The routes that events come in by: ``/api/send`` and ``/api/batch``. No token is asked for."""
+"""The routes for events: ``/api/send`` and ``/api/batch``. They need no token."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from umami.collector.store import Rows, Store
 _logger = logging.getLogger("umami.collector")
 
 Outcome = tuple[int, Json | str]
-"""What an event is answered with: the status, and the body in the generation's form."""
+"""The answer to an event: the status, and the body in the version's form."""
 
 FAULT: Final = "umami.fault"
-"""Where the ASGI scope holds the fault that a request has been hit by."""
+"""The key in the ASGI scope for the fault that applies to a request."""
 
 _CHUNK: Final = 100
-"""Events stored in one transaction, between which other requests get their turn."""
+"""How many events are stored in one transaction. Other requests are served between transactions."""
 
 _NODE_THAT_BREAKS_BATCHES: Final = 24
 
@@ -42,10 +42,10 @@ class IngestRoutes:
     """Answers the ingestion routes.
 
     Args:
-        store: Where the events go.
-        journal: What is told how many there are.
-        ingest: Takes in one event.
-        generation: Which Umami answers.
+        store: Where events are stored.
+        journal: Where stored events are counted.
+        ingest: Processes one event.
+        generation: The version of Umami to answer as.
         node: As for `Collector`.
         item_delay: As for `Collector`.
     """
@@ -90,16 +90,16 @@ class IngestRoutes:
         return body_response(200, summary)
 
     def _private_member(self) -> Json:
-        """What Node.js 24 makes of Umami's way to copy a request; 3.0 does not say so."""
+        """Returns the details of the 500 for a batch on Node.js 24. Umami 3.0 gives none."""
         if self._generation.errors == "object":
             return {}
         message = "Cannot read private member #state from an object whose class did not declare it"
         return {"error_object": replies.exception("TypeError", message)}
 
     async def _take_in(self, items: list[Any], request: Request) -> list[Outcome]:
-        """Takes in events one after another, and gives each its outcome.
+        """Processes events one by one, and returns the outcome of each.
 
-        It does not end when the client goes away, only when the server stops.
+        It continues if the client disconnects, and ends if the server stops.
         """
         peer = request.client.host if request.client else ""
         context = Context({name.lower(): value for name, value in request.headers.items()}, peer)
@@ -114,7 +114,7 @@ class IngestRoutes:
                     for index, item in enumerate(chunk, start):
                         outcomes.append(self._take_in_one(index, item, context, rows, fault))
             except sqlite3.Error as error:
-                _logger.error("Cannot store events: %s", error)  # noqa: TRY400 - the traceback says no more
+                _logger.error("Cannot store events: %s", error)  # noqa: TRY400 - the traceback adds nothing
                 outcomes[start:] = [self._outcome(replies.server_error(replies.database_away()))] * len(chunk)
             else:
                 self._journal.stored(len(rows.events))
@@ -154,7 +154,7 @@ def _summary(outcomes: list[Outcome]) -> Json:
     accepted = [body for status, body in outcomes if status == HTTPStatus.OK]
     if not accepted:
         return summary | {"cache": None}
-    # A bot's answer has no cache. When all were bots, Umami has none to pass on, and JSON leaves it out.
+    # The answer to a bot has no cache. If all events were bots', Umami's answer has no cache either.
     tokens = [body["cache"] for body in accepted if isinstance(body, dict) and "cache" in body]
     return summary | {"cache": tokens[0]} if tokens else summary
 

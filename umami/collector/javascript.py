@@ -1,7 +1,7 @@
-"""What JavaScript does with a value: Umami is written in it, and its rules follow from it.
+"""JavaScript's conversions, on which Umami's rules are based.
 
-Lengths are counted in UTF-16 code units, query strings and timestamps go through ``Number()``, titles and
-paths through ``decodeURI``; a Python equivalent of each of these is not quite the same thing.
+Umami counts lengths in UTF-16 code units, converts query parameters and timestamps with ``Number()``, and
+decodes titles and paths with ``decodeURI``. Python's own functions differ from these in details.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 UNDEFINED: Final = object()
-"""Stands for a body that is not JSON, and for a key that is not there."""
+"""The value of a body that is not JSON, and of a missing key."""
 
 MAX_DATE_MS: Final = 8_640_000_000_000_000
-"""The last moment of a JavaScript ``Date``, and its negative the first, in epoch milliseconds."""
+"""The latest JavaScript ``Date``, in epoch milliseconds. Its negative is the earliest."""
 
 _CYCLE_MS: Final = 146_097 * 86_400_000
-"""Four hundred years, after which the calendar repeats itself, in milliseconds."""
+"""400 years in milliseconds. The calendar repeats itself after these."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
@@ -36,23 +36,23 @@ _DATE_TIME = re.compile(
 
 
 def parse_json(body: bytes) -> Any:
-    """Reads a request body the way ``request.json()`` does.
+    """Parses a request body as ``request.json()`` does.
 
-    Invalid UTF-8 and lone surrogates become U+FFFD and a byte order mark is skipped; ``NaN`` and ``Infinity``
-    are no JSON.
+    Invalid UTF-8 and lone surrogates become U+FFFD. A byte order mark is skipped. ``NaN`` and ``Infinity``
+    are not JSON.
 
     Args:
-        body: The bytes of the request.
+        body: The request's body.
 
     Returns:
-        The value, or `UNDEFINED` when the body is not JSON.
+        The value, or `UNDEFINED` if the body is not JSON.
     """
     text = body.decode("utf-8-sig", "replace")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return UNDEFINED
-    # Only an escape can smuggle in a surrogate, so most bodies are spared the walk.
+    # A surrogate can only come from an escape, so most values need not be searched for them.
     return _well_formed(value) if "\\ud" in text.lower() else value
 
 
@@ -71,7 +71,7 @@ def _well_formed(value: Any) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """Names a JSON value's type as Umami's validation messages do, such as ``null`` or ``array``."""
+    """Returns the type of a JSON value as in Umami's validation messages, such as ``null`` or ``array``."""
     if value is UNDEFINED:
         return "undefined"
     if value is None:
@@ -86,12 +86,12 @@ def type_name(value: Any) -> str:
 
 
 def length(text: str) -> int:
-    """Counts UTF-16 code units: an emoji is two of them."""
+    """Returns the length in UTF-16 code units, of which an emoji has two."""
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def cut(text: str, units: int) -> str:
-    """Cuts to at most `units` UTF-16 code units; half an emoji at the end becomes U+FFFD."""
+    """Cuts a text to at most `units` UTF-16 code units. Half an emoji at the end becomes U+FFFD."""
     if len(text) * 2 <= units or length(text) <= units:
         return text
     half = text.encode("utf-16-le")[: units * 2].decode("utf-16-le", "surrogatepass")
@@ -99,7 +99,7 @@ def cut(text: str, units: int) -> str:
 
 
 def to_number(value: Any) -> float:
-    """Converts as ``Number(value)`` does; NaN for what is no number."""
+    """Converts a value as ``Number(value)`` does. Returns NaN if it is not a number."""
     if value is None:
         return 0.0
     if isinstance(value, (bool, int, float)):
@@ -122,7 +122,7 @@ def to_number(value: Any) -> float:
 
 
 def fixed(number: float, decimals: int) -> str:
-    """Writes a number as ``toFixed`` does: there is no minus zero, and infinity is spelt out."""
+    """Formats a number as ``toFixed`` does: without a minus before zero, and infinity as a word."""
     if math.isinf(number):
         return "Infinity" if number > 0 else "-Infinity"
     return f"{number + 0.0:.{decimals}f}"
@@ -148,7 +148,7 @@ def decode_uri(text: str) -> str:
 
 
 def decode_uri_component(text: str) -> str:
-    """Decodes every percent-escape; text with a malformed one is returned unchanged."""
+    """Decodes every percent-escape. Text with a malformed escape is returned unchanged."""
     return _decode_escapes(text, frozenset())
 
 
@@ -170,20 +170,20 @@ def _decode_escapes(text: str, kept: frozenset[int]) -> str:
 
 
 def looks_like_date(text: str) -> bool:
-    """Whether Umami takes a string in custom data for a date (``2026-01-02T03:04:05.678Z``)."""
+    """Whether Umami stores a string in custom data as a date, such as ``2026-01-02T03:04:05.678Z``."""
     return len(text) >= 19 and _DATE_TIME.fullmatch(text) is not None
 
 
 def iso(moment: datetime) -> str:
-    """Writes a moment as ``toISOString`` does: in UTC, with milliseconds and a Z."""
+    """Formats a time as ``toISOString`` does: in UTC, with milliseconds and a Z."""
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def calendar(at_ms: int) -> tuple[int, datetime]:
-    """Epoch milliseconds as a date of any year.
+    """Converts epoch milliseconds to a date of any year.
 
     Returns:
-        The year, and a moment that has the date and the time of day, but a year within Python's calendar.
+        The year, and a datetime with the right date and time of day, but in a year that Python supports.
     """
     cycles, rest = divmod(at_ms, _CYCLE_MS)
     moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=rest)
@@ -191,15 +191,15 @@ def calendar(at_ms: int) -> tuple[int, datetime]:
 
 
 def parse_date(text: str) -> datetime | None:
-    """Parses a string that looks like a date as ``new Date()`` does, on a server that runs in UTC.
+    """Parses a string that looks like a date as ``new Date()`` does on a server whose time zone is UTC.
 
-    Every month may have 31 days (the surplus runs over into the next), and 24:00:00 is the next midnight.
+    A month may have 31 days: those it lacks belong to the next month. 24:00:00 is the next midnight.
 
     Args:
         text: A string for which `looks_like_date` is true.
 
     Returns:
-        The moment, in UTC; None when there is no such date. Year 0, which Python lacks, counts as year 1.
+        The time, in UTC; None if there is no such date. Year 0, which Python lacks, becomes year 1.
     """
     match = _DATE_TIME.fullmatch(text)
     if match is None:

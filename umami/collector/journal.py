@@ -1,4 +1,4 @@
-"""Counts what arrives, and lets any thread wait for it."""
+"""Counts requests and stored events, and lets threads wait for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MAX_BODIES: Final = 64 * 1024 * 1024
 
 
 class Journal:
-    """The requests the collector got, and how many events it stored. Safe to use from several threads.
+    """The received requests, and the number of stored events. Thread-safe.
 
     Args:
-        keep: How many requests to remember, with 64 MiB of bodies at most; None for all.
-        events: How many events the store holds already.
+        keep: How many requests to keep, with at most 64 MiB of bodies; None for all.
+        events: How many events are stored already.
     """
 
     def __init__(self, keep: int | None = None, events: int = 0) -> None:
@@ -34,7 +34,7 @@ class Journal:
             return tuple(self._requests)
 
     def received(self, request: Request) -> None:
-        """Notes a request."""
+        """Records a request."""
         with self._changed:
             self._remember(request)
             self.request_count += 1
@@ -49,28 +49,28 @@ class Journal:
         kept.append(request)
 
     def stored(self, events: int) -> None:
-        """Notes that so many more events are stored."""
+        """Records that so many events were stored."""
         with self._changed:
             self.event_count += events
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Deletes the requests and resets the counts."""
         with self._changed:
             self._requests.clear()
             self._bodies = 0
             self.request_count = self.event_count = 0
 
     def wait_for(self, events: int | None, requests: int | None, timeout: float) -> None:
-        """Blocks until so many events are stored and so many requests have come.
+        """Blocks until enough events are stored and enough requests have arrived.
 
         Args:
-            events: At least so many events; None for any number.
-            requests: At least so many requests; None for any number.
+            events: The least number of events; None for any number.
+            requests: The least number of requests; None for any number.
             timeout: Seconds to wait.
 
         Raises:
-            TimeoutError: They are not there in time.
+            TimeoutError: The time is up.
         """
 
         def arrived() -> bool:
@@ -84,6 +84,6 @@ class Journal:
                     f"{n} {what}" for n, what in ((events, "events"), (requests, "requests")) if n is not None
                 ]
                 raise TimeoutError(
-                    f"waited {waited:.1f} s for {' and '.join(wanted)}; "
-                    f"there are {self.event_count} events and {self.request_count} requests"
+                    f"Waited {waited:.1f} s for {' and '.join(wanted)}. "
+                    f"There are {self.event_count} events and {self.request_count} requests."
                 )

@@ -1,4 +1,4 @@
-"""A page that shows what has arrived, and the JSON that it asks for every second."""
+"""The page that shows the latest events, and the JSON that it loads every second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from umami.collector.replies import Json
 from umami.collector.store import Store
 
 STATE: Final = "/collector/state"
-"""The path of the page's data. Not one of Umami's."""
+"""The path of the page's data. Umami has no such route."""
 
 _RECENT: Final = 50
 _REFUSED: Final = (
@@ -32,16 +32,16 @@ _HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
-"""Without any that lets in pages of other origins; these keep them from showing or loading it."""
+"""They keep pages of other origins from embedding or loading this one. There is no CORS header."""
 
 
 class Page:
     """Answers the page's two routes.
 
     Args:
-        store: Where the latest events are.
-        journal: What knows how many there are.
-        hosts: The names that it may be opened under, beside addresses and ``localhost``.
+        store: Holds the events.
+        journal: Holds the counts.
+        hosts: The allowed host names, in addition to IP addresses and ``localhost``.
     """
 
     def __init__(self, store: Store, journal: Journal, hosts: Iterable[str]) -> None:
@@ -68,10 +68,10 @@ class Page:
         return JSONResponse(state, headers=_HEADERS)
 
     def _is_allowed(self, request: Request) -> bool:
-        """Whether the request names a host that is ours.
+        """Whether the request's host name is allowed.
 
-        The owner of any other name can have it lead here (DNS rebinding): his pages would be of our origin.
-        An address belongs to whoever answers there.
+        The owner of any other name can let it resolve to this machine (DNS rebinding). The owner's pages
+        would then have the same origin as this one, and could read it. IP addresses are safe from that.
         """
         match = re.fullmatch(r"\[?(.+?)\]?(:\d*)?", request.headers.get("host", ""))
         host = match[1].lower().removesuffix(".") if match else ""

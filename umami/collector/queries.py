@@ -1,4 +1,4 @@
-"""Answers the query routes from the store: stats, events, metrics, active visitors."""
+"""Computes the answers to queries: statistics, events, metrics, active visitors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from umami.collector.store import Store, compiled_pattern
 
 STATS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 SUMS: Final = ("pageviews", "bounces", "totaltime")
-"""The figures that are sums, which Umami 3.0 answers with null when there are no rows."""
+"""The figures that are sums. In Umami 3.0 the sum of no rows is null."""
 
 _ACTIVE_SECONDS: Final = 300
 _MINUTE_MS: Final = 60_000
 _BIGINT: Final = 2**63
 _DEFAULT_LIMIT: Final = 500
 _NO_VIEWS: Final = "(2, 5)"
-"""The event types that are no page views in Umami's figures: custom events and performance."""
+"""The event types that do not count as page views: custom events and performance."""
 
 _EVENT_COLUMNS: Final = {
     "path": "event.url_path",
@@ -60,7 +60,7 @@ _FILTERS: Final = {name: column for name, column in _METRICS.items() if name != 
     "eventType": "event.type"
 }
 _NUMBERED_ONLY: Final = frozenset({"entry", "exit", "domain"})
-"""Filters that Umami's validation takes away unless they bear a number (``entry1``)."""
+"""Filters that Umami's validation removes unless they end with a number (``entry1``)."""
 
 _OPERATOR: Final = re.compile(
     "(eq|neq|s|ns|c|dnc|re|nre|t|f|gt|lt|gte|lte|bf|af)[.]([^\n\r\u2028\u2029]*)",
@@ -101,10 +101,10 @@ _PAGE_RULES: Final[dict[str, rules.Check]] = {
 
 
 class Query(dict[str, str]):
-    """The parameters of a request, under their names of today.
+    """The parameters of a request, with their names in Umami 3.1.
 
     Attributes:
-        names_operators: Whether operators of filters are names, as in ``neq.a``, or signs, as in ``!a``.
+        names_operators: Whether operators in filters are names, as in ``neq.a``, or signs, as in ``!a``.
         separates_values: Whether a comma in a filter separates values.
     """
 
@@ -113,18 +113,18 @@ class Query(dict[str, str]):
 
 
 class CrashError(Exception):
-    """Umami fails here outside of its handlers, and answers 500 with nothing in it."""
+    """Umami fails here outside of its error handling, and answers 500 without a body."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A span of time, both ends included, in epoch milliseconds."""
+    """A period, with both ends included, in epoch milliseconds."""
 
     start: float
     end: float
 
     def before(self, compare: str) -> Range:
-        """The range to compare with: the one right before, or the same a year (``yoy``) ago."""
+        """Returns the range to compare with: the one right before, or the same a year ago (``yoy``)."""
         if compare == "yoy":
             return Range(_year_before(self.start), _year_before(self.end))
         minutes = int((self.end - self.start) / _MINUTE_MS) * _MINUTE_MS
@@ -132,12 +132,12 @@ class Range:
 
 
 def check_range(query: Query) -> Json | None:
-    """Checks the parameters that the queries over a span of time share."""
+    """Checks the parameters of a query about a period."""
     return _check_range(query, _optional(_RANGE_RULES | _FILTER_RULES))
 
 
 def check_metrics(query: Query) -> Json | None:
-    """Checks the parameters of a metric: a span of time, and what it counts."""
+    """Checks the parameters of a metric: a period, and what to count."""
     counted = {"type": rules.text(), **_optional(_METRICS_RULES | _FILTER_RULES)}
     return _check_range(query, {**_optional(_RANGE_RULES), **counted})
 
@@ -159,10 +159,10 @@ def check_page(query: Query) -> Json | None:
 
 
 def canonical_uuid(text: str) -> str:
-    """A UUID in its usual form, from any form that the database takes: in braces, with other dashes or none.
+    """Returns a UUID in its usual form. Accepts PostgreSQL's forms: in braces, with other dashes or none.
 
     Raises:
-        CrashError: It is no UUID.
+        CrashError: It is not a UUID.
     """
     match = _UUID.fullmatch(text)
     if match is None:
@@ -171,11 +171,11 @@ def canonical_uuid(text: str) -> str:
 
 
 def read_range(query: Query) -> Range:
-    """The span of time that a checked query is about.
+    """Returns the period of a checked query.
 
     Raises:
-        CrashError: It is given by ``startDate`` and ``endDate``, lies beyond JavaScript's calendar, or is
-            narrowed to a segment or a cohort, of which there are none.
+        CrashError: It is given by ``startDate`` and ``endDate``, or is outside of JavaScript's calendar, or
+            the query names a segment or a cohort, which the collector does not have.
     """
     span = Range(*(to_number(query[name]) if name in query else math.nan for name in ("startAt", "endAt")))
     if not (abs(span.start) <= MAX_DATE_MS and abs(span.end) <= MAX_DATE_MS):
@@ -186,27 +186,27 @@ def read_range(query: Query) -> Range:
 
 
 def stats(store: Store, website_id: str, query: Query) -> tuple[Json, Json]:
-    """The figures of ``/stats`` for the query's range, and those for the range to compare with."""
+    """Returns the figures of ``/stats``, for the query's range and for the range to compare with."""
     span = read_range(query)
     return _stats(store, website_id, query, span), _stats(store, website_id, query, _earlier(query, span))
 
 
 def event_stats(store: Store, website_id: str, query: Query) -> Json:
-    """The answer of ``/events/stats``: how often custom events happened."""
+    """Returns the answer of ``/events/stats``: how often custom events happened."""
     span = read_range(query)
     counted = [_event_stats(store, website_id, query, each) for each in (span, _earlier(query, span))]
     return {"data": counted[0] | {"comparison": counted[1]}}
 
 
 def active_visitors(store: Store, website_id: str) -> int:
-    """How many visitors the last five minutes saw."""
+    """Returns the number of visitors in the last five minutes."""
     sql = "select count(distinct session_id) from event where website_id = ? and timestamp >= ?"
     count: int = store.query(sql, (website_id.lower(), time.time() - _ACTIVE_SECONDS))[0][0]
     return count
 
 
 def metrics(store: Store, website_id: str, query: Query) -> list[Json] | None:
-    """The answer of ``/metrics``: how often each value occurs. None for a type that there is not.
+    """Returns the answer of ``/metrics``: how often each value occurs. None for an unknown type.
 
     Raises:
         CrashError: As for `read_range`, or the database would refuse a filter, the limit or the offset.
@@ -243,7 +243,7 @@ def metrics(store: Store, website_id: str, query: Query) -> list[Json] | None:
 
 
 def _row_count(value: object) -> int:
-    """A limit or an offset as PostgreSQL reads it: rounded, halves away from zero."""
+    """Converts a limit or an offset as PostgreSQL does: rounded, halves away from zero."""
     number = to_number(value)
     count = int(math.copysign(math.floor(abs(number) + 0.5), number))
     if not 0 <= count < _BIGINT:
@@ -279,7 +279,7 @@ def _event_stats(store: Store, website_id: str, query: Query, span: Range) -> Js
 
 
 def _filters(query: Query) -> dict[str, str]:
-    """The parameters that filter. A number at the end (``path2``) lets one be given more than once."""
+    """Returns the filters. A number at the end (``path2``) allows a filter more than once."""
     return {
         name: value
         for name, value in query.items()
@@ -294,14 +294,14 @@ def _base_name(parameter: str) -> str:
 def _where(
     website_id: str, query: Query, span: Range, filters: Mapping[str, str], *, bounces: bool = True
 ) -> tuple[str, list[Any]]:
-    """The condition for the rows to count, and the values of its parameters, which bear numbers.
+    """Returns the SQL condition for the rows to count, and the values of its numbered parameters.
 
     Args:
-        website_id: Of which website.
-        query: Says whether all filters are to match, or any.
-        span: From when to when.
+        website_id: The website.
+        query: Says whether all filters must match, or any.
+        span: The period.
         filters: The filters, by name.
-        bounces: Whether to count visits of a single page view.
+        bounces: Whether to count visits with a single page view.
     """
     values: list[Any] = [website_id.lower(), span.start / 1000, span.end / 1000]
     needed: list[str] = ["event.website_id = ?1 and event.timestamp between ?2 and ?3"]
@@ -326,17 +326,17 @@ def _where(
 
 
 def _operator(value: str, *, names: bool) -> tuple[str, str]:
-    """The operator that a filter's value begins with, by name, and what it is to be compared with."""
+    """Splits a filter's value into the name of its operator and the text to compare with."""
     match = (_OPERATOR if names else _SIGN).fullmatch(value)
     operator, text = (match[1], match[2]) if match else ("eq", value)
     return operator if names else _SIGNS.get(operator, "eq"), text
 
 
 def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> str:
-    """One filter's condition; adds its parameters to `values`.
+    """Returns the SQL condition of one filter, and adds its parameters to `values`.
 
     Raises:
-        CrashError: The database refuses it, or Umami makes no condition of its operator and so no valid SQL.
+        CrashError: The database refuses it, or Umami builds invalid SQL because it ignores the operator.
     """
     column, denied = _FILTERS[name], "not " if operator in ("neq", "dnc", "nre") else ""
     if any("\0" in option for option in options):

@@ -1,4 +1,4 @@
-"""The routes that need a token, the login that gives one, and the heartbeat."""
+"""The routes that need a token, the login, and the heartbeat."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class QueryRoutes:
-    """Answers login, verify, me, websites and the queries about a website.
+    """Answers logins, and queries about the user, websites and statistics.
 
     Args:
-        store: What the queries are about.
-        auth: Who may query.
-        generation: Which Umami answers.
-        version: Its version, as it is told.
+        store: The database.
+        auth: The user and its tokens.
+        generation: The version of Umami to answer as.
+        version: The version that ``/api/version`` answers.
     """
 
     def __init__(self, store: Store, auth: Auth, *, generation: Generation, version: str) -> None:
@@ -87,7 +87,7 @@ class QueryRoutes:
         check: Callable[[queries.Query], Json | None] | None = None,
         by_api_key: bool = True,
     ) -> Response:
-        """Asks for right parameters first, and only then for a token, as Umami does since 2.16."""
+        """Checks the parameters and the token. Since 2.16, Umami checks the parameters first."""
         is_authorized = self._is_authorized(request, by_api_key=by_api_key)
         wrong = None if check is None else check(self._query(request))
         if wrong is not None and (is_authorized or self._generation.errors != "text"):
@@ -105,7 +105,7 @@ class QueryRoutes:
             return crash_response(self._generation)
 
     def _is_authorized(self, request: Request, *, by_api_key: bool = True) -> bool:
-        # The Cloud takes its keys in a header of their own, too.
+        # The Cloud also takes API keys in a header of their own.
         key = request.headers.get("x-umami-api-key", "") if self._generation.is_cloud else ""
         authorization = request.headers.get("authorization", "")
         return self._auth.is_valid(authorization, key) and (
@@ -113,7 +113,7 @@ class QueryRoutes:
         )
 
     def _query(self, request: Request) -> queries.Query:
-        """The request's parameters under their names of today."""
+        """Returns the request's parameters, with their names in Umami 3.1."""
         query = queries.Query(request.query_params)
         query.names_operators = self._generation.names_operators
         query.separates_values = self._generation.separates_values
@@ -252,13 +252,13 @@ class QueryRoutes:
 
 
 def _null_sums(figures: Json) -> Json:
-    """Without rows, Umami 3.0 leaves the sums as the database gives them: null."""
+    """Replaces the sums of no rows with null, as Umami 3.0 answers them."""
     if figures["visits"]:
         return figures
     return {name: None if name in queries.SUMS else value for name, value in figures.items()}
 
 
 def _uniques(figures: Json) -> Json:
-    """The figures as they were called before there were visits."""
+    """Renames the figures as in versions without visits."""
     names = {"pageviews": "pageviews", "visitors": "uniques", "bounces": "bounces", "totaltime": "totaltime"}
     return {old: figures[name] for name, old in names.items()}

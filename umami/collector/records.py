@@ -1,4 +1,4 @@
-"""What the collector remembers: the events and identities it stored, and the requests it got."""
+"""The stored events and identities, and the received requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from umami.collector.javascript import fixed, iso, looks_like_date, parse_date, 
 
 _FOUR_DECIMALS: Final = Decimal("0.0001")
 MAX_NUMBER: Final = 1e15
-"""What is not smaller has no place in the database."""
+"""The database cannot store numbers of this size or more."""
 
 
 class EventType(IntEnum):
@@ -31,14 +31,14 @@ class EventType(IntEnum):
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """One stored event, as a row of Umami's ``website_event`` holds it.
+    """One stored event: a row of Umami's table ``website_event``.
 
-    What Umami keeps per session (browser, language, …) is given here as this event brought it.
+    Umami stores some values once for a session (browser, language, …). Here they are those of this event.
 
     Attributes:
-        timestamp: When it happened, epoch seconds. A client that sends milliseconds lands in the year 58856.
+        timestamp: When the event happened, in epoch seconds.
         type: Page view (1), custom event (2), link (3), pixel (4) or performance (5).
-        data: The custom data as it was received; None when none was sent, or when storing it failed.
+        data: The custom data as received; None if there was none, or if storing it failed.
     """
 
     id: str
@@ -68,29 +68,29 @@ class StoredEvent:
 
     @property
     def created_at(self) -> datetime:
-        """When it happened, in UTC.
+        """When the event happened, in UTC.
 
         Raises:
-            OverflowError: It happened after the year 9999, which no `datetime` can say.
+            OverflowError: It is after the year 9999, the last one of `datetime`.
         """
         try:
             return datetime.fromtimestamp(self.timestamp, timezone.utc)
         except (ValueError, OSError) as error:
-            raise OverflowError(f"{self.timestamp} s is beyond the year 9999") from error
+            raise OverflowError(f"{self.timestamp} s is after the year 9999") from error
 
     @property
     def properties(self) -> dict[str, Property]:
-        """The custom data as Umami stores it: flattened to dotted keys, each value with its type."""
+        """The custom data as Umami stores it: flattened, by dotted key, each value with its type."""
         return {prop.key: prop for prop in flatten(self.data or {})}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One stored ``identify`` call: the data it attached to a session.
+    """One stored ``identify`` call.
 
     Attributes:
-        timestamp: When it was sent, epoch seconds.
-        data: The session data as it was received.
+        timestamp: When it was sent, in epoch seconds.
+        data: The data of the session, as received.
     """
 
     website_id: str
@@ -102,14 +102,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class Property:
-    """One value of custom data, as a row of Umami's ``event_data`` holds it.
+    """One value of custom data: a row of Umami's table ``event_data``.
 
     Attributes:
         key: The dotted path to the value.
         type: ``string``, ``number``, ``boolean``, ``date`` or ``array``.
         text: The value as text; a number with four decimals, a date in UTC, an array as JSON.
         number: The value of a number, rounded to four decimals; None for infinity.
-        date: The value of a date, in UTC; None too when the text only looks like one.
+        date: The value of a date, in UTC; None if the text only looks like a date.
     """
 
     key: str
@@ -120,14 +120,14 @@ class Property:
 
 
 def flatten(data: Mapping[str, Any], parent: str = "") -> Iterator[Property]:
-    """Flattens custom data the way Umami does.
+    """Flattens custom data as Umami does.
 
     Args:
         data: The custom data.
         parent: The dotted path to it.
 
     Yields:
-        A property for each value that is no object, in order.
+        A property for each value that is not an object, in order.
     """
     for key, value in data.items():
         path = f"{parent}.{key}" if parent else key
@@ -148,7 +148,7 @@ def flatten(data: Mapping[str, Any], parent: str = "") -> Iterator[Property]:
 
 
 def _rounded(number: float) -> float | None:
-    """What PostgreSQL makes of a number in ``numeric(19, 4)``: the shortest decimals that say it, rounded."""
+    """Returns a number as PostgreSQL stores it in a column ``numeric(19, 4)``; None for infinity."""
     if math.isinf(number):
         return None
     if abs(number) >= MAX_NUMBER:
@@ -157,7 +157,7 @@ def _rounded(number: float) -> float | None:
 
 
 def head(data: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Custom data cut down to the first so many of its properties, in the order of `flatten`."""
+    """Returns custom data with only its first `count` properties, in the order of `flatten`."""
     kept: dict[str, Any] = {}
     for key, value in data.items():
         if count <= 0:
@@ -173,7 +173,7 @@ def head(data: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 
 class Headers(Mapping[str, str]):
-    """Request headers, found under any spelling of their name.
+    """Request headers. Names are case-insensitive.
 
     Example:
         ```python
@@ -202,17 +202,17 @@ class Headers(Mapping[str, str]):
 
 @dataclass(eq=False)
 class Request:
-    """One request the collector got.
+    """One received request.
 
     Attributes:
         method: The HTTP method.
         path: The path, percent-decoded.
         query: The query string, without the question mark.
-        headers: The headers; names in any case.
-        body: The body's bytes.
-        client_port: The client's port: requests that share it came over one connection.
-        at: When the request was complete, on the clock of `time.monotonic`.
-        status: The status it was answered with; None while it is pending, and when the connection was cut.
+        headers: The headers. Names are case-insensitive.
+        body: The body, as bytes.
+        client_port: The client's port. Requests with the same port came over one connection.
+        at: When the request was complete, as a time of `time.monotonic`.
+        status: The status of the answer; None before the answer, and if the connection was cut.
     """
 
     method: str
@@ -226,9 +226,9 @@ class Request:
 
     @property
     def json(self) -> Any:
-        """The body, parsed.
+        """The parsed body.
 
         Raises:
-            ValueError: It is not JSON.
+            ValueError: The body is not JSON.
         """
         return json.loads(self.body)

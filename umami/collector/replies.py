@@ -1,8 +1,7 @@
-"""The JSON that Umami answers with: its error envelope, and the errors its database layer reports.
+"""Umami's JSON replies: the error envelope, and the errors of its database.
 
-A failed insert reaches the client as a 500 whose ``errorObject`` is the serialised exception, stack included.
-Clients tell permanent from transient failures by that object, so it is reproduced here with its markers and
-about its size.
+A failed insert is answered with a 500, in which ``errorObject`` is the serialized exception with its stack. A
+client needs this object to tell permanent from temporary failures, so its codes and size are realistic.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _STACK = "".join(
 
 
 class ServerError(Exception):
-    """Umami's handler would raise here, and answer 500 with the serialised exception.
+    """Umami's handler raises here, and answers 500 with the serialized exception.
 
     Args:
-        error_object: The exception as Umami serialises it.
+        error_object: The exception as Umami serializes it.
     """
 
     def __init__(self, error_object: Json) -> None:
@@ -35,8 +34,8 @@ def error(status: int, code: str, message: str | None = None, **details: Any) ->
 
     Args:
         status: The HTTP status, which the envelope repeats.
-        code: The machine-readable name of the error, such as ``bad-request``.
-        message: The sentence for humans; the status's own phrase when left out.
+        code: The error's code, such as ``bad-request``.
+        message: The error message. By default, the phrase of the status.
         **details: Further members of the envelope.
     """
     phrase = HTTPStatus(status).phrase
@@ -44,7 +43,7 @@ def error(status: int, code: str, message: str | None = None, **details: Any) ->
 
 
 def bad_request(**details: Any) -> Json:
-    """400, with the validation tree or another message in `details`."""
+    """Returns a 400, with the tree of messages or another message in `details`."""
     return error(400, "bad-request", details.pop("message", "Bad request"), **details)
 
 
@@ -54,39 +53,39 @@ def unauthorized(code: str = "unauthorized") -> Json:
 
 
 def server_error(error_object: Json | None = None) -> Json:
-    """500, with the serialised exception when there is one."""
+    """Returns a 500, with the serialized exception if there is one."""
     details = {} if error_object is None else {"errorObject": error_object}
     return error(500, "server-error", "Server error", **details)
 
 
 def status_of(reply: Json) -> int:
-    """The HTTP status that goes with a reply: the envelope's own, 200 for anything else."""
+    """Returns the HTTP status of a reply: that of its error envelope, or 200."""
     envelope = reply.get("error")
     return int(envelope.get("status", 500)) if isinstance(envelope, dict) else 200
 
 
 def exception(name: str, message: str, **members: Any) -> Json:
-    """An exception as Umami serialises it, with a stack of the usual size."""
+    """Returns an exception as Umami serializes it, with a stack of the usual size."""
     return {**members, "name": name, "message": message, "stack": f"{name}: {message}{_STACK}"}
 
 
 def _prisma_exception(name: str, message: str, **members: Any) -> Json:
-    """One of Prisma's exceptions that set their own name, which therefore comes first."""
+    """Returns an exception of Prisma that sets its own name, which therefore comes first."""
     return {"name": name} | exception(name, message, **members)
 
 
 def completed(error_object: Json) -> Json:
-    """Fills in what a scripted ``errorObject`` leaves out."""
+    """Adds the members that a scripted ``errorObject`` lacks."""
     return exception(error_object.get("name", "Error"), error_object.get("message", "")) | error_object
 
 
 def invalid_url(address: str, base: str) -> Json:
-    """``new URL()`` failed: what a hostname with a blank in it leads to."""
+    """``new URL()`` failed, for example because of a hostname with a blank."""
     return exception("TypeError", "Invalid URL", code="ERR_INVALID_URL", input=address, base=base)
 
 
 def invalid_date() -> Json:
-    """A string in custom data looks like a date and is none. Carries no marker that the event is stored."""
+    """A string in custom data looks like a date, but is not one. Does not show that the event is stored."""
     return exception("RangeError", "Invalid time value")
 
 

@@ -27,10 +27,12 @@ _NOT_FOUND: Final = '<!DOCTYPE html><html lang="en"><title>404</title><p>This pa
 
 
 async def read_json(request: Request, generation: Generation) -> Any:
-    """The request's body, parsed; `UNDEFINED` if it is no JSON or too long, ``{}`` if not said to be JSON.
+    """Returns the request's parsed body: `UNDEFINED` if it is not JSON or too long.
+
+    Versions that read the Content-Type return ``{}`` for another type.
 
     Raises:
-        HTTPException: What reads the body refuses it, before Umami sees it.
+        HTTPException: Such a version refuses the body.
     """
     body = await request.body()
     too_long = len(body) > generation.max_body
@@ -47,16 +49,16 @@ async def read_json(request: Request, generation: Generation) -> Any:
 
 
 def json_response(reply: Any, generation: Generation) -> Response:
-    """Sends a reply in a generation's form, with the status that it names, or 200."""
+    """Returns the response for a reply, in a version's form."""
     if not isinstance(reply, dict):
         return body_response(HTTPStatus.OK, reply)
     return body_response(status_of(reply), told(reply, generation))
 
 
 def body_response(status: int, body: Any) -> Response:
-    """Sends a body that has its form already: text as it is, anything else as JSON."""
+    """Returns the response with a body that has its form already: text, or a value to send as JSON."""
     if isinstance(body, str):
-        # The errors of the generations that answer with text have no Content-Type.
+        # In versions that answer with text, errors have no Content-Type.
         kind = {"content-type": "text/plain"} if status == HTTPStatus.OK else {}
         return Response(body, status, {**_CORS, **kind})
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
@@ -64,21 +66,21 @@ def body_response(status: int, body: Any) -> Response:
 
 
 def bad_request_response(wrong: Json, generation: Generation) -> Response:
-    """Answers 400 with the tree of what is wrong."""
+    """Returns the response 400 with the tree of messages."""
     return json_response(bad_request(**wrong), generation)
 
 
 def crash_response(generation: Generation) -> Response:
-    """Answers as Umami does when it fails outside of its handlers: 500, and later with nothing in it."""
+    """Returns the 500 of an error outside of Umami's error handling. Since 2.16 it has no body."""
     text = "Internal Server Error" if generation.errors == "text" else None
     return Response(text, 500, API_HEADERS)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answers for a path or a method that there is not."""
+    """Returns the response for an unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     allow = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
-    # Other origins may ask Umami's own routes for anything, and nothing of the collector's.
+    # CORS: other origins may use Umami's routes, but not those of the collector.
     headers = API_HEADERS if request.url.path.startswith("/api/") else {}
     if request.method == "OPTIONS" and allow:
         methods = sorted({"OPTIONS", *allow.split(", ")})

@@ -1,7 +1,7 @@
-"""Umami's validation: which requests it accepts, and how it words the 400 for the others.
+"""Umami's validation: which requests it accepts, and its 400 for the others.
 
-Every check answers with a tree of what is wrong, in the shape that Umami's validation library (zod) gives it,
-or None when all is well.
+A check returns None if the value is valid. Otherwise it returns a tree of messages, in the form of zod,
+Umami's validation library.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OFFSET = re.compile(r"[+-]([01]\d|2[0-3])(:?[0-5]\d)?", re.ASCII)
 _SHORT_ZONES: Final = (
     "act aet agt art ast bet bst cat cnt cst ctt eat ect iet ist jst mit net nst plt pnt prt pst sst vst"
 )
-"""Time zones that JavaScript knows beside those of the common database."""
+"""Time zones that JavaScript knows in addition to those of the IANA database."""
 
 _LAST_YEAR: Final = 275_760
 _UNITS: Final = ("year", "month", "hour", "day", "minute")
@@ -59,7 +59,7 @@ def text(limit: int | None = None) -> Check:
 
 
 def uuid(value: Any) -> Json | None:
-    """A UUID with its dashes, of a version and variant that exist."""
+    """A UUID with dashes, of an existing version and variant."""
     if not isinstance(value, str):
         return _expected("string", value)
     return None if _UUID.fullmatch(value) else {"errors": ["Invalid UUID"]}
@@ -105,7 +105,7 @@ def number(low: int, high: int) -> Check:
 
 
 def numeric(value: Any) -> Json | None:
-    """Anything that ``Number()`` makes a finite number of."""
+    """Anything that ``Number()`` converts to a finite number."""
     converted = to_number(value)
     if math.isfinite(converted):
         return None
@@ -114,7 +114,7 @@ def numeric(value: Any) -> Json | None:
 
 
 def integer(value: Any) -> Json | None:
-    """Anything that ``Number()`` makes an integer of that is exact in JavaScript."""
+    """Anything that ``Number()`` converts to an integer which is exact in JavaScript."""
     wrong = numeric(value)
     if wrong is not None:
         return wrong
@@ -137,7 +137,7 @@ def positive_integer(value: Any) -> Json | None:
 
 
 def date(value: Any) -> Json | None:
-    """A date in ISO form, or a number, which JavaScript takes for a month or a year."""
+    """A date in ISO form, or a number that JavaScript reads as a month or a year."""
     text = str(value)
     if text.isascii() and text.isdecimal():
         is_date = len(text) <= 6 and (int(text) <= 12 or 31 < int(text) <= _LAST_YEAR)
@@ -147,7 +147,7 @@ def date(value: Any) -> Json | None:
 
 
 def unit(value: Any) -> Json | None:
-    """A unit of time that charts know."""
+    """A unit of time of Umami's charts."""
     return None if value in _UNITS else {"errors": ["Invalid unit"]}
 
 
@@ -161,13 +161,13 @@ def time_zone(value: Any) -> Json | None:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    """The names of the time zones, in lower case; none on a machine without the database of them."""
+    """Returns the names of time zones, in lower case; none on a machine without the IANA database."""
     names = {name.lower() for name in available_timezones()} - {"factory", "localtime", "posixrules"}
     return frozenset(names | set(_SHORT_ZONES.split()) if names else ())
 
 
 def optional(check: Check) -> Check:
-    """What `check` accepts, or nothing at all. Null is not nothing."""
+    """What `check` accepts, or a missing value. Null is not a missing value."""
     return lambda value: None if value is UNDEFINED else check(value)
 
 
@@ -179,15 +179,15 @@ def nullable(check: Check) -> Check:
 def members(
     value: Any, required: Mapping[str, Check], optional: Mapping[str, Check] | None = None
 ) -> Json | None:
-    """Checks an object member by member; members that are not named are ignored.
+    """Checks the members of an object. Others are ignored.
 
     Args:
         value: The value that should be an object.
-        required: The check of each member that must be there.
-        optional: The check of each member that may be there. Null is not the same as absent.
+        required: The required members, with a check for each.
+        optional: The optional members, with a check for each. Null is not the same as absent.
 
     Returns:
-        The tree of what is wrong, or None.
+        The tree of messages, or None.
     """
     if not isinstance(value, dict):
         return _expected("object", value)
@@ -203,16 +203,16 @@ def members(
 
 
 def with_error(wrong: Json | None, message: str, member: str | None = None) -> Json:
-    """Adds what is wrong with an object as a whole.
+    """Adds a message about an object as a whole.
 
     Args:
-        wrong: What is wrong with its members, if anything.
-        message: What is wrong with the object.
-        member: The member that this is put down to; None for the object itself.
+        wrong: The messages about its members, if any.
+        message: The message to add.
+        member: The member that the message belongs to; None for the object itself.
     """
     found: Json = wrong or {"errors": []}
     messages = [text for each in found.get("properties", {}).values() for text in each["errors"]]
-    # A member of the wrong type ends zod's checks; a member that only has a wrong value does not.
+    # zod stops after a member with a wrong type, but not after one with a wrong value.
     if any(text.startswith(("Invalid input", "Invalid option")) for text in messages):
         return found
     target = found
@@ -253,7 +253,7 @@ _FORMULA: Final = re.compile(r"[=+@\t\r-]")
 
 
 def _both(*checks: Check) -> Check:
-    """What all of the checks accept."""
+    """What all checks accept."""
     return lambda value: next((wrong for check in checks if (wrong := check(value)) is not None), None)
 
 
@@ -275,7 +275,7 @@ def _no_formula(value: Any) -> Json | None:
 
 
 def _commerce(value: Any) -> Json | None:
-    """Its members are not published; what is no object at all is refused by all means."""
+    """Refuses a ``commerce`` that is not an object. The rules for its members are not published."""
     found = value.get("commerce", UNDEFINED) if isinstance(value, dict) else UNDEFINED
     if found is UNDEFINED or isinstance(found, dict):
         return None
@@ -284,7 +284,7 @@ def _commerce(value: Any) -> Json | None:
 
 @cache
 def _payload_rules(generation: Generation) -> dict[str, Check]:
-    """The check of each field of the payload that a generation looks at."""
+    """Returns the check of each field of the payload that a version of Umami knows."""
     checks = dict(_PAYLOAD)
     if generation.hostname_pattern is not None:
         checks["hostname"] = _both(checks["hostname"], _matching(generation.hostname_pattern))
@@ -303,7 +303,7 @@ def _payload_rules(generation: Generation) -> dict[str, Check]:
 
 
 def _required(generation: Generation) -> set[str]:
-    """The fields that a payload must have. Later, a website may be a link or a pixel instead."""
+    """Returns the required fields of a payload. Since 3.0, a link or a pixel may replace the website."""
     return {
         name
         for name, needed in (
@@ -328,13 +328,13 @@ def _payload(value: Any, generation: Generation) -> Json | None:
 def check_send(body: Any, generation: Generation) -> Json | None:
     """Checks one event: the body of ``/api/send``, or an item of a batch."""
     kind = one_of(*generation.types)
-    if generation.errors != "object":  # before zod 4, a type that is missing was not a wrong one
+    if generation.errors != "object":  # before zod 4, a missing type has a message of its own
         kind = _both(text(), kind)
     return members(body, {"type": kind, "payload": lambda value: _payload(value, generation)})
 
 
 def check_batch(body: Any, generation: Generation) -> Json | None:
-    """Checks a batch as a whole: an array of objects. What is in the objects is not looked at yet."""
+    """Checks that a batch is an array of objects. The objects themselves are checked later."""
     if not isinstance(body, list):
         return _expected("array", body)
     if generation.max_batch is not None and len(body) > generation.max_batch:

@@ -1,4 +1,4 @@
-"""Runs an ASGI application on a thread of its own, by uvicorn, and stops it without waiting for anybody."""
+"""Runs an ASGI application with uvicorn in a thread, and can stop it without waiting for requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK_AGAIN = 0.01
 
 
 class ServerThread:
-    """An HTTP server that listens from when it is made until it is stopped.
+    """An HTTP server in a thread. It listens from its creation until `stop`.
 
     Args:
         app: The application to serve.
@@ -30,7 +30,7 @@ class ServerThread:
         keep_alive: Seconds until an idle connection is closed.
 
     Raises:
-        OSError: The port is taken, or the host is not an address of this machine.
+        OSError: The port is in use, or the host is not an address of this machine.
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int, *, keep_alive: int) -> None:
@@ -44,18 +44,18 @@ class ServerThread:
         self._server.listening.result()
 
     def stop(self, *, finish: bool = False) -> None:
-        """Cuts every connection and returns when the thread has ended.
+        """Cuts all connections, and returns when the thread has ended.
 
         Args:
-            finish: Serve the connections that are in use to their end, unless another call of this has no
-                time for that.
+            finish: First serve the connections in use until they are closed. Another call with False cuts
+                them.
         """
         self._server.request_stop(finish=finish)
         self._thread.join()
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    # asyncio sends small writes at once only on sockets that say they are TCP; socket.create_server's do not.
+    # asyncio sets TCP_NODELAY only if the socket's protocol is TCP, which socket.create_server does not set.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -67,7 +67,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it listens, and drops what is under way when it stops."""
+    """A uvicorn server that reports when it listens, and drops requests in progress when it stops."""
 
     def __init__(self, app: ASGIApp, *, keep_alive: int) -> None:
         super().__init__(
@@ -99,7 +99,7 @@ class _Server(uvicorn.Server):
             listener.close()
 
     def request_stop(self, *, finish: bool) -> None:
-        """Ends `run_on` soon, from any thread; if it is to finish, once every connection is closed."""
+        """Ends `run_on`, soon or when all connections are closed. May be called from any thread."""
         self._finishes = finish
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
@@ -116,16 +116,16 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         if self._finishes:
-            # As Node.js does: a connection that is in use is served on, for as long as the client uses it.
+            # As Node.js does: connections in use are served for as long as the client uses them.
             for connection in list(self.server_state.connections):
                 if isinstance(connection, _Protocol) and connection.is_idle:
                     connection.shutdown()
-        # A connection that is there no more has had all of its answer.
-        while self._finishes and (self.server_state.connections or self.server_state.tasks):  # noqa: ASYNC110 - nothing tells of the last one
+        # A connection is removed only after its whole answer was sent.
+        while self._finishes and (self.server_state.connections or self.server_state.tasks):  # noqa: ASYNC110 - uvicorn has no event for that
             await asyncio.sleep(_LOOK_AGAIN)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        # The requests learn of the lost connections before they are cancelled, and end quietly.
+        # Let the requests see that their connections are lost, so that they end without an error.
         await asyncio.sleep(0)
         tasks = list(self.server_state.tasks)
         for task in tasks:
@@ -134,11 +134,11 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that hands the connection to the app, which may cut it."""
+    """HTTP/1.1, with the connection's transport in the scope, so that the app can cut it."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether a request has been answered and no other has begun. A new connection is not idle."""
+        """Whether a request was answered and no other has begun. A new connection is not idle."""
         answered = self.cycle is not None and self.cycle.response_complete
         return answered and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 

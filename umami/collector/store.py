@@ -1,4 +1,4 @@
-"""Keeps websites, sessions and events in SQLite, in memory or in a file, one transaction per write."""
+"""The database: websites, sessions and events in SQLite, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 USER_ID = "41e2b680-648e-4b09-bcd7-3e2b10c06264"
-"""The id that every new Umami gives its first user, ``admin``."""
+"""The id of the first user, ``admin``, of every new Umami."""
 
 UTM_COLUMNS = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 _EVENT_COLUMNS = (*(column.name for column in fields(StoredEvent)), *UTM_COLUMNS)
@@ -41,7 +41,7 @@ _SESSION_COLUMNS = (
 )
 
 _LOCK_SECONDS: Final = 1.0
-"""How long to wait for another program that writes to the file. No request is answered meanwhile."""
+"""How long to wait while another program writes to the file. Meanwhile no request is answered."""
 
 _SCHEMA = f"""
     pragma journal_mode = wal;
@@ -67,7 +67,7 @@ _INSERT_IDENTITY = _insert("identity", _IDENTITY_COLUMNS)
 
 @dataclass(frozen=True)
 class Rows:
-    """New rows by table. Of two sessions with the same id the first one counts."""
+    """New rows, by table. Of sessions with the same id, the first one is kept."""
 
     sessions: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
@@ -75,18 +75,18 @@ class Rows:
 
 
 def now_text() -> str:
-    """The present as Umami writes it: ISO 8601, in UTC, with milliseconds."""
+    """Returns the current time as Umami formats it: ISO 8601, in UTC, with milliseconds."""
     return iso(datetime.fromtimestamp(time.time(), timezone.utc))
 
 
 class Store:
-    """The collector's database. Safe to use from several threads.
+    """The collector's database. Thread-safe.
 
     Args:
-        path: An SQLite file, made if it is not there; None for a database in memory.
+        path: An SQLite file, created if needed; None for memory.
 
     Attributes:
-        is_away: Whether Umami is to find no database. What is stored can be read all the same.
+        is_away: Whether to answer as if the database were down. `events` and the like still work.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -94,10 +94,10 @@ class Store:
         self._connection = sqlite3.connect(
             path or ":memory:", timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False
         )
-        # The events stay readable after the server has stopped, so the connection closes with the store.
+        # The events stay readable after the server has stopped, so the connection lives as long as the store.
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._connection.row_factory = sqlite3.Row
-        # SQLite's own lower() knows ASCII only, and it has no regular expressions.
+        # SQLite's own lower() supports ASCII only, and there are no regular expressions.
         self._connection.create_function("lower", 1, _lower, deterministic=True)
         self._connection.create_function("regexp", 2, _matches, deterministic=True)
         self._connection.executescript(_SCHEMA)
@@ -106,12 +106,12 @@ class Store:
         self.is_away = False
 
     def keep_open(self, *, at_exit: bool) -> None:
-        """Says whether the database is still needed when the process exits: a client may flush then."""
+        """Sets whether the database is needed while the process exits, because a client may flush then."""
         self._finalizer.atexit = not at_exit
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Runs a query and returns all of its rows."""
-        # Python 3.12 takes ?1 for a named parameter, and warns of the sequence.
+        """Runs a query and returns all rows."""
+        # Python 3.12 treats ?1 as a named parameter, and warns if the values are a sequence.
         named = re.sub(r"\?(\d+)", r":p\1", sql)
         values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         with self._lock:
@@ -119,10 +119,10 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Rows]:
-        """Gives new rows to add to, and writes them in one transaction at the end of the block, or none.
+        """Yields an empty `Rows`. At the end of the block, its rows are written in one transaction.
 
         Raises:
-            sqlite3.Error: They cannot be written: the disk is full, or another program holds the file.
+            sqlite3.Error: They cannot be written: the disk is full, or another program has locked the file.
         """
         with self._lock:
             rows = Rows()
@@ -139,29 +139,29 @@ class Store:
             yield
             self._connection.execute("commit")
         except BaseException:
-            # Some failures have ended the transaction already.
+            # Some errors have already ended the transaction.
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             raise
 
     def events(self, last: int | None = None) -> tuple[StoredEvent, ...]:
-        """All events in the order they were stored, or only the last so many."""
+        """Returns the events in the order they were stored: all, or the `last` ones."""
         limit = -1 if last is None else last
         rows = self.query("select * from event order by rowid desc limit ?", (limit,))
         return tuple(_event(row) for row in reversed(rows))
 
     def count_events(self) -> int:
-        """The number of events stored."""
+        """Returns the number of stored events."""
         count: int = self.query("select count(*) from event")[0][0]
         return count
 
     def identities(self) -> tuple[Identity, ...]:
-        """All identify calls in the order they were stored."""
+        """Returns all identify calls in the order they were stored."""
         rows = self.query("select * from identity order by rowid")
         return tuple(Identity(**{**dict(row), "data": json.loads(row["data"])}) for row in rows)
 
     def clear(self) -> None:
-        """Deletes every event, session and identity; the websites stay."""
+        """Deletes all events, sessions and identities. Websites are kept."""
         with self._lock, self._transaction():
             for table in ("session", "event", "identity"):
                 self._connection.execute(f"delete from {table}")  # noqa: S608
@@ -178,21 +178,21 @@ class Store:
         """Registers a website.
 
         Args:
-            name: What it is called.
-            domain: Where it is.
-            website_id: Its UUID; a new one when left out.
+            name: The website's name.
+            domain: Its domain.
+            website_id: Its UUID. By default, a new one.
 
         Returns:
             The website's id, in lower case.
 
         Raises:
-            ValueError: The id is taken.
+            ValueError: There is a website with this id.
         """
         website_id = (website_id or str(uuid.uuid4())).lower()
         now = now_text()
         with self._lock:
             if website_id in self._websites:
-                raise ValueError(f"a website with the id {website_id} exists")
+                raise ValueError(f"There is already a website with the id {website_id}.")
             self._connection.execute(
                 "insert into website values (?, ?, ?, ?, ?)", (website_id, name, domain, now, now)
             )
@@ -200,12 +200,12 @@ class Store:
         return website_id
 
     def website(self, website_id: str) -> Row | None:
-        """One website as Umami's API gives it, or None."""
+        """Returns a website as in Umami's API, or None."""
         rows = self.query("select * from website where id = ?", (website_id.lower(),))
         return _website(rows[0]) if rows else None
 
     def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
-        """One page of the websites whose name or domain contains `search`, and how many there are in all."""
+        """Returns a page of the websites whose name or domain contains `search`, and their total number."""
         found = "from website where name || char(10) || domain like '%' || ? || '%'"
         page = self.query(f"select * {found} order by id limit ? offset ?", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
@@ -216,12 +216,12 @@ def _lower(text: str | None) -> str | None:
 
 
 def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern of a filter, ready to search with: the case counts if it asks for it.
+    """Compiles the pattern of a filter. It ignores case, unless it begins with ``(?c)`` or ``(?-i)``.
 
-    It asks PostgreSQL by ``(?c)``, and the Cloud's ClickHouse by ``(?-i)``.
+    The first is for PostgreSQL, the second for the Cloud's ClickHouse.
 
     Raises:
-        re.error: It is none.
+        re.error: The pattern is invalid.
     """
     for heed_case in ("(?c)", "(?-i)"):
         if pattern.startswith(heed_case):

@@ -1,7 +1,7 @@
-"""Parses a URL the way a browser does (the WHATWG standard), as far as Umami's answers depend on it.
+"""Parses URLs as a browser does (WHATWG standard), as far as Umami's answers depend on it.
 
-`urllib.parse` accepts nearly everything; Umami stores what JavaScript's ``new URL(url, base)`` makes of an
-address, and refuses what that refuses.
+Umami stores the result of JavaScript's ``new URL(url, base)``, and refuses what that refuses. `urllib.parse`
+differs from it, and accepts nearly everything.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _IPV4_PARTS = 4
 
 @dataclass(frozen=True)
 class URL:
-    """The parts of a parsed address that Umami uses, percent-encoded as JavaScript gives them."""
+    """The parts of a URL that Umami uses, percent-encoded as in JavaScript."""
 
     scheme: str
     hostname: str
@@ -40,22 +40,22 @@ class URL:
 
 
 class InvalidURLError(ValueError):
-    """JavaScript's ``new URL()`` would throw ``TypeError: Invalid URL``."""
+    """JavaScript's ``new URL()`` throws ``TypeError: Invalid URL``."""
 
 
 @lru_cache(maxsize=8192)
 def parse(text: str, base: str | None = None) -> URL:
-    """Parses an address, relative to `base` where it is relative.
+    """Parses a URL.
 
     Args:
-        text: An absolute URL, or any kind of relative one when there is a base.
+        text: An absolute URL; with a base, also a relative one.
         base: An absolute http or https URL.
 
     Returns:
-        The parts.
+        Its parts.
 
     Raises:
-        InvalidURLError: The address, or the base, is not one.
+        InvalidURLError: The text, or the base, is not a URL.
 
     Example:
         ```python

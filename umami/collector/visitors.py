@@ -1,4 +1,4 @@
-"""Who an event comes from: address, browser and device; and its session and visit."""
+"""The visitor of an event: address, browser and device, session and visit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from umami.collector.javascript import calendar
 
 LAPTOP_WIDTH: Final = 1920
-"""Pixels: a desktop browser on a screen up to this wide counts as a laptop."""
+"""A desktop browser on a screen of at most this width, in pixels, counts as a laptop."""
 
 _ADDRESS_HEADERS: Final = (
     "true-client-ip",
@@ -39,18 +39,18 @@ _COUNTRY_HEADERS: Final = (
 )
 _PRIVATE: Final = (*map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")),)
 _BINDABLE: Final = ("0.0.0.0", "255.255.255.255", "::")  # noqa: S104
-"""No visitor's addresses, but a machine can bind to them, which is how Umami tells its own."""
+"""Addresses that Umami takes for its own, because a machine can bind to them."""
 
 _LONGEST_READ: Final = 2048
-"""Characters of a User-Agent that are looked at. Umami looks at all of them, some for minutes."""
+"""How many characters of a User-Agent are read. Umami reads all of them, which may take minutes."""
 _LONGEST_DEVICE: Final = 500
-"""Umami, too, finds the device in the first 500."""
+"""How many characters are searched for the device, as in Umami."""
 
 
 def _rule(name: str, *parts: str) -> tuple[str, tuple[re.Pattern[str], ...]]:
-    """Makes a rule: `name` holds for a text that has all the parts, one after another.
+    """Returns a rule: `name` applies to a text that contains all parts, one after another.
 
-    One pattern with ``.*`` between its parts would say the same, and take quadratic or cubic time.
+    A single pattern with ``.*`` between the parts would take quadratic or cubic time.
     """
     return name, tuple(re.compile(part, re.ASCII) for part in parts)
 
@@ -136,7 +136,7 @@ _DEVICES: Final = (  # of a User-Agent in lower case
 
 @dataclass(frozen=True)
 class Visitor:
-    """Where a request comes from, as Umami sees it.
+    """The visitor of an event, as Umami determines it.
 
     Attributes:
         ip: The address, from the payload, a proxy's header or the connection.
@@ -154,12 +154,12 @@ class Visitor:
 
 
 def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) -> Visitor:
-    """Finds out who sent an event.
+    """Determines the visitor of an event.
 
     Args:
-        payload: The event's payload, which overrides everything else.
+        payload: The event's payload. It takes precedence.
         headers: The request's headers, by lower-case name.
-        peer: The address the connection comes from.
+        peer: The client's address.
     """
     user_agent = payload.get("userAgent") or headers.get("user-agent", "")
     browser, system, device = _client(user_agent[:_LONGEST_READ])
@@ -176,12 +176,12 @@ def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) 
 
 
 def is_local(ip: str) -> bool:
-    """Whether an address needs no GeoIP lookup: it is private, or this machine's own."""
+    """Whether an address needs no GeoIP lookup, because it is private or this machine's own."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:
         try:
-            # Forms of old, such as 127.1 and 0x7f.1, which resolvers still take for addresses.
+            # Old forms that resolvers still accept, such as 127.1 and 0x7f.1.
             address = ipaddress.IPv4Address(socket.inet_aton(ip))
         except (OSError, ValueError):
             return ip in ("", "localhost")
@@ -197,19 +197,19 @@ def is_local(ip: str) -> bool:
 
 
 def has_country(headers: Mapping[str, str]) -> bool:
-    """Whether a proxy has said in a header which country the visitor is in, so that nothing is looked up."""
+    """Whether a proxy's header names the visitor's country, so that no lookup is needed."""
     return any(headers.get(name) for name in _COUNTRY_HEADERS)
 
 
 def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | None, at_ms: int | None) -> str:
-    """Derives the session: by the distinct id, else by address, User-Agent and month.
+    """Returns the session's id. It depends on the distinct id, or on address, User-Agent and month.
 
     Args:
         secret: The server's secret.
-        source: The website's id as it was sent; its case matters.
-        visitor: Who sent the event.
-        distinct_id: The id the website gives the visitor, if any.
-        at_ms: When the event happened, epoch milliseconds; None where a month's end ends no session.
+        source: The website's id as it was sent. Its case matters.
+        visitor: The visitor.
+        distinct_id: The visitor's distinct id, if any.
+        at_ms: When the event happened, in epoch milliseconds; None if sessions do not end with the month.
     """
     if distinct_id:
         return _hashed(secret, source, distinct_id)
@@ -220,7 +220,7 @@ def session_id(secret: str, source: str, visitor: Visitor, distinct_id: str | No
 
 
 def visit_id(secret: str, session: str, at_ms: int) -> str:
-    """Derives the visit: the session's events of one clock hour. `at_ms` is epoch milliseconds."""
+    """Returns the visit's id: the events of a session in one clock hour. `at_ms` is epoch milliseconds."""
     return _hashed(secret, session, str(at_ms // 3_600_000))
 
 
@@ -230,9 +230,9 @@ def _hashed(secret: str, *parts: str) -> str:
 
 
 def _header_address(headers: Mapping[str, str], peer: str) -> str:
-    """The address that a proxy's header gives; the peer's if there is none, ``""`` if the header is empty."""
+    """Returns the address in a proxy's header; the peer's if there is none, ``""`` if the header is empty."""
     for name in _ADDRESS_HEADERS:
-        # Umami's web server adds this one with the peer's address, unless the request has it.
+        # Umami's web server adds this header with the peer's address, unless the request has it.
         value = headers.get(name, peer if name == "x-forwarded-for" else "")
         if not value:
             continue
@@ -246,7 +246,7 @@ def _header_address(headers: Mapping[str, str], peer: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _client(user_agent: str) -> tuple[str | None, str | None, str]:
-    """The browser, the operating system and the kind of device that a User-Agent names."""
+    """Returns the browser, the operating system and the kind of device of a User-Agent."""
     device = _first(_DEVICES, user_agent[:_LONGEST_DEVICE].lower())
     return _first(_BROWSERS, user_agent), _first(_SYSTEMS, user_agent), device or "desktop"
 
