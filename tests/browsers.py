@@ -1,4 +1,4 @@
-"""User-Agents of browsers in use, for the tests of what tells them from bots."""
+"""User-Agents of common browsers, for the tests of bot detection."""
 
 _WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 _APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko)"

@@ -1,7 +1,6 @@
-"""The internet, for tests: a proxy that leads every https host to this machine, with real TLS.
+"""The internet, for tests: an HTTPS proxy that routes every host to one collector, with real TLS.
 
-What it stands for are Umami Cloud's two hosts, which answer as the documentation says, and any other
-host, which is a self-hosted server. Behind all of them is one collector.
+Umami Cloud's two hosts answer as its documentation says. Any other host is a self-hosted server.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Random arguments for sends: ordinary, odd, huge, endless, and of types that do as they like."""
+"""Random arguments for sends: ordinary, odd, huge and endless ones, and types with unusual methods."""
 
 import math
 import random

@@ -1,7 +1,7 @@
-"""Small servers that answer logins and queries as Umami of one generation does, with its filters and forms.
+"""Small servers that answer logins and queries as one version of Umami does.
 
-They answer as real servers were seen to, and where none was asked, as the source of Umami has it. They know a
-few page views, and what each generation makes of a filter's value.
+Their answers were copied from real servers, or else follow Umami's source. They have a few page views, and
+interpret filters as their version does.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Helpers of the tests with real processes: starting a program, reading its output, ending it."""
+"""Helpers for tests with real processes: start a program, read its output, end it."""
 
 import os
 import queue

@@ -1,4 +1,4 @@
-"""Helpers of the queue's tests: reading what a collector received, waiting for events, interrupting code."""
+"""Helpers for tests of the queue: read what a collector received, wait for events, interrupt code."""
 
 import inspect
 import linecache

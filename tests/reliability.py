@@ -2,8 +2,8 @@
 
 As a pytest plugin (`-p reliability --reliability FILE`) it records in a JSON file how each test ended on this
 Python, and what it measured (`record_property`). As a program (`python tests/reliability.py [FILE...]`) it
-sums such records up in docs/reliability.json, and writes docs/reliability.md and docs/appendix/reliability.md
-from that and from docs/soak.json. Without a FILE it writes the pages from docs/reliability.json as it is.
+combines such records in docs/reliability.json. Then it writes docs/reliability.md and its appendix from that
+and from docs/soak.json. Without a FILE it writes the pages from docs/reliability.json as it is.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A small HTTP proxy in front of a collector: it passes requests on, or answers them as a test says."""
+"""A small HTTP proxy in front of a collector. It forwards requests, or answers them as a test says."""
 
 import http.client
 import json

@@ -1,12 +1,12 @@
-"""Watches, in every test, that no token, API key or password shows where people look.
+"""Checks in every test that no token, API key or password is shown.
 
-It wraps the public calls: their arguments tell it the secrets of the test, and nothing that comes out may
-hold one. It looks at every log record of the process, every exception that a call raises and its causes,
-the reprs of the clients and of all that lives in them, reports, ledgers, and the output of child processes. A
-test does nothing for it, and fails if a secret shows.
+It wraps the public calls. Their arguments are the secrets of the test, and nothing that comes out may contain
+one. It searches every log record of the process, every exception that a call raises and its causes, the reprs
+of the clients and of everything in them, error reports, counts, and the output of child processes. Tests need
+not do anything for it. A test fails if a secret shows.
 
-A secret can be told from other text if it has eight characters or more and a digit among them. The tests'
-passwords and keys are such; any other is not looked for.
+A secret must be distinct from other text: only those with eight characters or more, one of them a digit, are
+searched for. The tests' passwords and keys are such.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""How servers are reached: extra headers and certificates, for queued events, direct sends and queries."""
+"""Access to the server: extra headers and certificates, for queued events, direct sends and queries."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The words of error answers, as each generation of Umami writes them, and as a proxy may."""
+"""Error messages: of each version of Umami, and of proxies."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""How events become requests: cut by count, size and age, over how many connections, with which headers."""
+"""From events to requests: batches by count, size and age; connections and headers."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Each event that Umami drops as a bot's is counted as rejected; browsers' events travel in full batches."""
+"""Bots: events that Umami drops are counted as rejected, and other events travel in full batches."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`before_send` and `on_error`: whatever they do, nothing hangs, nothing recurs, nothing else is lost."""
+"""`before_send` and `on_error`: whatever they do, nothing hangs, and no other event is lost."""
 
 import threading
 from collections.abc import Callable

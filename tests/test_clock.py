@@ -1,4 +1,4 @@
-"""The clock is set back and forth, or frozen: no timer minds, nothing hangs, and every event arrives."""
+"""Clock changes: timers keep their length, nothing hangs, and every event arrives."""
 
 from collections.abc import Callable
 from subprocess import CompletedProcess

@@ -1,4 +1,4 @@
-"""What goes wrong below HTTP: names, TLS, and connections that are closed at the wrong moment."""
+"""Trouble below HTTP: name resolution, TLS, and connections that close at the wrong moment."""
 
 import json
 import re

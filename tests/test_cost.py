@@ -1,4 +1,4 @@
-"""What a visitor sends costs linear time at the most: four times the text, not sixteen times the work."""
+"""Costs of visitors' values: at most linear in their length."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""How each answer is read: what became of every event, which route is used, and where redirects lead."""
+"""Answers: the outcome of every event, the choice of the route, and redirects."""
 
 import json
 from collections.abc import Callable

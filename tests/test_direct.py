@@ -1,4 +1,4 @@
-"""Direct mode: one POST and the server's answer for each send, as the published client does."""
+"""Direct mode: one POST for each send, which returns the server's answer."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The README and the documentation, against the code: every block of Python in them runs as printed."""
+"""README and documentation: every Python block runs as printed."""
 
 import json
 import re

@@ -1,6 +1,6 @@
-"""How often an event may be stored: queue and exporter against a server that stores and does not say so.
+"""Duplicates: queue and exporter against a server that stores events without answering.
 
-No threads and no HTTP: the machine is the senders, the connections and the server, and turns the clock.
+Without threads and HTTP: the test plays the senders, the connections and the server, and sets the clock.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The ends of a process: what was queued is delivered, or said to be lost, and the exit is as it was."""
+"""The end of a process: queued events are delivered or reported as lost, and the exit code stays the same."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""A client whose batches go elsewhere than to Umami: `umami.Client(exporter=…)`."""
+"""Exporters: a client that delivers its batches somewhere other than to Umami."""
 
 import json
 import threading

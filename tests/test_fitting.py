@@ -1,4 +1,4 @@
-"""What comes with a visitor's request: made to fit, stored by the server, counted and told, never lost."""
+"""Visitors' values: each is repaired, stored by the server and counted."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Flushing, shutting down, reading the ledger, and changing where a client points while events are queued."""
+"""Flush, shutdown, counts, and a change of the server while events are queued."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Answers that are not Umami's: of proxies, gateways, firewalls, rate limits, and servers that restart."""
+"""Answers that are not Umami's: from proxies, gateways, firewalls, rate limits and restarting servers."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Forks: a child starts clean and delivers its own events, and no event arrives twice."""
+"""Forks: a child sends only its own events, and no event arrives twice."""
 
 import re
 import textwrap

@@ -1,4 +1,4 @@
-"""Real servers and workers around the agent: what their processes send arrives exactly once."""
+"""Web servers and task queues: the events of all their processes arrive exactly once."""
 
 import http.client
 import os

@@ -1,4 +1,4 @@
-"""Every generation of Umami gets what it can store, and each event is counted as what became of it."""
+"""Versions of Umami: each is sent what it can store, and each event is counted correctly."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

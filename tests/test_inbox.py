@@ -1,4 +1,4 @@
-"""The inbox: whatever happens while a send takes no lock, its event is seen, and seen once."""
+"""The inbox: every event that a send adds without a lock is counted exactly once."""
 
 import contextlib
 import os

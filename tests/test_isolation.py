@@ -1,4 +1,4 @@
-"""An event that always fails holds up no other, and is settled; an outage settles none."""
+"""An event that always fails: it does not block others, and is settled; an outage settles none."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The load tests run and print their table; how fast anything is, no test says."""
+"""The load tests run and print their table. Speed is not tested here."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
-"""The queue against a model of it: whatever happens in whatever order, every event ends exactly once.
+"""Model of the queue: after any sequence of operations, each event has ended exactly once.
 
-No threads and no HTTP: the machine is the senders and the exporters, and turns the clock.
+Without threads and HTTP: the test plays the senders and the exporters, and sets the clock.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A server that is away for a while, under a steady load that does not pause for it."""
+"""Outages under a steady load of events."""
 
 import os
 import threading

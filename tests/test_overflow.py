@@ -1,4 +1,4 @@
-"""What gives way when the queue is full: each policy, from threads and from tasks, and how it is told."""
+"""A full queue: each policy, from threads and from tasks, and its reports."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Proxies that a setting or the environment names: what goes through them, and what past them."""
+"""Proxies, from the setting and from the environment: what goes through them and what does not."""
 
 import socket
 import ssl

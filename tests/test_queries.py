@@ -1,4 +1,4 @@
-"""Auth and queries against the collector: sync, and async on asyncio and trio."""
+"""Logins and queries against the collector: sync, and async with asyncio and trio."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Logins and queries against servers of every generation of Umami, sync and async."""
+"""Logins and queries against servers of every version of Umami, sync and async."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Permanent redirects of POSTs: remembered, named once in the log, and forgotten when they fail."""
+"""Permanent redirects: remembered, logged once, and forgotten when they fail."""
 
 from collections.abc import Callable
 

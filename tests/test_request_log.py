@@ -1,4 +1,4 @@
-"""What the logger `umami` says of each request at DEBUG, for a person asking why nothing arrives."""
+"""What the logger `umami` says about each request at DEBUG."""
 
 import logging
 import re

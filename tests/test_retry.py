@@ -1,4 +1,4 @@
-"""What is tried again and when, what it costs in duplicates, and what is given up."""
+"""Retries: what is sent again and when, the duplicates this causes, and what is given up."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""No test shows a secret unnoticed: the watch of `secrecy` fails each test that does, and no other."""
+"""The check for secrets (`secrecy`): it fails each test that shows one, and no other."""
 
 import re
 import subprocess

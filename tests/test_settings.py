@@ -1,4 +1,4 @@
-"""Settings: where each may come from, which one wins, and how a wrong one is refused."""
+"""Settings: their sources and precedence, and the errors for wrong ones."""
 
 import logging
 import subprocess

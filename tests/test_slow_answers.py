@@ -1,4 +1,4 @@
-"""Answers that never end, or unpack to too much: of a server that sends byte by byte, or without end."""
+"""Endless answers: sent byte by byte, without end, or decompressed to a huge size."""
 
 import gzip
 import json

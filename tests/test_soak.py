@@ -1,4 +1,4 @@
-"""A short soak: seconds of steady events against servers that misbehave at random."""
+"""A short soak test: some seconds of steady events to servers that fail at random."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The spool: an acknowledged event survives the process, and is sent once by whoever finds it."""
+"""The spool: an acknowledged event survives the process, and the next process sends it once."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The spool in trouble: neighbours at the wrong moment, damage, a full disk, forks, a lack of credentials."""
+"""Faults of the spool: races with other processes, damage, full disks, forks, missing credentials."""
 
 import base64
 import contextlib

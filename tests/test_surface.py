@@ -1,4 +1,4 @@
-"""The public names: what they take, what their help says, and what importing and printing them gives away."""
+"""The public names: signatures, help, and what importing and printing them reveals."""
 
 import ast
 import functools

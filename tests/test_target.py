@@ -1,4 +1,4 @@
-"""The name of an exporter to Umami: a spool gives its events to the exporter of the same name only."""
+"""Names of destinations: a spool's events go only to the exporter of the same name."""
 
 import pytest
 

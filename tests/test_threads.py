@@ -1,4 +1,4 @@
-"""Many threads, many event loops, interrupted code, and threads that die: the ledger always balances."""
+"""Threads, event loops, interruptions and threads that die: the counts always add up."""
 
 import asyncio
 import contextlib

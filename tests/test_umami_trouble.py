@@ -1,4 +1,4 @@
-"""What Umami does in trouble: its database, its restarts, its patience, and events that it chokes on."""
+"""Trouble in Umami: its database, restarts, timeouts, and events that make it fail."""
 
 import json
 import re
@@ -335,7 +335,7 @@ POISON: dict[str, dict[str, Any]] = {
     "a long currency": {"data": {"revenue": 1, "currency": "X" * 11}},
     "revenue without a name": {"name": None, "data": {"revenue": 10, "currency": "USD"}},
 }
-"""What umami-wire.md says makes a 500, by what is wrong with it, which is also the event's title."""
+"""Events that a real Umami answers with a 500, by their fault, which is also the event's title."""
 
 SAYS = {
     **dict.fromkeys(POISON, "too long"),

@@ -1,4 +1,4 @@
-"""What is surely a browser's: every common browser, and nothing that Umami drops."""
+"""Detection of browsers: every common browser is recognized, and nothing that Umami drops."""
 
 import itertools
 import string

@@ -1,4 +1,4 @@
-"""What code gets wrong: in which order it is checked, and the words that it is refused with."""
+"""Mistakes in the program: the order of the checks, and their messages."""
 
 import math
 from collections.abc import Callable

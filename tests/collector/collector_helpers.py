@@ -1,4 +1,4 @@
-"""What the collector's tests share: a website, and events to send. None of it is the client's."""
+"""Helpers for the collector's tests: a website, and events to send. They do not use the client."""
 
 from typing import Any
 

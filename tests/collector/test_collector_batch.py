@@ -1,4 +1,4 @@
-"""``POST /api/batch``: every item is an event of its own, the batch as a whole is all or nothing."""
+"""The collector's ``/api/batch``: events succeed or fail one by one; a malformed batch fails as a whole."""
 
 import itertools
 import json

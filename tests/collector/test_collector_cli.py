@@ -1,4 +1,4 @@
-"""``umami collector``, as a process."""
+"""The command ``umami collector``."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Every kind of fault that can be scripted, as a client sees it."""
+"""The collector's scripted faults, as a client sees them."""
 
 import json
 import socket

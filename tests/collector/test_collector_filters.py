@@ -1,4 +1,4 @@
-"""What queries count, filter and refuse. Umami 3.1.0 gave the same figures for the same events."""
+"""The collector's queries: figures, filters and errors, as measured on Umami 3.1.0."""
 
 import uuid
 

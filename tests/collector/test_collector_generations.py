@@ -1,4 +1,4 @@
-"""Each generation of Umami, as it was measured, or by its source: what it answers, and what it stores."""
+"""The collector as each version of Umami: its answers, and what it stores."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What JavaScript makes of a value; the expectations are what node 20 says."""
+"""The collector's JavaScript conversions, compared with those of Node.js 20."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Login, tokens, websites and the queries over what has been stored."""
+"""The collector's logins, tokens, websites and queries."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What must not harm the collector, its users or the programs it runs in."""
+"""Safety of the collector, its users and the programs in which it runs."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""``POST /api/send``: what is accepted, what is refused and how, what is stored, and what a visit is."""
+"""The collector's ``/api/send``: what is accepted, refused and stored; sessions and visits."""
 
 import gzip
 import json

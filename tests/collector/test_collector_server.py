@@ -1,4 +1,4 @@
-"""The collector as an object: starting and stopping, waiting, its database, its page, and its extra."""
+"""The collector as an object: start and stop, waiting, its database, its page and its extra."""
 
 import re
 import sqlite3

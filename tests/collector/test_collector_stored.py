@@ -1,4 +1,4 @@
-"""What is stored, against what a real Umami 3.1.0 stored of the same requests."""
+"""What the collector stores, compared with a real Umami 3.1.0."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a browser makes of a URL; the expectations are what node 20 says."""
+"""The collector's URL parser, compared with Node.js 20."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Who is a bot, which browser it is, and which addresses are local; as a real Umami 3.1.0 answered."""
+"""The collector's detection of bots, browsers and local addresses, compared with Umami 3.1.0."""
 
 import pytest
 from conftest import CHROME
