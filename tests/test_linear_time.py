@@ -24,7 +24,8 @@ OTHERS = {
     "_http/exchange.py": "servers' answers",
     "_http/proxies.py": "settings",
     "_http/verdicts.py": "servers' answers",
-    "queue/records.py": "the spool's files",
+    "_spool/records.py": "the spool's files",
+    "_spool/segment.py": "file names",
     "settings.py": "settings",
 }
 """Modules whose patterns see no visitor's text, and what they see."""

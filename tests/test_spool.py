@@ -267,7 +267,7 @@ def test_a_damaged_file_is_set_aside_and_named(
     assert stats.submitted == stats.delivered + stats.dropped["spool_damaged"] > stats.delivered > 0
     (kept,) = folder.iterdir()
     assert kept.suffix == ".damaged"
-    assert kept.read_bytes() == content
+    assert kept.read_bytes().startswith(content)  # what was sent and what was lost is noted behind it
     assert str(kept) in caplog.text
     assert "not getting through" not in caplog.text  # nor are they: the others are
 

@@ -3,11 +3,12 @@
 To send it, make a client of the folder and flush: `umami.Client(spool=folder).flush()`.
 """
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from ._spool.records import DamagedError, ForeignError
+from ._spool.disk import CAN_LOCK
+from ._spool.records import ForeignError, VersionError
 from ._spool.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError
 
 
@@ -18,9 +19,9 @@ class SpoolFile:
     Attributes:
         path: Where it is.
         size: Its length in bytes.
-        state: `waiting` for a process to send it, `in use` by one that runs, `damaged`, or `foreign`, which
-            is of another version.
-        events: How many of its events are not settled; None if that cannot be told.
+        state: `waiting` for a process to send it, `in use` by one that runs, `damaged`: set aside after what
+            was whole in it was sent, `foreign`: another version's or none of umami's, or `unreadable`.
+        events: How many of its events are not settled, and can be read; None if that cannot be told.
         exporter: The name of their exporter; None if that cannot be told.
     """
 
@@ -31,7 +32,7 @@ class SpoolFile:
     exporter: str | None = None
 
 
-def files(folder: str | Path) -> list[SpoolFile]:
+def files(folder: str | os.PathLike[str]) -> list[SpoolFile]:
     """Tell what lies in a spool, file by file.
 
     Args:
@@ -52,8 +53,8 @@ def files(folder: str | Path) -> list[SpoolFile]:
     return [file for path in _paths(folder) if (file := _look(path)) is not None]
 
 
-def clear(folder: str | Path) -> list[SpoolFile]:
-    """Delete what lies in a spool, but for the files that a running process uses.
+def clear(folder: str | os.PathLike[str]) -> list[SpoolFile]:
+    """Delete what lies in a spool, but for the files that a running process uses, and those of others.
 
     Args:
         folder: The spool's folder.
@@ -72,15 +73,16 @@ def clear(folder: str | Path) -> list[SpoolFile]:
     return [file for path in _paths(folder) if (file := _delete(path)) is not None]
 
 
-def _paths(folder: str | Path) -> list[Path]:
+def _paths(folder: str | os.PathLike[str]) -> list[Path]:
+    if not CAN_LOCK:
+        raise OSError("this system has no file locks of the kind that a spool needs")
     return [path for path in sorted(Path(folder).iterdir()) if path.suffix in (SUFFIX, DAMAGED_SUFFIX)]
 
 
 def _look(path: Path) -> SpoolFile | None:
+    size = 0
     try:
-        size = path.stat().st_size
-        if path.suffix == DAMAGED_SUFFIX:
-            return SpoolFile(path, size, "damaged")
+        size = path.lstat().st_size
         segment = Segment.taken(path)
         try:
             segment.look()
@@ -92,23 +94,33 @@ def _look(path: Path) -> SpoolFile | None:
         return SpoolFile(path, size, "in use")
     except ForeignError:
         return SpoolFile(path, size, "foreign")
-    except DamagedError:
-        return SpoolFile(path, size, "damaged")
-    return SpoolFile(path, size, "waiting", segment.unsettled, segment.name)
+    except OSError:
+        return SpoolFile(path, size, "unreadable")
+    return _described(segment)
+
+
+def _described(segment: Segment) -> SpoolFile:
+    is_waiting = segment.path.suffix == SUFFIX
+    events = segment.unsettled if segment.name or not segment.damaged else None
+    return SpoolFile(
+        segment.path, segment.size, "waiting" if is_waiting else "damaged", events, segment.name or None
+    )
 
 
 def _delete(path: Path) -> SpoolFile | None:
     """Delete a file, unless a process uses it: until it is gone, none can take it over."""
     try:
         segment = Segment.taken(path)
-    except TakenError:
+    except (TakenError, ForeignError):
         return None
     try:
-        file = SpoolFile(path, path.stat().st_size, "damaged")
-        if path.suffix == SUFFIX:
-            with suppress(DamagedError, ForeignError):
-                segment.read()
-                file = replace(file, state="waiting", events=segment.unsettled, exporter=segment.name)
+        try:
+            segment.scan()
+            file = _described(segment)
+        except VersionError:
+            file = SpoolFile(path, segment.size, "foreign")
+        except ForeignError:
+            return None
         path.unlink()
     finally:
         segment.close()

@@ -11,11 +11,13 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from .records import DamagedError, ForeignError
-from .segment import CAN_LOCK, SUFFIX, Segment, TakenError
+from .disk import CAN_LOCK, DISK, Disk
+from .records import ForeignError, printable
+from .segment import SUFFIX, Segment, TakenError
 
 logger: Final = logging.getLogger("umami")
 
@@ -25,9 +27,20 @@ _MOST_SEGMENTS: Final = 128
 _MOST_ADOPTED: Final = 32
 _MOST_ADOPTED_BYTES: Final = 16 * 1024 * 1024
 _TRIES: Final = 100
+_CREATE_AGAIN: Final = 1.0
+_READ_AGAIN: Final = 60.0
 
 Place: TypeAlias = tuple[Segment, int]
 """Where an event lies: its file, and its index there."""
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """A file that was not taken over. It need not be read again while it stays as it was."""
+
+    seen: tuple[int, int, int]
+    exporter: str | None
+    until: float
 
 
 class Folder:
@@ -37,42 +50,72 @@ class Folder:
         path: Where it is. It is made if it is not there, for its owner alone.
         max_bytes: The most bytes of all files in it.
         report: Called with the reason and the message of what goes wrong.
+        disk: The disk.
 
     Raises:
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(self, path: Path, max_bytes: int, report: Callable[[str, str], object]) -> None:
+    def __init__(
+        self, path: Path, max_bytes: int, report: Callable[[str, str], object], disk: Disk = DISK
+    ) -> None:
         self.path = path
+        self.sync_each = False
+        self._disk = disk
         self.resize(max_bytes)
         self._report = report
         if not CAN_LOCK:
             raise OSError("this system has no file locks of the kind that a spool needs")
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(f"{self.path} cannot be read and written")
+        self._make()
         self._warn_of_others()
         self._names = itertools.count()
         self._current: dict[str, Segment] = {}
         self._own: set[Segment] = set()
         self._adopted: set[Segment] = set()
+        self._skipped: dict[str, _Skipped] = {}
         self._others_bytes = 0
         self._bytes = 0  # of all files, as far as this process knows
         self._left_some = False
+        self._create_again_at = 0.0
 
     def resize(self, max_bytes: int) -> None:
         """Change the most bytes of all files."""
         self._max_bytes = max_bytes
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS)
 
+    def _make(self) -> None:
+        path_and_parents = (self.path, *self.path.parents)
+        missing = list(itertools.takewhile(lambda path: not self._is_there(path), path_and_parents))
+        for path in reversed(missing):
+            with suppress(FileExistsError):
+                self._disk.mkdir(path, 0o700 if path == self.path else 0o777)
+        self._disk.names(self.path)
+        if not self._disk.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(f"{self.path} cannot be read and written")
+
+    def _is_there(self, path: Path) -> bool:
+        try:
+            self._disk.lstat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _warn_of_others(self) -> None:
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        if mode & 0o077:
-            with suppress(Exception):  # of a log handler
+        status = self._disk.lstat(self.path)
+        mode = stat.S_IMODE(status.st_mode)
+        with suppress(Exception):  # of a log handler
+            if status.st_uid not in (0, os.geteuid()):
+                logger.warning(
+                    "The spool %s belongs to another user (uid %d), who can read and delete its events, and "
+                    "have others sent. Use a folder of your own.",
+                    printable(self.path),
+                    status.st_uid,
+                )
+            elif mode & 0o077:
                 logger.warning(
                     "Other users can open the spool %s (mode %o), and whoever can write there can have "
                     "events sent. Restrict it to its owner: chmod 700.",
-                    self.path,
+                    printable(self.path),
                     mode,
                 )
 
@@ -84,13 +127,15 @@ class Folder:
         """
         if self._bytes + len(event) > self._max_bytes:
             self._sum_up()  # other processes may have sent theirs
-        if self._bytes + len(event) > self._max_bytes:
-            message = f"The spool {self.path} is full: raise spool_max_bytes."
-            self._report("spool_full", message)
-            return None
+            if self._bytes + len(event) > self._max_bytes:
+                message = f"The spool {printable(self.path)} is full: raise spool_max_bytes."
+                self._report("spool_full", message)
+                return None
         segment = self._current.get(name)
         try:
-            if segment is None or segment.size > self._segment_bytes:
+            if segment is None or segment.size > segment.most:
+                if time.monotonic() < self._create_again_at:
+                    return None  # that no file can be made was said, and trying costs much
                 segment = self._current[name] = self._create(name)
                 self._own.add(segment)
                 self._sum_up()
@@ -111,23 +156,37 @@ class Folder:
         self._bytes = self._others_bytes + sum(own.size for own in self._own)
 
     def _create(self, name: str) -> Segment:
-        for _ in range(_TRIES):
-            with suppress(TakenError, FileExistsError):
-                return Segment.create(self._new_path(), name)
+        try:
+            for _ in range(_TRIES):
+                with suppress(TakenError, FileExistsError):
+                    return Segment.create(
+                        self._new_path(), name, self._segment_bytes, self._disk, sync_each=self.sync_each
+                    )
+        except FileNotFoundError:
+            self._disk.mkdir(self.path, 0o700)
+            self._report("spool", f"Somebody has removed the spool {printable(self.path)}. It is made anew.")
+            return self._create(name)
+        except OSError:
+            self._create_again_at = time.monotonic() + _CREATE_AGAIN
+            raise
         raise OSError("others keep taking its new files")
 
     def _new_path(self) -> Path:
         return self.path / f"{os.getpid()}-{time.time_ns():x}-{next(self._names)}{SUFFIX}"
 
     def seal(self, segment: Segment) -> None:
-        """Write nothing more to a file."""
-        self._current = {key: other for key, other in self._current.items() if other is not segment}
+        """Write no more events to a file."""
+        segment.most = -1
 
     def settle(self, segment: Segment, indexes: Iterable[int]) -> None:
         """Note that events are settled; a file whose events all are is deleted."""
         self._note(segment, lambda: segment.settle(indexes))
-        if not segment.unsettled:
-            self.discard(segment)
+        self._end_if_settled(segment)
+
+    def lose(self, segment: Segment, first: int, end: int) -> None:
+        """Note that events cannot be read."""
+        self._note(segment, lambda: segment.lose(first, end))
+        self._end_if_settled(segment)
 
     def mark(self, segment: Segment, indexes: Iterable[int], *, settled: bool) -> None:
         """Note whether the next process is to count events as settled; see `Segment.mark`."""
@@ -141,25 +200,31 @@ class Folder:
             self._trouble("Delivered events could not be noted in", error)
         self._bytes += segment.size - before
 
-    def discard(self, segment: Segment) -> None:
-        """Delete a file."""
-        self._let_go(segment)
-        self._bytes -= segment.size
-        segment.remove()
+    def _end_if_settled(self, segment: Segment) -> None:
+        if not segment.unsettled:
+            self.end(segment)
 
-    def give_up(self, segment: Segment, error: Exception) -> None:
-        """Set a file aside that cannot be read."""
-        self._let_go(segment)
-        try:
-            self._set_aside(segment, error)
-        except OSError as failure:
-            self._trouble(f"{segment.path} is damaged and cannot be renamed in", failure)
-        segment.close()
-
-    def _let_go(self, segment: Segment) -> None:
+    def end(self, segment: Segment) -> None:
+        """Delete a file whose events are all settled, or keep it under another name if it is damaged."""
         self.seal(segment)
+        self._current = {name: other for name, other in self._current.items() if other is not segment}
         self._own.discard(segment)
         self._adopted.discard(segment)
+        self._bytes -= segment.size
+        if segment.damaged:
+            self._set_aside(segment)
+        else:
+            segment.remove()
+
+    def _set_aside(self, segment: Segment) -> None:
+        former = printable(segment.path)
+        try:
+            kept = segment.set_aside()
+        except OSError as error:
+            self._trouble(f"{former} is damaged and cannot be renamed in", error)
+        else:
+            self._report("spool_damaged", f"A damaged file of the spool is kept as {printable(kept)}.")
+        segment.close()
 
     # What others left.
 
@@ -177,11 +242,13 @@ class Folder:
         adopted = self._adopted.copy()  # in one step: `take_over` may look while a sender settles
         return len(adopted) >= count or sum(segment.size for segment in adopted) >= size
 
-    def add(self, segment: Segment) -> None:
+    def adopt(self, segment: Segment) -> None:
         """Make a file of `take_over` one of this process's."""
         self._own.add(segment)
         self._adopted.add(segment)
         self._bytes += segment.size
+        self._note(segment, segment.repair)
+        self._end_if_settled(segment)
 
     def take_over(self, accepts: Callable[[str], bool]) -> Iterator[Segment]:
         """Yield files whose owner has ended, locked and read, as many as this process may hold open.
@@ -191,78 +258,91 @@ class Folder:
         Args:
             accepts: Tells whether this process has an exporter of a name.
         """
-        own = {segment.path for segment in self._own.copy()}
+        self._look_after_own()
+        own = {segment.path.name for segment in self._own.copy()}
         others_bytes = 0
         left_some = False
-        for path in _files(self.path):
-            if path in own:
+        names = self._files()
+        self._skipped = {name: self._skipped[name] for name in names if name in self._skipped}
+        for name in names:
+            if name in own:
                 continue
             if self._has_adopted(_MOST_ADOPTED, _MOST_ADOPTED_BYTES):
                 left_some = True
             else:
-                segment = self._taken(path, accepts)
+                segment = self._taken(name, accepts)
                 if segment is not None:
                     yield segment
                     continue
-            others_bytes += _size(path)
+            others_bytes += self._size(name)
         self._others_bytes = others_bytes
         self._left_some = left_some
 
-    def _taken(self, path: Path, accepts: Callable[[str], bool]) -> Segment | None:
-        segment, damage = None, None
+    def _look_after_own(self) -> None:
+        """Write to other files if somebody has removed those of this process."""
+        removed = [own for own in list(self._current.values()) if own.most >= 0 and not own.exists()]
+        for segment in removed:
+            self.seal(segment)
+            message = f"Somebody has removed {printable(segment.path)}: its events are no longer on disk."
+            self._report("spool", message)
+
+    def _files(self) -> list[str]:
         try:
-            segment = Segment.taken(path)
-            try:
+            return sorted(name for name in self._disk.names(self.path) if name.endswith(SUFFIX))
+        except OSError:
+            return []
+
+    def _size(self, name: str) -> int:
+        try:
+            status = self._disk.lstat(self.path / name)
+        except OSError:
+            return 0
+        # A sparse file takes less than its length.
+        return min(status.st_size, status.st_blocks * 512) if stat.S_ISREG(status.st_mode) else 0
+
+    def _taken(self, name: str, accepts: Callable[[str], bool]) -> Segment | None:
+        path = self.path / name
+        try:
+            status = self._disk.lstat(path)
+        except OSError:
+            return None
+        seen = status.st_ino, status.st_size, status.st_mtime_ns
+        former = self._skipped.get(name)
+        is_as_it_was = former is not None and former.seen == seen and time.monotonic() < former.until
+        if former and is_as_it_was and (former.exporter is None or not accepts(former.exporter)):
+            return None
+        segment, until = None, float("inf")
+        try:
+            segment = Segment.taken(path, self._disk)
+            segment.identify()
+            if not segment.name or accepts(segment.name):
                 segment.scan()
-            except DamagedError as error:
-                damage = error
-            if segment.name and (damage or segment.unsettled) and not accepts(segment.name):
-                message = (
-                    f"{path} holds events for {segment.name}, which this client does not send to. They wait "
-                    "for one that does: for Umami, one with that url_base and its user and password."
-                )
-                self._report("spool_exporter", message)
-            else:
-                if damage is None:
-                    segment.cut_torn()
-                else:
-                    segment = self._salvaged(segment, damage)
-                if segment.unsettled or segment.torn or segment.lost:
-                    return segment
-                segment.remove()
-        except (TakenError, ForeignError):
+            if not segment.name or accepts(segment.name):
+                return segment
+            if former is None or former.exporter != segment.name:
+                self._say_who_is_missing(path, segment.name)
+        except TakenError:
+            until = 0.0
+        except ForeignError:
             pass
         except OSError as error:
-            self._trouble(f"{path} cannot be read in", error)
+            until = time.monotonic() + _READ_AGAIN
+            if former is None or former.seen != seen:
+                self._trouble(f"{printable(path)} cannot be read in", error)
+        self._skipped[name] = _Skipped(seen, None if segment is None else segment.name or None, until)
         if segment is not None:
             segment.close()
         return None
 
-    def _salvaged(self, damaged: Segment, error: DamagedError) -> Segment:
-        """Set a damaged file aside, and return a new one with what is left of its events.
-
-        Raises:
-            OSError: One of both cannot be done. Then the file is as it was, for another round.
-        """
-        events = damaged.salvage()
-        segment = self._create(damaged.name)
-        try:
-            segment.lost = damaged.lost
-            for event in events:
-                segment.append(event)
-            self._set_aside(damaged, error)
-        except BaseException:
-            segment.remove()
-            raise
-        damaged.close()
-        return segment
-
-    def _set_aside(self, segment: Segment, error: Exception) -> None:
-        kept = segment.set_aside()
-        self._report("spool_damaged", f"A file of the spool is damaged ({error}). It was renamed to {kept}.")
+    def _say_who_is_missing(self, path: Path, exporter: str) -> None:
+        message = (
+            f"{printable(path)} holds events for {printable(exporter)}, which this client does not send to. "
+            "They wait for one that does: for Umami, one with that url_base and its user and password."
+        )
+        self._report("spool_exporter", message)
 
     def _trouble(self, what: str, error: OSError) -> None:
-        self._report("spool", f"{what} the spool {self.path}: {error}.")
+        self._report("spool", f"{what} the spool {printable(self.path)}: {printable(error)}.")
 
     def close(self) -> int:
         """Close every file: another process takes over what is not settled.
@@ -271,9 +351,11 @@ class Folder:
             How many events that are.
         """
         own, self._own, self._adopted, self._current = self._own, set(), set(), {}
-        left = sum(segment.left for segment in own)
+        left = 0
         for segment in own:
-            if segment.left:
+            count = segment.left
+            left += count
+            if count or segment.damaged:
                 segment.close()
             else:
                 segment.remove()
@@ -285,17 +367,3 @@ class Folder:
         self._own, self._adopted, self._current = set(), set(), {}
         self._left_some = False
         self._names = itertools.count()
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
-    except OSError:
-        return []
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

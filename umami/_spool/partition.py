@@ -9,8 +9,8 @@ from umami.queue.reasons import SPOOL_DAMAGED
 from umami.queue.store import Loss
 
 from .folder import Folder
-from .records import DamagedError
-from .segment import DAMAGE, Segment
+from .records import printable
+from .segment import Segment
 
 
 @dataclass(slots=True)
@@ -26,9 +26,10 @@ class _Run:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A file's last events, which are on disk alone."""
+    """A file's last events, which are on disk alone: those with indexes from `first` on."""
 
     segment: Segment
+    first: int
     count: int
     events: Iterator[tuple[int, bytes]] | None = None
 
@@ -59,7 +60,7 @@ class SpoolPartition:
             return False
         segment, index = place
         if number is None:
-            self.add(segment, 1)
+            self._add(segment, index, 1)
         else:
             self._note(number, segment, index)
         return True
@@ -78,12 +79,15 @@ class SpoolPartition:
                 return
         self._runs.append(_Run(number, 1, segment, index, 1))
 
-    def add(self, segment: Segment, count: int) -> None:
-        """Count events that are on disk alone, and come after all others."""
+    def adopt(self, segment: Segment) -> None:
+        """Count the events of a file of another process, which come after all others."""
+        self._add(segment, 0, segment.unsettled)
+
+    def _add(self, segment: Segment, first: int, count: int) -> None:
         if self._waiting and self._waiting[-1].segment is segment:
             self._waiting[-1].count += count
         else:
-            self._waiting.append(_Waiting(segment, count))
+            self._waiting.append(_Waiting(segment, first, count))
 
     def load(self, number: int, most: int) -> tuple[list[bytes], list[Loss]]:
         """Bring events into memory that are on disk alone."""
@@ -91,25 +95,35 @@ class SpoolPartition:
         losses: list[Loss] = []
         while self._waiting and len(loaded) < most:
             waiting = self._waiting[0]
+            segment = waiting.segment
             try:
                 if waiting.events is None:
-                    self._folder.seal(waiting.segment)
-                    waiting.events = waiting.segment.events()
-                    # Its earlier events are in memory already.
-                    for _ in range(waiting.segment.unsettled - waiting.count):
-                        next(waiting.events)
+                    self._folder.seal(segment)
+                    waiting.events = segment.events(waiting.first)
                 while waiting.count and len(loaded) < most:
                     index, event = next(waiting.events)
-                    self._note(number + len(loaded), waiting.segment, index)
+                    losses += self._lost(waiting, index)
+                    self._note(number + len(loaded), segment, index)
                     loaded.append(event)
+                    waiting.first = index + 1
                     waiting.count -= 1
-            except (DamagedError, OSError, StopIteration) as error:
-                losses.append(Loss(waiting.count, SPOOL_DAMAGED, DAMAGE))
-                waiting.count = 0
-                self._folder.give_up(waiting.segment, error)
+            except (OSError, StopIteration) as error:
+                losses += self._lost(waiting, segment.count, str(error))
             if not waiting.count:
                 self._waiting.popleft()
         return loaded, losses
+
+    def _lost(self, waiting: _Waiting, end: int, why: str = "") -> list[Loss]:
+        """Give up the events of a file that come before index `end` and could not be read."""
+        segment = waiting.segment
+        count = segment.unsettled_within(waiting.first, end)
+        if not count:
+            return []
+        message = f"A part of {printable(segment.path)} cannot be read{': ' * bool(why)}{printable(why)}."
+        self._folder.lose(segment, waiting.first, end)
+        waiting.first = end
+        waiting.count -= count
+        return [Loss(count, SPOOL_DAMAGED, message)]
 
     def settle(self, numbers: Sequence[int]) -> None:
         """Note on disk that events are settled."""

@@ -6,6 +6,8 @@ locked has lost its owner.
 
 import contextlib
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
@@ -16,33 +18,38 @@ from umami import _threads
 from umami.queue.reasons import SPOOL_DAMAGED, TORN
 from umami.queue.store import Loss
 
+from .disk import DISK, OPEN, Disk
+from .ranges import Ranges, runs_of
 from .records import (
     EVENT,
     EXPORTER,
+    HEAD,
+    LOST,
     MAGIC,
     SETTLED,
     UNSETTLED,
-    DamagedError,
+    ForeignError,
+    Record,
+    Window,
+    check_magic,
     framed,
     listed,
+    printable,
     ranges,
     records,
-    remains,
+    tail_of,
 )
-
-try:
-    import fcntl
-except ImportError:
-    CAN_LOCK = False
-else:
-    CAN_LOCK = True
 
 SUFFIX: Final = ".events"
 DAMAGED_SUFFIX: Final = ".damaged"
 
-DAMAGE: Final = "Their file in the spool is damaged."
-
-_OURS: Final = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+_OUR_NAME: Final = re.compile(r"\d+-[0-9a-f]+-\d+(?:\.events|\.damaged)")
+_NAME_EVERY: Final = 64 * 1024
+"""The exporter's name is repeated after so many bytes."""
+_MOST_RUNS: Final = 64
+"""Up to so many, each record of settled events repeats all that were settled before: one may be damaged."""
+_EVENT_BYTES: Final = 400
+"""The size of an event, as a guess."""
 
 
 class TakenError(Exception):
@@ -56,25 +63,35 @@ class Segment:
         path: Where it is.
         name: The name of its events' exporter.
         size: Its length in bytes.
-        count: How many events it holds.
-        torn: Whether its last record was cut short, and dropped.
-        lost: How many events of a damaged file could not be saved into this one.
+        count: How many events were written to it.
+        most: No event is appended once it has more bytes.
+        damaged: Whether it holds what cannot be read, and is worth keeping.
     """
 
     _open: ClassVar["_threads.Registry[Segment]"] = _threads.Registry()
 
-    def __init__(self, path: Path, descriptor: int, name: str) -> None:
+    def __init__(self, path: Path, descriptor: int, disk: Disk) -> None:
+        self._disk = disk
+        self._write = disk.write
         self._descriptor = descriptor
         self._open.add(self)
         self.path = path
-        self.name = name
+        self.name = ""
         self.size = 0
         self.count = 0
-        self.torn = False
-        self.lost = 0
-        self._settled: set[int] = set()
+        self.most: float = -1
+        self.damaged = False
+        self._sync_each = False
+        self._name_again_at = 0
+        self._settled = Ranges()
         self._unnoted: set[int] = set()
         self._marked: set[int] = set()
+        self._missing = Ranges()
+        self._lost = 0
+        self._torn = 0
+        self._cut = False
+        self._end = 0
+        self._event_bytes = 0
 
     def __del__(self) -> None:
         """Close a file that is no longer referenced."""
@@ -91,154 +108,208 @@ class Segment:
         """How many of its events are not settled."""
         return self.count - len(self._settled)
 
+    def unsettled_within(self, first: int, end: int) -> int:
+        """How many are not, of those with indexes from `first` on and below `end`."""
+        return end - first - self._settled.within(first, end)
+
     @property
     def losses(self) -> list[Loss]:
         """What could not be read of it."""
         found = []
-        if self.torn:
-            found.append(Loss(1, TORN, f"The last record of {self.path} was cut short, as by a kill."))
-        if self.lost:
-            found.append(Loss(self.lost, SPOOL_DAMAGED, DAMAGE))
+        if self._torn:
+            message = f"The end of {printable(self.path)} was cut short, as by a kill or a power failure."
+            found.append(Loss(self._torn, TORN, message))
+        if self._lost:
+            message = f"A part of {printable(self.path)} is damaged."
+            found.append(Loss(self._lost, SPOOL_DAMAGED, message))
         return found
 
     @property
     def left(self) -> int:
-        """How many of its events the next owner would send."""
-        return self.count - len(self._settled | self._marked)
+        """How many of its events the next owner would send; none if the file is gone."""
+        if not self.exists():
+            return 0
+        return self.unsettled - sum(index not in self._settled for index in self._marked)
+
+    def exists(self) -> bool:
+        """Tell whether the file is where it was made: somebody may have removed it, or its folder."""
+        try:
+            there, here = self._disk.lstat(self.path), self._disk.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    # Opening.
 
     @classmethod
-    def create(cls, path: Path, name: str) -> "Segment":
+    def create(
+        cls, path: Path, name: str, most: float, disk: Disk = DISK, *, sync_each: bool = False
+    ) -> "Segment":
         """Create a file that this process owns.
+
+        Args:
+            path: Where.
+            name: The name of its events' exporter.
+            most: No event is appended once it has so many bytes.
+            disk: The disk.
+            sync_each: Whether an event is to be on the disk itself when `append` returns.
 
         Raises:
             TakenError: A neighbour took the file before it could be locked.
             OSError: It cannot be created or written.
         """
-        segment = cls(path, os.open(path, _OURS | os.O_CREAT | os.O_EXCL, 0o600), name)
+        segment = cls(path, disk.open(path, OPEN | os.O_CREAT | os.O_EXCL, 0o600), disk)
+        segment.name = name
+        segment.most = most
         try:
             segment._lock()
-            segment._append(MAGIC + framed(EXPORTER, to_json({"exporter": name})))
+            segment._append(MAGIC + segment._named())
+            if sync_each:
+                disk.sync_path(path.parent)
+                segment._sync_each = True
         except BaseException:
             segment.remove()
             raise
         return segment
 
     @classmethod
-    def taken(cls, path: Path) -> "Segment":
+    def taken(cls, path: Path, disk: Disk = DISK) -> "Segment":
         """Lock a file whose owner is gone, and look no further.
 
         Raises:
             TakenError: It has an owner.
+            ForeignError: It is no file.
             OSError: It cannot be opened.
         """
+        if not stat.S_ISREG(cls._status(path, disk).st_mode):
+            raise ForeignError  # before it is opened: with some devices that alone does something
         try:
-            segment = cls(path, os.open(path, _OURS), "")
-        except FileNotFoundError:
+            segment = cls(path, disk.open(path, OPEN), disk)
+        except (FileNotFoundError, BlockingIOError):  # a lease; it has ended when the process has
             raise TakenError from None
         try:
+            segment.size = disk.fstat(segment._descriptor).st_size
             segment._lock()
         except BaseException:
             segment.close()
             raise
         return segment
 
+    @staticmethod
+    def _status(path: Path, disk: Disk) -> os.stat_result:
+        try:
+            return disk.lstat(path)
+        except FileNotFoundError:
+            raise TakenError from None
+
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._disk.lock(self._descriptor)
+        except BlockingIOError:
             raise TakenError from None
-        if os.fstat(self._descriptor).st_nlink == 0:
-            raise TakenError  # finished and removed between the opening and the locking
-
-    def read(self) -> None:
-        """Read a file that was `taken`, and cut off what is torn.
-
-        Raises:
-            ForeignError: Another version wrote it.
-            DamagedError: It is damaged.
-            OSError: It cannot be read.
-        """
-        self.scan()
-        self.cut_torn()
-
-    def cut_torn(self) -> None:
-        """Cut off a record that was cut short, after `scan`.
-
-        Raises:
-            OSError: It cannot be done.
-        """
-        if os.fstat(self._descriptor).st_size > self.size:
-            self.torn = self.size > 0
-            os.ftruncate(self._descriptor, self.size)
+        if not self.exists():
+            raise TakenError  # it was sent and deleted between the opening and the locking
 
     def look(self) -> None:
-        """Read a file that was `taken`, and leave it as it is, for others to take at once.
+        """Read a file, but hold up no process that wants it.
 
         Raises:
-            ForeignError: Another version wrote it.
-            DamagedError: It is damaged.
+            ForeignError: It is none of umami's, or another version's.
             OSError: It cannot be read.
         """
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._disk.unlock(self._descriptor)
         self.scan()
 
-    def scan(self) -> None:
-        """Read a file, and leave it as it is.
+    # Reading.
+
+    def identify(self) -> None:
+        """Read the name of its exporter, if it stands at the beginning.
 
         Raises:
-            ForeignError: Another version wrote it.
-            DamagedError: It is damaged.
+            ForeignError: It is none of umami's, or another version's.
             OSError: It cannot be read.
         """
-        for kind, payload, after in records(self._descriptor):
-            self._note(kind, payload)
-            self.size = after
-        if not self.name and self.count:
-            raise DamagedError("it names no exporter")
+        window = self._window()
+        first = next(records(window), None)
+        if first is not None and first.kind == EXPORTER and first.start == len(MAGIC):
+            self._note_exporter(first.payload)
 
-    def _note(self, kind: bytes, payload: bytes) -> None:
-        if kind == EXPORTER:
-            self._note_exporter(payload)
-        elif kind == EVENT:
+    def _window(self) -> Window:
+        window = Window(self._disk, self._descriptor)
+        check_magic(window, is_named_so=_OUR_NAME.fullmatch(self.path.name) is not None)
+        return window
+
+    def scan(self, *, again: bool = False) -> None:
+        """Read a file, and leave it as it is.
+
+        Args:
+            again: Whether events that were counted as lost are to be sent if they can be read now.
+
+        Raises:
+            ForeignError: It is none of umami's, or another version's.
+            OSError: It cannot be read.
+        """
+        window = self._window()
+        self.size = self._disk.fstat(self._descriptor).st_size
+        self._end = len(MAGIC) if window.read(0, len(MAGIC)) == MAGIC else 0
+        for record in records(window):
+            self._note(record, again=again)
+        whole = self.count - len(self._missing)
+        tail = tail_of(window, self._end, self.size, self._event_bytes // whole if whole else _EVENT_BYTES)
+        self._cut = tail.torn
+        self._torn, self._lost = (tail.lost, 0) if tail.torn else (0, tail.lost)
+        self.damaged = len(self._missing) > 0 or self._lost > 0
+        if not self.name:
+            self._lost += self._torn + self.unsettled  # nobody knows where to send them
+            self._torn = 0
+            self.damaged = self.damaged or self._lost > 0
+            self._settled.add(0, self.count)
+            return
+        for run in self._missing:
+            self._lost += self.unsettled_within(run.start, run.stop)
+            self._settled.add(run.start, run.stop)
+
+    def _note(self, record: Record, *, again: bool) -> None:
+        """Take in a record. What its checksum does not explain is no record."""
+        kind, index, payload, start, end = record
+        missing = index - self.count
+        if missing < 0 or missing * HEAD > start - self._end:
+            return
+        self._missing.add(self.count, index)
+        self.count = index
+        self._end = end
+        if kind == EVENT:
             self.count += 1
-        elif kind in (SETTLED, UNSETTLED):
-            listed_ranges = list(ranges(payload))
-            if any(each.stop > self.count for each in listed_ranges):
-                raise DamagedError("it settles events that it does not hold")
-            change = self._settled.update if kind == SETTLED else self._settled.difference_update
-            change(*listed_ranges)
+            self._event_bytes += end - start
+        elif kind == EXPORTER:
+            self._note_exporter(payload)
+        elif kind == SETTLED or (kind == LOST and not again):
+            for run in ranges(payload):
+                self._settled.add(run.start, min(run.stop, self.count))
+        elif kind == UNSETTLED:
+            for run in ranges(payload):
+                self._settled.remove(run.start, run.stop)
 
     def _note_exporter(self, payload: bytes) -> None:
-        try:
-            self.name = str(from_json(payload)["exporter"])
-        except (ValueError, TypeError, LookupError):
-            raise DamagedError("it names no exporter") from None
+        with contextlib.suppress(ValueError, TypeError, LookupError):
+            self.name = self.name or str(from_json(payload)["exporter"])
 
-    def salvage(self) -> list[bytes]:
-        """Read what is left of a damaged file: its unsettled events. Those that are not are in `lost`.
+    def events(self, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Read the events that are not settled, from index `first` on, each with its index.
 
-        An event whose frame is whole is counted although its content is not, so the indexes of what
-        follows hold. After a broken frame they do not: events are lost from there on, and what is said of
-        earlier ones is heeded.
+        Raises:
+            OSError: It cannot be read.
         """
-        self.count, self.lost = 0, 0
-        self._settled.clear()
-        good: dict[int, bytes] = {}
-        exact = True
-        for kind, payload in remains(self._descriptor):
-            exact = exact and kind != b""
-            if kind == EVENT and payload is not None and exact:
-                good[self.count] = payload
-            if payload is not None and kind != EVENT:
-                with contextlib.suppress(DamagedError):
-                    self._note(kind, payload)
-            self.count += kind in (EVENT, b"")
-        saved = [event for index, event in good.items() if index not in self._settled]
-        if not self.name:
-            saved = []
-        settled = sum(index < self.count for index in self._settled)
-        self.lost = self.count - settled - len(saved)
-        return saved
+        for kind, index, payload, _, _ in records(self._window()):
+            if kind == EVENT and first <= index < self.count and index not in self._settled:
+                yield index, payload
+                first = index + 1
+
+    # Writing.
+
+    def _named(self) -> bytes:
+        self._name_again_at = self.size + _NAME_EVERY
+        return framed(EXPORTER, self.count, to_json({"exporter": self.name}))
 
     def append(self, event: bytes) -> int:
         """Write an event, and return its index.
@@ -246,9 +317,26 @@ class Segment:
         Raises:
             OSError: It could not be written; the file is as it was.
         """
-        self._append(framed(EVENT, event))
-        self.count += 1
-        return self.count - 1
+        index = self.count
+        record = framed(EVENT, index, event)
+        if self.size > self._name_again_at:
+            record = self._named() + record
+        self._append(record)
+        if self._sync_each:
+            self._sync(len(record))
+        self.count = index + 1
+        return index
+
+    def _sync(self, size: int) -> None:
+        try:
+            self._disk.sync(self._descriptor)
+        except BaseException:
+            # What a failed sync leaves is not known: no more events go to this file.
+            self.most = -1
+            with contextlib.suppress(OSError):
+                self._disk.truncate(self._descriptor, self.size - size)
+                self.size -= size
+            raise
 
     def settle(self, indexes: Iterable[int]) -> None:
         """Write down that events are settled.
@@ -257,9 +345,11 @@ class Segment:
             OSError: It could not be written, and is with the next ones. The events count as settled for
                 this process all the same.
         """
-        self._settled.update(indexes)
         self._unnoted.update(indexes)
-        self._append(listed(SETTLED, self._unnoted))
+        runs = list(runs_of(sorted(self._unnoted)))
+        for run in runs:
+            self._settled.add(run.start, run.stop)
+        self._append(listed(SETTLED, self.count, self._settled if self._settled.runs <= _MOST_RUNS else runs))
         self._unnoted.clear()
 
     def mark(self, indexes: Iterable[int], *, settled: bool) -> None:
@@ -268,46 +358,75 @@ class Segment:
         Raises:
             OSError: It could not be written.
         """
-        self._append(listed(SETTLED if settled else UNSETTLED, indexes))
+        self._append(listed(SETTLED if settled else UNSETTLED, self.count, runs_of(sorted(indexes))))
         (self._marked.update if settled else self._marked.difference_update)(indexes)
 
-    def events(self) -> Iterator[tuple[int, bytes]]:
-        """Read the events that are not settled, each with its index.
+    def lose(self, first: int, end: int) -> None:
+        """Write down that events could not be read, and are counted as lost.
 
         Raises:
-            DamagedError: The file changed under its owner.
-            OSError: It cannot be read.
+            OSError: It could not be written. They count so for this process all the same.
         """
-        index = 0
-        for kind, payload, _ in records(self._descriptor):
-            if kind == EVENT:
-                if index not in self._settled:
-                    yield index, payload
-                index += 1
+        self.damaged = True
+        self._missing.add(first, end)
+        self._settled.add(first, end)
+        self._append(listed(LOST, self.count, self._missing))
+
+    def repair(self) -> None:
+        """After a scan, cut off what was torn, and write down what is lost: the next owner must not count it.
+
+        Raises:
+            OSError: It could not be done.
+        """
+        if self._cut:
+            self._disk.truncate(self._descriptor, self._end)
+            self.size = self._end
+        if self._lost or self._torn:
+            self._append(listed(LOST, self.count, self._missing if self.name else [range(self.count)]))
 
     def _append(self, record: bytes) -> None:
+        size = len(record)
         try:
-            written = os.write(self._descriptor, record)
-            while written < len(record):
-                written += os.write(self._descriptor, record[written:])
+            written = self._write(self._descriptor, record)
+            while written < size:
+                written += self._write(self._descriptor, record[written:])
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self.size)
+            try:
+                self._disk.truncate(self._descriptor, self.size)
+            except OSError:
+                self.most = -1
             raise
-        self.size += len(record)
+        self.size += size
+
+    def sync(self) -> None:
+        """Have all of it on the disk itself, its name in the folder included.
+
+        Raises:
+            OSError: That failed.
+        """
+        self._disk.sync(self._descriptor)
+        self._disk.sync_path(self.path.parent)
 
     def close(self) -> None:
         """Let go of the file, for another process to take over."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            self._disk.close(descriptor)
 
     def remove(self) -> None:
         """Delete the file, whose events are all settled."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            if self.exists():
+                self._disk.unlink(self.path)
         self.close()
 
     def set_aside(self) -> Path:
-        """Rename the file, which is damaged, so that it is not read again; return its new name."""
-        return self.path.rename(self.path.with_suffix(DAMAGED_SUFFIX))
+        """Rename the file, which is damaged, so that it is not read again; return its new name.
+
+        Raises:
+            OSError: It could not be renamed.
+        """
+        path = self.path.with_suffix(DAMAGED_SUFFIX)
+        self._disk.rename(self.path, path)
+        self.path = path
+        return path

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from umami.queue.store import Loss
 
+from .disk import DISK, Disk
 from .folder import Folder
 from .partition import SpoolPartition
 from .segment import Segment
@@ -33,13 +34,16 @@ class Spool:
         path: The folder. It is made if it is not there, for its owner alone.
         max_bytes: The most bytes of all files in it.
         report: Called with the reason and the message of what goes wrong.
+        disk: The disk.
 
     Raises:
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(self, path: Path, max_bytes: int, report: Callable[[str, str], object]) -> None:
-        self._folder = Folder(path, max_bytes, report)
+    def __init__(
+        self, path: Path, max_bytes: int, report: Callable[[str, str], object], disk: Disk = DISK
+    ) -> None:
+        self._folder = Folder(path, max_bytes, report, disk)
         self._partitions: dict[str, SpoolPartition] = {}
 
     @property
@@ -64,11 +68,9 @@ class Spool:
 
     def adopt(self, segment: Segment) -> None:
         """Make a file's events this process's own."""
-        self._folder.add(segment)
+        self._folder.adopt(segment)
         if segment.unsettled:
-            self.partition(segment.name).add(segment, segment.unsettled)
-        else:
-            self._folder.discard(segment)
+            self.partition(segment.name).adopt(segment)
 
     @property
     def has_orphans(self) -> bool:
