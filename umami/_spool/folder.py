@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from umami._clock import monotonic
+
 from .disk import CAN_LOCK, DISK, Disk
 from .records import ForeignError, printable
 from .segment import SUFFIX, Segment, TakenError
@@ -134,7 +136,7 @@ class Folder:
         segment = self._current.get(name)
         try:
             if segment is None or segment.size > segment.most:
-                if time.monotonic() < self._create_again_at:
+                if monotonic() < self._create_again_at:
                     return None  # that no file can be made was said, and trying costs much
                 segment = self._current[name] = self._create(name)
                 self._own.add(segment)
@@ -167,7 +169,7 @@ class Folder:
             self._report("spool", f"Somebody has removed the spool {printable(self.path)}. It is made anew.")
             return self._create(name)
         except OSError:
-            self._create_again_at = time.monotonic() + _CREATE_AGAIN
+            self._create_again_at = monotonic() + _CREATE_AGAIN
             raise
         raise OSError("others keep taking its new files")
 
@@ -308,7 +310,7 @@ class Folder:
             return None
         seen = status.st_ino, status.st_size, status.st_mtime_ns
         former = self._skipped.get(name)
-        is_as_it_was = former is not None and former.seen == seen and time.monotonic() < former.until
+        is_as_it_was = former is not None and former.seen == seen and monotonic() < former.until
         if former and is_as_it_was and (former.exporter is None or not accepts(former.exporter)):
             return None
         segment, until = None, float("inf")
@@ -326,7 +328,7 @@ class Folder:
         except ForeignError:
             pass
         except OSError as error:
-            until = time.monotonic() + _READ_AGAIN
+            until = monotonic() + _READ_AGAIN
             if former is None or former.seen != seen:
                 self._trouble(f"{printable(path)} cannot be read in", error)
         self._skipped[name] = _Skipped(seen, None if segment is None else segment.name or None, until)

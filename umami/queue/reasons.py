@@ -20,7 +20,7 @@ DROP_REASONS: Final = {
     UNANSWERED: "the server never answered it, while it accepted others",
     RETRY_LIMIT: "it failed as often as `retry_limit` allows",
     INTERNAL_ERROR: "the exporter failed with an exception",
-    TORN: "a kill cut its record in the spool short",
-    SPOOL_DAMAGED: "its file in the spool is damaged",
+    TORN: "a kill or a power failure cut its record in the spool short",
+    SPOOL_DAMAGED: "its place in the spool is damaged, or cannot be read",
 }
 """Every reason, and what it means."""
