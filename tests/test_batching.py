@@ -9,7 +9,7 @@ from conftest import DEADLINE, PASSWORD, version
 from queue_helpers import NEVER, connections, send_many, sent, sizes, stored
 
 import umami
-from umami._events.encoder import BROWSER_USER_AGENT
+from umami._user_agents import BROWSER_USER_AGENT
 from umami.collector import Collector
 from umami.settings import SERVER_BODY_LIMIT
 

@@ -30,7 +30,7 @@ from umami.queue.reporter import Report
 
 SIZE = 16
 TIMEOUT = 10.0
-BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+SETTINGS = queue_settings(timeout=TIMEOUT, item_timeout=0.2)
 CRAWLER = "examplebot/1.0"
 PAGE = b"<!DOCTYPE html><title>Not found</title>"
 TOO_MANY, GATEWAY_TIMEOUT = 429, 504
@@ -266,7 +266,7 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.server = Server(generation, self.pass_time)
         self.at_most_once = at_most_once
         self.settled_elsewise: set[bytes] = set()
-        connections = Connections(lambda: self.server, dict, BROWSER, timeout=TIMEOUT, item_timeout=0.2)
+        connections = Connections(lambda: self.server, lambda: SETTINGS)
         self.queue = EventQueue(
             queue_settings(
                 queue_size=10_000,
@@ -485,7 +485,7 @@ TestDuplicates.settings = settings(
 def test_an_event_that_there_was_no_time_for_does_not_count_as_delivered() -> None:
     server = Server(Generation.V2_17, time.sleep)
     exporter = UmamiExporter(
-        Target("http://u/api/send", "http://u/api/batch"), Connections(lambda: server, dict, BROWSER)
+        Target("http://u/api/send", "http://u/api/batch"), Connections(lambda: server, lambda: SETTINGS)
     )
     payload = {"website": "w", "url": "/", "name": "b1", "userAgent": CRAWLER}
     exported = exporter.export([to_bytes({"type": "event", "payload": payload})], time.monotonic() + 0.005)
@@ -494,7 +494,7 @@ def test_an_event_that_there_was_no_time_for_does_not_count_as_delivered() -> No
 
 
 def exporter_to(server: Server) -> UmamiExporter:
-    connections = Connections(lambda: server, dict, BROWSER)
+    connections = Connections(lambda: server, lambda: SETTINGS)
     return UmamiExporter(Target("http://u/api/send", "http://u/api/batch"), connections)
 
 

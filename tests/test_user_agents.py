@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from is_bot import Bots
 
-from umami._events.encoder import BROWSER_USER_AGENT
-from umami._user_agents import is_bot, is_surely_browser
+from umami._user_agents import BROWSER_USER_AGENT, is_bot, is_surely_browser
 
 CRAWLERS = tuple({example for crawler in CRAWLER_USER_AGENTS_DATA for example in crawler["instances"]})
 BOTS = Bots()

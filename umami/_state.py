@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -20,9 +20,9 @@ import anyio.to_thread
 
 from . import _threads
 from ._clock import monotonic
-from ._events.encoder import BROWSER_USER_AGENT, Encoder
+from ._events.encoder import Encoder
 from ._http import endpoints, late
-from ._http.access import Access, Current
+from ._http.access import Access
 from ._http.connections import Connections
 from ._http.endpoints import Server
 from ._http.exporter import UmamiExporter
@@ -32,6 +32,7 @@ from ._http.messages import Flow
 from ._http.target import Target, named
 from ._http.verdicts import BOT
 from ._spool.spool import Spool
+from ._user_agents import BROWSER_USER_AGENT
 from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
@@ -42,7 +43,6 @@ from .queue.reporter import Report, logger
 from .settings import Settings, SettingsDict, resolve, shown
 
 if TYPE_CHECKING:
-    from ._http.access import Cert, Verify
     from ._http.session import Session
 
 # Sends that wait for room have their own limit: anyio's is for the program's own blocking calls.
@@ -76,7 +76,7 @@ class State:
         self._lock = _threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
-        self._access = Current()
+        self._access = Access(Settings.model_validate({}))
         self._agent: Agent | None = None
         self._spool: Spool | None = None
         self._exporters: dict[str, UmamiExporter] = {}
@@ -86,9 +86,7 @@ class State:
         )
         self._session: Session | None = None
         self._connections = Connections(
-            functools.partial(late.new_poster, self._access),
-            lambda: self._access().headers,
-            BROWSER_USER_AGENT,
+            functools.partial(late.new_poster, self.access), lambda: self.settings
         )
         # How servers read a query's filter, as far as that is known, by their URLs.
         self.dialects: dict[str, Dialect] = {}
@@ -113,9 +111,13 @@ class State:
         return settings
 
     def _use(self, settings: Settings) -> None:
-        self._access.change(_access(settings))
+        if not self._access.is_same_with(settings):
+            self._access = Access(settings)
         self._settings = settings
-        self._connections.timeout, self._connections.item_timeout = settings.timeout, settings.item_timeout
+
+    def access(self) -> Access:
+        """Return how servers are reached now."""
+        return self._access
 
     def set(self, code: SettingsDict) -> None:
         """Change settings. If one is not valid, none is changed."""
@@ -385,7 +387,7 @@ class State:
         """The connections of queries, logins and direct sends, which are made at the first call."""
         with self._lock:
             if self._session is None:
-                self._session = late.new_session(lambda: self.settings.timeout, self._access)
+                self._session = late.new_session(lambda: self.settings.timeout, self.access)
             return self._session
 
     def close(self) -> None:
@@ -425,13 +427,6 @@ def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
 
 def _late(reason: str | None) -> dict[str, Any]:
     return {"queued": True} if reason is None else {"queued": False, "reason": reason}
-
-
-def _access(settings: Settings) -> Access:
-    """Return how servers are reached: headers, certificates and proxy."""
-    # Checked, they have these types.
-    verify, cert = cast("Verify", settings.verify), cast("Cert | None", settings.cert)
-    return Access(settings.headers or {}, verify, cert, settings.proxy)
 
 
 def _home(settings: Settings) -> Target | None:

@@ -5,6 +5,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+BROWSER_USER_AGENT: Final = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/142.0.0.0 Safari/537.36"
+)
+"""The User-Agent of sends that name none. Umami takes less than a browser's whole string for a bot's."""
+
 BOT_CHECK_VARIABLE: Final = "DISABLE_BOT_CHECK"
 """The variable, set to 1, that makes an Umami server of any version since 1.38 keep what bots send."""
 

@@ -13,15 +13,16 @@ from typing import Any, cast
 from typing_extensions import Self, Unpack
 
 from ._calls import call, call_async, send_async
+from ._checks import checked_api_key, checked_region, checked_url
 from ._events import data as custom
 from ._events import fields
-from ._events.encoder import BROWSER_USER_AGENT
 from ._http import endpoints
 from ._http.messages import Flow
 from ._state import Route, State
+from ._user_agents import BROWSER_USER_AGENT
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
-from .settings import SettingsDict, checked_api_key, checked_region, checked_url, with_settings
+from .settings import SettingsDict, with_settings
 
 
 class Sends:

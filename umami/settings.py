@@ -4,16 +4,12 @@
 and types for type checkers and editors, which cannot derive them.
 """
 
-import functools
 import inspect
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import (
@@ -28,8 +24,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import Self, TypedDict
 
+from ._checks import (
+    checked_api_key,
+    checked_cert,
+    checked_exporter,
+    checked_folder,
+    checked_headers,
+    checked_proxy,
+    checked_region,
+    checked_url,
+    checked_verify,
+)
 from ._events.fields import given
-from ._http.access import checked_cert, checked_headers, checked_proxy, checked_verify
 from .errors import ValidationError
 from .models import ErrorReport
 
@@ -57,84 +63,6 @@ logger: Final = logging.getLogger("umami")
 
 SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
-
-
-# The paths of Umami's pages, script and routes below the base URL. A base path may contain `api`, so only
-# known endings count.
-_PAGE: Final = re.compile(
-    r"/(?:api(?:/(?:send|batch|collect|heartbeat|me|config|version|auth/\w+|websites(?:/.*)?))?|script\.js"
-    r"|umami\.js|login|logout|dashboard|(?:websites|settings|share|teams/[^/]+)(?:/.*)?)$",
-    re.IGNORECASE,
-)
-_ESCAPES: Final = "# as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, ] as %5D"
-
-
-def checked_url(url: str | None) -> str:
-    """Return a base URL without trailing slashes and spaces.
-
-    Raises:
-        ValidationError: It is empty, or cannot be a server's base URL; the message shows no password.
-    """
-    if url is None or (isinstance(url, str) and not url.strip()):
-        raise ValidationError("URL must not be empty.")
-    if not isinstance(url, str) or not url.strip().startswith(("http://", "https://")):
-        raise ValidationError("The url must start with the HTTP scheme (http:// or https://).")
-    url = url.strip().rstrip("/").strip()
-    if not url.isprintable() or " " in url or "\\" in url:
-        raise ValidationError("The url must not have blanks, backslashes or control characters in it.")
-    scheme, _, rest = url.partition("://")
-    account, at, _ = rest.rpartition("@")
-    if at and re.search(r"[/?#\[\]]", account):
-        raise ValidationError(
-            f"The url's user name and password must have these characters percent-encoded: {_ESCAPES}."
-        )
-    try:
-        parts = urlsplit(url)
-        named = _is_host(parts.hostname or "") and (parts.port is None or parts.port > 0)
-    except ValueError:
-        named = False
-    if not named:
-        raise ValidationError(
-            "The url must name a host, like https://analytics.example.com or http://localhost:3000."
-        )
-    base = f"{scheme}://{parts.netloc.rpartition('@')[2]}{_PAGE.sub('', parts.path).rstrip('/')}"
-    if "?" in url or "#" in url:
-        raise ValidationError(f"The url must not have a query or a fragment: set it to {base}.")
-    if _PAGE.search(parts.path):
-        raise ValidationError(
-            f"The url must not have the path of a page, a script or a route: set it to {base}."
-        )
-    return url
-
-
-def _is_host(name: str) -> bool:
-    """Tell whether a name could be looked up: each part of it has 1 to 63 characters."""
-    return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))
-
-
-def checked_api_key(key: str | None) -> str:
-    """Return an API key without the spaces around it.
-
-    Raises:
-        ValidationError: It is empty, or cannot be sent.
-    """
-    if not isinstance(key, str) or not key.strip():
-        raise ValidationError("API key must not be empty.")
-    key = key.strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ValidationError("API key must be of printable ASCII characters.")
-    return key
-
-
-def checked_region(region: str | None) -> str | None:
-    """Return a Cloud region.
-
-    Raises:
-        ValidationError: It is neither 'us' nor 'eu' nor None.
-    """
-    if region not in (None, "us", "eu"):
-        raise ValidationError("region must be 'us', 'eu', or None.")
-    return region
 
 
 def _checks(check: Callable[[Any], Any], *, optional: bool = True) -> AfterValidator:
@@ -177,40 +105,6 @@ def _or_strategy(number: Any, kind: str) -> PlainValidator:
             raise PydanticCustomError("strategy", "Input should be {kind}", {"kind": kind}) from None
 
     return PlainValidator(checked)
-
-
-@functools.lru_cache(maxsize=64)  # A variable's relative path means the same folder after an os.chdir().
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
-
-
-def _folder(path: Any) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
-        raise ValidationError(f"it must be a folder's path, got {given(path)}.")
-    return _absolute(os.fspath(path))
-
-
-def _exporter(exporter: Any) -> Any:
-    from .queue.exporter import Exporter, Limits
-
-    if isinstance(exporter, type):
-        raise ValidationError(
-            f"it must be an object, got the class {exporter.__name__}: pass {exporter.__name__}(…)."
-        )
-    if not isinstance(exporter, Exporter):
-        raise ValidationError(
-            f"it must be an object of a subclass of umami.exporters.Exporter, got {given(exporter)}."
-        )
-    name = getattr(exporter, "name", None)
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise ValidationError(f"its name must be a printable string, got {given(name)}.")
-    try:
-        inspect.signature(exporter.export).bind([], None)
-    except TypeError as error:
-        raise ValidationError(f"its export() must take events and a deadline: {error}.") from None
-    if not isinstance(exporter.limits, Limits):
-        raise ValidationError(f"its limits must be an umami.exporters.Limits, got {given(exporter.limits)}.")
-    return exporter
 
 
 @dataclass(frozen=True)
@@ -333,7 +227,7 @@ class Settings(BaseModel):
     )
 
     # The disk, for those who ask for it.
-    spool: Annotated[Folder | None, _checks(_folder)] = Field(
+    spool: Annotated[Folder | None, _checks(checked_folder)] = Field(
         None, description="A folder that keeps events on disk; unset: memory only."
     )
     spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="Maximum size of the spool, in bytes.")
@@ -368,7 +262,7 @@ class Settings(BaseModel):
     on_error: Annotated[Callable[[ErrorReport], object] | None, CODE_ONLY] = Field(
         None, description="Called with an `umami.models.ErrorReport` when events are rejected or dropped."
     )
-    exporter: Annotated[Destination | None, _checks(_exporter), CODE_ONLY] = Field(
+    exporter: Annotated[Destination | None, _checks(checked_exporter), CODE_ONLY] = Field(
         None, description="Takes the batches in place of Umami: an `umami.exporters.Exporter`."
     )
 

@@ -14,18 +14,13 @@ from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from umami._user_agents import BROWSER_USER_AGENT
 from umami.errors import ValidationError
 
 from . import data as custom
 from . import fields
 from .data import is_plain
 from .fields import Note
-
-BROWSER_USER_AGENT: Final = (
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/142.0.0.0 Safari/537.36"
-)
-"""The User-Agent of sends that name none. Umami takes less than a browser's whole string for a bot's."""
 
 _REMEMBERED: Final = 4096
 _BACKSLASH: Final = ord("\\")  # as a number it is looked for four times as fast

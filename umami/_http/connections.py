@@ -1,29 +1,24 @@
 """A client's connections for events: made at the first use, and shared by its exporters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from umami import _threads
+from umami.settings import Settings
 
 
 @dataclass
 class Connections:
-    """A client's connections for events, which its exporters share, and how long these wait.
+    """A client's connections for events, which its exporters share.
 
     Attributes:
         new_poster: Makes the connections, at the first use; see `poster.Poster`.
-        headers: Returns the extra headers of each request, which may be secret.
-        user_agent: The User-Agent of a request whose events have none of their own.
-        timeout: Seconds to connect, to write, and to wait for the answer to one event.
-        item_timeout: Seconds more to wait for each event, which the server takes one after another.
+        settings: Returns the settings of now.
     """
 
     new_poster: Callable[[], Any]
-    headers: Callable[[], Mapping[str, str]]
-    user_agent: str
-    timeout: float = 10.0
-    item_timeout: float = 0.2
+    settings: Callable[[], Settings]
     _poster: Any = field(default=None, init=False)
     _lock: Any = field(default_factory=_threads.RLock, init=False)
 

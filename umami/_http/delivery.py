@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from umami._clock import monotonic
+from umami._user_agents import BROWSER_USER_AGENT
 from umami.queue.exporter import UNSENT, Exported, Failure, Outcome, Trouble
 
 from . import foreign, verdicts
@@ -98,17 +99,16 @@ class Delivery:
             method: Another method than POST.
         """
         count = len(indexes)
-        connections = self._connections
-        patience = connections.timeout + connections.item_timeout * count
-        timeout = connections.timeout
+        settings = self._connections.settings()
+        timeout, patience = settings.timeout, settings.timeout + settings.item_timeout * count
         if self._deadline is not None:
             left = max(_LEAST_SECONDS, self._deadline - monotonic())
             patience, timeout = min(patience, left), min(timeout, left)
-        header = agent_header(agent) if agent else connections.user_agent
+        header = agent_header(agent) if agent else BROWSER_USER_AGENT
         self.requests += 1
         started = monotonic()
         try:
-            reply: Reply = connections.poster.post(
+            reply: Reply = self._connections.poster.post(
                 url,
                 body,
                 {**self.target.headers, "User-Agent": header},
@@ -149,7 +149,7 @@ class Delivery:
         )
 
     def _secrets(self) -> list[str]:
-        return secrets_of(self.target.headers, self._connections.headers())
+        return secrets_of(self.target.headers, self._connections.settings().headers or {})
 
     def away(
         self, message: str, url: str, indexes: Sequence[int], *, stored_perhaps: bool = False

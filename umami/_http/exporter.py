@@ -111,7 +111,7 @@ class UmamiExporter(Exporter):
         yield from ((indexes, agent) for agent, indexes in unknown.items())
 
     def _secrets(self) -> list[str]:
-        return secrets_of(self.target.headers, self._connections.headers())
+        return secrets_of(self.target.headers, self._connections.settings().headers or {})
 
 
 def _single(events: Sequence[bytes]) -> Iterator[tuple[Sequence[int], None]]:

@@ -26,7 +26,7 @@ def load() -> None:
         from . import poster, session  # noqa: F401
 
 
-def new_poster(access: Callable[[], Access] | None = None) -> "Poster":
+def new_poster(access: Callable[[], Access]) -> "Poster":
     """Return a new `poster.Poster`."""
     load()
     from .poster import Poster

@@ -25,9 +25,8 @@ class Poster:
         access: Returns how servers are reached: a change of it holds from the next request on.
     """
 
-    def __init__(self, access: Callable[[], Access] | None = None) -> None:
-        usual = Access()
-        self._access = access or (lambda: usual)
+    def __init__(self, access: Callable[[], Access]) -> None:
+        self._access = access
         self._transports: dict[int, Transport] = {}
         self._refusals = Refusals()
         self._redirects = Redirects()

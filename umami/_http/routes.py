@@ -8,6 +8,7 @@ import httpcore
 import httpx
 
 from umami import _threads
+from umami._proxy import Proxy
 
 from . import proxies
 from .access import Access
@@ -26,7 +27,7 @@ class Route(NamedTuple):
     """How a server is reached."""
 
     scheme: str
-    proxy: proxies.Proxy | None
+    proxy: Proxy | None
 
 
 class ServerURL(NamedTuple):
