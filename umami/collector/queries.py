@@ -72,7 +72,7 @@ _UUID: Final = re.compile(
     r"(?P<brace>\{)?(?P<digits>[0-9a-f]{4}(?:-?[0-9a-f]{4}){7})(?(brace)\})", re.IGNORECASE
 )
 _FROM: Final = "from event left join session on session.session_id = event.session_id"
-_IN_RANGE: Final = "website_id = ?1 and timestamp between ?2 and ?3"
+_IN_RANGE: Final = "website_id = :p1 and timestamp between :p2 and :p3"
 _FOREIGN_REFERRER: Final = (
     "event.referrer_domain <> case when event.hostname glob 'www?*' then substr(event.hostname, 5) "
     "else event.hostname end"
@@ -200,7 +200,7 @@ def event_stats(store: Store, website_id: str, query: Query) -> Json:
 
 def active_visitors(store: Store, website_id: str) -> int:
     """Returns the number of visitors in the last five minutes."""
-    sql = "select count(distinct session_id) from event where website_id = ? and timestamp >= ?"
+    sql = "select count(distinct session_id) from event where website_id = :p1 and timestamp >= :p2"
     count: int = store.query(sql, (website_id.lower(), time.time() - _ACTIVE_SECONDS))[0][0]
     return count
 
@@ -238,7 +238,7 @@ def metrics(store: Store, website_id: str, query: Query) -> list[Json] | None:
             where += f" and {_FOREIGN_REFERRER}"
     sql = f"select {column}, {counted} {source} where {where} group by 1 order by 2 desc, 1"
     values += [_row_count(query.get("limit", _DEFAULT_LIMIT)), _row_count(query.get("offset", 0))]
-    rows = store.query(f"{sql} limit ?{len(values) - 1} offset ?{len(values)}", values)
+    rows = store.query(f"{sql} limit :p{len(values) - 1} offset :p{len(values)}", values)
     return [{"x": value, "y": count} for value, count in rows]
 
 
@@ -304,7 +304,7 @@ def _where(
         bounces: Whether to count visits with a single page view.
     """
     values: list[Any] = [website_id.lower(), span.start / 1000, span.end / 1000]
-    needed: list[str] = ["event.website_id = ?1 and event.timestamp between ?2 and ?3"]
+    needed: list[str] = ["event.website_id = :p1 and event.timestamp between :p2 and :p3"]
     alternatives: list[str] = []
     for name, value in filters.items():
         base = _base_name(name)
@@ -346,20 +346,20 @@ def _filter(name: str, operator: str, options: list[str], values: list[Any]) -> 
             raise CrashError
         values += map(int, options) if name == "eventType" else options
         numbers = range(len(values) - len(options) + 1, len(values) + 1)
-        return f"{column} {denied}in ({', '.join(f'?{number}' for number in numbers)})"
+        return f"{column} {denied}in ({', '.join(f':p{number}' for number in numbers)})"
     [text] = options
     if name == "eventType":
         raise CrashError
     if operator in ("c", "dnc"):
         values.append(f"%{text}%".lower())
-        return f"lower({column}) {denied}like ?{len(values)} escape '\\'"
+        return f"lower({column}) {denied}like :p{len(values)} escape '\\'"
     if operator in ("re", "nre"):
         try:
             compiled_pattern(text)
         except re.error as error:
             raise CrashError from error
         values.append(text)
-        return f"{column} {denied}regexp ?{len(values)}"
+        return f"{column} {denied}regexp :p{len(values)}"
     raise CrashError
 
 

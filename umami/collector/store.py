@@ -110,12 +110,10 @@ class Store:
         self._finalizer.atexit = not at_exit
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """Runs a query and returns all rows."""
-        # Python 3.12 treats ?1 as a named parameter, and warns if the values are a sequence.
-        named = re.sub(r"\?(\d+)", r":p\1", sql)
+        """Runs a query, whose parameters are `:p1`, `:p2` and so on, and returns all rows."""
         values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         with self._lock:
-            return self._connection.execute(named, values if named != sql else parameters).fetchall()
+            return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[Rows]:
@@ -147,7 +145,7 @@ class Store:
     def events(self, last: int | None = None) -> tuple[StoredEvent, ...]:
         """Returns the events in the order they were stored: all, or the `last` ones."""
         limit = -1 if last is None else last
-        rows = self.query("select * from event order by rowid desc limit ?", (limit,))
+        rows = self.query("select * from event order by rowid desc limit :p1", (limit,))
         return tuple(_event(row) for row in reversed(rows))
 
     def count_events(self) -> int:
@@ -172,7 +170,7 @@ class Store:
 
     def has_session(self, session_id: str) -> bool:
         """Whether a session is stored."""
-        return bool(self.query("select 1 from session where session_id = ?", (session_id,)))
+        return bool(self.query("select 1 from session where session_id = :p1", (session_id,)))
 
     def add_website(self, name: str, domain: str, website_id: str | None = None) -> str:
         """Registers a website.
@@ -201,13 +199,13 @@ class Store:
 
     def website(self, website_id: str) -> Row | None:
         """Returns a website as in Umami's API, or None."""
-        rows = self.query("select * from website where id = ?", (website_id.lower(),))
+        rows = self.query("select * from website where id = :p1", (website_id.lower(),))
         return _website(rows[0]) if rows else None
 
     def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
         """Returns a page of the websites whose name or domain contains `search`, and their total number."""
-        found = "from website where name || char(10) || domain like '%' || ? || '%'"
-        page = self.query(f"select * {found} order by id limit ? offset ?", (search, limit, offset))
+        found = "from website where name || char(10) || domain like '%' || :p1 || '%'"
+        page = self.query(f"select * {found} order by id limit :p2 offset :p3", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
 
 
