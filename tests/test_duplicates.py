@@ -8,7 +8,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_model import queue_clock, queue_settings
 
-from umami._http import delivery, learned
 from umami._http.connections import Connections
 from umami._http.exporter import UmamiExporter
 from umami._http.generations import Generation
@@ -241,9 +239,6 @@ class DuplicatesMachine(RuleBasedStateMachine):
         self.now = 1000.0
         self.clock = queue_clock(lambda: self.now)
         self.clock.__enter__()
-        self.modules = vars(delivery), vars(learned)
-        for module in self.modules:
-            module["time"] = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         logging.disable()
         self.put = 0
         self.wire: list[Batch] = []
@@ -257,8 +252,6 @@ class DuplicatesMachine(RuleBasedStateMachine):
                 self.recover()
         finally:
             logging.disable(logging.NOTSET)
-            for module in self.modules:
-                module["time"] = time
             self.clock.__exit__(None, None, None)
 
     @initialize(generation=generations, senders=st.integers(1, 2), at_most_once=st.booleans())

@@ -3,7 +3,7 @@
 Without threads and HTTP: the test plays the senders and the exporters, and sets the clock.
 """
 
-import time
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from umami._clock import monotonic
 from umami.queue import bounded_queue, inbox, queue
 from umami.queue import exporter as seam
 from umami.queue.batch import Batch
@@ -99,19 +100,25 @@ def failures(draw: st.DrawFn, events: Sequence[int]) -> Failure:
 
 @contextmanager
 def queue_clock(now: Callable[[], float]) -> Iterator[None]:
-    """Turn the queue's clock, and have its inboxes stay open to the last event: there is one thread only."""
-    bounded, inboxes, senders = vars(bounded_queue), vars(inbox), vars(queue)
-    real = bounded["time"], bounded["_MARGIN"], inboxes["LARGEST"]
-    clock = SimpleNamespace(monotonic=now)
-    bounded.update(time=clock, _MARGIN=0, LARGEST=LARGEST)
-    senders.update(time=clock)
+    """Turn the clock, and have the inboxes stay open to the last event: there is one thread only."""
+    bounded, inboxes = vars(bounded_queue), vars(inbox)
+    readers = [
+        vars(module)
+        for name, module in list(sys.modules.items())
+        if name.startswith("umami.") and vars(module).get("monotonic") is monotonic
+    ]
+    real = bounded["_MARGIN"], inboxes["LARGEST"]
+    bounded.update(_MARGIN=0, LARGEST=LARGEST)
     inboxes.update(LARGEST=LARGEST)
+    for reader in readers:
+        reader["monotonic"] = now
     try:
         yield
     finally:
-        bounded.update(time=real[0], _MARGIN=real[1], LARGEST=real[2])
-        senders.update(time=real[0])
-        inboxes.update(LARGEST=real[2])
+        for reader in readers:
+            reader["monotonic"] = monotonic
+        bounded.update(_MARGIN=real[0], LARGEST=real[1])
+        inboxes.update(LARGEST=real[1])
 
 
 class Event:
@@ -625,8 +632,7 @@ TestQueue.settings = settings(
 def test_the_machine_turns_the_queue_clock_and_gives_it_back() -> None:
     machine = QueueMachine()
     machine.teardown()
-    assert vars(queue)["time"] is time
-    assert vars(bounded_queue)["time"] is time
+    assert vars(queue)["monotonic"] is vars(bounded_queue)["monotonic"] is monotonic
 
 
 def test_events_wait_in_the_inbox_while_a_sender_is_at_work_and_are_counted_by_the_next_call() -> None:
