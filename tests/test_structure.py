@@ -1,0 +1,129 @@
+"""The structure that docs/internals.md describes: which modules may import which, and how long they are."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "umami"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+# What the modules whose names begin so may import from the package, and nothing else.
+ALLOWED = {
+    "umami.errors": (),
+    "umami.models": (),
+    "umami._clock": (),
+    "umami._threads": ("umami._clock",),
+    "umami._events": ("umami._events", "umami._user_agents", "umami.errors"),
+    "umami.queue": ("umami.queue", "umami._clock", "umami._threads", "umami.models", "umami.settings"),
+    "umami._spool": (
+        "umami._spool",
+        "umami.queue.store",
+        "umami.queue.reasons",
+        "umami._clock",
+        "umami._threads",
+    ),
+    "umami._http": (
+        "umami._http",
+        "umami.queue.exporter",
+        "umami.queue.reasons",
+        "umami.settings",
+        "umami._clock",
+        "umami._events.fields",
+        "umami._proxy",
+        "umami._threads",
+        "umami._tls",
+        "umami._user_agents",
+        "umami._version",
+        "umami.errors",
+        "umami.models",
+    ),
+    "umami.settings": ("umami._checks", "umami._events.fields", "umami.errors", "umami.models"),
+    "umami._checks": (
+        "umami._tls",
+        "umami._proxy",
+        "umami._events.fields",
+        "umami.errors",
+        "umami.queue.exporter",
+    ),
+    "umami.collector": (
+        "umami.collector",
+        "umami._events.hosts",
+        "umami._user_agents",
+        "umami._threads",
+        "umami._version",
+    ),
+}
+
+
+def within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def imports(module: str, *, late: bool) -> Iterator[str]:
+    """Yield the modules of the package that a module imports; `late` includes the imports in functions."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if not late and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            yield child
+            yield from walk(child)
+
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            name = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                full = f"{name}.{alias.name}"
+                found = full if full in MODULES else name
+                if found in MODULES and found != module:
+                    yield found
+
+
+def test_no_imports_form_a_circle() -> None:
+    graph = {module: set(imports(module, late=False)) for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_a_part_imports_only_what_it_may_know(room: str) -> None:
+    wrong = {
+        f"{module} imports {imported}"
+        for module in MODULES
+        if within(module, room)
+        for imported in imports(module, late=True)
+        if not any(within(imported, each) for each in ALLOWED[room])
+    }
+    assert not wrong
+
+
+def test_the_queue_is_about_a_dozen_files_that_fit_on_a_few_screens() -> None:
+    lines = {path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "queue").glob("*.py")}
+    assert len(lines) <= 18
+    assert not {name: count for name, count in lines.items() if count > 350}
+
+
+def test_the_internals_name_every_module() -> None:
+    text = (ROOT / "docs" / "internals.md").read_text()
+    unnamed = [
+        module
+        for module, path in MODULES.items()
+        if path.parent in (PACKAGE, PACKAGE / "queue")
+        and not path.name.startswith("__")
+        and path.name not in text
+    ]
+    assert not unnamed
