@@ -1,5 +1,6 @@
 """A full queue: each policy, from threads and from tasks, and its reports."""
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -383,7 +384,10 @@ def test_the_log_tells_it_once_an_interval_with_the_count(
     assert heard.matching("queue_full")[1].getMessage().startswith("31 events dropped (queue_full)")
 
 
-def test_different_reasons_are_logged_side_by_side(make_client: MakeClient, heard: Listener) -> None:
+def test_different_reasons_are_logged_side_by_side(
+    make_client: MakeClient, heard: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "umami")
     client = make_client(queue_size=1, flush_interval=NEVER, before_send=lambda payload: None)
     client.new_event("secret")
     heard.wait_for("1 event dropped (before_send)")

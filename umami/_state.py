@@ -376,11 +376,13 @@ class State:
             self.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))
         return answer
 
-    def _keep_back(self, encoded: bytes, why: str) -> None:
+    def _keep_back(self, encoded: bytes, fault: str | None) -> None:
         """Count an event that `before_send` dropped."""
         settings = self.settings
         if settings.enabled and settings.mode == "queued":
-            self.agent.drop(BEFORE_SEND, why, encoded)
+            self.agent.drop(BEFORE_SEND, fault or "before_send returned None.", encoded)
+        if fault is not None:
+            self.agent.reporter.add(Report("failure", BEFORE_SEND, f"Events are dropped: {fault}"))
 
     @property
     def session(self) -> "Session":

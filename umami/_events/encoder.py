@@ -60,7 +60,8 @@ class Encoder:
         size_limit: The most bytes that an encoded event may have.
         note: Called with the kind of each repair.
         before_send: The user's callback, which may change or drop a payload.
-        kept_back: Called with an event that `before_send` dropped, and why.
+        kept_back: Called with an event that `before_send` dropped, and what went wrong; None if that was on
+            purpose.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Encoder:
         size_limit: int,
         note: Note,
         before_send: BeforeSend | None,
-        kept_back: Callable[[bytes, str], object],
+        kept_back: Callable[[bytes, str | None], object],
     ) -> None:
         self._website_id = website_id
         self._hostname = hostname
@@ -260,13 +261,14 @@ class Encoder:
             screened = before_send(payload)
             if isinstance(screened, dict):
                 return self._encode(_make_head(kind, {}), screened)
-            why = "None." if screened is None else f"{type(screened).__name__}, neither a dict nor None."
-            why = f"before_send returned {why}"
+            fault = None
+            if screened is not None:
+                fault = f"before_send returned {type(screened).__name__}, neither a dict nor None."
         except Exception as error:  # noqa: BLE001
-            why = f"before_send failed: {type(error).__name__}: {error}"
+            fault = f"before_send failed: {type(error).__name__}: {error}"
         finally:
             _inside.before_send = False
-        self._kept_back(_shown(payload), why)
+        self._kept_back(_shown(payload), fault)
         return b""
 
 

@@ -13,12 +13,12 @@ from umami._clock import monotonic
 from umami.models import QueueStats
 from umami.settings import Settings
 
-from . import process
+from . import process, remaining
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .queue import EventQueue
 from .reasons import SHUTDOWN
-from .reporter import Reporter
+from .reporter import Report, Reporter
 from .senders import Senders, release
 from .store import Store
 
@@ -148,15 +148,28 @@ class Agent:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
         if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
             return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
-        give_up = math.inf if timeout is None else monotonic() + timeout
-        return _threads.off_hub(self._flush, give_up)
+        began = monotonic()
+        settled = _threads.off_hub(self._flush, math.inf if timeout is None else began + timeout)
+        return settled or self._warn_of_unsettled("flush()", began)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
         if self._queue.is_held():
             return False  # as a flush would
-        give_up = monotonic() + (self._settings.shutdown_timeout if timeout is None else timeout)
-        return _threads.off_hub(self._shutdown, give_up)
+        began = monotonic()
+        seconds = self._settings.shutdown_timeout if timeout is None else timeout
+        settled = _threads.off_hub(self._shutdown, began + seconds)
+        if not settled:
+            self._warn_of_unsettled("shutdown()", began)
+        self.reporter.finish(_LAST_REPORT_SECONDS)
+        return settled
+
+    def _warn_of_unsettled(self, what: str, began: float) -> bool:
+        """Log, once a minute at most, why a call that began at a time returns False; return that."""
+        stats, trouble = self._queue.stats(), self._queue.trouble()
+        message = remaining.of_flush(what, monotonic() - began, stats, trouble)
+        self.reporter.add(Report("warning", "unsettled", message))
+        return False
 
     def _flush(self, give_up: float) -> bool:
         self._adopt()
@@ -215,6 +228,7 @@ class Agent:
         except KeyboardInterrupt:
             give_up = self._exit_by = 0.0  # the user does not want to wait
         self._senders.stop(give_up)
+        self.reporter.finish(0.0)
         self._log_what_is_left_at_exit()
 
     def _put_at_exit(self, destination: DestinationQueue, event: bytes, give_up: float) -> str | None:
@@ -223,7 +237,7 @@ class Agent:
         if sys.is_finalizing() or threading.current_thread().daemon or monotonic() >= give_up:
             if self._queue.keep(destination, event):
                 return None
-            self._queue.drop(SHUTDOWN, "Sent when the process was ending.", [event])
+            self._queue.drop(SHUTDOWN, "Sent when the process was ending; more are not logged.", [event])
             left = give_up + _LAST_REPORT_SECONDS - monotonic()
             self.reporter.flush(max(0.0, min(_LAST_REPORT_SECONDS, left)))
             return SHUTDOWN
@@ -241,14 +255,8 @@ class Agent:
     def _log_what_is_left(self, what: str, stats: QueueStats, kept: int = 0) -> bool:
         """Log how many events are pending, if any are."""
         if stats.pending:
-            logger.error(
-                "%s with %d event%s not delivered%s. Last error: %s",
-                what,
-                stats.pending,
-                "" if stats.pending == 1 else "s",
-                f", {kept} of them kept in the spool" if kept else "",
-                stats.last_error or "none",
-            )
+            seconds, trouble = self._settings.shutdown_timeout, self._queue.trouble()
+            logger.error("%s", remaining.of_end(what, seconds, stats, trouble, kept))
         return stats.pending > 0
 
     @property
@@ -263,7 +271,9 @@ class Agent:
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""
-        if not self._flush_own(give_up):
+        settled = self._flush_own(give_up)
+        self.reporter.finish(0.0)
+        if not settled:
             self._log_what_is_left("SIGTERM takes effect", self._queue.stats())
 
     def after_fork(self) -> None:

@@ -37,12 +37,14 @@ class Backoff:
         proven: Whether a request was ever accepted.
         failures: How many requests in a row have failed.
         window: The most events that the next batch may have.
+        trouble: Why the last request failed, in words; None if it did not.
     """
 
     def __init__(self, batch_size: int) -> None:
         self.proven = False
         self.failures = 0
         self.window = batch_size
+        self.trouble: str | None = None
         self._outage: Attempts | None = None
         self._accepted = 0
         self._accepted_when_failed = dict.fromkeys(Trouble, 0)
@@ -96,6 +98,7 @@ class Backoff:
         """
         self.proven = True
         self.failures = 0
+        self.trouble = None
         self._outage = None
         self.window = min(batch_size, self.window * 2)
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
@@ -116,6 +119,7 @@ class Backoff:
             Whether the failure counts against all that wait. It does not where nothing else was to be
             expected: a suspect failed again.
         """
+        self.trouble = failure.message
         throttled = failure.trouble is Trouble.THROTTLED
         count = len(failure.indexes)
         expected = not throttled and count == 1 and any(item.suspect for item in items)

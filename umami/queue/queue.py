@@ -232,6 +232,11 @@ class EventQueue(BoundedQueue):
         """Return the queues that have events."""
         return [destination for destination in self._destinations.values() if destination.unsettled()]
 
+    def trouble(self) -> str | None:
+        """Return why events are not delivered now, in words; None if nothing fails."""
+        troubles = (destination.backoff.trouble for destination in self.unsettled())
+        return next((trouble for trouble in troubles if trouble is not None), None)
+
     def exporters(self) -> list[Exporter]:
         """Return the exporters."""
         return [destination.exporter for destination in self._destinations.values()]

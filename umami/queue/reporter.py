@@ -5,24 +5,34 @@ block or raise.
 """
 
 import logging
+import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from umami import _threads
 from umami._clock import monotonic
 from umami.models import ErrorReport
 
+from .reasons import BEFORE_SEND
+
 OnError = Callable[[ErrorReport], object]
 
 LOG_INTERVAL: Final = 60.0
-"""Seconds in which one kind of report is logged at most once, with its count; every one is at DEBUG."""
+"""Seconds in which one kind of report is logged at most once, with its count; every one is at DEBUG.
+
+What is held back is logged when the interval has passed, and at a shutdown and exit: the counts in the log
+add up to those of the ledger.
+"""
 
 _IDLE_SECONDS: Final = 1.0
 _SAMPLE: Final = 10
 _MOST_MESSAGES: Final = 200
+_MANY_MESSAGES: Final = "Many different messages; see last_error in queue_stats()."
+_ERRORS: Final = frozenset(("rejected", "dropped", "incomplete", "failure"))
 
 logger: Final = logging.getLogger("umami")
 
@@ -31,7 +41,7 @@ class Report(NamedTuple):
     """Something that went wrong.
 
     Attributes:
-        kind: `rejected`, `dropped`, `incomplete`, `trouble`, `repaired` or `warning`.
+        kind: `rejected`, `dropped`, `incomplete`, `trouble`, `repaired`, `warning` or `failure`.
         reason: The short name that it is counted under.
         message: What happened, in words.
         events: The events that it is about.
@@ -43,8 +53,8 @@ class Report(NamedTuple):
     events: Sequence[bytes] = ()
 
 
-class _Pending:
-    """Equal reports, to be passed on as one."""
+class _Called:
+    """Equal reports, to be passed to `on_error` as one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -53,6 +63,21 @@ class _Pending:
     def add(self, events: Sequence[bytes]) -> None:
         self.count += len(events)
         self.events += events[: _SAMPLE - len(self.events)]
+
+
+@dataclass
+class _Log:
+    """What is known of the log lines of one kind and reason.
+
+    Attributes:
+        logged_at: The monotonic time of the last one.
+        held_back: The events that none has counted yet.
+        message: The last message about them.
+    """
+
+    logged_at: float = -math.inf
+    held_back: int = 0
+    message: str = ""
 
 
 class Reporter:
@@ -72,25 +97,31 @@ class Reporter:
         self._lock = _threads.RLock()
         self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
         self._changed = _threads.Condition(self._lock)
-        self._pending: dict[tuple[str, str, str], _Pending] = {}
+        # What the log and `on_error` are still to be told, by kind, reason and message.
+        self._to_log: Counter[tuple[str, str, str]] = Counter()
+        self._to_call: dict[tuple[str, str, str], _Called] = {}
         self._thread: _threads.Thread | None = None
         self._is_passing_on = False
-        self._logged: dict[tuple[str, str], float] = {}
-        self._unlogged: Counter[tuple[str, str]] = Counter()
+        self._logs: defaultdict[tuple[str, str], _Log] = defaultdict(_Log)
         self.repaired: Counter[str] = Counter()
 
     def add(self, report: Report) -> None:
         """Take a report, to be passed on soon. Never waits."""
         kind, reason, message, events = report
         with self._lock:
-            if events and self._is_here():
-                # Sent by `on_error` itself. If it were called for that, it might send again, for ever.
-                self._unlogged[kind, reason] += len(events)
+            if self._is_here() and (events or kind == "warning"):
+                # It comes from `on_error` or a log handler, which could go on so for ever.
+                self._logs[kind, reason].held_back += len(events)
+                self._logs[kind, reason].message = message
                 return
             key = (kind, reason, message)
-            if key not in self._pending and len(self._pending) >= _MOST_MESSAGES:
-                key = (kind, reason, "Many different messages; see last_error in queue_stats().")
-            self._pending.setdefault(key, _Pending()).add(events)
+            if key not in self._to_log and len(self._to_log) >= _MOST_MESSAGES:
+                key = (kind, reason, _MANY_MESSAGES)
+            self._to_log[key] += len(events)
+            if events:
+                if key not in self._to_call and len(self._to_call) >= _MOST_MESSAGES:
+                    key = (kind, reason, _MANY_MESSAGES)
+                self._to_call.setdefault(key, _Called()).add(events)
             if self._thread is None:
                 self._start()
             self._changed.notify_all()
@@ -131,7 +162,7 @@ class Reporter:
         with self._lock:
             if sys.is_finalizing():
                 self._thread = None  # it is frozen
-            while self._thread is not None and (self._pending or self._is_passing_on):
+            while self._thread is not None and (self._has_work() or self._is_passing_on):
                 remaining = give_up - monotonic()
                 if remaining <= 0:
                     return
@@ -147,38 +178,56 @@ class Reporter:
                     self._thread = None  # the next report starts another
                 self._changed.notify_all()
 
+    def finish(self, seconds: float) -> None:
+        """Flush, and log what was held back: the program may be about to end.
+
+        Args:
+            seconds: The most seconds to wait.
+        """
+        self.flush(seconds)
+        # An `on_error` that blocks its thread must not keep the counts out of the log.
+        self._log_all()
+        self._log_held_back(LOG_INTERVAL)
+
+    def _has_work(self) -> bool:
+        return bool(self._to_log or self._to_call)
+
     def _keep_passing_on(self) -> None:
         while True:
             with self._lock:
-                if not self._pending:
-                    self._changed.wait(_IDLE_SECONDS)
-                if not self._pending:
+                due = min((log.logged_at for log in self._logs.values() if log.held_back), default=math.inf)
+                due += LOG_INTERVAL
+                if not self._has_work():
+                    seconds = _IDLE_SECONDS if due == math.inf else max(0.0, due - monotonic())
+                    self._changed.wait(seconds)
+                if not self._has_work() and due == math.inf:
                     self._thread = None  # under the lock: a report that comes now is to start another
                     return
                 self._is_passing_on = True
             try:
                 self._pass_on()
+                self._log_held_back(0.0)
             finally:
                 with self._lock:
                     self._is_passing_on = False
                     self._changed.notify_all()
 
     def _pass_on(self) -> None:
+        self._log_all()
         with self._lock:
-            pending, self._pending = self._pending, {}
-        for (kind, reason, message), reports in pending.items():
-            with suppress(Exception):  # of a log handler, which must not end the thread
-                self._log(kind, reason, message, reports.count)
-            if self.on_error is not None and reports.count and not sys.is_finalizing():
-                self._call(
-                    ErrorReport(
-                        kind=kind,
-                        reason=reason,
-                        message=message,
-                        count=reports.count,
-                        events=tuple(reports.events),
-                    )
+            to_call, self._to_call = self._to_call, {}
+        if self.on_error is None or sys.is_finalizing():
+            return
+        for (kind, reason, message), called in to_call.items():
+            self._call(
+                ErrorReport(
+                    kind=kind,
+                    reason=reason,
+                    message=message,
+                    count=called.count,
+                    events=tuple(called.events),
                 )
+            )
 
     def _call(self, report: ErrorReport) -> None:
         try:
@@ -186,7 +235,7 @@ class Reporter:
         except BaseException as error:
             if not isinstance(error, Exception) and not self._is_here():
                 raise
-            if self._count_to_log(("on_error", ""), 1) is not None:
+            if self._is_time_to_log("on_error", ""):
                 with suppress(Exception):
                     logger.exception("on_error raised; the report was %r", report.message)
 
@@ -194,36 +243,76 @@ class Reporter:
         """Tell whether this is the reporter's own thread."""
         return self._thread is not None and self._thread.is_current()
 
-    def _log(self, kind: str, reason: str, message: str, count: int) -> None:
-        key = (kind, reason)
-        level = logging.ERROR if kind in ("rejected", "dropped", "incomplete") else logging.WARNING
-        to_log = self._count_to_log(key, count)
-        if to_log is None:
-            level = logging.DEBUG  # the next one that is logged counts it too
-        else:
-            count = to_log
+    # The log.
+
+    def _log_all(self) -> None:
+        """Log what came since the last time: what is held back at DEBUG, the rest with its count."""
+        with self._lock:
+            to_log, self._to_log = self._to_log, Counter()
+        for (kind, reason, message), count in to_log.items():
+            with self._lock:
+                log = self._logs[kind, reason]
+                log.held_back += count
+                log.message = message
+                level = _level(kind, reason, again=log.logged_at > -math.inf)
+                shown = count
+                if self._is_time_to_log(kind, reason):
+                    shown, log.held_back = log.held_back, 0
+                else:
+                    level = logging.DEBUG
+            self._log(level, kind, reason, message, shown)
+
+    def _log_held_back(self, early: float) -> None:
+        """Log the events that no line has counted, where the interval has passed or soon will."""
+        with self._lock:
+            due = monotonic() - LOG_INTERVAL + early
+            held = [(key, log) for key, log in self._logs.items() if log.held_back and log.logged_at <= due]
+        for (kind, reason), log in held:
+            with self._lock:
+                count, log.held_back = log.held_back, 0
+                level = _level(kind, reason, again=log.logged_at > -math.inf)
+                log.logged_at = monotonic()
+            if count:
+                self._log(level, kind, reason, log.message, count)
+
+    def _is_time_to_log(self, kind: str, reason: str) -> bool:
+        """Tell whether a line of this kind may be logged now. If so, the next one may in a while."""
+        now = monotonic()
+        log = self._logs[kind, reason]
+        if now - log.logged_at < LOG_INTERVAL:
+            return False
+        log.logged_at = now
+        return True
+
+    def _log(self, level: int, kind: str, reason: str, message: str, count: int) -> None:
         if not logger.isEnabledFor(level):
             return
-        if kind == "warning" or (kind == "trouble" and reason.startswith("spool")):
-            logger.log(level, "%s", message)
-        elif kind == "trouble" and reason == "throttled":
-            logger.log(level, "The server limits the rate: events are sent more slowly. %s", message)
-        elif kind == "trouble":
-            logger.log(level, "Events are not getting through. They are kept and sent again. %s", message)
-        elif kind == "repaired":
-            logger.log(level, "%s (%d so far).", message[:1].upper() + message[1:], self.repaired[reason])
-        else:
-            logger.log(level, "%d event%s %s (%s). %s", count, "s" * (count != 1), kind, reason, message)
+        with suppress(Exception):  # of a log handler, which must not end the thread
+            if kind in ("warning", "failure") or (kind == "trouble" and reason.startswith("spool")):
+                logger.log(level, "%s", message)
+            elif kind == "trouble" and reason == "throttled":
+                logger.log(level, "The server limits the rate: events are sent more slowly. %s", message)
+            elif kind == "trouble":
+                logger.log(level, "Events are not getting through. They are kept and sent again. %s", message)
+            elif kind == "repaired":
+                logger.log(level, "%s (%d so far).", message[:1].upper() + message[1:], self.repaired[reason])
+            else:
+                logger.log(level, "%d event%s %s (%s). %s", count, "s" * (count != 1), kind, reason, message)
 
-    def _count_to_log(self, key: tuple[str, str], count: int) -> int | None:
-        """Return the count to log now, with those held back before; None if this report is held back too."""
-        now = monotonic()
-        with self._lock:
-            self._unlogged[key] += count
-            if now - self._logged.get(key, -LOG_INTERVAL) < LOG_INTERVAL:
-                return None
-            self._logged[key] = now
-            return self._unlogged.pop(key)
+
+def _level(kind: str, reason: str, *, again: bool) -> int:
+    """Return the level of a line.
+
+    Args:
+        kind: What it reports.
+        reason: Why.
+        again: Whether such a line was logged before.
+    """
+    if reason == "bot":
+        return logging.INFO if again else logging.WARNING  # crawlers visit every site; or the `ua=` is wrong
+    if (kind, reason) == ("dropped", BEFORE_SEND):
+        return logging.INFO  # which drops what it wants to
+    return logging.ERROR if kind in _ERRORS else logging.WARNING
 
 
 _WARNINGS: Final = {

@@ -1,0 +1,49 @@
+"""The sentences about events that are not delivered yet, as a flush, a shutdown or the process ends."""
+
+from umami.models import QueueStats
+
+
+def of_flush(what: str, seconds: float, stats: QueueStats, trouble: str | None) -> str:
+    """Say why a flush or a shutdown returns False.
+
+    Args:
+        what: What was called.
+        seconds: How long it waited.
+        stats: The ledger.
+        trouble: Why nothing is delivered now; None if no request failed.
+    """
+    return (
+        f"{what} returned False after {seconds:.3g} s: {_count(stats)} not settled yet, and stay queued. "
+        f"{_why(trouble, 'The time was too short for them.')} "
+        f"To wait longer, pass a longer timeout; without one, flush() waits until all are settled."
+    )
+
+
+def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str | None, kept: int) -> str:
+    """Say which events are left as the process ends, why, and what to do about it.
+
+    Args:
+        what: What ends.
+        shutdown_timeout: The setting.
+        stats: The ledger.
+        trouble: Why nothing is delivered now; None if no request failed.
+        kept: How many of the events are kept in the spool.
+    """
+    in_spool = f", {kept} of them kept in the spool" if kept else ""
+    left = f"{what} with {stats.pending} event{'s' * (stats.pending != 1)} not delivered{in_spool}."
+    why = _why(trouble, "The time was too short for them.")
+    line = f"{left} {stats.delivered} of {stats.submitted} were delivered. {why}"
+    if kept >= stats.pending:
+        return f"{line} The next process that uses the spool sends them."
+    return (
+        f"{line} To wait until all are settled, call flush() before the end; to wait longer at the end, "
+        f"raise shutdown_timeout (now {shutdown_timeout:g} s); to keep them for the next process, set spool."
+    )
+
+
+def _count(stats: QueueStats) -> str:
+    return f"{stats.pending} of {stats.submitted} event{'s' * (stats.submitted != 1)} are"
+
+
+def _why(trouble: str | None, otherwise: str) -> str:
+    return otherwise if trouble is None else f"The last request failed: {trouble.rstrip('.')}."
