@@ -13,8 +13,8 @@ def of_flush(what: str, seconds: float, stats: QueueStats, trouble: str | None) 
         trouble: Why nothing is delivered now; None if no request failed.
     """
     return (
-        f"{what} returned False after {seconds:.3g} s: {_count(stats)} not settled yet, and stay queued. "
-        f"{_why(trouble, 'The time was too short for them.')} "
+        f"{what} returned False after {seconds:.3g} s: {stats.pending} of {stats.submitted} events are still "
+        f"queued. {_why(trouble)} "
         f"To wait longer, pass a longer timeout; without one, flush() waits until all are settled."
     )
 
@@ -31,8 +31,7 @@ def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str |
     """
     in_spool = f", {kept} of them kept in the spool" if kept else ""
     left = f"{what} with {stats.pending} event{'s' * (stats.pending != 1)} not delivered{in_spool}."
-    why = _why(trouble, "The time was too short for them.")
-    line = f"{left} {stats.delivered} of {stats.submitted} were delivered. {why}"
+    line = f"{left} {stats.delivered} of {stats.submitted} were delivered. {_why(trouble)}"
     if kept >= stats.pending:
         return f"{line} The next process that uses the spool sends them."
     return (
@@ -41,9 +40,7 @@ def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str |
     )
 
 
-def _count(stats: QueueStats) -> str:
-    return f"{stats.pending} of {stats.submitted} event{'s' * (stats.submitted != 1)} are"
-
-
-def _why(trouble: str | None, otherwise: str) -> str:
-    return otherwise if trouble is None else f"The last request failed: {trouble.rstrip('.')}."
+def _why(trouble: str | None) -> str:
+    if trouble is None:
+        return "The time was too short for them."
+    return f"The last request failed: {trouble.rstrip('.')}."
