@@ -129,6 +129,7 @@ class State:
             if merged.get("spool") is not None:
                 merged["spool"] = settings.spool  # a relative path means the folder of today
             former = self._code, self._settings
+            had_spool = self._spool is not None
             try:
                 self._code = merged
                 self._use(settings)
@@ -143,6 +144,9 @@ class State:
                 if self._settings is not None:
                     self._use(self._settings)
                 raise
+            agent = None if had_spool or self._spool is None else self._agent
+        if agent is not None:
+            agent.look_for_orphans()  # without the lock, which that needs
         if settings != former[1]:
             _log(settings)
         if settings.enabled and (settings.url_base or settings.api_key):

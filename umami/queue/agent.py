@@ -5,7 +5,6 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from umami import _threads
@@ -16,6 +15,7 @@ from umami.settings import Settings
 from . import process, remaining
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
+from .orphans import Orphans
 from .queue import EventQueue
 from .reasons import SHUTDOWN
 from .reporter import Report, Reporter
@@ -24,7 +24,7 @@ from .store import Store
 
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
-_ORPHANS_SECONDS: Final = 5.0
+_FIRST_LOOK_SECONDS: Final = 0.5
 
 logger: Final = logging.getLogger("umami")
 
@@ -46,7 +46,7 @@ class Agent:
         self._exporter_of = exporter_of
         self._queue = EventQueue(settings, self._resume, self.reporter.add)
         self._senders = Senders(self._queue, settings)
-        self._orphans_thread: _threads.Thread | None = None
+        self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
         process.register(self)
@@ -60,7 +60,11 @@ class Agent:
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on, and send what other processes left there."""
         self._queue.use_store(store)
-        self._adopt()
+        self._orphans.watch()
+
+    def look_for_orphans(self) -> None:
+        """Take over what other processes left in the store. It is not waited for long."""
+        _threads.off_hub(self._orphans.look, monotonic() + _FIRST_LOOK_SECONDS)
 
     # Events in.
 
@@ -103,7 +107,7 @@ class Agent:
                 self._work(each, monotonic())
 
     def _ensure_sender(self, destination: DestinationQueue) -> bool:
-        self._watch_orphans()
+        self._orphans.watch()
         return self._senders.ensure(destination)
 
     def _work(self, destination: DestinationQueue, give_up: float) -> None:
@@ -118,29 +122,6 @@ class Agent:
             process.watch()
             self._ensure_sender(destination)
         return bool(destinations)
-
-    def _watch_orphans(self) -> None:
-        """Look every few seconds for what other processes leave while this one lives."""
-        if not self._queue.has_store or self._orphans_thread is not None:
-            return
-        thread = _threads.Thread("umami-spool")
-        try:
-            self._orphans_thread = thread
-            thread.start(self._keep_adopting)
-        except BaseException as error:
-            if thread.call_off():
-                self._orphans_thread = None
-                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is shutting down
-                    return
-            raise
-
-    def _keep_adopting(self) -> None:
-        try:
-            while not self._queue.wait_stopped(_ORPHANS_SECONDS):
-                with suppress(Exception):  # of one file; the next round tries again
-                    self._adopt()
-        finally:
-            self._orphans_thread = None  # the next sender starts another
 
     # Flushing and stopping.
 
@@ -172,9 +153,11 @@ class Agent:
         return False
 
     def _flush(self, give_up: float) -> bool:
-        self._adopt()
+        self._orphans.look(give_up)
         settled = self._flush_own(give_up)
-        while settled and self._queue.has_orphans and (self._adopt() or self._queue.unsettled()):
+        while (
+            settled and self._queue.has_orphans and (self._orphans.look(give_up) or self._queue.unsettled())
+        ):
             settled = self._flush_own(give_up)
         return settled
 
@@ -279,10 +262,10 @@ class Agent:
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
         self._senders.after_fork()
-        self._orphans_thread = None
         self._exit_by = None
         self._has_said_what_is_left = False
         self.reporter.reset()
         self._queue.reset()
+        self._orphans.reset()
         for exporter in self._queue.exporters():
             release(exporter.after_fork)

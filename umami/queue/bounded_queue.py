@@ -341,4 +341,4 @@ class BoundedQueue:
         self._bytes += sum(map(len, loaded))
         for loss in losses:
             self._ledger.dropped[loss.reason] += loss.count
-            self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))
+            self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))

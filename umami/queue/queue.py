@@ -195,17 +195,14 @@ class EventQueue(BoundedQueue):
             destination.wake.notify_all()
         self._waiting.notify()
 
-    def wait_stopped(self, seconds: float) -> bool:
-        """Wait until `stop` is called, or the store can give more orphans; so many seconds at the most.
+    def wait_for(self, wanted: Callable[[], bool], give_up: float | None) -> None:
+        """Wait until a condition holds, which is looked at whenever the queue changes, or a time has come."""
+        self._waiting.until(wanted, give_up)
 
-        Returns:
-            Whether `stop` was called.
-        """
-        store = self._store
-        self._waiting.until(
-            lambda: self.stopped or (store is not None and store.wants_orphans), monotonic() + seconds
-        )
-        return self.stopped
+    @locked
+    def notify(self) -> None:
+        """Have those look that wait for a condition."""
+        self._waiting.notify()
 
     @property
     def has_store(self) -> bool:
@@ -216,6 +213,11 @@ class EventQueue(BoundedQueue):
     def has_orphans(self) -> bool:
         """Whether the store has events of other processes."""
         return self._store is not None and self._store.has_orphans
+
+    @property
+    def wants_orphans(self) -> bool:
+        """Whether the store can give more events of other processes."""
+        return self._store is not None and self._store.wants_orphans
 
     @locked
     def has_events(self, destination: DestinationQueue) -> bool:
@@ -287,7 +289,7 @@ class EventQueue(BoundedQueue):
         self._ledger.submitted += orphan.events
         for loss in orphan.losses:
             self._ledger.count_dropped(loss.reason, loss.count)
-            self._report(Report("dropped", loss.reason, loss.message, [b""] * loss.count))
+            self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))
         if not orphan.events or exporter is None:
             return None
         destination = self._destination(exporter)

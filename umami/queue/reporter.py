@@ -45,12 +45,14 @@ class Report(NamedTuple):
         reason: The short name that it is counted under.
         message: What happened, in words.
         events: The events that it is about.
+        unread: How many more it is about, whose content is not known.
     """
 
     kind: str
     reason: str
     message: str
     events: Sequence[bytes] = ()
+    unread: int = 0
 
 
 class _Called:
@@ -60,8 +62,8 @@ class _Called:
         self.count = 0
         self.events: list[bytes] = []
 
-    def add(self, events: Sequence[bytes]) -> None:
-        self.count += len(events)
+    def add(self, events: Sequence[bytes], unread: int) -> None:
+        self.count += len(events) + unread
         self.events += events[: _SAMPLE - len(self.events)]
 
 
@@ -107,21 +109,21 @@ class Reporter:
 
     def add(self, report: Report) -> None:
         """Take a report, to be passed on soon. Never waits."""
-        kind, reason, message, events = report
+        kind, reason, message, events, unread = report
         with self._lock:
             if self._is_here() and (events or kind == "warning"):
                 # It comes from `on_error` or a log handler, which could go on so for ever.
-                self._logs[kind, reason].held_back += len(events)
+                self._logs[kind, reason].held_back += len(events) + unread
                 self._logs[kind, reason].message = message
                 return
             key = (kind, reason, message)
             if key not in self._to_log and len(self._to_log) >= _MOST_MESSAGES:
                 key = (kind, reason, _MANY_MESSAGES)
-            self._to_log[key] += len(events)
-            if events:
+            self._to_log[key] += len(events) + unread
+            if events or unread:
                 if key not in self._to_call and len(self._to_call) >= _MOST_MESSAGES:
                     key = (kind, reason, _MANY_MESSAGES)
-                self._to_call.setdefault(key, _Called()).add(events)
+                self._to_call.setdefault(key, _Called()).add(events, unread)
             if self._thread is None:
                 self._start()
             self._changed.notify_all()

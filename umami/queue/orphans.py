@@ -1,0 +1,100 @@
+"""Takes over what other processes left in the store, in a thread of its own.
+
+To read files may take long: a disk may hang, and a folder may hold much that is of no use to this process. So
+no caller reads them. A flush asks for a look and waits for it, but no longer than it may wait.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from umami import _threads
+from umami._clock import monotonic
+
+from .queue import EventQueue
+
+_LOOK_SECONDS: Final = 5.0
+
+
+class Orphans:
+    """Looks every few seconds for what other processes left, and at once when asked.
+
+    Args:
+        queue: The queue with the store.
+        adopt: Takes over what there is, as much as this process may at a time; tells if there was any.
+    """
+
+    def __init__(self, queue: EventQueue, adopt: Callable[[], bool]) -> None:
+        self._queue = queue
+        self._adopt = adopt
+        self.reset()
+
+    def reset(self) -> None:
+        """Start clean, as a fork's child does: the thread is the parent's."""
+        self._lock = _threads.RLock()
+        self._thread: _threads.Thread | None = None
+        self._asked = 0
+        self._looked = 0
+        self._found = 0
+
+    def watch(self) -> bool:
+        """Make sure that the thread runs, if there is a store; tell whether it does."""
+        if self._thread is not None:
+            return True
+        if not self._queue.has_store:
+            return False
+        thread = _threads.Thread("umami-spool")
+        try:
+            self._thread = thread
+            thread.start(self._run, thread)
+        except BaseException as error:
+            if thread.call_off():
+                self._thread = None
+                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is shutting down
+                    return False
+            raise
+        return True
+
+    def look(self, give_up: float) -> bool:
+        """Look now, and wait for that.
+
+        Args:
+            give_up: The monotonic time to stop waiting at.
+
+        Returns:
+            Whether anything was taken over by then.
+        """
+        if not self._queue.has_store:
+            return False
+        with self._lock:
+            self._asked += 1
+            asked, found = self._asked, self._found
+        if not self.watch():
+            return self._try()
+        self._queue.notify()
+        self._queue.wait_for(lambda: self._looked >= asked, None if give_up == math.inf else give_up)
+        return self._found > found
+
+    def _try(self) -> bool:
+        with suppress(Exception):  # of one file; the next look tries again
+            return self._adopt()
+        return False
+
+    def _run(self, thread: _threads.Thread) -> None:
+        try:
+            while self._thread is thread:
+                asked = self._asked
+                self._found += self._try()
+                self._looked = asked
+                self._queue.notify()
+                self._queue.wait_for(self._is_due, monotonic() + _LOOK_SECONDS)
+                with self._lock:
+                    if self._queue.stopped and self._asked == self._looked:
+                        self._thread = None  # under the lock: who asks now is to start another
+        finally:
+            if self._thread is thread:
+                self._thread = None
+
+    def _is_due(self) -> bool:
+        return self._asked > self._looked or self._queue.stopped or self._queue.wants_orphans
