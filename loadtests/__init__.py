@@ -1,6 +1,7 @@
-"""What a send costs, what an event costs, what a service feels, beside peers and beside the floor.
+"""The load tests: what a send, an event and a tracked request cost, compared with other clients.
 
-`python -m loadtests SCENARIO` measures one question of issue 4 and prints whether its goal is met.
-Every measurement is a fresh process (`child`) that drives one client (`subjects`, `peers`) against a
-server of its own (`sink`); `runner` interleaves them and repeats, `results` judges, and the rest shows.
+`python -m loadtests SCENARIO` runs one scenario and prints a table, and which goals are met. Each measurement
+runs a client (`subjects`, `peers`) in a new process (`child`), against a server of its own (`sink`). `runner`
+runs the measurements of a scenario in turn, for several rounds. `results` computes medians and judges the
+goals.
 """

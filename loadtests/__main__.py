@@ -23,22 +23,22 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments say; return the exit code."""
+    """Run the command line; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["compatibility"]:
         return compatibility.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
     what = [*SCENARIOS, "all", "report", "guard", "setup"]
-    parser.add_argument("what", choices=what, help="a scenario, or one of the last four")
+    parser.add_argument("what", choices=what, help="a scenario, `all`, or one of the last three commands")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the results there; report: read them there"
+        "--json", type=Path, metavar="FILE", help="write the results to this file; report: read them from it"
     )
     parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
     parser.add_argument(
         "--repeat", type=int, metavar="N", help=f"rounds ({QUICK_ROUNDS} quick, {FULL_ROUNDS} full)"
     )
-    parser.add_argument("--no-peers", action="store_true", help="only ours and the floor")
-    parser.add_argument("--update", action="store_true", help="guard: take today's counts for the baseline")
+    parser.add_argument("--no-peers", action="store_true", help="measure only this client and the floor")
+    parser.add_argument("--update", action="store_true", help="guard: record the counts as the new baseline")
     options = parser.parse_args(arguments)
     if options.what == "setup":
         return _setup()
@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "report":
         return report.main(options.json or report.PERFORMANCE)
     if not environments.is_clean():
-        print("ours runs in this environment, with all that is installed in it: see setup", file=sys.stderr)
+        print(
+            "this client runs in the current environment; for one without other packages, run: setup",
+            file=sys.stderr,
+        )
     environments.compile_ours()
     names = list(SCENARIOS) if options.what == "all" else [options.what]
     rounds = options.repeat or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
@@ -70,13 +73,13 @@ def _setup() -> int:
 
 
 def _write(file: Path, results: dict[str, Any]) -> None:
-    """Write what is there so far: a run that is broken off keeps what it found."""
+    """Write the results so far, so that an interrupted run keeps them."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(as_json(results))
 
 
 def meta(*, quick: bool) -> dict[str, Any]:
-    """Return where and when the run was, and of what."""
+    """Return time, machine and versions of the run."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=environments.ROOT, check=False, capture_output=True, text=True,

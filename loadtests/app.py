@@ -1,4 +1,4 @@
-"""The web service of the `service` scenario: one page, tracked by the subject that the environment names."""
+"""The web service of the scenario `service`: one page, tracked by the subject that the environment names."""
 
 import os
 from functools import partial
@@ -17,7 +17,7 @@ _SUBJECT = SUBJECTS[_NAME](os.environ["LOADTEST_URL"])
 
 
 def _page_view() -> Any:
-    """Return what a handler calls for a page view: a function of path and User-Agent, maybe a coroutine's."""
+    """Return the function that tracks a page view. Its arguments are path and User-Agent; it may be async."""
     subject: Any = _SUBJECT
     if _NAME == "ours":
         return partial(send_visit, subject.umami.new_page_view)
@@ -39,12 +39,12 @@ _TRACK = _page_view()
 
 
 async def page(request: Request) -> Response:
-    """Serve the page and track it; whatever tracking does, the visitor gets the page."""
+    """Serve the page and track it. If tracking fails, the page is served all the same."""
     try:
         tracked = _TRACK(request.url.path, request.headers.get("user-agent", ""))
         if tracked is not None and hasattr(tracked, "__await__"):
             await tracked
-    except Exception:  # noqa: BLE001 - what a careful caller of a client that may raise has to write
+    except Exception:  # noqa: BLE001 - some clients raise if the server is down
         return PlainTextResponse("Checkout")
     return PlainTextResponse("Checkout")
 

@@ -1,4 +1,4 @@
-"""The fresh process of one measurement: makes its subject, runs its probe, prints what it found as JSON."""
+"""The process of one measurement: creates the subject, runs the probe, and prints the result as JSON."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from .probes import PROBES
 
 
 def main() -> None:
-    """Do as the argument says."""
+    """Run the task in the argument."""
     task = json.loads(sys.argv[1])
     options = task["options"]
     subject = SUBJECTS[task["subject"]](task["url"], options.pop("batch", None), options.pop("room", None))

@@ -1,9 +1,9 @@
-"""An environment for each client that is measured, with what its users would have installed, and no more.
+"""A virtual environment for each client, with only the packages that its users would have.
 
-It matters: httpx imports trio where that is there, and Sentry another compression where statsig brought it.
-They are in `.venv-loadtests/` (or `$LOADTEST_ENVIRONMENTS`) and are made by `python -m loadtests setup`. A
-peer's has its line of `peers.txt`; ours, which the floor shares, has our dependencies. All have the web
-server of the `service` scenario.
+Other packages would change the results: httpx imports trio if it is installed, and Sentry's client uses
+Brotli if statsig installed it. `python -m loadtests setup` creates the environments in `.venv-loadtests/` (or
+`$LOADTEST_ENVIRONMENTS`). A peer's environment has the package of its line in `peers.txt`. This client and
+the floor share one with this client's dependencies. All have the web server of the scenario `service`.
 """
 
 import compileall
@@ -24,12 +24,12 @@ _OURS: Final = ("anyio", "httpx", "pydantic", "tenacity")
 
 
 def directory() -> Path:
-    """Return where the environments stand."""
+    """Return the folder of the environments."""
     return Path(os.environ.get("LOADTEST_ENVIRONMENTS") or ROOT / ".venv-loadtests")
 
 
 def pinned(subject: str) -> str | None:
-    """Return a peer's line of `peers.txt`; None if the subject is no peer."""
+    """Return a peer's line of `peers.txt`; None if the subject is not a peer."""
     package = REQUIREMENTS.get(subject)
     if package is None:
         return None
@@ -38,9 +38,9 @@ def pinned(subject: str) -> str | None:
 
 
 def interpreter(subject: str) -> Path | None:
-    """Return the Python that a subject runs on; None if it is a peer that is not installed.
+    """Return the Python to run a subject with; None if it is a peer that is not installed.
 
-    Ours and the floor run here where they have no environment of their own.
+    Without an environment of their own, this client and the floor run with the current Python.
     """
     line = pinned(subject)
     if _is_made(subject if line else "ours"):
@@ -49,18 +49,18 @@ def interpreter(subject: str) -> Path | None:
 
 
 def is_clean() -> bool:
-    """Tell whether ours runs in an environment of its own."""
+    """Tell whether this client has an environment of its own."""
     return _is_made("ours")
 
 
 def _is_made(name: str) -> bool:
-    """Tell whether an environment is there, with what it is to have today."""
+    """Tell whether an environment exists and has the right packages."""
     contents = directory() / name / "installed.txt"
     return contents.exists() and contents.read_text().split() == _packages(name)
 
 
 def _packages(name: str) -> list[str]:
-    """Return what an environment is to have; what is not pinned in `peers.txt`, as it is installed here."""
+    """Return the packages of an environment. Those not in `peers.txt` have the versions installed here."""
     line = pinned(name)
     here = [] if line else list(_OURS)
     return [
@@ -70,29 +70,29 @@ def _packages(name: str) -> list[str]:
 
 
 def import_path(subject: str) -> list[Path]:
-    """Return what a subject can import from: this package for all, our client for none but our own.
+    """Return the import path of a subject: `loadtests` for all, and `umami` for this client only.
 
-    `$LOADTEST_CLIENT` names another directory to take our client from, another version's checkout say.
+    `$LOADTEST_CLIENT` names another folder to import `umami` from, such as a checkout of another version.
     """
     if pinned(subject) is None and "LOADTEST_CLIENT" not in os.environ:
         return [ROOT]
     alone = directory() / "path"
     alone.mkdir(parents=True, exist_ok=True)
     link, package = alone / "loadtests", Path(__file__).parent
-    if link.resolve() != package.resolve():  # or it leads to a checkout that is gone
+    if link.resolve() != package.resolve():  # missing, or for a checkout that was removed
         link.unlink(missing_ok=True)
         link.symlink_to(package, target_is_directory=True)
     return [alone] if pinned(subject) else [alone, Path(os.environ["LOADTEST_CLIENT"]).resolve()]
 
 
 def compile_ours() -> None:
-    """Compile our client, as pip does with the peers when it installs them."""
+    """Compile this client to bytecode, as pip does with the peers when it installs them."""
     sources = Path(os.environ.get("LOADTEST_CLIENT") or ROOT) / "umami"
     compileall.compile_dir(sources, quiet=1)
 
 
 def variables(subject: str) -> dict[str, str]:
-    """Return the environment variables of a subject's process: nothing that would configure it in secret."""
+    """Return the environment variables of a subject's process, without any that would configure it."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {
         **kept,
@@ -103,7 +103,7 @@ def variables(subject: str) -> dict[str, str]:
 
 
 def install() -> list[str]:
-    """Make the environments that are missing; return what went wrong with which."""
+    """Create the missing environments; return an error message for each that failed."""
     wrong = []
     for name in ("ours", *REQUIREMENTS):
         if _is_made(name):
@@ -129,7 +129,7 @@ def install() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Return what each installed subject is, by name."""
+    """Return the version of each installed subject, by name."""
     found = {
         package: importlib.metadata.version(package) for package in ("httpx", "pydantic", "pydantic_core")
     }

@@ -1,4 +1,4 @@
-"""The probes inside an event loop: what it feels of the sends, told by a ticker of one millisecond."""
+"""The probes in an event loop. They measure how late it runs a timer of one millisecond."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ _SINGLE: Final = 1.2
 
 
 class Ticker:
-    """Wakes every millisecond and writes down by how much it was late, in milliseconds."""
+    """Wakes up every millisecond, and records how late it was, in milliseconds."""
 
     def __init__(self) -> None:
         self.late: list[float] = []
@@ -26,17 +26,17 @@ class Ticker:
             self.late.append(1000 * (time.perf_counter() - due))
 
     def taken(self) -> list[float]:
-        """Return what was written down since the last call, sorted."""
+        """Return the delays recorded since the last call, sorted."""
         late, self.late = self.late, []
         return sorted(late)
 
     def stop(self) -> None:
-        """End."""
+        """Stop."""
         self._task.cancel()
 
 
 def burst(subject: Subject, events: int, bursts: int = 5) -> Metrics:
-    """Send many events in one go, several times: how long the loop stands still, and how it ticks then."""
+    """Measure how long bursts of sends block the loop, and how late its timers run afterwards."""
     return asyncio.run(_burst(subject, max(5, int(events * min(1.0, subject.pace * 10))), bursts, events))
 
 
@@ -74,7 +74,7 @@ async def _burst(subject: Subject, events: int, bursts: int, asked: int) -> Metr
 
 
 def first_event(subject: Subject) -> Metrics:
-    """Send a process's first event, and later ones, each alone: by how much the ticker is late at worst."""
+    """Measure the longest delay of the ticker after the first event of the process, and after later ones."""
     return asyncio.run(_first_event(subject))
 
 
@@ -86,30 +86,30 @@ async def _first_event(subject: Subject) -> Metrics:
     worst = []
     for _ in range(4):
         send()
-        await asyncio.sleep(_SINGLE)  # long enough for the background to build its client and post
+        await asyncio.sleep(_SINGLE)  # enough for the worker to create its HTTP client and send
         worst.append(ticker.taken()[-1])
     ticker.stop()
     return {"first_ms": worst[0], "later_ms": sorted(worst[1:])[1]}
 
 
-def enqueue_async(subject: Subject, events: int, twin: bool) -> Metrics:
-    """Take the CPU of the sends inside a loop, either of the async twin or of the sync one."""
-    return asyncio.run(_enqueue_async(subject, events, twin))
+def enqueue_async(subject: Subject, events: int, awaited: bool) -> Metrics:
+    """Measure the CPU time of sends in a coroutine, either of the async version or of the sync one."""
+    return asyncio.run(_enqueue_async(subject, events, awaited))
 
 
-async def _enqueue_async(subject: Subject, events: int, twin: bool) -> Metrics:
+async def _enqueue_async(subject: Subject, events: int, awaited: bool) -> Metrics:
     chunk = min(500, events)
     send, send_async = subject.sender(), subject.sender_async()
     spent = 0
     for number in range(events // chunk + 1):
         begun = time.thread_time_ns()
-        if twin:
+        if awaited:
             for _ in range(chunk):
                 await send_async()
         else:
             for _ in range(chunk):
                 send()
-        if number:  # the first is the warm-up
+        if number:  # the first chunk is the warm-up
             spent += time.thread_time_ns() - begun
         subject.flush()
     return {"cpu_us": spent / (events // chunk * chunk) / 1000}

@@ -1,7 +1,8 @@
-"""A guard that is no timer: the instructions of a send and of a batch's settling, as callgrind counts them.
+"""A regression test that counts instructions, with callgrind: of a send, and of settling an event.
 
-They hardly change from run to run where times do. `baseline.json` holds them for each minor version of Python
-they were counted on; more than ten percent above fails. `python -m loadtests guard --update` records today's.
+Unlike times, the counts hardly vary from run to run. `baseline.json` has them for several versions of Python.
+The test fails if a count is more than ten percent above. `python -m loadtests guard --update` records new
+ones.
 """
 
 import json
@@ -27,17 +28,17 @@ _PATHS: Final = {
     "new_revenue_event": ("revenue", "empty", _SENDS, 1),
     "settling an event": ("settle", "fill", _BATCHES, BATCH),
 }
-"""What is counted: a path less another, so many times, and the events of each time."""
+"""What is counted, by name: a path and a path to subtract, the number of runs, and the events of a run."""
 
 
 def environment() -> str:
-    """Return what the counts depend on most, beside the code."""
+    """Return what the counts depend on, other than the code."""
     implementation, (major, minor, _) = platform.python_implementation(), platform.python_version_tuple()
     return f"{implementation} {major}.{minor}, {platform.machine()}"
 
 
 def instructions(path: str, times: int) -> int:
-    """Count the instructions of walking a path so many times, the process's start included."""
+    """Count the instructions of a process that runs a path so many times, including its start."""
     variables = {**environments.variables("ours"), "PYTHONHASHSEED": "0"}
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     done = subprocess.run(
@@ -55,7 +56,7 @@ def instructions(path: str, times: int) -> int:
 
 
 def counts() -> dict[str, int]:
-    """Return the instructions an event takes on each path."""
+    """Return the number of instructions per event, for each path."""
     walks = {(path, times) for walk, less, times, _ in _PATHS.values() for path in (walk, less)}
     with ThreadPoolExecutor(2) as two:
         total = dict(zip(walks, two.map(lambda walk: instructions(*walk), walks), strict=True))
@@ -74,7 +75,7 @@ def main(*, update: bool = False) -> int:
     here = environment()
     known = baseline.get(here)
     if known is None and not update:
-        print(f"no baseline for {here}: take one with python -m loadtests guard --update", file=sys.stderr)
+        print(f"no baseline for {here}: record one with python -m loadtests guard --update", file=sys.stderr)
         return 0
     print(f"counting instructions on {here}; a minute or two …", file=sys.stderr, flush=True)
     counted = counts()

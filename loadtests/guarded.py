@@ -1,7 +1,7 @@
-"""What the guard counts the instructions of: `python -m loadtests.guarded PATH TIMES`, under callgrind.
+"""The program whose instructions the guard counts: `python -m loadtests.guarded PATH TIMES`, under callgrind.
 
-One thread, no server, no garbage collector: a thread that the client starts does not run, and its
-poster answers at once as Umami would. What is left is the client's own work, the same in every run.
+It does the same work in every run. There is one thread, no server and no garbage collection: threads do not
+start, and requests are answered at once, as Umami would.
 """
 
 import gc
@@ -21,7 +21,7 @@ _WARM_UP: Final = 4 * BATCH
 
 
 def _stay(self: threading.Thread) -> None:
-    """Start no thread."""
+    """Do not start the thread."""
 
 
 def _answer(self: poster.Poster, url: str, content: bytes, *_: Any, **__: Any) -> messages.Reply:  # noqa: ARG001
@@ -30,7 +30,7 @@ def _answer(self: poster.Poster, url: str, content: bytes, *_: Any, **__: Any) -
 
 
 def main() -> None:
-    """Walk a path so many times, and end without ceremony."""
+    """Run a path so many times, and end the process without cleaning up."""
     path, times = sys.argv[1], int(sys.argv[2])
     threading.Thread.start = _stay  # type: ignore[method-assign]
     poster.Poster.post = _answer  # type: ignore[method-assign]
@@ -40,7 +40,7 @@ def main() -> None:
     agent, destination = state.agent, (state.route or state.new_route()).destination
 
     def settle() -> None:
-        """Do what a sender does with each batch."""
+        """Do what a sender thread does with a batch."""
         batch = agent._queue.take(destination, None, 0)  # noqa: SLF001
         agent._senders._export(destination, batch)  # noqa: SLF001
 
@@ -57,14 +57,14 @@ def main() -> None:
     if path == "settle":
         walk(sends["event"], times * BATCH)
         walk(settle, times)
-    elif path == "fill":  # what `settle` has to do first
+    elif path == "fill":  # the first part of `settle`
         walk(sends["event"], times * BATCH)
     elif path == "empty":
         walk(lambda: None, times)
     else:
         walk(sends[path], times)
     if umami.queue_stats().submitted != sum(_WARM_UP for _ in sends) + _sent(path, times):
-        raise SystemExit("the sends did not come in: the guard counts nothing")
+        raise SystemExit("the events were not queued, so the counts are worthless")
     os._exit(0)
 
 

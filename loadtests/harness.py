@@ -1,4 +1,4 @@
-"""One measurement: a sink, a fresh process beside it, and what both had to say at their ends."""
+"""One measurement: starts a sink and the process of a subject, and collects the results of both."""
 
 import dataclasses
 import http.client
@@ -23,7 +23,7 @@ from .sink import Behaviour
 
 @contextmanager
 def sink(behaviour: Behaviour | None) -> Iterator[int]:
-    """Run a sink and yield its port; without a behaviour, yield a port that refuses connections."""
+    """Run a sink, and yield its port. Without a behaviour, yield a port that refuses connections."""
     if behaviour is None:
         with socket.socket() as refusing:
             refusing.bind(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ def sink(behaviour: Behaviour | None) -> Iterator[int]:
 
 
 def sink_stats(port: int) -> Metrics:
-    """Ask a sink what it saw."""
+    """Return the counts of a sink."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/stats")
@@ -57,16 +57,16 @@ def sink_stats(port: int) -> Metrics:
 
 
 def run(command: Sequence[str | Path], subject: str, seconds: float) -> tuple[dict[str, Any], float]:
-    """Run a process to its end; return the JSON of its last line, and the monotonic time of its end."""
+    """Run a process until it ends; return the JSON of its last line, and the monotonic time of its end."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             command,
             stdout=out,
             stderr=err,
             env=environments.variables(subject),
-            cwd=environments.import_path(subject)[0],  # python -m looks here before anywhere else
+            cwd=environments.import_path(subject)[0],  # the first place where python -m imports from
         )
-        # A wait with a timeout polls, and would tell the end too late.
+        # A wait with a timeout polls, and would notice the end too late.
         overdue = threading.Timer(seconds, process.kill)
         overdue.start()
         try:
@@ -94,7 +94,7 @@ def measure(case: Case) -> Metrics:
     """Make one measurement.
 
     Raises:
-        MeasurementError: It came to nothing.
+        MeasurementError: It failed.
     """
     python = environments.interpreter(case.subject)
     if python is None:
@@ -115,7 +115,7 @@ def measure(case: Case) -> Metrics:
 
 
 def _child(case: Case, python: Path, port: int) -> Metrics:
-    """Run a probe in a fresh process."""
+    """Run a probe in a new process."""
     options = dict(case.options)
     url = f"{options.pop('scheme', 'http')}://127.0.0.1:{port}"
     task = {"subject": case.subject, "probe": case.probe, "url": url, "options": options}
@@ -142,7 +142,7 @@ os._exit(0)
 
 
 def _imports(case: Case, python: Path, port: int) -> Metrics:  # noqa: ARG001
-    """Import modules in a process that has imported next to nothing, and then do what the case says."""
+    """Import modules in a new process with hardly any imports, and then run the statements of the case."""
     then = case.options.get("then", "")
     return run([python, "-c", _IMPORTS, case.options["modules"], then], case.subject, case.seconds)[0]
 
@@ -152,4 +152,4 @@ def _service(case: Case, python: Path, port: int) -> Metrics:
 
 
 OUTSIDE: Final[dict[str, Callable[[Case, Path, int], Metrics]]] = {"import": _imports, "service": _service}
-"""The probes that need more around them than a child."""
+"""The probes that do not run in `child`."""

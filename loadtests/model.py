@@ -1,7 +1,7 @@
-"""What a scenario is, as data: its cases, the columns of its table, and its goals.
+"""A scenario as data: its cases, the columns of its table, and its goals.
 
-A case is one measurement; a goal sets a figure of one case against that of others, measured in the
-same round, since only ratios mean anything on a machine that does other things too.
+A case is one measurement. A goal is usually a ratio of two cases that were measured in the same round. On a
+machine that also does other work, absolute times say little.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from typing import Any, TypeAlias
 from .sink import Behaviour
 
 Metrics: TypeAlias = dict[str, float]
-"""What one measurement found, by name."""
+"""The results of one measurement, by name."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: a probe that drives a subject in a fresh process against a sink of its own.
+    """One measurement: a probe of a subject, in a new process, with a sink of its own.
 
     Attributes:
-        name: What its row is called.
-        subject: Who is measured.
-        probe: How; see `probes.PROBES`, and `harness.OUTSIDE` for those that need a process around.
+        name: The name of its row.
+        subject: The client to measure.
+        probe: The probe: one of `probes.PROBES` or `harness.OUTSIDE`.
         options: The probe's arguments.
-        behaviour: How the sink behaves; None for no sink at all: its port refuses connections.
-        seconds: The most that it may take.
+        behaviour: The sink's behaviour; None for a port that refuses connections.
+        seconds: The time limit.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Column:
 
     Attributes:
         metric: Its name in the results.
-        title: What the table calls it, unit included.
-        digits: How many decimals it is shown with.
+        title: Its title in the table, with the unit.
+        digits: The number of decimals.
     """
 
     metric: str
@@ -52,17 +52,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that is to be reached: (`of` - `less`) / `to`, or `of` alone where `to` is empty.
+    """A bound for a figure: (`of` - `less`) / `to`, or `of` - `less` if `to` is empty.
 
     Attributes:
         text: The goal in words.
-        metric: The metric that is compared.
-        of: The case it is about; of several, the one with the least.
-        to: The case it is compared with; of several, the one with the least.
-        at_most: The most that the figure may be.
-        at_least: The least that it may be.
-        to_metric: The metric of `to`, if it is another.
-        less: What is taken off `of` first, in its unit.
+        metric: The metric to compare.
+        of: The cases it is about. The lowest value counts.
+        to: The cases to compare with. The lowest value counts.
+        at_most: The upper bound.
+        at_least: The lower bound.
+        to_metric: The metric of `to`, if it is a different one.
+        less: What to subtract from `of` first, in its unit.
     """
 
     text: str
@@ -76,21 +76,21 @@ class Goal:
 
 
 Rounds: TypeAlias = list[dict[str, Metrics]]
-"""What each round found, by the cases' names."""
+"""The results of each round, by case."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question, and how it is answered.
+    """A question, and the measurements that answer it.
 
     Attributes:
         name: Its name on the command line.
         question: The question.
-        method: How it is measured, for the reader of the table.
-        cases: Its measurements, in the order that each round takes them.
-        columns: The metrics that the table shows.
-        goals: What issue 4 wants.
-        derive: Adds metrics that follow from several cases to a round.
+        method: How it is measured.
+        cases: The measurements of a round, in order.
+        columns: The metrics in the table.
+        goals: The goals.
+        derive: Adds metrics to a round that are computed from several cases.
     """
 
     name: str
@@ -103,4 +103,4 @@ class Scenario:
 
 
 class MeasurementError(Exception):
-    """A measurement that came to nothing, and why."""
+    """A measurement failed. The message says why."""

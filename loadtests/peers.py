@@ -1,6 +1,6 @@
-"""The peers: each configured as its documentation recommends, and pointed at the sink.
+"""The peers: other clients, each configured as its documentation recommends, with the sink as server.
 
-They are looked up by name when a process needs one, since each lives in an environment of its own.
+Each is installed in an environment of its own, so its package is only imported when a peer is created.
 """
 
 import importlib
@@ -44,7 +44,7 @@ class PostHog(Subject):
         return lambda: capture("checkout", distinct_id=USER, properties=_PAGE)
 
     def flush(self) -> None:
-        """Flush, without its usual bound of ten seconds."""
+        """Flush, without the default timeout of ten seconds."""
         self.client.flush(timeout_seconds=120)
 
 
@@ -69,7 +69,7 @@ class Segment(Subject):
 
 
 class SentryLogs(Subject):
-    """`sentry-sdk`'s structured logs: a batcher of 100, which drops beyond 1,000."""
+    """`sentry-sdk`'s structured logs: batches of 100; events beyond 1,000 are dropped."""
 
     room = 900
 
@@ -90,7 +90,7 @@ class SentryLogs(Subject):
         self.sdk.flush(timeout=120)
 
     def wait_for_room(self) -> None:
-        """Wait for its batcher, whose bound is no setting."""
+        """Wait for its batcher, whose limit cannot be set."""
         while len(self.sdk.get_client().log_batcher._buffer) > self.room - 100:  # noqa: SLF001
             time.sleep(0.001)
 
@@ -129,16 +129,16 @@ class OtelLogs(Subject):
 
 
 class Statsig(Subject):
-    """`statsig`: batches of 1,000, two a second, and room for ten of them."""
+    """`statsig`: batches of 1,000, two a second, and a queue of ten batches."""
 
     room = 10_000
     pace = 0.25
 
     def start(self) -> None:
-        """Initialise the SDK; its rules come from the sink too."""
+        """Initialise the SDK. The sink also answers its request for rules."""
         library: Any = importlib.import_module("statsig")
         self.statsig: Any = importlib.import_module("statsig.statsig")
-        # Whatever it may want to tell its makers stays here.
+        # Send its error reports to the sink too.
         importlib.import_module("statsig.statsig_error_boundary")._StatsigErrorBoundary.endpoint = (  # noqa: SLF001
             f"{self.url}/v1/sdk_exception"
         )
@@ -158,13 +158,13 @@ class Statsig(Subject):
         return lambda: log_event(event(user(USER), "checkout", metadata=_PAGE))
 
     def flush(self) -> None:
-        """Post the open batch, and wait until its threads have fetched the full ones."""
+        """Send the open batch, and wait until its threads have taken the full ones."""
         self.statsig.flush()
         while self.processor._batched_events_queue:  # noqa: SLF001
             time.sleep(0.01)
 
     def wait_for_room(self) -> None:
-        """Wait for its threads, which fetch one batch a second each."""
+        """Wait for its threads, each of which takes one batch a second."""
         while len(self.processor._batched_events_queue) > 8:  # noqa: SLF001
             time.sleep(0.01)
 
@@ -195,7 +195,7 @@ class Snowplow(Subject):
 
 
 class Umami1(Subject):
-    """`umami-analytics` 1.0.0: each call is a request, with a client of its own."""
+    """`umami-analytics` 1.0.0: each call creates an HTTP client and makes a request."""
 
     pace = 0.002
 
@@ -217,7 +217,7 @@ class Umami1(Subject):
         return typical(self.umami.new_event_async)
 
     def flush(self) -> None:
-        """Do nothing: a call has ended when its event is stored."""
+        """Do nothing: each call returns after its event is stored."""
 
 
 SUBJECTS: Final[dict[str, type[Subject]]] = {
@@ -236,7 +236,7 @@ SUBJECTS: Final[dict[str, type[Subject]]] = {
     "snowplow": Snowplow,
     "umami-1.0.0": Umami1,
 }
-"""Every subject by the name that it has in the tables."""
+"""All subjects, by their name in the tables."""
 
 REQUIREMENTS: Final[dict[str, str]] = {
     "posthog": "posthog",
@@ -247,4 +247,4 @@ REQUIREMENTS: Final[dict[str, str]] = {
     "snowplow": "snowplow-tracker",
     "umami-1.0.0": "umami-analytics",
 }
-"""The package of `peers.txt` that each peer comes from."""
+"""The package of each peer, as in `peers.txt`."""

@@ -1,4 +1,4 @@
-"""The picture: what a send costs its caller and what an event costs its process, ours beside the others."""
+"""The chart: CPU time of a send, and of a delivered event, for all clients."""
 
 import importlib
 from pathlib import Path
@@ -16,7 +16,7 @@ _PANELS: Final = (
 
 
 def draw(scenarios: dict[str, Result], file: Path) -> bool:
-    """Draw the picture; return False if matplotlib is not installed or there is nothing to draw."""
+    """Draw the chart. Return False if matplotlib is not installed or there is nothing to draw."""
     panels = [(title, bars) for name, title, ends in _PANELS if (bars := _bars(scenarios.get(name), ends))]
     try:
         matplotlib: Any = importlib.import_module("matplotlib")
@@ -26,7 +26,7 @@ def draw(scenarios: dict[str, Result], file: Path) -> bool:
         return False
     if not panels:
         return False
-    # The same picture for the same numbers: no date, no random ids.
+    # Without date and random ids, the same numbers give the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "umami", "svg.fonttype": "none", "font.family": "sans-serif"})
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 3.4 * len(panels)), squeeze=False)
     for axis, (title, bars) in zip(axes[:, 0], panels, strict=True):
@@ -47,7 +47,7 @@ def draw(scenarios: dict[str, Result], file: Path) -> bool:
 
 
 def _bars(result: Result | None, ends: tuple[str, ...]) -> list[tuple[str, float, float]]:
-    """Return each subject's name, median and deviation, the least first; of several cases its least."""
+    """Return name, median and deviation of each subject, sorted. Of several cases, the lowest counts."""
     found: dict[str, tuple[float, float]] = {}
     for row in result["rows"] if result else ():
         name, metric = row["subject"], row["metrics"].get("cpu_us")

@@ -1,6 +1,6 @@
-"""The probes: what a fresh process does with its subject, and what it takes the time of.
+"""The probes: what a new process does with its subject, and measures.
 
-CPU is the calling thread's where a call is meant and the process's where the whole agent is.
+For a call, the CPU time is that of the calling thread. For a delivered event, it is that of the process.
 """
 
 import gc
@@ -20,19 +20,19 @@ _CHUNK: Final = 500
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of the sorted values do not exceed."""
+    """Return a quantile of sorted values."""
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
 def warm_up(subject: Subject, send: Send, events: int = _WARM_UP) -> None:
-    """Let a subject open its connection and fill its caches."""
+    """Send some events first, so that the subject opens its connection and fills its caches."""
     for _ in range(max(1, int(events * subject.pace))):
         send()
     subject.flush()
 
 
 def enqueue(subject: Subject, events: int, kind: str = "event") -> Metrics:
-    """Take the CPU of the sends alone, chunk by chunk, so that no queue fills up and nothing is dropped."""
+    """Measure the CPU time of sends, in chunks with a flush in between, so that nothing is dropped."""
     send = subject.sender(kind)
     warm_up(subject, send)
     chunk = max(5, int(min(_CHUNK, events, subject.room) * min(1.0, subject.pace * 10)))
@@ -61,7 +61,7 @@ def enqueue(subject: Subject, events: int, kind: str = "event") -> Metrics:
 
 
 def _clock_ns() -> float:
-    """Return what it costs to read the thread's clock twice."""
+    """Return how long it takes to read the thread's clock twice."""
     pairs = []
     for _ in range(2000):
         begun = time.thread_time_ns()
@@ -71,7 +71,7 @@ def _clock_ns() -> float:
 
 
 def enqueue_threads(subject: Subject, events: int, threads: int) -> Metrics:
-    """Send from several threads at once: how many events a second, and how long a call takes at worst."""
+    """Send from several threads at once: the events per second, and the duration of calls."""
     send = subject.sender()
     warm_up(subject, send)
     each = events // threads
@@ -105,7 +105,7 @@ def enqueue_threads(subject: Subject, events: int, threads: int) -> Metrics:
 
 
 def drain(subject: Subject, events: int) -> Metrics:
-    """Send and flush: the whole process's CPU an event, and how many are through in a second."""
+    """Send and flush: the CPU time of the process per event, and the events per second."""
     send = subject.sender()
     warm_up(subject, send)
     warm = max(1, int(_WARM_UP * subject.pace))
@@ -126,16 +126,16 @@ def drain(subject: Subject, events: int) -> Metrics:
 
 
 def memory(subject: Subject, events: int, size: int = 0) -> Metrics:
-    """Queue events while the server is silent: what each takes of the process's memory, and what all do."""
+    """Queue events while the server does not answer: the memory per event, and in total."""
     send = subject.sender()
     if size:
-        umami = subject.umami  # type: ignore[attr-defined] # only ours is asked for events of a size
+        umami = subject.umami  # type: ignore[attr-defined] # only this client is measured with large events
         data = {f"key-{number}": "x" * 400 for number in range(size // 400)}
         send = lambda: umami.new_event("large", custom_data=data)  # noqa: E731
     gc.collect()
     before = _resident()
     send()
-    time.sleep(1.0)  # its threads and its client are there, and its first request waits for an answer
+    time.sleep(1.0)  # now its threads run, and its first request waits for an answer
     gc.collect()
     started = _resident()
     for _ in range(events):
@@ -151,12 +151,12 @@ def memory(subject: Subject, events: int, size: int = 0) -> Metrics:
 
 
 def _resident() -> float:
-    """Return the bytes of memory that this process has (Linux)."""
+    """Return the resident memory of this process in bytes (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def exit_time(subject: Subject, events: int) -> Metrics:
-    """Send, tell the time, and end as any program does; the parent sees when the process is gone."""
+    """Send, return the time, and end normally. The parent measures when the process has ended."""
     send = subject.sender()
     for number in range(events):
         if not number % 100:
@@ -164,12 +164,12 @@ def exit_time(subject: Subject, events: int) -> Metrics:
         send()
     last = time.monotonic()
     if type(subject).__name__.startswith("Floor"):
-        subject.flush()  # it has no exit hook: this is the bare posting time
+        subject.flush()  # it has no exit hook; this is the time for the requests alone
     return {"last_event_at": last, "sent": events}
 
 
 def first_call(subject: Subject) -> Metrics:
-    """Take the time of the very first send, and of the second."""
+    """Measure the duration of the first and of the second send."""
     send = subject.sender()
     times = []
     for _ in range(2):
@@ -180,7 +180,7 @@ def first_call(subject: Subject) -> Metrics:
 
 
 def abandon(probe: Callable[..., Metrics]) -> Callable[..., Metrics]:
-    """Make a probe that ends its process at once, since a silent server would be waited for."""
+    """Return a probe that ends the process at once, without waiting for a server that does not answer."""
 
     def run(subject: Subject, **options: int) -> Metrics:
         import json
@@ -202,4 +202,4 @@ PROBES: Final[dict[str, Callable[..., Metrics]]] = {
     "exit": exit_time,
     "first-call": abandon(first_call),
 }
-"""Every probe that runs in a child, by name."""
+"""The probes that run in `child`, by name."""

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md, its appendix and its picture from a run's JSON. Do not edit them by hand."""
+"""Writes docs/performance.md, its appendix and its chart from the JSON of a run."""
 
 import json
 import sys
@@ -40,9 +40,9 @@ class _Finding(NamedTuple):
         scenario: Its scenario.
         metric: Its metric.
         ours: The case of this client.
-        floor: What it is compared with; empty for nothing.
-        others: What the cases of the other clients have after their names; None if there are no such cases.
-        digits: How many digits after the point.
+        floor: The case of the floor; empty for none.
+        others: The suffix of the other clients' cases; None if there are none.
+        digits: The number of decimals.
     """
 
     words: str
@@ -122,9 +122,9 @@ _OTHERS: Final = ("posthog", "segment", "sentry-logs", "otel-logs", "statsig", "
 
 
 def main(file: Path) -> int:
-    """Write both from `file`, and keep `file` as docs/performance.json; return the exit code."""
+    """Write the pages from `file`, and keep it as docs/performance.json; return the exit code."""
     if not file.exists():
-        print(f"{file} is not there: python -m loadtests all --json {file}", file=sys.stderr)
+        print(f"{file} does not exist: create it with python -m loadtests all --json {file}", file=sys.stderr)
         return 1
     results: dict[str, Any] = json.loads(file.read_text())
     page, picture = PERFORMANCE.with_suffix(".md"), PERFORMANCE.with_suffix(".svg")
@@ -143,7 +143,7 @@ def main(file: Path) -> int:
 
 
 def findings(results: dict[str, Any], picture: str | None) -> str:
-    """Return the short page for a run's results."""
+    """Return the short page for a run."""
     scenarios = results["scenarios"]
     lines = [_HEAD, _about(results["meta"]), "## Findings", ""]
     lines += ["| | this client | floor | cheapest of the others |", "|---|---:|---:|---:|"]
@@ -165,7 +165,7 @@ def findings(results: dict[str, Any], picture: str | None) -> str:
 
 
 def _finding(finding: _Finding, scenarios: dict[str, Result]) -> str | None:
-    """Return a line of the findings; None if it was not measured."""
+    """Return a line of the findings, or None if it was not measured."""
     rows = {row["case"]: row for row in scenarios.get(finding.scenario, {"rows": []})["rows"]}
     if finding.ours not in rows:
         return None
@@ -189,7 +189,7 @@ def _finding(finding: _Finding, scenarios: dict[str, Result]) -> str | None:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """Return the page with every figure of a run's results."""
+    """Return the page with all figures of a run."""
     parts = [_APPENDIX_HEAD, _about(results["meta"])]
     parts += [_section(name, result) for name, result in results["scenarios"].items()]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""What the rounds of a scenario come to: medians with their spread, and goals met or not; as plain JSON."""
+"""The result of a scenario, as plain JSON: medians with their deviation, and which goals are met."""
 
 import json
 import re
@@ -10,11 +10,11 @@ from .model import Goal, Metrics, Rounds, Scenario
 _NUMBERS: Final = re.compile(r"\[([\d\s.,eE+-]+)\]")
 
 Result: TypeAlias = dict[str, Any]
-"""A scenario's result as it stands in the JSON file."""
+"""A scenario's result, as in the JSON file."""
 
 
 def as_json(results: dict[str, Any]) -> str:
-    """Return results as the text of a file, each list of numbers on one line."""
+    """Return results as JSON, with each list of numbers on one line."""
     indented = json.dumps(results, indent=1, ensure_ascii=False)
     return (
         _NUMBERS.sub(lambda numbers: f"[{', '.join(numbers[1].split())}]".replace(",,", ","), indented) + "\n"
@@ -26,8 +26,8 @@ def summary(scenario: Scenario, rounds: Rounds, left_out: dict[str, str]) -> Res
 
     Args:
         scenario: What was measured.
-        rounds: What each round found.
-        left_out: Why a case is missing, by name.
+        rounds: The results of each round.
+        left_out: Why a case is missing, by its name.
     """
     if scenario.derive is not None:
         for measured in rounds:
@@ -61,7 +61,7 @@ def _spread(found: list[Metrics]) -> dict[str, dict[str, Any]]:
 
 
 def _short(value: float) -> float:
-    """Return a value with as many digits as it may have meaning in."""
+    """Round a value to five significant digits."""
     return float(f"{value:.5g}")
 
 
@@ -72,7 +72,7 @@ def deviation(values: list[float]) -> float:
 
 
 def judged(goal: Goal, rounds: Rounds) -> dict[str, Any]:
-    """Set a goal beside what was measured: the median over the rounds of the ratio within each."""
+    """Judge a goal by the median of its figure over all rounds."""
     figures = [figure for measured in rounds if (figure := _figure(goal, measured)) is not None]
     verdict: dict[str, Any] = {"text": goal.text, "at_most": goal.at_most, "at_least": goal.at_least}
     if not figures:

@@ -1,4 +1,4 @@
-"""Runs a scenario: each case in a fresh process, round after round, so that noise falls on all alike."""
+"""Runs a scenario: all cases in turn, for several rounds, so that noise affects all of them alike."""
 
 import os
 import sys
@@ -20,8 +20,8 @@ def run_scenario(
     Args:
         scenario: What to measure.
         rounds: How often each case is measured.
-        peers: Whether the peers are measured too.
-        progress: Where to say what is going on.
+        peers: Whether to measure the peers too.
+        progress: Where to write the progress.
     """
     cases = [case for case in scenario.cases if peers or environments.pinned(case.subject) is None]
     left_out: dict[str, str] = {}
@@ -30,7 +30,7 @@ def run_scenario(
     for number in range(rounds):
         measured: dict[str, dict[str, float]] = {}
         found.append(measured)
-        # Every other round goes backwards: what drifts favours nobody.
+        # Every second round runs in reverse order, so that a drift of the machine favours no case.
         for index, case in enumerate(_in_turn(cases, number)):
             if case.name in left_out:
                 continue

@@ -1,4 +1,4 @@
-"""One measurement of the `service` scenario: uvicorn with the tracked page under wrk."""
+"""One measurement of the scenario `service`: uvicorn serves the tracked page to wrk."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ def measure_service(case: Case, python: Path, port: int) -> Metrics:
     """Run the service under load.
 
     Raises:
-        MeasurementError: The service or wrk came to nothing.
+        MeasurementError: The service or wrk failed.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -64,7 +64,7 @@ def measure_service(case: Case, python: Path, port: int) -> Metrics:
         except subprocess.SubprocessError as error:
             raise MeasurementError(f"wrk: {error}") from None
         finally:
-            service.kill()  # what is still queued is not what is measured
+            service.kill()  # the events that are still queued do not matter
     found: Metrics = json.loads(done.stdout.splitlines()[-1])
     found["cpu_us"] = cpu / max(1.0, found["requests"]) * 1e6
     return found
@@ -93,6 +93,6 @@ def _wait_until_up(port: int, service: "subprocess.Popen[bytes]") -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a running process has taken so far (Linux)."""
+    """Return the CPU time that a process has used so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,7 @@
-"""The server of each measurement: bare asyncio, in a process of its own, and cheap enough not to matter.
+"""The server of each measurement, in a process of its own. It is plain asyncio, which takes little CPU time.
 
-It answers each client as that client expects, counts the events by a mark that each body carries once
-an event, and tells at `/stats` what it saw and how much of a core it took itself. It ends with its parent.
+It answers each client as that client expects. It counts events by a text that each event contains once.
+`/stats` returns its counts, and how much of a core it used. It ends with its parent.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MARK: Final = b"SPRING-24"
-"""A text that the typical event carries once, whatever a client makes of it."""
+"""A text that the typical event contains once, in the encoding of any client."""
 
 _MARKS: Final = {
     b"/api/batch": b'"type":"event"',
@@ -32,14 +32,12 @@ _SEED: Final = 4
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the server treats what it is sent.
+    """How the server answers.
 
     Attributes:
-        latency: Seconds before each answer.
-        batched: Whether `/api/batch` is there.
-        silent: Whether it never answers an event.
-        item_seconds: The least and the most that one item takes, one after another, as a real Umami does.
-        share: The part of that time in which the server's one processor is taken, whoever sent the item.
+        latency: Seconds before each answer. batched: Whether there is `/api/batch`. silent: Whether events
+        get no answer. item_seconds: The least and the most seconds for one item. Items take them one after
+        another, as in Umami. share: The part of that time in which the server's only processor is busy.
     """
 
     latency: float = 0.0
@@ -50,7 +48,7 @@ class Behaviour:
 
 
 class Sink:
-    """What all connections share: the counts, the clock, and the server's one processor."""
+    """The state that connections share: counts, times, and the server's only processor."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -62,7 +60,7 @@ class Sink:
         self.began = self.ended = self.began_cpu = self.ended_cpu = 0.0
 
     def stats(self) -> dict[str, float]:
-        """Return the counts, and the sink's own share of a core from the first event to the last answer."""
+        """Return the counts, and how much of a core the sink used from the first event to the last answer."""
         seconds = self.ended - self.began
         return {
             "events": self.events,
@@ -85,12 +83,12 @@ class Sink:
         self.events += events
 
     def answered(self) -> None:
-        """Note that a request has its answer."""
+        """Count a request as answered."""
         self.busy -= 1
         self.ended, self.ended_cpu = time.monotonic(), time.process_time()
 
     async def store(self, events: int) -> None:
-        """Take as long as a real Umami does: item after item, and all connections on one processor."""
+        """Take as long as a real Umami: item after item, with one processor for all connections."""
         ready = self.loop.time()
         for _ in range(events):
             seconds = self.dice.uniform(*self.behaviour.item_seconds)
@@ -106,17 +104,17 @@ class Connection(asyncio.Protocol):
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.received = bytearray()
-        self.wanted = 0  # bytes of the request that is arriving, once its head is here
+        self.wanted = 0  # the size of the current request; 0 until its head is complete
         self.head_size = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport."""
         self.transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
-        """Collect the bytes of a request, and treat it when it is whole."""
+        """Collect the bytes of a request, and handle it when it is complete."""
         self.received += data
         while self.received:
             if not self.wanted:
@@ -136,7 +134,7 @@ class Connection(asyncio.Protocol):
             self.handle(head, body)
 
     def handle(self, head: bytes, body: bytes) -> None:
-        """Count one request and see to its answer."""
+        """Count one request and answer it."""
         sink, behaviour = self.sink, self.sink.behaviour
         method, path, _ = head.split(b" ", 2)
         if path == b"/stats":
@@ -208,7 +206,7 @@ def _reply(path: bytes, count: int) -> bytes:
 
 
 async def serve(behaviour: Behaviour) -> None:
-    """Serve on a free port, say which, and end when standard input does."""
+    """Serve on a free port, print it, and end when standard input ends."""
     loop = asyncio.get_running_loop()
     sink = Sink(behaviour)
     server = await loop.create_server(lambda: Connection(sink), "127.0.0.1", 0, backlog=1024)
@@ -219,7 +217,7 @@ async def serve(behaviour: Behaviour) -> None:
 
 
 def main() -> None:
-    """Run the sink as its arguments say."""
+    """Run the sink."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("behaviour", type=json.loads, help="the fields of Behaviour, as JSON")
     asyncio.run(serve(Behaviour(**parser.parse_args().behaviour)))

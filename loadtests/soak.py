@@ -1,10 +1,10 @@
-"""The soak: minutes of steady events against servers that misbehave at random, and nothing lost or leaked.
+"""The soak test: steady events for minutes, to servers that fail at random. Nothing may get lost or leak.
 
-`python -m loadtests.soak` starts two processes. One holds two collectors that go through every fault that
-they can be told, by a seed (`soak_server`); one of them loses its batch route on the way. The other sends
-numbered events to both, from threads and an event loop (`soak_sender`). This one watches the sender's
-memory, threads and descriptors, compares event by event what was sent with what was stored, and exits
-with 1 if anything does not hold. It reads /proc, so it needs Linux.
+`python -m loadtests.soak` starts two processes. One runs two collectors that produce all kinds of faults at
+random (`soak_server`); one of them loses its batch route during the run. The other process sends numbered
+events to both, from threads and an event loop (`soak_sender`). This process watches the sender's memory,
+threads and descriptors, compares event by event what was sent with what was stored, and exits with 1 if a
+check fails. It needs Linux, because it reads /proc.
 """
 
 import argparse
@@ -33,28 +33,28 @@ TIMEOUT: Final = 1.5
 BATCHED_SENDERS: Final = 2  # the client's own defaults
 UNBATCHED_SENDERS: Final = 8
 
-# Growth says nothing before everything has been used once.
+# Growth is only judged after every part of the client has been in use.
 JUDGED_FROM_SECONDS: Final = 60.0
 WARM_UP: Final = 0.25
 MOST_GROWTH_MB: Final = 4.0
 MOST_MORE: Final = 2.0
 _SENDERS: Final = BATCHED_SENDERS + UNBATCHED_SENDERS
-MOST_THREADS: Final = 1 + soak_sender.WORKERS + _SENDERS + 2  # the main one; a reporter for each client
+MOST_THREADS: Final = 1 + soak_sender.WORKERS + _SENDERS + 2  # the main thread; a reporter for each client
 SPOOL_THREADS: Final = 2  # one for each client
-MOST_SOCKETS: Final = 2 * _SENDERS + 2  # to the server and to its other name; the event loop's own pair
+MOST_SOCKETS: Final = 2 * _SENDERS + 2  # to two names of the server each; the event loop's own pair
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the sender from outside.
+    """Figures of the sender's process at one time.
 
     Attributes:
         at: Seconds since the start.
         rss: Resident memory, in MB.
-        threads: How many threads it has.
-        descriptors: How many files it has open, the sockets included.
-        sockets: How many sockets it has open.
-        pending: How many events are queued.
+        threads: The number of threads.
+        descriptors: The number of open files, including sockets.
+        sockets: The number of open sockets.
+        pending: The number of queued events.
     """
 
     at: float
@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold, whether it does, and the figures; `holds` is None if the run is too short."""
+    """A condition, whether it holds, and the figures. `holds` is None if the run is too short to tell."""
 
     name: str
     holds: bool | None
@@ -76,19 +76,19 @@ class Check:
 
 @dataclass
 class Evidence:
-    """All that a run has found out.
+    """The results of a run.
 
     Attributes:
-        looks: Every ledger seen on the way, with the last ones at the end.
-        samples: The looks at the sender's process.
-        settled: Whether each client's flush settled everything.
-        ledgers: Each client's ledger at the end.
+        looks: The counts (`queue_stats`) at all times of the run, in order.
+        samples: The figures of the sender's process.
+        settled: For each client, whether its flush settled everything.
+        ledgers: The final counts of each client.
         sent: What each worker sent.
-        reported: How many events `on_error` was told of, by kind.
-        servers: Each server's account.
-        exit_code: The sender's.
-        log: What the sender wrote to stderr.
-        left: How many files are left in the spool.
+        reported: The number of events that `on_error` was called for, by kind.
+        servers: The report of each server.
+        exit_code: The sender's exit code.
+        log: The sender's stderr.
+        left: The number of files left in the spool.
     """
 
     looks: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Evidence:
     left: int = 0
 
     def accepted(self, server: int) -> set[int]:
-        """Return the numbers of the events that sends to a server queued."""
+        """Return the numbers of the events that were queued for a server."""
         numbers: set[int] = set()
         for worker in self.sent:
             if worker["server"] == server:
@@ -115,7 +115,7 @@ class Evidence:
         return numbers
 
     def total(self, name: str) -> int:
-        """Return the sum of one count over the clients."""
+        """Return the sum of a count over all clients."""
         return sum(_count(ledger, name) for ledger in self.ledgers)
 
 
@@ -123,7 +123,7 @@ class Evidence:
 
 
 def settings(rate: float, spool: Path | None) -> dict[str, Any]:
-    """Return what the clients are set to: quick retries, so that a short run sees many faults."""
+    """Return the clients' settings: quick retries, so that a short run has many faults."""
     return {
         "timeout": TIMEOUT,
         "item_timeout": 0.01,
@@ -131,17 +131,17 @@ def settings(rate: float, spool: Path | None) -> dict[str, Any]:
         "retry_wait_max": 0.5,
         "retry_after_max": 1.0,
         "flush_interval": 0.2,
-        # Two seconds' worth. Some outages are longer: events overflow, onto the disk if there is a spool.
+        # For two seconds. In longer outages the queue overflows, or events stay on disk if there is a spool.
         "queue_size": max(50, round(2 * rate)),
         **({} if spool is None else {"spool": str(spool)}),
     }
 
 
 def run(seconds: float, rate: float, seed: int, folder: Path, *, spool: bool) -> Evidence:
-    """Run the soak, and return what was found.
+    """Run the soak test, and return its results.
 
     Raises:
-        ChildError: One of the processes broke down.
+        ChildError: One of the processes failed.
     """
     spool_folder = folder / "spool" if spool else None
     server_log, sender_log = folder / "server.log", folder / "sender.log"
@@ -155,7 +155,7 @@ def run(seconds: float, rate: float, seed: int, folder: Path, *, spool: bool) ->
             sender := Child("loadtests.soak_sender", {"seconds": seconds, "rate": rate, **plan}, sender_log)
         )
         _watch(sender, evidence, seconds)
-        _say("the faults end; flushing")
+        _say("no more faults; flushing")
         server.ask("calm")
         evidence.settled = sender.ask("flush", within=300)
         evidence.ledgers = sender.ask("stats")
@@ -178,7 +178,7 @@ def run(seconds: float, rate: float, seed: int, folder: Path, *, spool: bool) ->
 
 
 def _watch(sender: Child, evidence: Evidence, seconds: float) -> None:
-    """Look at the sender until it has sent everything."""
+    """Record the counts and figures of the sender until it has sent everything."""
     interval = min(5.0, max(0.5, seconds / 60))
     started = time.monotonic()
     sender.ask("start")
@@ -226,7 +226,7 @@ def _descriptors(folder: Path) -> Iterator[str]:
 
 
 def judge(evidence: Evidence, seconds: float, *, spool: bool) -> list[Check]:
-    """Say of each thing that must hold whether it does."""
+    """Return all checks."""
     checks = [_ledger(evidence), _settled(evidence)]
     for index, server in enumerate(evidence.servers):
         checks += _compare(evidence, index, server)
@@ -267,7 +267,7 @@ def _settled(evidence: Evidence) -> Check:
 
 
 def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Check]:
-    """Compare number by number what was sent to one server with what it stored."""
+    """Compare event by event what was sent to a server with what it stored."""
     name = Path(server["database"]).stem
     accepted = evidence.accepted(index)
     stored = _stored(server["database"])
@@ -276,7 +276,7 @@ def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Che
     unexplained = missing - set(server["refused"])
     strangers = stored.keys() - accepted
     both = stored.keys() & set(server["refused"])
-    # An event may be stored in a request that got no answer, and be refused the next time.
+    # An event may be stored by a request without an answer, and be refused the next time.
     counted = 0 <= ledger["rejected"] - len(missing) <= len(both)
     unanswered = dict(server["unanswered"])
     surplus = {number: count - 1 for number, count in stored.items() if count > 1}
@@ -318,7 +318,7 @@ def _dropped(evidence: Evidence) -> Check:
         reasons.update(ledger["dropped"])
     refused = sum(len(worker["refused"]) for worker in evidence.sent)
     return Check(
-        "what is dropped is what sends were told of",
+        "every dropped event was returned as not queued",
         reasons == Counter(queue_full=refused),
         f"{refused} sends returned queued: False; dropped {dict(reasons)}",
     )
@@ -327,9 +327,9 @@ def _dropped(evidence: Evidence) -> Check:
 def _reported(evidence: Evidence) -> Check:
     told = {kind: evidence.reported.get(kind, 0) for kind in ("rejected", "dropped")}
     return Check(
-        "on_error is told of everything else than delivered",
+        "on_error is called for all rejected and dropped events",
         all(count == evidence.total(kind) for kind, count in told.items()),
-        f"told of {told}",
+        f"called for {told}",
     )
 
 
@@ -364,7 +364,7 @@ def _memory(samples: Sequence[Sample], *, judged: bool) -> Check:
 
 
 def _threads(samples: Sequence[Sample], allowed: int) -> Check:
-    """Senders come and go with the backlog, so that it is their bound that tells a leak."""
+    """Check the upper bound: the number of senders changes with the backlog, so growth is not a leak."""
     most = max(sample.threads for sample in samples)
     figures = (
         f"{samples[0].threads} at first, {samples[-1].threads} at last, {most} at most (allowed {allowed})"
@@ -373,7 +373,7 @@ def _threads(samples: Sequence[Sample], allowed: int) -> Check:
 
 
 def _files(samples: Sequence[Sample], *, judged: bool) -> list[Check]:
-    """Each sender has connections of its own, so that what grows beside the threads is a leak."""
+    """Check that nothing grows faster than the number of threads: each sender has its own connections."""
     end = samples[-1].at
     early = [sample for sample in samples if WARM_UP <= sample.at / end < 2 * WARM_UP] or samples[:1]
     late = [sample for sample in samples if sample.at / end >= 1 - WARM_UP]
@@ -382,7 +382,7 @@ def _files(samples: Sequence[Sample], *, judged: bool) -> list[Check]:
         more = _beside_threads(late, name) - _beside_threads(early, name)
         most = max(getattr(sample, name) for sample in samples)
         figures = (
-            f"{more:+.1f} beside the threads from the second quarter to the last (at most {MOST_MORE})"
+            f"{more:+.1f} more than threads from the second quarter to the last (at most {MOST_MORE})"
             f"; {most} at most" + ("" if allowed is None else f" (allowed {allowed})")
         )
         within = allowed is None or most <= allowed
@@ -396,7 +396,7 @@ def _beside_threads(samples: Sequence[Sample], name: str) -> float:
 
 
 def _growth(samples: Sequence[Sample]) -> float:
-    """Return how much memory a straight line through the samples gains from the first to the last."""
+    """Return the growth of memory over the samples, by linear regression."""
     if len(samples) < 2:
         return 0.0
     times = [sample.at for sample in samples]
@@ -419,7 +419,7 @@ def _examples(numbers: set[int]) -> str:
 def result(
     evidence: Evidence, checks: Sequence[Check], seconds: float, rate: float, seed: int, *, spool: bool
 ) -> dict[str, Any]:
-    """Return the run as JSON says it."""
+    """Return the run as a JSON object."""
     return {
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
@@ -481,7 +481,7 @@ def _print(checks: Sequence[Check], figures: dict[str, Any]) -> None:
         f"{figures['ledger']['requests']} requests, {figures['ledger']['retries']} retries"
     )
     for check in checks:
-        verdict = {True: "ok", False: "NOT SO", None: "run too short"}[check.holds]
+        verdict = {True: "ok", False: "FAILED", None: "run too short"}[check.holds]
         print(f"{verdict}: {check.name} ({check.figures})")
 
 
@@ -497,13 +497,15 @@ def _keep(file: Path, figures: dict[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments say; return the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long to send (600)")
-    parser.add_argument("--rate", type=float, default=500.0, help="events a second, of all senders (500)")
-    parser.add_argument("--seed", type=int, help="of the faults; a new one when left out")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long to send (default: 600)")
+    parser.add_argument(
+        "--rate", type=float, default=500.0, help="events per second, of all senders (default: 500)"
+    )
+    parser.add_argument("--seed", type=int, help="seed for the faults (default: random)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the run to the list in this file")
-    parser.add_argument("--spool", action="store_true", help="with a spool folder")
+    parser.add_argument("--spool", action="store_true", help="use a spool")
     options = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     spool: bool = options.spool
@@ -511,7 +513,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             evidence = run(options.seconds, options.rate, seed, Path(folder), spool=spool)
         except ChildError as error:
-            print(f"NOT SO: {error}")
+            print(f"FAILED: {error}")
             return 1
         checks = judge(evidence, options.seconds, spool=spool)
     figures = result(evidence, checks, options.seconds, options.rate, seed, spool=spool)
@@ -519,7 +521,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json is not None:
         _keep(options.json, figures)
     broken = [check.name for check in checks if check.holds is False]
-    print(f"FAILED: {'; '.join(broken)}" if broken else "everything holds: the ledger is exact")
+    print(f"FAILED: {'; '.join(broken)}" if broken else "all checks passed")
     if broken:
         print(evidence.log[-3000:], file=sys.stderr)
     return 1 if broken else 0

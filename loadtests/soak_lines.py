@@ -1,6 +1,6 @@
-"""Child processes that answer lines: a word goes in, a line of JSON comes out.
+"""Child processes that take commands: each is a line of standard input, answered with a line of JSON.
 
-A child ends when its standard input does, so none outlives the process that started it.
+A child ends when its standard input ends, so it does not outlive the process that started it.
 """
 
 import json
@@ -19,16 +19,16 @@ Commands = Mapping[str, Callable[[], Any]]
 
 
 class ChildError(Exception):
-    """A child has ended, or does not answer."""
+    """A child has ended or does not answer."""
 
 
 class Child:
-    """A module that runs in a process of its own, and answers.
+    """A module that runs in a process of its own and takes commands.
 
     Args:
-        module: Its name; it is told `task`, and calls `serve`.
-        task: What it is to do.
-        log: Where what it writes to stderr goes.
+        module: Its name. It gets `task` as its argument, and calls `serve`.
+        task: Its task.
+        log: The file for its stderr.
     """
 
     def __init__(self, module: str, task: Mapping[str, Any], log: Path) -> None:
@@ -45,10 +45,10 @@ class Child:
         self.pid = self._process.pid
 
     def ask(self, command: str, within: float = _END_SECONDS) -> Any:
-        """Say a word, and return the answer.
+        """Give a command, and return the answer.
 
         Raises:
-            ChildError: There is none within so many seconds; the child is killed.
+            ChildError: There was no answer within so many seconds. The child is killed then.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -68,7 +68,7 @@ class Child:
         return json.loads(line)
 
     def end(self) -> int:
-        """Let it end by itself, and return its exit code."""
+        """Close its standard input, wait until it ends, and return its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -87,12 +87,12 @@ class Child:
 
 
 def serve(commands: Commands) -> None:
-    """Answer each line of standard input, until it ends."""
+    """Run the command in each line of standard input, until that ends."""
     for line in sys.stdin:
         print(json.dumps(commands[line.strip()]()), flush=True)
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment without what would configure the client in secret."""
+    """Return the environment without the variables that configure the client."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("UMAMI_")}
     return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}

@@ -1,4 +1,4 @@
-"""The sender of the soak: threads and an event loop that send numbered events at a steady rate."""
+"""The sender of the soak test: threads and an event loop send numbered events at a steady rate."""
 
 import asyncio
 import json
@@ -18,24 +18,24 @@ from umami.models import ErrorReport
 from .soak_lines import serve
 
 BATCHED_THREADS: Final = 3
-WORKERS: Final = BATCHED_THREADS + 2  # and an event loop; and one thread for the server without batches
+WORKERS: Final = BATCHED_THREADS + 2  # an event loop, and one thread for the server without batches
 UNBATCHED_SHARE: Final = 0.1
 SITE: Final = "978435e2-7ba1-4337-9860-ec31ece2db60"
 
 
 @dataclass
 class Worker:
-    """One source of events: those numbered `number`, `number + WORKERS`, and so on.
+    """One source of events. It sends those with the numbers `number`, `number + WORKERS`, and so on.
 
     Attributes:
-        number: Its own number.
-        client: What it sends with.
-        server: Which server that is, by its place in the list.
-        rate: Events a second.
+        number: Its number.
+        client: The client to send with.
+        server: The index of the client's server.
+        rate: Events per second.
         sent: How many events it has sent.
-        refused: The numbers of those that the queue did not take.
-        slowest: The most seconds that a send took.
-        error: What ended it before its time.
+        refused: The numbers of the events that were not queued.
+        slowest: The duration of the slowest send, in seconds.
+        error: The error that ended it, if any.
     """
 
     number: int
@@ -58,7 +58,7 @@ class Worker:
     def _guarded(self, run: Callable[[float], object], seconds: float) -> None:
         try:
             run(seconds)
-        except Exception as error:  # noqa: BLE001 - no send may raise: the verdict says it
+        except Exception as error:  # noqa: BLE001 - reported by a check: no send may raise
             self.error = repr(error)
 
     def _run(self, seconds: float) -> None:
@@ -95,10 +95,10 @@ class Worker:
 
 
 class Sender:
-    """All workers, and what became of their events.
+    """All workers and their clients.
 
     Args:
-        task: What to do.
+        task: Its task: URLs, settings, seconds and rate.
     """
 
     def __init__(self, task: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Sender:
         self.reported[report.kind] += report.count
 
     def start(self) -> None:
-        """Start to send."""
+        """Start sending."""
         for worker in self.workers:
             run = worker.run_async if worker.number == BATCHED_THREADS else worker.run
             thread = threading.Thread(target=run, args=(self.seconds,), daemon=True)
@@ -133,15 +133,15 @@ class Sender:
             thread.start()
 
     def stats(self) -> list[dict[str, Any]]:
-        """Return each client's ledger."""
+        """Return the counts of each client."""
         return [client.queue_stats().model_dump() for client in self.clients]
 
     def is_sending(self) -> bool:
-        """Tell whether any worker still sends."""
+        """Tell whether any worker is still sending."""
         return any(thread.is_alive() for thread in self.threads)
 
     def flush(self) -> list[bool]:
-        """Flush each client; tell which are settled."""
+        """Flush each client, and return which flushes settled everything."""
         return [client.flush(timeout=120) for client in self.clients]
 
     def sent(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Sender:
 
 
 def main() -> None:
-    """Send as the argument says, until standard input ends."""
+    """Run the task in the argument, until standard input ends."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     sender = Sender(json.loads(sys.argv[1]))
     serve(

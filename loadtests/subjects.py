@@ -1,7 +1,7 @@
-"""What is measured: a client in this process, behind one small interface. Here ours and the floor.
+"""The subjects: the clients to measure, with a common interface. This module has this client and the floor.
 
-The floor is the least a design like ours can cost: `to_json` into a deque, then pre-encoded batches
-over one `httpx.Client`. No checks, no retries, no account of what became of an event.
+The floor is the least that this design can cost. It encodes events with `to_json`, appends them to a deque,
+and posts batches over one `httpx.Client`, without checks, retries or counts.
 """
 
 import abc
@@ -26,7 +26,7 @@ CUSTOM: Final[dict[str, Any]] = {
     "coupon": MARK.decode(),
     "member": True,
 }
-"""The five keys of the typical event, beside its name, URL, title and user id."""
+"""The custom data of the typical event. It also has a name, URL, title and user id."""
 USER: Final = "user-12345"
 BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 
@@ -35,18 +35,18 @@ T = TypeVar("T")
 
 
 class Subject(abc.ABC):
-    """A client, configured as its documentation recommends and pointed at a sink.
+    """A client, configured as its documentation recommends, with a sink as server.
 
     Args:
-        url: The sink.
-        batch: How many events a request is to have; None for what its authors chose.
-        room: How many events it is to hold at least, if that can be set.
+        url: The sink's URL.
+        batch: The number of events in a request; None for the default.
+        room: The size of the queue in events, if it can be set.
     """
 
     room: ClassVar[int] = 10_000
-    """The most events that it takes in one go before it drops any, as configured here."""
+    """How many events it can queue before it drops any, as configured here."""
     pace: ClassVar[float] = 1.0
-    """The part of a scenario's events that it is given, so that a slow one ends as soon as the others."""
+    """The part of a scenario's events that it sends, so that slow clients do not take longer."""
 
     def __init__(self, url: str, batch: int | None = None, room: int | None = None) -> None:
         self.url = url
@@ -64,17 +64,17 @@ class Subject(abc.ABC):
 
     @abc.abstractmethod
     def flush(self) -> None:
-        """Wait until what was sent is delivered, as the client's own flush does."""
+        """Wait until the events are delivered, with the client's own flush."""
 
     def sender_async(self, kind: str = "event") -> Callable[[], Awaitable[object]]:
-        """Return the async twin of a sender."""
+        """Return the async version of a sender."""
         raise TypeError(f"{type(self).__name__} has no async send of {kind}")
 
     def wait_for_room(self) -> None:  # noqa: B027 - most need not wait
-        """Wait until a hundred events more find room; for clients whose queue cannot be made larger."""
+        """Wait until the queue has room for 100 events. Only for clients whose queue size cannot be set."""
 
     def facts(self) -> dict[str, float]:
-        """Return what the client says of itself at the end."""
+        """Return the client's own counts at the end."""
         return {}
 
 
@@ -129,11 +129,11 @@ class Ours(Subject):
         return typical(self.umami.new_event_async)
 
     def flush(self) -> None:
-        """Wait for everything."""
+        """Wait until all events are settled."""
         self.umami.flush(120)
 
     def facts(self) -> dict[str, float]:
-        """Return the ledger's counts."""
+        """Return the counts of `queue_stats`."""
         stats = self.umami.queue_stats()
         return {
             "pending": stats.pending,
@@ -147,7 +147,7 @@ class OursSpooled(Ours):
     """This repository's client with a spool: each event is on disk when its send returns."""
 
     def start(self) -> None:
-        """Configure the module's default client, and a folder that is gone at the end."""
+        """Configure the module's default client, with a folder that is deleted at the end."""
         folder = tempfile.mkdtemp(prefix="umami-loadtest-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the client's own handler
         super().start()
@@ -155,19 +155,19 @@ class OursSpooled(Ours):
 
 
 class Floor(Subject):
-    """The least that it can cost."""
+    """The least that this design can cost."""
 
     room = 10_000_000
 
     def start(self) -> None:
-        """Build the one client, before any clock runs."""
+        """Create the HTTP client before any measurement begins."""
         self.to_json: Any = importlib.import_module("pydantic_core").to_json
         httpx: Any = importlib.import_module("httpx")
         self.client = httpx.Client(headers={"Content-Type": "application/json"}, timeout=120)
         self.queue: deque[bytes] = deque()
 
     def sender(self, kind: str = "event") -> Send:
-        """Return `to_json` and `deque.append` of what ours sends for the same call."""
+        """Return a function that encodes and queues the same event as this client."""
         to_json, append = self.to_json, self.queue.append
         if kind == "page_view":
             return lambda: append(
@@ -212,7 +212,7 @@ class Floor(Subject):
         )
 
     def flush(self) -> None:
-        """Post what is queued, batch after batch, on this thread."""
+        """Post all queued events, batch after batch, in this thread."""
         while self.queue:
             self.post_batch(min(self.batch or 50, len(self.queue)))
 
@@ -224,15 +224,15 @@ class Floor(Subject):
 
 
 class FloorThreads(Floor):
-    """The floor on as many threads as the client has senders: pre-encoded bodies, one shared `httpx.Client`.
+    """The floor with as many threads as this client has senders, and one shared `httpx.Client`.
 
-    With a `batch` of 1 each event goes to `/api/send`, as it must on Umami Cloud.
+    With a `batch` of 1, each event goes to `/api/send`, as on Umami Cloud.
     """
 
     threads: ClassVar[int] = 8
 
     def flush(self) -> None:
-        """Post what is queued on all threads at once."""
+        """Post all queued events, with all threads."""
         workers = [threading.Thread(target=self._post) for _ in range(self.threads)]
         for worker in workers:
             worker.start()
@@ -257,16 +257,16 @@ class FloorThreads(Floor):
 
 
 class FloorPair(FloorThreads):
-    """The floor on two connections, which is the most that ours opens to a server with batches."""
+    """The floor with two connections, as many as this client opens to a server with batches."""
 
     threads = 2
 
 
 class FloorServing(Floor):
-    """The floor in a service: a thread posts what is queued, as soon as it fills a batch."""
+    """The floor in a service: a thread posts each full batch."""
 
     def start(self) -> None:
-        """Build the client, and start the thread."""
+        """Create the HTTP client, and start the thread."""
         super().start()
         self._count = itertools.count(1)
         self._full = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""A scenario's result as text: a table with medians and spread, and each goal with whether it is met."""
+"""A scenario's result as text: a table with medians and deviations, and the goals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from .results import Result
 
 
 def cells(result: Result) -> list[list[str]]:
-    """Return the table's rows, the header first: a case and its metrics, as median ± deviation."""
+    """Return the rows of the table, with the header first. Metrics are shown as median ± deviation."""
     shown = [
         column
         for column in result["columns"]
@@ -27,7 +27,7 @@ def _cell(metric: dict[str, Any] | None, digits: int) -> str:
 
 
 def goal_line(goal: dict[str, Any]) -> tuple[str, str]:
-    """Return a goal's verdict and its text with the figure."""
+    """Return whether a goal is met, and its text with the figure."""
     if goal["met"] is None:
         return "not measured", goal["text"]
     bound = f"≤ {goal['at_most']:g}" if goal["at_most"] is not None else f"≥ {goal['at_least']:g}"
@@ -36,7 +36,7 @@ def goal_line(goal: dict[str, Any]) -> tuple[str, str]:
 
 
 def sink_share(result: Result) -> float | None:
-    """Return the largest part of a core that any case's sink took, in percent."""
+    """Return the largest part of a core that the sink of a case used, in percent."""
     shares = [
         row["metrics"]["sink_share"]["median"] for row in result["rows"] if "sink_share" in row["metrics"]
     ]
@@ -48,7 +48,7 @@ def text(name: str, result: Result) -> str:
     lines = [f"{name}: {result['question']}", *_aligned(cells(result))]
     share = sink_share(result)
     if share is not None:
-        lines.append(f"  the sink took at most {share:.0f} % of a core")
+        lines.append(f"  the sink used at most {share:.0f} % of a core")
     for case, reason in result["left_out"].items():
         lines.append(f"  left out: {case} ({reason})")
     for goal in result["goals"]:

@@ -1,5 +1,6 @@
-"""Mixed traffic and trouble on every generation of Umami: what is stored beside what the ledger says.
+"""The compatibility tests: mixed events and faults with every version of Umami.
 
-`python -m loadtests compatibility` runs it on the collector's imitation of each generation, with
-`--server FILE` on a real server, and `--report` writes docs/compatibility.md from the results.
+They compare the client's counts with the rows in the server's database. `python -m loadtests compatibility`
+runs them on the collector as each version, and with `--server FILE` on a real server. `--report` writes the
+tables of docs/compatibility.md from the results.
 """

@@ -1,4 +1,4 @@
-"""A campaign: mixed events through a proxy to one server, with trouble on the way."""
+"""A campaign: sends mixed events through a proxy to a server that fails several times."""
 
 import logging
 import secrets
@@ -21,7 +21,7 @@ from .servers import Server
 from .traffic import Event, events
 
 SCENARIOS: Final = {"mixed": None, "429": 429, "503": 503}
-"""What stands in front of the server: nothing but the proxy, or nginx with a rate limit and its status."""
+"""What is in front of the server: the proxy alone (None), or nginx with a rate limit, and its status."""
 
 BATCH_SINCE: Final = (2, 17)
 FLUSH_SECONDS: Final = 30.0
@@ -36,13 +36,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a campaign is to be.
+    """The parameters of a campaign.
 
     Attributes:
         scenario: One of `SCENARIOS`.
-        count: How many events.
-        stall: After how many seconds in which nothing is settled it is given up.
-        limit: After how many seconds it is given up in any case.
+        count: The number of events.
+        stall: Give up after so many seconds without progress.
+        limit: Give up after so many seconds in any case.
     """
 
     scenario: str
@@ -52,7 +52,7 @@ class Plan:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """Return a version as numbers, such as `(2, 15, 1)`; of any other text, one after all others."""
+    """Return a version as numbers, such as `(2, 15, 1)`. Any other text counts as the newest version."""
     try:
         return tuple(int(part) for part in text.split("."))
     except ValueError:
@@ -60,21 +60,21 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def file_name(server: Server, scenario: str) -> str:
-    """Return what the files of a campaign are called."""
+    """Return the name of a campaign's files, without the extension."""
     kind = "umami" if server.real else "collector"
     return f"{kind}-{server.name.replace(' ', '-')}-{scenario}"
 
 
 def run(server: Server, plan: Plan, folder: Path) -> Json:
-    """Send the events, make the trouble, flush, and compare the ledger with the rows.
+    """Send the events, cause the faults, flush, and compare the client's counts with the server's rows.
 
     Args:
-        server: The server; it is started, and stopped at the end.
-        plan: What is sent.
-        folder: Where the client's log goes.
+        server: The server. It is started, and stopped at the end.
+        plan: The parameters.
+        folder: The folder for the client's log.
 
     Returns:
-        The figures, and what of them holds, as JSON.
+        The figures and the checks, as JSON.
     """
     mark = f"c{secrets.token_hex(3)}"
     sent = list(events(plan.count, mark, version(server.umami)))
@@ -112,7 +112,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
         seconds = time.monotonic() - started
         stats = client.queue_stats()
         troubles.end()
-        client.shutdown(1.0)  # before the rows are read: what is pending now is not to come in between
+        client.shutdown(1.0)  # so that nothing is stored while the rows are read
         rows = server.rows()
     result = _compare(sent[: campaign.number], stats, rows, mark, proxy.log, len(troubles.done))
     return {
@@ -133,7 +133,7 @@ def run(server: Server, plan: Plan, folder: Path) -> Json:
 
 
 class _Troubles:
-    """What happens to the server, each when a part of the events is settled."""
+    """The faults of the server. Each begins when a part of the events is settled."""
 
     def __init__(self, server: Server, count: int) -> None:
         self._server = server
@@ -149,11 +149,11 @@ class _Troubles:
 
     @property
     def complete(self) -> bool:
-        """Whether all of them have happened."""
+        """Whether all of them are over."""
         return not self._due and not self.now
 
     def look(self, settled: int) -> None:
-        """Begin the next one if it is due and none is going on."""
+        """Begin the next fault if it is due and no other is in progress."""
         if self._error is not None:
             raise self._error
         if not self.now and self._due and settled >= self._due[0][0]:
@@ -162,7 +162,7 @@ class _Troubles:
             self._thread.start()
 
     def end(self) -> None:
-        """Wait for the one that goes on."""
+        """Wait until the current fault ends, and cancel the others."""
         self._due.clear()
         if self._thread is not None:
             self._thread.join()
@@ -193,7 +193,7 @@ class _Troubles:
 
 
 class _Campaign:
-    """Sends the events at the pace that the server can take, and waits until all are settled."""
+    """Sends the events as fast as the server can store them, and waits until all are settled."""
 
     def __init__(self, client: Client, sent: list[Event], plan: Plan, troubles: _Troubles, name: str) -> None:
         self._client = client
@@ -207,7 +207,7 @@ class _Campaign:
         self._shown = 0.0
 
     def run(self) -> bool:
-        """Do it; return whether all events were settled before the campaign was given up."""
+        """Run the campaign; return whether all events were settled in time."""
         next_look = 0.0
         room = 0
         while self.number < len(self._sent) or not self._troubles.complete:
@@ -258,7 +258,7 @@ class _Campaign:
 def _compare(
     sent: list[Event], stats: QueueStats, rows: Counter[str], mark: str, log: Log, troubles: int
 ) -> Json:
-    """Return the ledger beside what is stored."""
+    """Compare the client's counts with the stored rows."""
     stored = Counter({name: count for name, count in rows.items() if mark in name})
     browsers = {event.mark for event in sent if not event.crawler and event.mark is not None}
     crawlers = {event.mark for event in sent if event.crawler}
@@ -303,10 +303,10 @@ def _compare(
 
 
 def duplicates_bound(log: Log, troubles: int) -> int:
-    """Return how many rows too many docs/queue.md allows.
+    """Return the upper bound for duplicates that follows from docs/queue.md.
 
-    For each trouble one batch, and one event more for each request that got no answer, but no more than these
-    requests carried; and the events of which the server did not say that they are not stored.
+    For each fault: one batch, and one event for each request without an answer, but not more than these
+    requests carried. In addition, the events whose error answers do not rule out that they were stored.
     """
     silent = min(sum(log.unanswered), troubles * log.largest + len(log.unanswered))
     return silent + log.doubtful
@@ -314,7 +314,7 @@ def duplicates_bound(log: Log, troubles: int) -> int:
 
 @contextmanager
 def _logged_to(file: Path) -> Iterator[None]:
-    """Write the client's log to a file, and not to the terminal."""
+    """Write the client's log to a file instead of the terminal."""
     logger = logging.getLogger("umami")
     handler = logging.FileHandler(file, "w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

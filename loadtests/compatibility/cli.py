@@ -1,4 +1,4 @@
-"""The command line of a campaign."""
+"""The command line of the compatibility tests."""
 
 import argparse
 import json
@@ -22,35 +22,37 @@ GENERATIONS: Final = (
     *("2.6", "2.11", "2.15", "2.16", "2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.3", "3.4", "cloud"),
     *("2.19/24", "3.0.1/24"),
 )
-"""What the collector imitates: versions of Umami, some of them on Node.js 24."""
+"""The versions that the collector answers as, some of them on Node.js 24."""
 
 RESULTS: Final = ROOT / "loadtests" / "results" / "compatibility"
 _UNBATCHED: Final = 300
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the campaigns; return 1 if anything does not hold."""
+    """Run the campaigns; return 1 if a check fails."""
     parser = argparse.ArgumentParser(prog="python -m loadtests compatibility", description=__doc__)
     parser.add_argument(
         "--server",
         type=Path,
         action="append",
         metavar="FILE",
-        help="JSON that describes a real server; repeat",
+        help="JSON that describes a real server; may be repeated",
     )
     parser.add_argument(
         "--umami",
         action="append",
         metavar="VERSION[/NODE]",
-        help="imitate this one with the collector; repeat (default: all, if no --server)",
+        help="run the collector as this version; may be repeated (default: all, if there is no --server)",
     )
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="repeat (default: all)")
     parser.add_argument(
-        "--events", type=int, default=5000, help="of the mixed scenario (default: %(default)s)"
+        "--scenario", action="append", choices=SCENARIOS, help="may be repeated (default: all)"
+    )
+    parser.add_argument(
+        "--events", type=int, default=5000, help="events of the mixed scenario (default: %(default)s)"
     )
     parser.add_argument(
         "--limited", type=int, default=1000,
-        help=f"events behind a rate limit (default: %(default)s; {_UNBATCHED} at most without a batch route)",
+        help=f"events behind a rate limit (default: %(default)s; at most {_UNBATCHED} without a batch route)",
     )  # fmt: skip
     parser.add_argument(
         "--stall", type=float, default=120.0, help="give up after so many seconds without progress"
@@ -59,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
         "--limit",
         type=float,
         default=1500.0,
-        help="give a scenario up after so many seconds (default: %(default)s)",
+        help="give up a scenario after so many seconds (default: %(default)s)",
     )
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="(default: %(default)s)"
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder for results (%(default)s)"
     )
     parser.add_argument(
         "--report", action="store_true", help="write docs/compatibility.json and .md; run nothing"
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _campaigns(server: Server, options: argparse.Namespace) -> bool:
-    """Run each scenario on one server, and write its results; return whether all holds."""
+    """Run each scenario on one server, and write the results; return whether all checks pass."""
     results: list[dict[str, Any]] = []
     for scenario in options.scenario or SCENARIOS:
         if SCENARIOS[scenario] is not None and not nginx_is_there():

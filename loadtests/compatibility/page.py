@@ -1,4 +1,4 @@
-"""Writes the table of docs/compatibility.md from the campaigns' results."""
+"""Writes the tables of docs/compatibility.md from the results."""
 
 import json
 import re
@@ -31,10 +31,10 @@ Json = dict[str, Any]
 
 
 def main(folder: Path) -> int:
-    """Collect the results of a folder in docs/compatibility.json, and write the page's table."""
+    """Combine the results of a folder in docs/compatibility.json, and write the page's tables."""
     results = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     if not results:
-        print(f"there are no results in {folder}: python -m loadtests compatibility", file=sys.stderr)
+        print(f"there are no results in {folder}: run python -m loadtests compatibility", file=sys.stderr)
         return 1
     results.sort(
         key=lambda result: (list(_FRONTS).index(result["scenario"]), not result["real"], _order(result))
@@ -47,7 +47,7 @@ def main(folder: Path) -> int:
 
 
 def tables(results: list[Json]) -> str:
-    """Return a table for each thing that stood in front of the servers, real ones first."""
+    """Return a table for each scenario, with real servers first."""
     parts = []
     for scenario, front in _FRONTS.items():
         rows = [_row(result) for result in results if result["scenario"] == scenario]
@@ -62,7 +62,7 @@ def line(result: Json) -> str:
 
 
 def complaints(result: Json) -> list[str]:
-    """Return what does not hold, in words."""
+    """Return the failed checks, in words."""
     wrong = [f"does not hold: {name}" for name, holds in result["holds"].items() if not holds]
     if not result["complete"]:
         wrong.append(f"given up: {result['pending']} pending, {result['last_error']}")

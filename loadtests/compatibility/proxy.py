@@ -1,4 +1,4 @@
-"""What stands in front of a server: a proxy that answers 404 while it is down, and nginx's rate limit."""
+"""Proxies in front of a server: one that answers 404 while it is down, and nginx with a rate limit."""
 
 import contextlib
 import http.client
@@ -28,13 +28,13 @@ _INGESTION: Final = ("/api/send", "/api/batch")
 
 @dataclass
 class Log:
-    """What passed through a proxy.
+    """The record of a proxy.
 
     Attributes:
-        requests: How many requests came with events.
-        largest: The most events that one of them carried.
-        unanswered: How many events each of the requests carried that reached the server and got no answer.
-        doubtful: How many events the server answered with a 5xx which does not say that nothing was stored.
+        requests: The number of requests with events.
+        largest: The number of events of the largest request.
+        unanswered: For each request that reached the server but got no answer, its number of events.
+        doubtful: The number of events whose error answer does not rule out that they were stored.
         statuses: How often each status was answered.
     """
 
@@ -46,12 +46,12 @@ class Log:
 
 
 class Proxy(ThreadingHTTPServer):
-    """A reverse proxy on loopback, one connection to the server a request.
+    """A reverse proxy on loopback. It opens a connection to the server for each request.
 
-    It answers 404 in plain text if the server refuses the connection, and 502 if it gives no answer.
+    It answers 404 in plain text if the server refuses the connection, and 502 if the server does not answer.
 
     Args:
-        server: The URL of the server behind it.
+        server: The URL of the server.
     """
 
     daemon_threads = True
@@ -67,7 +67,7 @@ class Proxy(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -80,10 +80,10 @@ class Proxy(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that closes its connection is no error here."""
+        """Log nothing. A client may close its connection at any time."""
 
     def note(self, path: str, events: int, status: int | None, body: bytes) -> None:
-        """Note how a request ended; a status of None for one that the server left without an answer."""
+        """Record the end of a request. The status is None if the server did not answer."""
         if path not in _INGESTION:
             return
         with self._lock:
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._forward(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def log_message(self, *_: object) -> None:
-        """Write no access log."""
+        """Log nothing."""
 
     def _forward(self, body: bytes) -> None:
         events = _count(self.path, body)
@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _count(path: str, body: bytes) -> int:
-    """Return how many events a request carries."""
+    """Return the number of events in a request."""
     if path != "/api/batch":
         return 1
     try:
@@ -166,7 +166,7 @@ def _count(path: str, body: bytes) -> int:
 
 
 def _doubtful(status: int, body: bytes, events: int) -> int:
-    """Return how many of a request's events the server may have stored although it answered with an error."""
+    """Return how many events the server may have stored although it answered with an error."""
     if status >= 500:
         return 0 if _says_not_stored(body.decode(errors="replace")) else events
     try:
@@ -188,13 +188,13 @@ def nginx_is_there() -> bool:
 
 @contextlib.contextmanager
 def nginx(behind: str, status: int, folder: Path, rate: int = 5) -> Iterator[str]:
-    """Run an nginx that lets so many requests a second through; yield its URL.
+    """Run nginx with a rate limit, and yield its URL.
 
     Args:
-        behind: The URL of what it is in front of.
-        status: What it answers the others with.
-        folder: Where its configuration, log and temporary files go.
-        rate: Requests a second.
+        behind: The URL to forward to.
+        status: The status for requests over the limit.
+        folder: The folder for its configuration, log and temporary files.
+        rate: The limit, in requests per second.
 
     Raises:
         RuntimeError: It does not start.

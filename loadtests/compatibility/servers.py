@@ -1,4 +1,4 @@
-"""The servers of a campaign: a real Umami, run by commands, or the collector in a process of its own."""
+"""The servers of a campaign: a real Umami, controlled by commands, or the collector in a process."""
 
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ from .traffic import WEBSITE
 
 NODE: Final = 22
 _COMMAND_SECONDS: Final = 120.0
-_ITEM_SECONDS: Final = 0.005  # half of what a real one takes: long enough for trouble to come in the middle
+_ITEM_SECONDS: Final = 0.005  # half of what a real one takes: enough for faults in the middle of a batch
 _HEALTHY_SECONDS: Final = 90.0
 _NAMES: Final = ("umami", "url", "start", "stop", "kill", "database_stop", "database_start", "rows")
 
@@ -35,34 +35,34 @@ class Server(Protocol):
     url: str
 
     def start(self) -> None:
-        """Start it, with its database; return once it answers."""
+        """Start it and its database; return when it answers."""
 
     def stop(self) -> None:
-        """Stop it as SIGTERM does, or kill it if it does not end by that."""
+        """Stop it with SIGTERM, or kill it if it does not end."""
 
     def kill(self) -> None:
-        """Stop it as SIGKILL does."""
+        """Stop it with SIGKILL."""
 
     def database_stop(self) -> None:
-        """Take its database away."""
+        """Stop its database."""
 
     def database_start(self) -> None:
-        """Give its database back."""
+        """Start its database."""
 
     def rows(self) -> Counter[str]:
-        """Return how many rows are stored, by the event's name, or the path of a page view."""
+        """Return the number of stored rows, by the event's name, or the path of a page view."""
 
 
 class RealServer:
-    """A server that a file describes: its version, its URL, and the commands that start it and so on.
+    """A real server, described by a file with its version, its URL and the commands that control it.
 
     Args:
-        file: JSON with `umami`, `url`, `website_id`, and the commands `start`, `stop`, `kill`,
-            `database_stop`, `database_start` and `rows`, which prints a line for each stored event: its name,
-            or the path of a page view. `name` is what it is called in the results; its version if left out.
+        file: JSON with `umami` (the version), `url`, optionally `website_id` and `name` (by default the
+            version), and the commands `start`, `stop`, `kill`, `database_stop`, `database_start` and `rows`.
+            The last one prints a line for each stored event: its name, or the path of a page view.
 
     Raises:
-        ValueError: The file lacks one of these.
+        ValueError: Something is missing in the file.
     """
 
     real = True
@@ -89,7 +89,7 @@ class RealServer:
         try:
             self._run("stop")
         except RuntimeError as error:
-            print(f"{error}: it is killed, as Docker does", file=sys.stderr)
+            print(f"{error}: killing it, as Docker does", file=sys.stderr)
             self.kill()
 
     def kill(self) -> None:
@@ -130,8 +130,8 @@ class CollectorServer:
 
     Args:
         umami: The version.
-        folder: Where its database and its log go.
-        node: The version of Node.js that it pretends to run on.
+        folder: The folder for its database and its log.
+        node: The version of Node.js to answer as.
     """
 
     real = False
@@ -186,7 +186,7 @@ class CollectorServer:
 
 
 def _main() -> None:
-    """Be the collector's process."""
+    """Run the collector, as the process of a `Child`."""
     from umami.collector import Collector
 
     task: dict[str, Any] = json.loads(sys.argv[1])

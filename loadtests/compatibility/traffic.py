@@ -1,4 +1,4 @@
-"""The events of a campaign: a site's mixed traffic, each event with a number of its own."""
+"""The events of a campaign: the mixed traffic of a website. Each event has a unique mark."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ IDENTIFY_SINCE: Final = (2, 11)
 _FOLDER: Final = Path(__file__).parent
 BROWSERS: Final = tuple((_FOLDER / "browsers.txt").read_text().splitlines())
 CRAWLERS: Final = tuple((_FOLDER / "crawlers.txt").read_text().splitlines())
-"""User-Agents that are bots' to every version of isbot that Umami has used."""
+"""User-Agents of bots, for every version of isbot that Umami has used."""
 
 
 _LANGUAGES: Final = ("en-US", "de-DE", "fr", "pt-BR", "ja")
@@ -27,10 +27,10 @@ class Event:
     """One event to send.
 
     Attributes:
-        mark: What its row is known by: the event's name, or the path of a page view; None for an `identify`,
+        mark: What identifies its row: the event's name, or the path of a page view. None for an `identify`,
             which stores no event.
-        crawler: Whether a crawler's User-Agent sent it.
-        send: Sends it.
+        crawler: Whether its User-Agent is a crawler's.
+        send: The function that sends it.
     """
 
     mark: str | None
@@ -39,19 +39,19 @@ class Event:
 
 
 def events(count: int, run: str, version: tuple[int, ...]) -> Iterator[Event]:
-    """Return the events of a campaign, the same ones for the same arguments.
+    """Yield the events of a campaign. The same arguments give the same events.
 
     Args:
-        count: How many.
-        run: What their marks begin with, so that the rows of two runs can be told apart.
-        version: The server's version: one before 2.11 is sent no `identify`.
+        count: The number of events.
+        run: The beginning of their marks, which distinguishes the rows of different runs.
+        version: The server's version. Versions before 2.11 get no `identify`.
     """
     dice = random.Random(f"{run} {count}")
     crawlers = _cycle(dice, CRAWLERS)
     for number in range(count):
         crawler = number % CRAWLER_EVERY == CRAWLER_EVERY - 1
         visitor: dict[str, Any] = {
-            # Private addresses: for a public one, an Umami without a geo database answers 500.
+            # Addresses are private: an Umami without a geo database answers 500 to a public one.
             "ip_address": f"10.{dice.randrange(4)}.{dice.randrange(50)}.{dice.randrange(1, 255)}",
             "ua": next(crawlers) if crawler else dice.choice(BROWSERS),
         }
@@ -71,7 +71,7 @@ def _event(
     data = {"number": number, "plan": dice.choice(("free", "pro")), "steps": [1, 2, 3], "ratio": 0.25}
     kind = dice.random()
     if kind < 0.05 and not crawler and version >= IDENTIFY_SINCE:
-        # No other event has the address: Umami 2.13 to 2.15 never answers one whose session has no event yet.
+        # A unique address: Umami 2.13 to 2.15 never answers an event whose session exists without events.
         visitor["ip_address"] = f"10.9.{number // 250}.{number % 250}"
         return Event(None, crawler, lambda client: client.identify(f"user-{number % 97}", data, **visitor))
     if kind < 0.15:
@@ -101,6 +101,6 @@ def _event(
 
 
 def _cycle(dice: random.Random, choices: tuple[str, ...]) -> Iterator[str]:
-    """Return the choices in a random order, then all of them again, without end."""
+    """Yield all choices in random order, again and again."""
     while True:
         yield from dice.sample(choices, len(choices))

@@ -1,4 +1,4 @@
-"""The scenarios, one for each row of issue 4's table, by name."""
+"""The scenarios, by name."""
 
 from collections.abc import Callable
 from typing import Final
@@ -24,4 +24,4 @@ SCENARIOS: Final[dict[str, Callable[[bool], Scenario]]] = {
     "import": import_time,
     "growth": growth,
 }
-"""Each takes whether the run is a quick one."""
+"""Each function is called with True for a quick run."""

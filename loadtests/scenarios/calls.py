@@ -1,4 +1,4 @@
-"""What a call costs: its CPU, from several threads, its memory, and that of importing the package."""
+"""The cost of a call, from one and from several threads, the memory of an event, and the import."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from loadtests.sink import Behaviour
 from loadtests.subjects import SITE
 
 BUFFERED_PEERS: Final = ("posthog", "segment", "sentry-logs", "otel-logs", "statsig", "snowplow")
-"""The peers that queue as ours does."""
+"""The peers that queue events, as this client does."""
 
 _KINDS: Final = {"event": "new_event", "page_view": "new_page_view", "revenue": "new_revenue_event"}
 
@@ -27,7 +27,7 @@ def enqueue(quick: bool) -> Scenario:
     send = ("ours, new_event",)
 
     def derive(measured: dict[str, Metrics]) -> None:
-        """Say what the disk adds to a send."""
+        """Add what a spool adds to a send."""
         plain, spooled = (measured.get(f"ours, new_event{spool}", {}) for spool in ("", ", spool"))
         if "cpu_us" in plain and "cpu_us" in spooled:
             spooled["spool_us"] = spooled["cpu_us"] - plain["cpu_us"]
@@ -36,8 +36,8 @@ def enqueue(quick: bool) -> Scenario:
         "enqueue",
         "What does one send cost its caller?",
         f"CPU of the calling thread over {events:,} sends in chunks of 500, each chunk flushed before the "
-        "next, which is not counted; p50 and p99 call by call, the clock's own cost taken off. With a spool "
-        "each event is written to a file in the temporary folder.",
+        "next, which is not counted; p50 and p99 of single calls, without the cost of reading the clock. "
+        "With a spool, each event is written to a file in the temporary folder.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs a send", 2),
@@ -55,15 +55,15 @@ def enqueue(quick: bool) -> Scenario:
 
 
 def enqueue_async(quick: bool) -> Scenario:
-    """What does the async twin cost more?"""
+    """How much more does an async send cost than a sync one?"""
     events = 4_000 if quick else 20_000
     return Scenario(
         "enqueue-async",
-        "What does the _async twin cost more than the sync send?",
+        "How much more does an async send cost than a sync one?",
         f"CPU of the event loop's thread over {events:,} sends in a coroutine, in chunks of 500.",
         (
-            Case("new_event", "ours", "enqueue-async", {"events": events, "twin": False}),
-            Case("new_event_async", "ours", "enqueue-async", {"events": events, "twin": True}),
+            Case("new_event", "ours", "enqueue-async", {"events": events, "awaited": False}),
+            Case("new_event_async", "ours", "enqueue-async", {"events": events, "awaited": True}),
         ),
         (Column("cpu_us", "CPU µs a send", 2),),
         (Goal("async ÷ sync", "cpu_us", ("new_event_async",), ("new_event",), at_most=1.25),),
@@ -71,7 +71,7 @@ def enqueue_async(quick: bool) -> Scenario:
 
 
 def enqueue_threads(quick: bool) -> Scenario:
-    """Do many threads get in each other's way?"""
+    """Do threads that send at once slow each other down?"""
     events = 40_000 if quick else 90_000
     cases = [
         Case(
@@ -85,8 +85,8 @@ def enqueue_threads(quick: bool) -> Scenario:
     ]
     return Scenario(
         "enqueue-threads",
-        "Do many threads that send at once get in each other's way?",
-        f"{events:,} sends in all, by so many threads at once; the times are on the wall, call by call.",
+        "Do threads that send at once slow each other down?",
+        f"{events:,} sends in total, from several threads at once; wall-clock times of single calls.",
         tuple(cases),
         (
             Column("rate", "events/s", 0),
@@ -107,16 +107,16 @@ def enqueue_threads(quick: bool) -> Scenario:
 
 
 def memory(quick: bool) -> Scenario:
-    """What does a queued event take of memory?"""
+    """How much memory does a queued event take?"""
     silent = Behaviour(silent=True)
     events = 20_000 if quick else 50_000
     held = {"posthog": 9_000, "segment": 9_000, "sentry-logs": 900, "otel-logs": 2_000, "statsig": 9_000}
     return Scenario(
         "memory",
-        "What does a queued event take of memory, and the whole agent with a full queue?",
-        "Growth of the process's resident memory while a server takes the connection and never answers. "
-        f"Ours and the floor hold {events:,} events, each peer as many as its queue takes. The full queues "
-        "are the default ones: 100,000 events, or 64 MiB of large ones.",
+        "How much memory does a queued event take, and the whole agent with a full queue?",
+        "Growth of the process's resident memory while a server accepts the connection but never answers. "
+        f"This client and the floor hold {events:,} events, each peer as many as its queue can hold. Full "
+        "queues have the default limits: 100,000 events, or 64 MiB of large ones.",
         (
             Case("floor", "floor", "memory", {"events": events}, silent),
             Case("ours", "ours", "memory", {"events": events}, silent),
@@ -147,7 +147,7 @@ def import_time(quick: bool) -> Scenario:  # noqa: ARG001
     """What does it cost to import the package?"""
     modules = {
         "httpx, pydantic": ("floor", "httpx,pydantic"),
-        # Both leave most of themselves for the first use: what a program that does use them imports.
+        # Both import most of their modules at the first use. A program that uses them imports these.
         "httpx, pydantic, in use": ("floor", "httpx,httpcore,pydantic.main"),
         "ours": ("ours", "umami"),
         "umami-1.0.0": ("umami-1.0.0", "umami"),
@@ -170,7 +170,7 @@ def import_time(quick: bool) -> Scenario:  # noqa: ARG001
         "import",
         "What do the import and the first event cost?",
         "A process that has imported nothing else. Ready: after the import, `configure` (imports httpx) "
-        "and the first send. The first two sends of another process are on the wall.",
+        "and the first send. The first two sends are wall-clock times, from another process.",
         (*imports, Case("ours, sends", "ours", "first-call")),
         (
             Column("import_cpu_ms", "import, CPU ms", 0),

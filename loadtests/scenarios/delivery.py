@@ -1,4 +1,4 @@
-"""What an event costs until it is delivered: in batches, alone, at a real server's pace, and at the exit."""
+"""The cost of delivering events: in batches, one by one, to a server as slow as Umami, and at exit."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from loadtests.sink import Behaviour
 from .calls import BUFFERED_PEERS
 
 _BATCHES: Final = (50, 100, 500)
-# sentry-logs has its batch size in the code; the others are measured as they come and at our largest.
+# The batch size of sentry-logs cannot be set. The others are measured with their default and with 500.
 _SIZED_PEERS: Final = ("posthog", "segment", "otel-logs", "statsig", "snowplow")
 
 
@@ -32,8 +32,8 @@ def drain(quick: bool) -> Scenario:
     return Scenario(
         "drain",
         "What does an event cost the whole process until it is delivered?",
-        f"CPU of the process over {events:,} sends and a flush, after a warm-up that opens the connection. A "
-        "peer whose queue has a fixed bound is given the time to keep within it.",
+        f"CPU of the process over {events:,} sends and a flush, after a warm-up that opens the connection. "
+        "If a peer's queue has a fixed size, sends wait for room.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs an event", 2),
@@ -58,7 +58,7 @@ def drain(quick: bool) -> Scenario:
 
 
 def single(quick: bool) -> Scenario:
-    """How fast is it where each event is a request of its own?"""
+    """How fast is it without batches?"""
     rounds = 40 if quick else 150
     cases: list[Case] = []
     goals: list[Goal] = []
@@ -86,8 +86,8 @@ def single(quick: bool) -> Scenario:
 
     return Scenario(
         "single",
-        "How fast is it where each event is a request of its own, as on Umami Cloud?",
-        "The server has no /api/batch and takes so long for each answer. Both have 8 threads.",
+        "How fast is it without batches, as on Umami Cloud?",
+        "The server has no /api/batch, and answers after the latency. Both clients have 8 threads.",
         tuple(cases),
         (
             Column("rate", "events/s", 0),
@@ -101,14 +101,14 @@ def single(quick: bool) -> Scenario:
 
 
 def umami_paced(quick: bool) -> Scenario:
-    """Does it get out of a real Umami what there is to get?"""
+    """Does it reach the throughput of a real Umami?"""
     sink = Behaviour(item_seconds=(0.008, 0.010))
     options = {"events": 400 if quick else 3_000}
     return Scenario(
         "umami-paced",
-        "Does it get out of a real Umami what there is to get?",
-        "The server takes 8 to 10 ms an item, one after another, two thirds of it on its one processor, as a "
-        "real Umami does: about 110 events/s over one connection and 165 over more. The bare loops post "
+        "Does it reach the throughput of a real Umami?",
+        "The server takes 8 to 10 ms per item, one after another, two thirds of it on its only processor, as "
+        "a real Umami does: about 110 events/s over one connection and 165 over more. The bare loops post "
         "pre-encoded batches of 50 over one connection and over two.",
         (
             Case("bare loop, 1 connection", "floor", "drain", options, sink),
@@ -156,8 +156,8 @@ def exit_time(quick: bool) -> Scenario:  # noqa: ARG001
     return Scenario(
         "exit",
         "How long does a process take to end with events in the queue, and are they delivered?",
-        "From the last send to the end of the process, which calls nothing but its send. The bare "
-        "posting is that of the floor in batches of 50, its client built before.",
+        "From the last send to the end of the process. The process only sends, and calls no flush. Bare "
+        "posting is the floor in batches of 50, with its HTTP client created before.",
         tuple(cases),
         (Column("exit_ms", "last event to end, ms", 0), Column("delivered", "delivered %", 1)),
         tuple(goals),

@@ -1,4 +1,4 @@
-"""Whether an event costs the same when there are ten and a hundred times as many."""
+"""Whether the cost of an event grows with the number of events."""
 
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ def growth(quick: bool) -> Scenario:
         )
 
     def derive(measured: dict[str, Metrics]) -> None:
-        """Turn the times of a whole run into an event's."""
+        """Add the times per event."""
         for case, metrics in measured.items():
             for whole, part in (("block_ms", "block_us"), ("exit_ms", "exit_us")):
                 if whole in metrics:
@@ -58,8 +58,8 @@ def growth(quick: bool) -> Scenario:
     return Scenario(
         "growth",
         "Does an event's cost grow with the number of events?",
-        "The scenarios above, ours alone, at 1, 10 and 100 times as many events; at 1 and 10 where the "
-        "server's pace would make it hours.",
+        "This client in the scenarios above, with 1, 10 and 100 times as many events; with 1 and 10 times if "
+        "the server is slow.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs an event", 2),

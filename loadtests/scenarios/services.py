@@ -1,4 +1,4 @@
-"""What a service feels: its event loop under a burst, and its visitors under load."""
+"""The effect on a web service: bursts of sends in its event loop, and its throughput under load."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _SERVERS: Final[dict[str, Behaviour | None]] = {
 
 
 def burst(quick: bool) -> Scenario:
-    """How long does a burst of sends stop an event loop?"""
+    """How long does a burst of sends block an event loop?"""
     cases: list[Case] = []
     goals: list[Goal] = []
     for events in (1_000, 10_000):
@@ -32,10 +32,11 @@ def burst(quick: bool) -> Scenario:
     one = ("ours, 1,000",)
     return Scenario(
         "burst",
-        "How long does a burst of sends stop an event loop, and how does the loop tick afterwards?",
-        "A ticker wants every millisecond; its lateness is on the wall: idle, and while the worker drains. "
-        "First event: the ticker's worst in the 1.2 s after a process's first send and after later ones; "
-        "with https the server refuses, and the client and its TLS context are built all the same.",
+        "How long does a burst of sends block an event loop, and how late are its timers afterwards?",
+        "A timer is due every millisecond. Its delay is measured in wall-clock time, when idle and while the "
+        "worker drains the queue. First event: the longest delay in the 1.2 s after the process's first send "
+        "and after later ones; with https the server refuses connections, but the client and its TLS context "
+        "are still created.",
         tuple(cases),
         (
             Column("block_ms", "block, ms", 2),
@@ -81,7 +82,7 @@ def burst(quick: bool) -> Scenario:
 
 
 def service(quick: bool) -> Scenario:
-    """What do a service's visitors feel of its tracking?"""
+    """How much does tracking slow down a web service?"""
     options = {"seconds": 2 if quick else 10, "connections": 16}
     cases = [Case("ours, one page view", "ours", "enqueue", {"events": 4_000, "kind": "visit"})]
     for state, sink in _SERVERS.items():
@@ -98,7 +99,7 @@ def service(quick: bool) -> Scenario:
     cases.insert(3, Case("floor, healthy", "floor-serving", "service", options, _SERVERS["healthy"]))
 
     def derive(measured: dict[str, Metrics]) -> None:
-        """Say what is left of the untracked requests a second when each pays for its send alone."""
+        """Add the requests/s of an untracked service whose requests each took the CPU time of a send more."""
         send = measured.get("ours, one page view", {}).get("cpu_us")
         for state in _SERVERS:
             untracked = measured.get(f"no tracking, {state}", {})
@@ -128,11 +129,11 @@ def service(quick: bool) -> Scenario:
     ]
     return Scenario(
         "service",
-        "What do a service's visitors feel of its tracking?",
-        f"uvicorn and Starlette, one process, a page view a request, under wrk with {options['connections']} "
-        f"connections for {options['seconds']} s after a warm-up. The analytics server is healthy, slow "
-        "(half a second an answer) or dead (it refuses connections). The floor here has a thread that posts "
-        "every full batch of 50.",
+        "How much does tracking slow down a web service?",
+        "uvicorn and Starlette in one process, one page view per request, load from wrk with "
+        f"{options['connections']} connections for {options['seconds']} s after a warm-up. The analytics "
+        "server is healthy, slow (half a second per answer) or dead (it refuses connections). The floor here "
+        "has a thread that posts each full batch of 50.",
         tuple(cases),
         (
             Column("rps", "requests/s", 0),
