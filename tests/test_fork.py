@@ -406,3 +406,112 @@ def test_a_sigterm_that_comes_as_a_child_begins_ends_it(collector: Collector, py
 
     assert (process.returncode, process.stdout) == (0, "")
     assert stored(collector) == once("before")
+
+
+# uWSGI forks its workers in C, where none of Python's fork hooks run.
+
+FORKED_IN_C = """
+        import ctypes, os, sys, threading, types, umami
+
+        uwsgi = sys.modules["uwsgi"] = types.ModuleType("uwsgi")  # as uWSGI's own module, which is built in
+        worker = 0
+        uwsgi.worker_id, uwsgi.mule_id, uwsgi.opt, uwsgi.has_threads = lambda: worker, lambda: 0, {}, 1
+
+        def fork():
+            global worker
+            child = ctypes.PyDLL(None).fork()
+            if child == 0:
+                worker = 1
+            return child
+"""
+
+
+@pytest.mark.slow
+def test_children_of_a_fork_in_c_deliver(collector: Collector, python: Run):
+    program = """
+        umami.new_event("master")  # is not sent yet: its sender is open for more
+        for number in range(3):
+            child = fork()
+            if child == 0:
+                for event in range(3):
+                    umami.new_event(f"child {number} {event}")
+                os._exit(0 if umami.flush(30) and umami.queue_stats().submitted == 3 else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    """
+
+    process = python(FORKED_IN_C + program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    children = [f"child {child} {event}" for child in range(3) for event in range(3)]
+    assert stored(collector) == once("master", *children)
+
+
+@pytest.mark.slow
+def test_a_fork_in_c_while_another_thread_holds_the_queues_lock(python: Run):
+    program = f"""
+        from umami.exporters import Exported, Exporter
+
+        class Printer(Exporter):
+            name = "printer"
+
+            def export(self, events, deadline):
+                print(len(events), "exported", flush=True)
+                return Exported()
+
+            def describe(self):  # called with the lock held
+                holding.set()
+                forked.wait()
+
+        holding, forked = threading.Event(), threading.Event()
+        client = umami.Client(exporter=Printer(), website_id={SITE!r}, hostname="example.com")
+        client.new_event("master")
+        client.flush()
+        thread = threading.Thread(target=client.queue_stats)
+        thread.start()
+        holding.wait()
+        child = fork()
+        if child == 0:
+            client.new_event("child")
+            os._exit(0 if client.flush(30) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        forked.set()
+        thread.join()
+    """
+
+    process = python(FORKED_IN_C + program, **QUIET)
+
+    assert (process.returncode, process.stdout, process.stderr) == (0, "1 exported\n" * 2, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["umami.flush(30)", "umami.queue_stats()", "pass"])
+def test_a_child_of_a_fork_in_c_ends_without_its_parents_events(
+    collector: Collector, python: Run, first: str
+):
+    program = f"""
+        umami.new_event("master")
+        child = fork()
+        if child == 0:
+            {first}
+            raise SystemExit
+        assert os.waitpid(child, 0)[1] == 0
+    """
+
+    process = python(FORKED_IN_C + program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once("master")
+
+
+def test_uwsgi_without_threads_is_named_once(collector: Collector, python: Run):
+    program = """
+        uwsgi.has_threads = 0
+        umami.new_event("late")
+        umami.flush()
+        umami.shutdown()
+        umami.new_event("later")
+    """
+
+    process = python(FORKED_IN_C + program, **settings(collector))
+
+    assert re.fullmatch(r"uWSGI runs .* without threads.*--enable-threads\.\n", process.stderr)

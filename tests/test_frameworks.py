@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,12 +31,13 @@ NEVER = 600
 
 @contextmanager
 def serving(folder: Path, program: str, *command: str, **environment: str) -> Iterator[Child]:
-    """Run a command on a module `app`; its log is among its lines."""
+    """Run a module with arguments, or a program, on a module `app`; its log is among its lines."""
     (folder / "app.py").write_text(textwrap.dedent(program))
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
     # Python warns of a fork beside threads since 3.12.
     environment["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"
-    with running("-m", *command, errors=subprocess.STDOUT, **environment) as child:
+    run = [] if command[0] == "-c" else ["-m"]
+    with running(*run, *command, errors=subprocess.STDOUT, **environment) as child:
         yield child
 
 
@@ -146,6 +148,48 @@ def test_uvicorn(collector: Collector, tmp_path: Path, lifespan: str, more: dict
         child.end()
 
     assert stored(collector) == once(*(f"/{number}" for number in range(100)))
+
+
+UWSGI = """
+    import os, umami
+
+    umami.new_event("boot")
+
+    def application(environ, start_response):
+        umami.new_event(environ["PATH_INFO"])
+        flushed = environ["PATH_INFO"] != "/flush" or umami.flush(30)
+        start_response("200 OK", [])
+        return [b"%d %d" % (os.getpid(), flushed)]
+"""
+
+
+@pytest.mark.parametrize("option", ["--master", "--lazy-apps", "--py-call-uwsgi-fork-hooks"])
+def test_uwsgi(collector: Collector, tmp_path: Path, option: str):
+    pytest.importorskip("pyuwsgi")
+    program = ["--wsgi-file=app.py", f"--chdir={tmp_path}", "--http-socket=127.0.0.1:0"]
+    boots = 2 if option == "--lazy-apps" else 1
+    options = ["--master", "--processes=2", "--enable-threads", "--die-on-term", option]
+    command = ["-c", "import pyuwsgi; pyuwsgi.run()", *program, *options]
+    with serving(tmp_path, UWSGI, *command, **settings(collector, flush_interval=0.2)) as child:
+        port = int(child.says(r"bound to TCP address 127\.0\.0\.1:(\d+)")[1])
+        child.says("spawned uWSGI worker 2")
+        workers = set()
+        count = 0
+        while len(workers) < 2:  # each flushes what it was given
+            workers |= visit(port, [f"/{number}" for number in range(count, count + 10)])
+            count += 10
+        flushed: set[str] = set()
+        flushes = 0
+        while flushed != workers:
+            flushed |= visit(port, ["/flush"])
+            flushes += 1
+            assert flushed <= workers  # or a flush has failed
+        collector.wait_for(events=boots + count + flushes)
+        child.process.send_signal(signal.SIGTERM)
+        child.end()
+
+    names = Counter({"boot": boots, "/flush": flushes, **once(*(f"/{number}" for number in range(count)))})
+    assert stored(collector) == names
 
 
 # Celery's workers run neither finalizers nor exit handlers when they end.

@@ -37,9 +37,10 @@ from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
 from .queue.exporter import Exporter
-from .queue.process import in_child, sigterm
+from .queue.process import in_child, notice_fork, sigterm
 from .queue.reasons import BEFORE_SEND
 from .queue.reporter import Report, logger
+from .queue.servers import uwsgi_will_fork
 from .settings import Settings, SettingsDict, resolve, shown
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class State:
 
     def __init__(self) -> None:
         self._code: dict[str, Any] = {}
-        self._lock = _threads.RLock()
+        self._own_lock = _threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
         self._access = Access(Settings.model_validate({}))
@@ -91,6 +92,11 @@ class State:
         # How servers read a query's filter, as far as that is known, by their URLs.
         self.dialects: dict[str, Dialect] = {}
         _states.add(self)
+
+    @property
+    def _lock(self) -> Any:
+        notice_fork()
+        return self._own_lock
 
     # Settings.
 
@@ -121,7 +127,7 @@ class State:
 
     def set(self, code: SettingsDict) -> None:
         """Change settings. If one is not valid, none is changed."""
-        _load_for_gevent()
+        _prepare()
         with self._lock:
             merged: dict[str, Any] = {**self._code, **code}
             settings = resolve(merged)
@@ -223,7 +229,7 @@ class State:
         Raises:
             OperationNotAllowedError: No server is set.
         """
-        _load_for_gevent()
+        _prepare()
         _ = self.settings  # read, and logged, without the lock
         with self._lock:
             settings, agent = self.settings, self.agent
@@ -240,9 +246,9 @@ class State:
             assert exporter is not None  # noqa: S101 - for the type checker
             queue = agent.destination(exporter)
             queued = settings.enabled and settings.mode == "queued"
-            route = self.route = Route(
-                settings, server, encoder, queue, queue.put if queued else _put_nothing
-            )
+            route = Route(settings, server, encoder, queue, queue.put if queued else _put_nothing)
+            # A worker that uWSGI forks comes here at its first send, and so notices the fork.
+            self.route = None if uwsgi_will_fork() else route
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Events go to %s, %s, for website %s and host name %s unless a send names others.",
@@ -408,7 +414,7 @@ class State:
 
     def after_fork(self) -> None:
         """Start clean in a fork's child. Another thread of the parent may have held the locks."""
-        self._lock = _threads.RLock()
+        self._own_lock = _threads.RLock()
         self._inherited, self._session = self._session, None
 
 
@@ -418,12 +424,15 @@ def _log(settings: Settings) -> None:
         logger.debug("Settings that differ from the defaults: %s", shown(settings))
 
 
-def _load_for_gevent() -> None:
-    """Import httpx in a greenlet of the program, since gevent imports badly in a worker's thread.
+def _prepare() -> None:
+    """Notice a fork, and import httpx now where a sender's thread should not.
 
-    It must be called without a lock: importing may switch to another greenlet, which would get the lock too.
+    gevent imports badly in such a thread. uWSGI forks at any moment, and its workers would inherit the locks
+    of an import in progress. It must be called without a lock: importing may switch to another greenlet,
+    which would get the lock too.
     """
-    if _threads.is_patched():
+    notice_fork()
+    if _threads.is_patched() or uwsgi_will_fork():
         late.load()
 
 

@@ -262,6 +262,12 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def after_fork_in_c() -> None:
+    """Start clean in a child that was forked in C, where the hooks above do not run."""
+    importing._at_fork_reinit()  # noqa: SLF001 - as threading does with its own locks
+    look_ups.reset()
+
+
 class Thread:
     """A daemon thread.
 

@@ -17,6 +17,8 @@ from typing import Any, Final, Protocol
 
 from umami import _threads
 
+from . import servers
+
 logger: Final = logging.getLogger("umami")
 
 _FIRST_WAIT: Final = 0.25
@@ -123,6 +125,7 @@ class SigtermFlush:
         self.after_fork_in_parent()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        notice_fork()
         if self._thread is None:
             self._take_effect(number, frame)
         elif self._flushed:
@@ -160,6 +163,7 @@ class SigtermFlush:
 in_child: Final[list[Callable[[], None]]] = []
 """What else is called in a fork's child. Its own hook would come after those that the program registered."""
 _registered: Final[_threads.Registry[Hooks]] = _threads.Registry()
+_pid = os.getpid()
 _exiting = False
 _is_watching = False
 
@@ -178,6 +182,11 @@ def watch() -> None:
     if _is_watching:
         return
     _is_watching = True
+    if servers.uwsgi_has_no_threads():
+        logger.warning(
+            "uWSGI runs this process without threads, so events are delivered late: "
+            "start it with --enable-threads."
+        )
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing import util
@@ -195,6 +204,7 @@ def watch() -> None:
 
 def _exit(**_: object) -> None:
     global _exiting  # noqa: PLW0603
+    notice_fork()
     _exiting = True
     agents = _registered.members()
     for agent in agents:
@@ -209,8 +219,19 @@ def _flush_at_sigterm() -> None:
         agent.end_flush(give_up)
 
 
+def notice_fork() -> None:
+    """Start clean if this process was forked in C, where Python's fork hooks do not run.
+
+    Call it before any lock is taken: a thread of the parent may have held it.
+    """
+    if os.getpid() != _pid:
+        _threads.after_fork_in_c()
+        _after_fork()
+
+
 def _after_fork() -> None:
-    global _exiting, _is_watching  # noqa: PLW0603
+    global _exiting, _is_watching, _pid  # noqa: PLW0603
+    _pid = os.getpid()
     _exiting = _is_watching = False
     for agent in _registered.members():
         with suppress(Exception):  # the next one must start clean all the same

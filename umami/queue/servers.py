@@ -1,0 +1,22 @@
+"""Servers that start and end a program's processes in a way of their own: uWSGI and uvicorn."""
+
+import sys
+from typing import Any
+
+
+def uwsgi_will_fork() -> bool:
+    """Tell whether uWSGI runs this process and has not forked its workers yet.
+
+    It forks in C, without Python's fork hooks unless it is started with `--py-call-uwsgi-fork-hooks`.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    return hasattr(uwsgi, "worker_id") and not (uwsgi.worker_id() or uwsgi.mule_id())
+
+
+def uwsgi_has_no_threads() -> bool:
+    """Tell whether uWSGI runs this process without threads, as older versions do unless told otherwise."""
+    uwsgi: Any = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", None)
+    if options is None:
+        return False
+    return not getattr(uwsgi, "has_threads", "enable-threads" in options or "threads" in options)
