@@ -1,7 +1,7 @@
-# Everything here makes its own environment first: Python 3.10 or newer and make are enough.
+# Each target creates its own virtual environment first. It only needs make and Python 3.10 or newer.
 PYTHON ?= python3
 VENV ?= .venv
-# How many processes the tests run in; 0 for this one alone.
+# The number of processes for the tests; 0 for no extra process.
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
@@ -9,17 +9,17 @@ BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo   a web service and a batch job ship events, and the counts are compared"
+	@echo "make demo   a web service and a batch job send events; their counts are compared with the server's"
 	@echo "make test   the whole test suite: about 10 minutes on two cores"
-	@echo "make test-fast  the most valuable part of it, in under a minute"
-	@echo "make coverage   which statements and branches the tests run, in threads and other processes too"
-	@echo "make test-lowest  the whole suite on the lowest versions of the dependencies that pyproject.toml allows"
+	@echo "make test-fast  the quick tests, in under a minute"
+	@echo "make coverage   statement and branch coverage, including threads and child processes"
+	@echo "make test-lowest  the whole suite with the lowest versions of the dependencies in pyproject.toml"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
-	@echo "make reliability   the fault tests on each Python that is here, into docs/reliability.md"
-	@echo "make loadtest        quick load tests beside the peers (minutes); loadtest-full rewrites docs/performance.*"
+	@echo "make reliability   the fault tests on each installed Python, into docs/reliability.md"
+	@echo "make loadtest        quick load tests of this client and others (minutes); loadtest-full rewrites docs/performance.*"
 	@echo "make loadtest-guard  instruction counts against loadtests/baseline.json; needs valgrind"
-	@echo "make compatibility   every generation of Umami, with trouble, into docs/compatibility.*; ARGS='--server FILE'"
+	@echo "make compatibility   every version of Umami, with faults, into docs/compatibility.*; ARGS='--server FILE'"
 	@echo "PYTHON=python3.12 VENV=.venv-3.12 choose another interpreter and environment"
 
 $(BIN)/python:
@@ -56,7 +56,7 @@ test: $(VENV)/.test
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
-# The tracer of a coverage measurement is slow, so the deadlines of the tests are longer.
+# Coverage makes the tests slower, so their deadlines are longer.
 coverage: export UMAMI_TEST_DEADLINE := 180
 coverage: $(VENV)/.test
 	$(BIN)/coverage erase
@@ -65,7 +65,7 @@ coverage: $(VENV)/.test
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include 'umami/queue/*' --skip-covered
 
-# The lowest versions of what is installed for users; the tests' own tools are the newest. ARGS='tests/test_flush.py'
+# The lowest versions of the package's dependencies; the test tools are the newest. ARGS='tests/test_flush.py'
 test-lowest: LOWEST = $(VENV)-lowest
 test-lowest:
 	@mkdir -p $(LOWEST)
@@ -81,17 +81,17 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --quiet --strict
 
-# The fault tests on each Python that is here, two at a time, and the page that says how they ended.
+# The fault tests on each installed Python, two at a time, and the page with their results.
 FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers umami_trouble connections outage \
 	proxies overflow callbacks flush threads inbox clock fitting model spool spool_faults,tests/test_$(name).py)
 
-# How often the spool's test kills a process: some two seconds each time.
+# How often the test of the spool kills a process, about two seconds each time.
 SPOOL_ROUNDS ?= 200
 
-# How long the server of the outage's test is away, each of the two times.
+# How long each of the two outages in the test of outages takes.
 OUTAGE_SECONDS ?= 30
 
-# How many examples each of the tests of random values has on the newest Python: 5000 make 155,000 values.
+# The number of examples in each test of random values, on the newest Python: 5000 make 155,000 values.
 FITTING_EXAMPLES ?= 5000
 
 PYTHONS ?= 3.10 3.11 3.12 3.13

@@ -1,7 +1,7 @@
-"""A web service and a batch job ship events to Umami; then their ledgers and its own counts are compared.
+"""A web service and a batch job send events to Umami. Then their counts are compared with the server's.
 
-Starts the embedded collector, or uses the server at UMAMI_URL, logging in as UMAMI_USERNAME (admin) with
-UMAMI_PASSWORD (umami). Exits with 1 if the two sides disagree.
+It starts the embedded collector, or uses the server at UMAMI_URL, with the login UMAMI_USERNAME (admin) and
+UMAMI_PASSWORD (umami). It exits with 1 if the counts differ.
 """
 
 import itertools
@@ -26,7 +26,7 @@ import umami
 
 VISITS = 3_000
 ROWS = 500
-BUYERS = 10  # every so many visits, someone buys
+VISITS_PER_PURCHASE = 10
 BROWSERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36",
     "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
@@ -47,7 +47,7 @@ def main() -> int:
             "UMAMI_URL": url,
             "UMAMI_WEBSITE_ID": website,
             "UMAMI_HOSTNAME": "shop.example",
-            # A real Umami stores some 100 events a second: leave the exits time for what is queued by then.
+            # A real Umami stores about 100 events per second: give the exit flush enough time.
             "UMAMI_SHUTDOWN_TIMEOUT": "120",
         }
         print(f"Umami at {url}, website {website}")
@@ -70,7 +70,7 @@ def collector() -> Iterator[str]:
 
 
 def new_website(url: str) -> str:
-    """Register a website of this run's own, so that its counts begin at zero."""
+    """Create a website for this run, so that its counts begin at zero."""
     headers = {"Authorization": f"Bearer {token()}"}
     website = {"name": "Demo", "domain": "shop.example"}
     answer = httpx.post(f"{url}/api/websites", json=website, headers=headers)
@@ -79,13 +79,13 @@ def new_website(url: str) -> str:
 
 
 def token() -> str:
-    """Log in once more, for the routes that the client does not cover."""
+    """Log in and return the token, for the routes that the client does not have."""
     name, password = os.environ.get("UMAMI_USERNAME", "admin"), os.environ.get("UMAMI_PASSWORD", "umami")
     return umami.login(name, password).token
 
 
 def run_service(environment: dict[str, str]) -> umami.models.QueueStats:
-    """Run the web service under traffic, stop it, and return its ledger."""
+    """Run the web service under load, stop it, and return its counts."""
     port = free_port()
     command = [
         sys.executable,
@@ -113,7 +113,7 @@ def run_service(environment: dict[str, str]) -> umami.models.QueueStats:
 
 
 def visit(browser: httpx.Client, number: int) -> bool:
-    """Load a page as one of many visitors, and now and then buy something."""
+    """Load a page as one of many visitors, and sometimes buy something."""
     luck = random.Random(number)
     headers = {
         "User-Agent": luck.choice(BROWSERS),
@@ -121,26 +121,26 @@ def visit(browser: httpx.Client, number: int) -> bool:
         "X-Forwarded-For": f"10.0.{number % 7}.{number % 250}",
     }
     browser.get(luck.choice(("/", "/pricing", "/about")), headers=headers).raise_for_status()
-    if number % BUYERS == 0:
+    if number % VISITS_PER_PURCHASE == 0:
         browser.post("/buy", json={"plan": "pro", "price": 19.99}, headers=headers).raise_for_status()
     return True
 
 
 def run_job(environment: dict[str, str]) -> umami.models.QueueStats:
-    """Run the batch job, and return its ledger as it was after the exit flush."""
+    """Run the batch job, and return its counts after the exit flush."""
     print(f"  batch job: {ROWS} rows …", end="", flush=True)
     started = time.monotonic()
     command = [sys.executable, "-m", "examples.job", str(ROWS)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         ledger = read_ledger(process.stdout)
-    print(f"\r  batch job: {ROWS} rows, over in {time.monotonic() - started:.1f} s, exit flush included")
+    print(f"\r  batch job: {ROWS} rows in {time.monotonic() - started:.1f} s, including the exit flush")
     return ledger
 
 
 def compare(
     service: umami.models.QueueStats, job: umami.models.QueueStats, url: str, website: str, began: datetime
 ) -> int:
-    """Print what the agents say and what the server says; return 1 if they disagree."""
+    """Print the counts of the clients and of the server; return 1 if they differ."""
     start, end = began - timedelta(minutes=1), datetime.now(timezone.utc) + timedelta(minutes=1)
     views = umami.website_stats(start, end).pageviews
     bounds = {"startAt": int(start.timestamp() * 1000), "endAt": int(end.timestamp() * 1000)}
@@ -149,14 +149,14 @@ def compare(
     answer.raise_for_status()
     events = int(answer.json()["data"]["events"])
 
-    purchases = len(range(0, VISITS, BUYERS))
+    purchases = len(range(0, VISITS, VISITS_PER_PURCHASE))
     delivered = service.delivered + job.delivered
     rows = [
         ("page views", VISITS, delivered - 2 * purchases - ROWS, views),
         ("custom events", 2 * purchases + ROWS, delivered - VISITS, events),
         ("all", VISITS + 2 * purchases + ROWS, delivered, views + events),
     ]
-    print(f"\n  {'':14}{'sent':>10}{'ledger: delivered':>20}{'server: stored':>18}")
+    print(f"\n  {'':14}{'sent':>10}{'client: delivered':>20}{'server: stored':>18}")
     for name, sent, ledger, stored in rows:
         print(f"  {name:14}{sent:>10}{ledger:>20}{stored:>18}")
     for name, stats in (("service", service), ("job", job)):
@@ -165,12 +165,12 @@ def compare(
             f"{stats.rejected} rejected, {sum(stats.dropped.values())} dropped, {stats.pending} pending"
         )
     agreed = all(sent == ledger == stored for _, sent, ledger, stored in rows)
-    print("\n  The ledgers and the server agree." if agreed else "\n  THE LEDGERS AND THE SERVER DISAGREE.")
+    print("\n  The counts agree." if agreed else "\n  THE COUNTS DIFFER.")
     return 0 if agreed else 1
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -190,21 +190,21 @@ def wait_until_up(url: str, process: subprocess.Popen[str]) -> None:
 
 
 def wait_for(output: IO[str] | None, pattern: str) -> str:
-    """Return what the first line that matches `pattern` has in its group."""
+    """Return the group of `pattern` in the first line that matches it."""
     for line in output or ():
         found = re.search(pattern, line)
         if found:
             return found[1]
-    raise SystemExit(f"The program ended without saying {pattern}.")
+    raise SystemExit(f"The program ended without printing {pattern}.")
 
 
 def read_ledger(output: IO[str] | None) -> umami.models.QueueStats:
-    """Return the ledger that a program prints at its end."""
+    """Return the counts that a program prints at its end."""
     return umami.models.QueueStats.model_validate(json.loads(wait_for(output, r"LEDGER (.*)")))
 
 
 def progress(what: str, done: int, total: int, unit: str) -> None:
-    """Show how far it is, at every percent."""
+    """Show the progress, at every percent."""
     if done % max(1, total // 100) == 0 or done == total:
         width = 30
         bar = ("█" * (done * width // total)).ljust(width, "·")
