@@ -1,8 +1,12 @@
 """The end of a process: queued events are delivered or reported as lost, and the exit code stays the same."""
 
+import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -457,6 +461,45 @@ print("ready", flush=True)
 
     assert stored(collector) == once("pending")
     assert child.stderr == ""
+
+
+def may_unshare() -> bool:
+    command = ["unshare", "--pid", "--fork", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_first_process_of_a_container_too(collector: Collector):
+    if not may_unshare():
+        pytest.skip("this user may not make a namespace of processes")
+    program = """
+        import os, time, umami
+        umami.configure(flush_on_sigterm=True)
+        umami.new_event("pending")
+        assert os.getpid() == 1  # for which the kernel ignores the default action of a signal
+        print("ready", flush=True)
+        while True:
+            time.sleep(0.01)
+    """
+    nested = """
+        import subprocess, sys
+        with subprocess.Popen(["unshare", "--pid", "--fork", sys.executable, "-c", sys.argv[1]]) as unshare:
+            children = lambda: open(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read()
+            while not (child := children()):
+                pass
+            print(int(child), flush=True)
+            print("ended by", unshare.wait())
+    """
+
+    with running("-c", nested, textwrap.dedent(program), **settings(collector, flush_interval=600)) as child:
+        first = int(child.line())
+        assert child.line() == "ready"
+        os.kill(first, signal.SIGTERM)
+        assert child.line() == "ended by 143"
+        child.end()
+
+    assert child.stderr == ""
+    assert stored(collector) == once("pending")
 
 
 @pytest.mark.slow

@@ -348,16 +348,22 @@ def test_children_deliver_what_they_sent(collector: Collector, script: Script, u
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_children_that_are_terminated_deliver_if_asked_to(collector: Collector, script: Script, method: str):
-    program = """
+@pytest.mark.parametrize("asked", ["in the environment", "by the initializer"])
+def test_children_that_are_terminated_deliver_if_asked_to(
+    collector: Collector, script: Script, method: str, asked: str
+):
+    program = f"""
+        def ask():
+            umami.configure(flush_on_sigterm=True)
+
         def main(context):
-            with context.Pool(2) as pool:
+            with context.Pool(2, {"ask" if asked == "by the initializer" else "None"}) as pool:
                 pool.map(work, range(3))
     """
 
     process = script(
         textwrap.dedent(program) + RUN_MAIN.format(method=method),
-        **settings(collector, flush_interval=600, flush_on_sigterm=1),
+        **settings(collector, flush_interval=600, flush_on_sigterm=int(asked == "in the environment")),
     )
 
     assert (process.returncode, process.stderr) == (0, "")

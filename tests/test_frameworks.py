@@ -112,25 +112,29 @@ def test_gunicorn_when_a_worker_hangs(collector: Collector, tmp_path: Path):
 
 
 ASGI = """
-    import umami
+    import asyncio, umami
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            LIFESPAN
+            async with LIFESPAN:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
             await send({"type": "lifespan.shutdown.complete"})
         else:
+            if scope["path"] == "/slow":
+                print("Stop now", flush=True)
+                await asyncio.sleep(0.5)
             await umami.new_event_async(scope["path"])
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body"})
 """
+NO_LIFESPAN = "asyncio.Lock()"
 
 # uvicorn ends by the signal that ended it, and so without the exit handlers of Python.
 UVICORN = {
-    "the lifespan flushes": ("await umami.shutdown_async()", {}),
-    "SIGTERM flushes": ("pass", {"flush_on_sigterm": 1}),
+    "the lifespan flushes": ("umami.lifespan()", {}),
+    "SIGTERM flushes": (NO_LIFESPAN, {"flush_on_sigterm": 1}),
 }
 
 
@@ -144,10 +148,69 @@ def test_uvicorn(collector: Collector, tmp_path: Path, lifespan: str, more: dict
         if workers > 1:
             child.says("Application startup complete", times=workers)
         visit(port, (f"/{number}" for number in range(100)))
+        with ThreadPoolExecutor(1) as executor:
+            slow = executor.submit(get, port, "/slow")
+            child.says("Stop now")
+            child.process.send_signal(signal.SIGTERM)
+            slow.result()
+        child.end()
+        assert not any("umami.lifespan" in line for line in child.lines())
+
+    assert stored(collector) == once("/slow", *(f"/{number}" for number in range(100)))
+
+
+def test_uvicorn_in_a_program_that_asked_for_the_flush_before(collector: Collector, tmp_path: Path):
+    program = """
+        import umami, uvicorn
+        from app import app
+        umami.configure(flush_on_sigterm=True)  # uvicorn restores that at its end
+        uvicorn.run(app, port=0)
+    """
+    run = ["-c", textwrap.dedent(program)]
+    environment = settings(collector, flush_interval=NEVER, flush_on_sigterm=1)
+    with serving(tmp_path, ASGI.replace("LIFESPAN", NO_LIFESPAN), *run, **environment) as child:
+        port = int(child.says(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1])
+        get(port, "/")
         child.process.send_signal(signal.SIGTERM)
         child.end()
 
-    assert stored(collector) == once(*(f"/{number}" for number in range(100)))
+    assert stored(collector) == once("/")
+
+
+def test_sigterm_ends_a_program_that_uvicorn_is_only_part_of(collector: Collector, tmp_path: Path):
+    program = """
+        import asyncio, uvicorn
+        from app import app
+        async def main():
+            await asyncio.gather(uvicorn.Server(uvicorn.Config(app, port=0)).serve(), asyncio.sleep(600))
+        asyncio.run(main())
+    """
+    run = ["-c", textwrap.dedent(program)]
+    environment = settings(collector, flush_interval=NEVER, flush_on_sigterm=1)
+    with serving(tmp_path, ASGI.replace("LIFESPAN", NO_LIFESPAN), *run, **environment) as child:
+        port = int(child.says(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1])
+        get(port, "/")
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == -signal.SIGTERM
+
+    assert stored(collector) == once("/")
+
+
+def test_uvicorn_without_any_flush_is_named_once(collector: Collector, tmp_path: Path):
+    command = ["uvicorn", "app:app", "--port=0"]
+    program = "import umami; umami.new_event('imported')\n" + textwrap.dedent(
+        ASGI.replace("LIFESPAN", NO_LIFESPAN)
+    )
+    with serving(tmp_path, program, *command, **settings(collector, flush_interval=0.05)) as child:
+        port = int(child.says(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1])
+        for number in range(3):
+            get(port, f"/{number}")
+            collector.wait_for(events=number + 2)
+        child.process.send_signal(signal.SIGTERM)
+        child.end()
+        lines = child.lines()
+
+    assert sum("lifespan=umami.lifespan" in line for line in lines) == 1
 
 
 UWSGI = """

@@ -44,6 +44,7 @@ LOCAL = {
     "enable": "()",
     "disable": "()",
     "is_logged_in": "()",
+    "lifespan": "(app=None)",
     "queue_stats": "()",
 }
 SENDS = {

@@ -46,4 +46,5 @@ flush = _client.flush
 flush_async = _client.flush_async
 shutdown = _client.shutdown
 shutdown_async = _client.shutdown_async
+lifespan = _client.lifespan
 queue_stats = _client.queue_stats

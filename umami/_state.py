@@ -37,7 +37,7 @@ from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME, DestinationQueue
 from .queue.exporter import Exporter
-from .queue.process import in_child, notice_fork, sigterm
+from .queue.process import in_child, notice_fork, sigterm, will_flush
 from .queue.reasons import BEFORE_SEND
 from .queue.reporter import Report, logger
 from .queue.servers import uwsgi_will_fork
@@ -222,6 +222,8 @@ class State:
             self.route = None
 
     # Sends.
+
+    will_flush = staticmethod(will_flush)
 
     def new_route(self) -> Route:
         """Return a new route, and keep it in `route` until a setting changes.

@@ -5,7 +5,8 @@ is written once, in `Sends`.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from types import TracebackType
 from typing import Any, cast
@@ -346,6 +347,7 @@ class Client(Sends):
         return f"<umami.Client to {where}>"
 
     def __enter__(self) -> Self:
+        self._state.will_flush()
         return self
 
     def __exit__(
@@ -355,6 +357,7 @@ class Client(Sends):
         self._state.close()
 
     async def __aenter__(self) -> Self:
+        self._state.will_flush()
         return self
 
     async def __aexit__(
@@ -816,6 +819,35 @@ class Client(Sends):
             ```
         """
         return await self._state.in_thread(self.shutdown, timeout)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002
+        """Flush when a web application stops, after its last request: the lifespan of an ASGI application.
+
+        Starlette, FastAPI and others take it as it is. In a lifespan of your own, put the `yield` inside it.
+
+        Args:
+            app: The application, which passes itself here. It is not used.
+
+        Returns:
+            An async context manager. At its end it flushes as `shutdown` does.
+
+        Example:
+            ```python
+            app = FastAPI(lifespan=umami.lifespan)
+
+
+            @asynccontextmanager
+            async def lifespan(app):
+                async with umami.lifespan():
+                    yield
+            ```
+        """
+        self._state.will_flush()
+        try:
+            yield
+        finally:
+            await self.shutdown_async()
 
     def queue_stats(self) -> QueueStats:
         """Return the counts of events: how many were delivered, rejected, dropped, or are pending.

@@ -45,7 +45,7 @@ class Agent:
         self._settings = settings
         self._exporter_of = exporter_of
         self._queue = EventQueue(settings, self._resume, self.reporter.add)
-        self._senders = Senders(self._queue, settings)
+        self._senders = Senders(self._queue, settings, self._note_server)
         self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
@@ -109,6 +109,11 @@ class Agent:
     def _ensure_sender(self, destination: DestinationQueue) -> bool:
         self._orphans.watch()
         return self._senders.ensure(destination)
+
+    def _note_server(self) -> None:
+        """Say so if a server is to end this process without a flush."""
+        if not self.flushes_on_sigterm:
+            process.note_server()
 
     def _work(self, destination: DestinationQueue, give_up: float) -> None:
         self._senders.work(destination, give_up, within=self._exit_by is not None)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from _queue import Empty, SimpleQueue  # reentrant, and never gevent's
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ logger: Final = logging.getLogger("umami")
 
 _FIRST_WAIT: Final = 0.25
 _LONGEST_WAIT: Final = 2.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class Hooks(Protocol):
@@ -54,6 +56,9 @@ class SigtermFlush:
     The handler takes no lock, because the code that it interrupts may hold it. It hands the signal to a
     thread, which flushes and then raises it again; the second time the handler lets it have its effect.
 
+    uvicorn is to finish its requests first, and the events that they send are to be flushed too. So its own
+    handler is called at once. The signal that it raises at its end is held back, and the thread flushes then.
+
     Args:
         flush: Flushes, within a time of its own choosing.
     """
@@ -63,7 +68,7 @@ class SigtermFlush:
         self._installed = False
         self._former: Any = None
         self._thread: _threads.Thread | None = None
-        self._arrived: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._arrived: SimpleQueue[tuple[int, int, Any]] = SimpleQueue()
         self._taken: SimpleQueue[None] = SimpleQueue()
         self._flushed = False
         self._held = threading.local()
@@ -79,6 +84,8 @@ class SigtermFlush:
         former = signal.getsignal(signal.SIGTERM)
         if former is None:
             raise ValueError("SIGTERM has a handler that was not installed by Python code")
+        if self._installed and servers.uvicorn_of(former) is not None:
+            return  # uvicorn will restore this handler, and then raise the signal
         signal.signal(signal.SIGTERM, self._handle)
         self._former = former
         self._installed = True
@@ -132,8 +139,12 @@ class SigtermFlush:
             self._flushed = False
             self._taken.put(None)
             self._take_effect(number, frame)
+        elif servers.uvicorn_of(self._former) is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+            self._former(number, frame)
+            self._arrived.put((number, _threads.get_ident(), signal.getsignal(number)))
         else:
-            self._arrived.put((number, _threads.get_ident()))
+            self._arrived.put((number, _threads.get_ident(), None))
 
     def _take_effect(self, number: int, frame: FrameType | None) -> None:
         if callable(self._former):
@@ -141,14 +152,26 @@ class SigtermFlush:
         elif self._former == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            # Still here: this is PID 1, the first process of a container, for which that has no effect.
+            os._exit(128 + number)
+
+    def let_go(self) -> None:
+        """Let a signal that was held back while uvicorn stopped have its effect, after the exit's flush."""
+        if self._installed:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def _flush_and_raise_again(self) -> None:
         while True:
-            number, main_thread = self._arrived.get()
+            number, main_thread, until_uvicorn_ends = self._arrived.get()
+            while until_uvicorn_ends is not None and signal.getsignal(number) == until_uvicorn_ends:
+                time.sleep(_LOOK_SECONDS)
             try:
                 self._flush()
             except Exception:
                 logger.exception("Flushing at SIGTERM failed unexpectedly: a bug in umami, please report it.")
+            if until_uvicorn_ends is not None:
+                os.kill(os.getpid(), number)  # to this thread, since the main thread holds it back
+                continue
             self._flushed = True
             # To the main thread, where handlers run. If that was just about to begin a system call, it sleeps
             # on the signal, as Python does not look between; so it is woken until it has taken it.
@@ -166,6 +189,7 @@ _registered: Final[_threads.Registry[Hooks]] = _threads.Registry()
 _pid = os.getpid()
 _exiting = False
 _is_watching = False
+_program_flushes = False
 
 
 def register(agent: Hooks) -> None:
@@ -202,6 +226,23 @@ def watch() -> None:
         celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
 
 
+def will_flush() -> None:
+    """Know that the program flushes before a server ends it."""
+    global _program_flushes  # noqa: PLW0603
+    _program_flushes = True
+
+
+def note_server() -> None:
+    """Say once if a server is to end this process without its exit handlers, and nothing flushes before."""
+    if not _program_flushes and servers.uvicorn_has_started():
+        will_flush()  # or not: it is said
+        logger.warning(
+            "uvicorn ends this process without Python's exit handlers: events that are queued then are lost, "
+            "unless the application's lifespan calls umami.shutdown_async(). Pass lifespan=umami.lifespan to "
+            "the application, or set flush_on_sigterm=True; either of them ends this warning too."
+        )
+
+
 def _exit(**_: object) -> None:
     global _exiting  # noqa: PLW0603
     notice_fork()
@@ -211,6 +252,7 @@ def _exit(**_: object) -> None:
         agent.begin_exit()
     for agent in agents:
         agent.exit()
+    sigterm.let_go()
 
 
 def _flush_at_sigterm() -> None:

@@ -40,13 +40,15 @@ class Senders:
     Args:
         queue: The queue.
         settings: The settings.
+        after_batch: Called in a sender's thread after each batch.
 
     Attributes:
         settings: Replaced when they change.
     """
 
-    def __init__(self, queue: EventQueue, settings: Settings) -> None:
+    def __init__(self, queue: EventQueue, settings: Settings, after_batch: Callable[[], None]) -> None:
         self.settings = settings
+        self._after_batch = after_batch
         self._queue = queue
         self._threads: set[_threads.Thread] = set()
 
@@ -78,6 +80,7 @@ class Senders:
                 destination.exporter.prepare()  # while its events gather
             while batch := self._queue.take(destination, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._export(destination, batch)
+                self._after_batch()
                 # Another connection helps against a server's latency only, not against our own.
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):

@@ -1,5 +1,6 @@
 """Servers that start and end a program's processes in a way of their own: uWSGI and uvicorn."""
 
+import signal
 import sys
 from typing import Any
 
@@ -20,3 +21,19 @@ def uwsgi_has_no_threads() -> bool:
     if options is None:
         return False
     return not getattr(uwsgi, "has_threads", "enable-threads" in options or "threads" in options)
+
+
+def uvicorn_of(handler: Any) -> Any:
+    """Return the `uvicorn.Server` that a signal handler belongs to; None if there is none.
+
+    At SIGTERM it finishes the requests. Then it restores the handlers that it found and raises the signal
+    again, which usually kills the process: no exit handler of Python's runs.
+    """
+    server, uvicorn = getattr(handler, "__self__", None), sys.modules.get("uvicorn")
+    kind = getattr(uvicorn, "Server", None)
+    return server if kind is not None and isinstance(server, kind) else None
+
+
+def uvicorn_has_started() -> bool:
+    """Tell whether uvicorn serves in this process's main thread, after the beginning of the lifespan."""
+    return bool(getattr(uvicorn_of(signal.getsignal(signal.SIGTERM)), "started", False))
