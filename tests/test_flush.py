@@ -1,5 +1,6 @@
 """Flush, shutdown, counts, and a change of the server while events are queued."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import anyio
 import pytest
 from conftest import DEADLINE, SITE
+from process_helpers import finished
+from process_helpers import settings as settings_of
 from queue_helpers import NEVER, Reports, in_threads, send_many, sizes, stored, until_waiting
 from typing_extensions import Self
 
@@ -191,6 +194,85 @@ async def test_flush_async_can_be_cancelled(collector: Collector, stuck: umami.C
     assert scope.cancelled_caught
     collector.thaw()
     assert await stuck.flush_async(DEADLINE)
+
+
+@pytest.mark.anyio
+async def test_tasks_that_wait_hold_no_thread(collector: Collector, stuck: umami.Client) -> None:
+    stuck.configure(queue_size=1, overflow="block", block_timeout=DEADLINE)
+    threads = set(threading.enumerate())
+    answers: list[Any] = []
+
+    async def wait(call: Callable[..., Any], *args: Any) -> None:
+        answers.append(await call(*args))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(wait, stuck.flush_async)
+            tasks.start_soon(wait, stuck.flush_async, DEADLINE)
+            tasks.start_soon(wait, stuck.new_event_async, "blocked")
+        await anyio.wait_all_tasks_blocked()
+        assert set(threading.enumerate()) == threads
+        assert answers == []
+        collector.thaw()
+    assert answers.count(True) == 100
+    assert answers.count(QUEUED) == 50
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_that_is_cancelled_leaves_the_queue_open(
+    collector: Collector, stuck: umami.Client, balanced: Balanced
+) -> None:
+    with anyio.move_on_after(0.05) as scope:
+        await stuck.shutdown_async(DEADLINE)
+    assert scope.cancelled_caught
+    assert stuck.new_event("later") == QUEUED
+    collector.thaw()
+    assert await stuck.shutdown_async(DEADLINE)
+    assert stored(collector) == {"stuck": 1, "later": 1}
+    balanced(stuck)
+
+
+def test_an_event_loop_that_is_closed_while_a_task_waits_harms_no_one(
+    collector: Collector, stuck: umami.Client, balanced: Balanced
+) -> None:
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(stuck.flush_async())
+    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.close()
+    stuck.new_event("later")
+    collector.thaw()
+    assert stuck.flush(DEADLINE)
+    assert stored(collector) == {"stuck": 1, "later": 1}
+    balanced(stuck)
+    waiting._log_destroy_pending = False  # that it never ends is what this test is about
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("call", ["flush", "shutdown", "send"])
+def test_a_program_ends_although_a_call_that_waited_was_cancelled(
+    call: str, backend: str, collector: Collector
+) -> None:
+    collector.fail(None, freeze=True, times=None)
+    program = f"""
+    import threading, anyio, umami
+
+    async def main():
+        await umami.new_event_async("pending")
+        with anyio.move_on_after(0.2) as scope:
+            if "{call}" == "send":
+                await umami.new_event_async("blocked")
+            else:
+                await umami.{call}_async(60)
+        assert scope.cancelled_caught
+
+    anyio.run(main, backend="{backend}")
+    assert all(each.name in ("umami-sender", "umami-reporter") for each in threading.enumerate()[1:])
+    """
+    blocking = {"queue_size": 1, "overflow": "block", "block_timeout": 60, "shutdown_timeout": 0.2}
+    run = finished("-c", program, **settings_of(collector, **blocking))
+    assert run.returncode == 0, run.stderr
+    assert "The process ends with 1 event not delivered" in run.stderr
 
 
 # shutdown.

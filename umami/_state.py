@@ -14,12 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
-
 from . import _threads
-from ._clock import monotonic
 from ._events.encoder import Encoder
 from ._http import endpoints, late
 from ._http.access import Access
@@ -45,9 +40,6 @@ from .settings import Settings, SettingsDict, resolve, shown
 
 if TYPE_CHECKING:
     from ._http.session import Session
-
-# Sends that wait for room have their own limit: anyio's is for the program's own blocking calls.
-_MOST_WAITING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +74,6 @@ class State:
         self._spool: Spool | None = None
         self._exporters: dict[str, UmamiExporter] = {}
         self.route: Route | None = None
-        self._waiting: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(
-            f"umami.waiting.{id(self)}"
-        )
         self._session: Session | None = None
         self._connections = Connections(
             functools.partial(late.new_poster, self.access), lambda: self.settings
@@ -356,28 +345,9 @@ class State:
             if settings.mode == "direct":
                 return await self.session.run_async(self._direct(route, encoded, user_agent))
             if settings.overflow == "block":
-                return await self._put_late_async(route, encoded)
+                patience = settings.block_timeout
+                return _late(await self.agent.put_late_async(route.destination, encoded, patience))
         return self.submit(route, encoded, user_agent)
-
-    async def _put_late_async(self, route: Route, encoded: bytes) -> dict[str, Any]:
-        agent, give_up = self.agent, monotonic() + route.settings.block_timeout
-        return await anyio.to_thread.run_sync(
-            lambda: _late(agent.put_late(route.destination, encoded, max(0.0, give_up - monotonic()))),
-            limiter=self._limiter(),
-            abandon_on_cancel=True,
-        )
-
-    @staticmethod
-    async def in_thread(wait: Callable[[float | None], bool], timeout: float | None) -> bool:
-        """Make a call that waits, without blocking the event loop."""
-        return await anyio.to_thread.run_sync(wait, timeout, abandon_on_cancel=True)
-
-    def _limiter(self) -> anyio.CapacityLimiter:
-        limiter = self._waiting.get(None)
-        if limiter is None:
-            limiter = anyio.CapacityLimiter(_MOST_WAITING)
-            self._waiting.set(limiter)
-        return limiter
 
     def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
         agent = (user_agent or "").strip() or BROWSER_USER_AGENT

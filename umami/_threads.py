@@ -171,47 +171,6 @@ class Condition:
             self.notify()
 
 
-class Waiting:
-    """Threads that wait under a lock, each for a condition of its own.
-
-    Args:
-        lock: The reentrant lock around what they wait for.
-    """
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-        self._changed = Condition(lock)
-        self._awaited: list[Callable[[], bool]] = []
-
-    def __len__(self) -> int:
-        return len(self._awaited)
-
-    def until(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
-        """Wait until `wanted` holds, or a monotonic time has come; tell whether it holds."""
-        with self._lock:
-            try:
-                self._awaited.append(wanted)
-                return self._wait(wanted, give_up)
-            finally:
-                if wanted in self._awaited:  # unless something interrupted before it was
-                    self._awaited.remove(wanted)
-
-    def _wait(self, wanted: Callable[[], bool], give_up: float | None) -> bool:
-        # A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
-        while not wanted():
-            remaining = None if give_up is None else give_up - monotonic()
-            if remaining is not None and remaining <= 0:
-                return False
-            self._changed.wait(remaining)
-        return True
-
-    def notify(self) -> None:
-        """Wake the threads if the condition of one of them holds. The lock is held."""
-        # To wake a thread for nothing costs more than to look whether it is for nothing.
-        if any(wanted() for wanted in self._awaited):
-            self._changed.notify_all()
-
-
 class LookUps:
     """The host names that senders look up to connect; a fork waits for them.
 
@@ -279,7 +238,6 @@ class Thread:
         self._name = name
         self._ident: int | None = None
         self._begun = Lock()
-        self._ended = Lock()
 
     def start(self, target: Callable[..., object], *args: object) -> None:
         """Start; whatever this raises, `call_off` tells whether it has begun.
@@ -294,7 +252,6 @@ class Thread:
         if sys.is_finalizing():
             # Some interpreters would start it all the same, and wait for ever until it runs.
             raise RuntimeError("can't start new thread at interpreter shutdown")
-        self._ended.acquire()
         if is_patched():
             _start_new_thread(self._run, (target, args))
             return
@@ -316,15 +273,6 @@ class Thread:
         """Tell whether this very thread asks."""
         return self._ident == get_ident()
 
-    def join(self, timeout: float) -> None:
-        """Wait until it has ended, at most so many seconds."""
-        taken: list[bool] = []
-        try:
-            taken.extend(map(self._ended.acquire, (True,), (min(timeout, threading.TIMEOUT_MAX),)))
-        finally:
-            if any(taken):
-                self._ended.release()
-
     def _run(self, target: Callable[..., object], args: tuple[object, ...]) -> None:
         if not self._begun.acquire(False):
             return
@@ -335,7 +283,6 @@ class Thread:
         finally:
             self._ident = None
             _ours.discard(ident)
-            self._ended.release()
 
 
 def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

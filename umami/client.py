@@ -761,13 +761,14 @@ class Client(Sends):
         return self._state.agent.flush(_seconds(timeout))
 
     async def flush_async(self, timeout: float | None = None) -> bool:
-        """Flush as `flush` does, without blocking the event loop.
+        """Flush as `flush` does, without blocking the event loop, and without a thread of its own.
 
         Args:
             timeout: The most seconds to wait; None for no limit.
 
         Returns:
-            True if all of them are settled; False if the time ran out, or a shutdown stopped the threads.
+            True if all of them are settled; False if the time ran out, a shutdown stopped the threads, or no
+            thread can be started that sends.
 
         Raises:
             ValidationError: The timeout is not a number of seconds.
@@ -777,7 +778,7 @@ class Client(Sends):
             assert await umami.flush_async(timeout=10)
             ```
         """
-        return await self._state.in_thread(self.flush, timeout)
+        return await self._state.agent.flush_async(_seconds(timeout))
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Flush, and stop the worker threads. A later send starts them again.
@@ -802,7 +803,7 @@ class Client(Sends):
         return self._state.agent.shutdown(_seconds(timeout))
 
     async def shutdown_async(self, timeout: float | None = None) -> bool:
-        """Shut down as `shutdown` does, without blocking the event loop.
+        """Shut down as `shutdown` does, without blocking the event loop. A cancelled call stops nothing.
 
         Args:
             timeout: The most seconds to wait; None for the setting `shutdown_timeout`.
@@ -818,7 +819,7 @@ class Client(Sends):
             await umami.shutdown_async()
             ```
         """
-        return await self._state.in_thread(self.shutdown, timeout)
+        return await self._state.agent.shutdown_async(_seconds(timeout))
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002

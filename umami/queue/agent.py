@@ -5,6 +5,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from umami import _threads
@@ -21,10 +22,12 @@ from .reasons import SHUTDOWN
 from .reporter import Report, Reporter
 from .senders import Senders, release
 from .store import Store
+from .waiting import Steps, Work, run, run_async
 
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
 _FIRST_LOOK_SECONDS: Final = 0.5
+_NO_THREAD_SECONDS: Final = 1.0
 
 logger: Final = logging.getLogger("umami")
 
@@ -45,7 +48,8 @@ class Agent:
         self._settings = settings
         self._exporter_of = exporter_of
         self._queue = EventQueue(settings, self._resume, self.reporter.add)
-        self._senders = Senders(self._queue, settings, self._note_server)
+        self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server)
+        self._no_thread_until = 0.0
         self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
@@ -64,7 +68,7 @@ class Agent:
 
     def look_for_orphans(self) -> None:
         """Take over what other processes left in the store. It is not waited for long."""
-        _threads.off_hub(self._orphans.look, monotonic() + _FIRST_LOOK_SECONDS)
+        _threads.off_hub(run, self._orphans.look(monotonic() + _FIRST_LOOK_SECONDS))
 
     # Events in.
 
@@ -78,13 +82,22 @@ class Agent:
         Returns:
             None if it was taken, else the reason that it is counted under.
         """
+        steps = self._put_late(destination, event, patience)
+        return _threads.off_hub(run, steps) if patience > 0 and self._exit_by is None else run(steps)
+
+    async def put_late_async(
+        self, destination: DestinationQueue, event: bytes, patience: float
+    ) -> str | None:
+        """Do as `put_late` does, without blocking the event loop."""
+        return await run_async(self._put_late(destination, event, patience))
+
+    def _put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> Steps[str | None]:
         if self._exit_by is not None:
             return self._put_at_exit(destination, event, self._exit_by)
-        if self._queue.stopped:
-            self._resume(destination)  # the queue is full of what a shutdown left
-        if patience <= 0:
-            return self._queue.put_late(destination, event, 0.0)
-        return _threads.off_hub(self._queue.put_late, destination, event, patience)
+        if self._queue.stopped or not destination.senders:
+            # The queue is full of what a shutdown left, or of what no thread could be started for.
+            self._resume(destination)
+        return (yield from self._queue.put_late(destination, event, patience))
 
     def drop(self, reason: str, message: str, event: bytes) -> None:
         """Count an event that is given up before it was queued."""
@@ -93,18 +106,21 @@ class Agent:
     # Senders.
 
     def _resume(self, destination: DestinationQueue) -> None:
-        """Have a destination's events sent, for the first time or after a shutdown."""
-        process.watch()
-        if self._queue.closing:
+        """Have a destination's events sent, for the first time or after a shutdown.
+
+        If no thread can be started they wait for a later send, a flush or the end of the process: sent from
+        here, they would make this caller wait for the server.
+        """
+        if self._queue.closing or monotonic() < self._no_thread_until:
             return
+        process.watch()
         destinations = {destination}
         if self._queue.stopped:
             self._queue.stopped = False
             destinations.update(self._queue.unsettled())
         for each in destinations:
             if not self._ensure_sender(each):
-                # No thread can be started, and may never be: the send that fills a batch exports it.
-                self._work(each, monotonic())
+                self._no_thread_until = monotonic() + _NO_THREAD_SECONDS
 
     def _ensure_sender(self, destination: DestinationQueue) -> bool:
         self._orphans.watch()
@@ -115,8 +131,9 @@ class Agent:
         if not self.flushes_on_sigterm:
             process.note_server()
 
-    def _work(self, destination: DestinationQueue, give_up: float) -> None:
+    def _work(self, destination: DestinationQueue, give_up: float) -> bool:
         self._senders.work(destination, give_up, within=self._exit_by is not None)
+        return True
 
     # What other processes left in the store.
 
@@ -132,22 +149,42 @@ class Agent:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event accepted so far is settled; see `Client.flush`."""
-        if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
-            return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
-        began = monotonic()
-        settled = _threads.off_hub(self._flush, math.inf if timeout is None else began + timeout)
-        return settled or self._warn_of_unsettled("flush()", began)
+        return _threads.off_hub(run, self._flush(timeout))
+
+    async def flush_async(self, timeout: float | None = None) -> bool:
+        """Do as `flush` does, without blocking the event loop."""
+        return await run_async(self._flush(timeout))
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Accept nothing more, flush, and stop the threads; see `Client.shutdown`."""
+        return _threads.off_hub(run, self._shutdown(timeout))
+
+    async def shutdown_async(self, timeout: float | None = None) -> bool:
+        """Do as `shutdown` does, without blocking the event loop."""
+        return await run_async(self._shutdown(timeout))
+
+    def _flush(self, timeout: float | None) -> Steps[bool]:
+        if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
+            return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
+        began = monotonic()
+        settled = yield from self._flush_all(math.inf if timeout is None else began + timeout)
+        return settled or self._warn_of_unsettled("flush()", began)
+
+    def _shutdown(self, timeout: float | None) -> Steps[bool]:
         if self._queue.is_held():
             return False  # as a flush would
         began = monotonic()
-        seconds = self._settings.shutdown_timeout if timeout is None else timeout
-        settled = _threads.off_hub(self._shutdown, began + seconds)
+        give_up = began + (self._settings.shutdown_timeout if timeout is None else timeout)
+        self._queue.close()
+        try:
+            settled = yield from self._flush_all(give_up)
+            if self._queue.closing == 1:  # or else another shutdown goes on, and stops them
+                yield from self._senders.stop(give_up)
+        finally:
+            self._queue.reopen()
         if not settled:
             self._warn_of_unsettled("shutdown()", began)
-        self.reporter.finish(_LAST_REPORT_SECONDS)
+        yield from self.reporter.finish(monotonic() + _LAST_REPORT_SECONDS)
         return settled
 
     def _warn_of_unsettled(self, what: str, began: float) -> bool:
@@ -157,22 +194,23 @@ class Agent:
         self.reporter.add(Report("warning", "unsettled", message))
         return False
 
-    def _flush(self, give_up: float) -> bool:
-        self._orphans.look(give_up)
-        settled = self._flush_own(give_up)
-        while (
-            settled and self._queue.has_orphans and (self._orphans.look(give_up) or self._queue.unsettled())
-        ):
-            settled = self._flush_own(give_up)
+    def _flush_all(self, give_up: float) -> Steps[bool]:
+        """Flush, and send what other processes left."""
+        yield from self._orphans.look(give_up)
+        settled = yield from self._flush_own(give_up)
+        while settled and self._queue.has_orphans:
+            if not ((yield from self._orphans.look(give_up)) or self._queue.unsettled()):
+                break
+            settled = yield from self._flush_own(give_up)
         return settled
 
-    def _flush_own(self, give_up: float) -> bool:
+    def _flush_own(self, give_up: float) -> Steps[bool]:
         """Flush, but take nothing over: a process that ends need not wait for what others left."""
-        settled = self._settle(give_up)
-        self.reporter.flush(max(0.0, min(_REPORT_SECONDS, give_up - monotonic())))
+        settled = yield from self._settle(give_up)
+        yield from self.reporter.flush(min(give_up, monotonic() + _REPORT_SECONDS))
         return settled
 
-    def _settle(self, give_up: float) -> bool:
+    def _settle(self, give_up: float) -> Steps[bool]:
         """Wait until what is there is settled."""
         destinations = self._queue.unsettled()
         if destinations:
@@ -180,20 +218,14 @@ class Agent:
         unattended = [each for each in destinations if not self._ensure_sender(each)]
         if unattended:
             self._queue.hurry()
+        worked = True
         for index, destination in enumerate(unattended):
             now = monotonic()
-            self._work(destination, now + (give_up - now) / (len(unattended) - index))
-        return self._queue.wait_settled(None if give_up == math.inf else give_up)
-
-    def _shutdown(self, give_up: float) -> bool:
-        self._queue.close()
-        try:
-            settled = self._flush(give_up)
-            if self._queue.closing == 1:  # or else another shutdown goes on, and stops them
-                self._senders.stop(give_up)
-        finally:
-            self._queue.reopen()
-        return settled
+            share = now + (give_up - now) / (len(unattended) - index)
+            worked = bool((yield Work(partial(self._work, destination, share), share))) and worked
+        if not worked:  # there is no thread for an event loop to wait for
+            return False
+        return (yield from self._queue.wait_settled(give_up))
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
@@ -212,11 +244,11 @@ class Agent:
         """Flush before the process ends, and log what is left. Later sends deliver by themselves."""
         give_up = self._exit_by or 0.0
         try:
-            self._flush_own(give_up)
+            run(self._flush_own(give_up))
         except KeyboardInterrupt:
             give_up = self._exit_by = 0.0  # the user does not want to wait
-        self._senders.stop(give_up)
-        self.reporter.finish(0.0)
+        run(self._senders.stop(give_up))
+        run(self.reporter.finish(monotonic()))
         self._log_what_is_left_at_exit()
 
     def _put_at_exit(self, destination: DestinationQueue, event: bytes, give_up: float) -> str | None:
@@ -226,11 +258,10 @@ class Agent:
             if self._queue.keep(destination, event):
                 return None
             self._queue.drop(SHUTDOWN, "Sent when the process was ending; more are not logged.", [event])
-            left = give_up + _LAST_REPORT_SECONDS - monotonic()
-            self.reporter.flush(max(0.0, min(_LAST_REPORT_SECONDS, left)))
+            run(self.reporter.flush(min(give_up, monotonic()) + _LAST_REPORT_SECONDS))
             return SHUTDOWN
         self._queue.put_locked(destination, event, anyway=True)
-        self._flush_own(give_up)
+        run(self._flush_own(give_up))
         self._log_what_is_left_at_exit()
         return None
 
@@ -259,8 +290,8 @@ class Agent:
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""
-        settled = self._flush_own(give_up)
-        self.reporter.finish(0.0)
+        settled = run(self._flush_own(give_up))
+        run(self.reporter.finish(monotonic()))
         if not settled:
             self._log_what_is_left("SIGTERM takes effect", self._queue.stats())
 
@@ -268,6 +299,7 @@ class Agent:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
         self._senders.after_fork()
         self._exit_by = None
+        self._no_thread_until = 0.0
         self._has_said_what_is_left = False
         self.reporter.reset()
         self._queue.reset()

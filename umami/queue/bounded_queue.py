@@ -21,6 +21,7 @@ from .reasons import QUEUE_FULL, SHUTDOWN
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
+from .waiting import Steps, Wait, Waiting
 
 _LOAD_EVENTS: Final = 1_000
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
@@ -86,7 +87,7 @@ class BoundedQueue:
         # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
         self._lock = _threads.RLock()
         self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
-        self._waiting = _threads.Waiting(self._lock)
+        self._waiting = Waiting(self._lock)
         self._inside = False
         self._interrupting: deque[tuple[DestinationQueue, bytes]] = deque()
         self._count = 0
@@ -290,12 +291,12 @@ class BoundedQueue:
         if destination.partition is not None and batch.events:
             destination.partition.settle(batch.numbers)
 
-    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
+    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> Steps[str | None]:
         """Wait for room for an event that `put` did not take; return None, or why it is dropped."""
-        give_up = monotonic() + patience
+        give_up, size = monotonic() + patience, len(event)
         while not destination.put(event):
             with self._lock:
-                closing, full = self.closing > 0, self._is_full(len(event))
+                closing, full = self.closing > 0, self._is_full(size)
             if closing:
                 self.drop(SHUTDOWN, "The client was shutting down.", [event])
                 return SHUTDOWN
@@ -303,7 +304,11 @@ class BoundedQueue:
                 self.drop(QUEUE_FULL, "The queue is full: the server is away or too slow.", [event])
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment
-                self._waiting.until(lambda: self.closing > 0 or not self._is_full(len(event)), give_up)
+                try:
+                    yield Wait(self._waiting, lambda: self.closing > 0 or not self._is_full(size), give_up)
+                except GeneratorExit:
+                    self.drop(QUEUE_FULL, "The send was cancelled while it waited for room.", [event])
+                    raise
         return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:

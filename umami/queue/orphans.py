@@ -4,7 +4,6 @@ To read files may take long: a disk may hang, and a folder may hold much that is
 no caller reads them. A flush asks for a look and waits for it, but no longer than it may wait.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -13,6 +12,7 @@ from umami import _threads
 from umami._clock import monotonic
 
 from .queue import EventQueue
+from .waiting import Steps, Work
 
 _LOOK_SECONDS: Final = 5.0
 
@@ -56,7 +56,7 @@ class Orphans:
             raise
         return True
 
-    def look(self, give_up: float) -> bool:
+    def look(self, give_up: float) -> Steps[bool]:
         """Look now, and wait for that.
 
         Args:
@@ -71,9 +71,9 @@ class Orphans:
             self._asked += 1
             asked, found = self._asked, self._found
         if not self.watch():
-            return self._try()
+            return bool((yield Work(self._try, give_up)))
         self._queue.notify()
-        self._queue.wait_for(lambda: self._looked >= asked, None if give_up == math.inf else give_up)
+        yield self._queue.wait_for(lambda: self._looked >= asked, give_up)
         return self._found > found
 
     def _try(self) -> bool:
@@ -88,7 +88,7 @@ class Orphans:
                 self._found += self._try()
                 self._looked = asked
                 self._queue.notify()
-                self._queue.wait_for(self._is_due, monotonic() + _LOOK_SECONDS)
+                self._queue.wait_for(self._is_due, monotonic() + _LOOK_SECONDS).run()
                 with self._lock:
                     if self._queue.stopped and self._asked == self._looked:
                         self._thread = None  # under the lock: who asks now is to start another

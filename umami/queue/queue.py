@@ -15,6 +15,7 @@ from .exporter import Exported, Exporter
 from .ledger import Settlement
 from .reporter import Report
 from .store import Orphan
+from .waiting import Steps, Wait
 
 
 class EventQueue(BoundedQueue):
@@ -152,11 +153,11 @@ class EventQueue(BoundedQueue):
         """Undo one `close`."""
         self.closing -= 1
 
-    def wait_settled(self, give_up: float | None) -> bool:
+    def wait_settled(self, give_up: float) -> Steps[bool]:
         """Hurry every event accepted so far, and wait until each is settled.
 
         Args:
-            give_up: The monotonic time to stop waiting at; None for never.
+            give_up: The monotonic time to stop waiting at.
 
         Returns:
             Whether they all are. False too if the senders are stopped meanwhile.
@@ -166,8 +167,8 @@ class EventQueue(BoundedQueue):
         def settled() -> bool:
             return all(destination.settled(end + destination.overtaken) for destination, end in ends)
 
+        yield Wait(self._waiting, lambda: self.stopped or settled(), give_up)
         with self._lock:
-            self._waiting.until(lambda: self.stopped or settled(), give_up)
             return settled()
 
     @locked
@@ -195,13 +196,13 @@ class EventQueue(BoundedQueue):
             destination.wake.notify_all()
         self._waiting.notify()
 
-    def wait_for(self, wanted: Callable[[], bool], give_up: float | None) -> None:
-        """Wait until a condition holds, which is looked at whenever the queue changes, or a time has come."""
-        self._waiting.until(wanted, give_up)
+    def wait_for(self, wanted: Callable[[], bool], give_up: float) -> Wait:
+        """Return the step that waits for a condition; `notify` tells when it may hold."""
+        return Wait(self._waiting, wanted, give_up)
 
     @locked
     def notify(self) -> None:
-        """Have those look that wait for a condition."""
+        """Look whether a condition holds that a thread or a task waits for."""
         self._waiting.notify()
 
     @property

@@ -18,6 +18,7 @@ from umami._clock import monotonic
 from umami.models import ErrorReport
 
 from .reasons import BEFORE_SEND
+from .waiting import Steps, Wait, Waiting, Work
 
 OnError = Callable[[ErrorReport], object]
 
@@ -99,6 +100,7 @@ class Reporter:
         self._lock = _threads.RLock()
         self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
         self._changed = _threads.Condition(self._lock)
+        self._flushes = Waiting(self._lock)
         # What the log and `on_error` are still to be told, by kind, reason and message.
         self._to_log: Counter[tuple[str, str, str]] = Counter()
         self._to_call: dict[tuple[str, str, str], _Called] = {}
@@ -152,24 +154,24 @@ class Reporter:
                 Report("repaired", kind, _REPAIRS.get(kind, "a field was changed to fit Umami's limits"))
             )
 
-    def flush(self, seconds: float) -> None:
+    def flush(self, give_up: float) -> Steps[None]:
         """Wait until earlier reports are passed on, or pass them on right here if no thread can.
 
         Args:
-            seconds: The most seconds to wait.
+            give_up: The monotonic time to stop waiting at.
         """
-        give_up = monotonic() + seconds
         if self._is_here():
             return
         with self._lock:
             if sys.is_finalizing():
                 self._thread = None  # it is frozen
-            while self._thread is not None and (self._has_work() or self._is_passing_on):
-                remaining = give_up - monotonic()
-                if remaining <= 0:
-                    return
-                self._changed.wait(remaining)
-        self._pass_on()
+        idle = yield Wait(
+            self._flushes,
+            lambda: self._thread is None or not (self._has_work() or self._is_passing_on),
+            give_up,
+        )
+        if idle and self._has_work():
+            yield Work(self._pass_on, give_up)
 
     def _run(self) -> None:
         try:
@@ -178,15 +180,19 @@ class Reporter:
             with self._lock:
                 if self._is_here():
                     self._thread = None  # the next report starts another
-                self._changed.notify_all()
+                self._flushes.notify()
 
-    def finish(self, seconds: float) -> None:
+    def finish(self, give_up: float) -> Steps[None]:
         """Flush, and log what was held back: the program may be about to end.
 
         Args:
-            seconds: The most seconds to wait.
+            give_up: The monotonic time to stop waiting at.
         """
-        self.flush(seconds)
+        yield from self.flush(give_up)
+        if self._to_log or any(log.held_back for log in self._logs.copy().values()):
+            yield Work(self._log_what_is_left, give_up)
+
+    def _log_what_is_left(self) -> None:
         # An `on_error` that blocks its thread must not keep the counts out of the log.
         self._log_all()
         self._log_held_back(LOG_INTERVAL)
@@ -212,7 +218,7 @@ class Reporter:
             finally:
                 with self._lock:
                     self._is_passing_on = False
-                    self._changed.notify_all()
+                    self._flushes.notify()
 
     def _pass_on(self) -> None:
         self._log_all()

@@ -16,11 +16,17 @@ from .destination_queue import DestinationQueue
 from .exporter import Exported, Failure, checked
 from .queue import EventQueue
 from .reasons import INTERNAL_ERROR
+from .reporter import Report
+from .waiting import Steps
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01
 _SLOW_ITEM: Final = 0.002
 _LEAST_SECONDS: Final = 0.1
+_NO_THREAD: Final = (
+    "No thread can be started, so events wait in the queue. A later send tries again; flush() and the end of "
+    "the process send them without a thread. Raise the limit of threads (RLIMIT_NPROC, a container's pids)."
+)
 
 logger: Final = logging.getLogger("umami")
 
@@ -40,16 +46,24 @@ class Senders:
     Args:
         queue: The queue.
         settings: The settings.
+        report: Called with each thing that goes wrong.
         after_batch: Called in a sender's thread after each batch.
 
     Attributes:
         settings: Replaced when they change.
     """
 
-    def __init__(self, queue: EventQueue, settings: Settings, after_batch: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        queue: EventQueue,
+        settings: Settings,
+        report: Callable[[Report], None],
+        after_batch: Callable[[], None],
+    ) -> None:
         self.settings = settings
         self._after_batch = after_batch
         self._queue = queue
+        self._report = report
         self._threads: set[_threads.Thread] = set()
 
     def ensure(self, destination: DestinationQueue, most: int = 1) -> bool:
@@ -69,6 +83,8 @@ class Senders:
                 self._threads.discard(thread)
                 self._queue.remove_sender(destination, thread)
                 if isinstance(error, RuntimeError):
+                    if "interpreter shutdown" not in str(error):  # as at every exit, since Python 3.12
+                        self._report(Report("warning", "no_thread", _NO_THREAD))
                     return False
             raise
         return True
@@ -93,6 +109,7 @@ class Senders:
         finally:
             release(destination.exporter.leave)
             self._threads.discard(thread)
+            self._queue.notify()  # a shutdown may wait for its end
 
     def _export(self, destination: DestinationQueue, batch: Batch, within: float | None = None) -> float:
         """Export a batch and settle it; return the seconds that this took once the exporter was ready."""
@@ -147,19 +164,17 @@ class Senders:
                     self._export(destination, batch, max(_LEAST_SECONDS, remaining) if within else None)
             finally:
                 self._queue.remove_sender(destination, sender)
+                release(destination.exporter.leave)
 
     def is_current(self) -> bool:
         """Tell whether this thread is one of them."""
         return any(thread.is_current() for thread in self._threads.copy())
 
-    def stop(self, give_up: float) -> None:
+    def stop(self, give_up: float) -> Steps[None]:
         """Have every thread end, and wait for that until `give_up`. Events stay queued."""
         self._queue.stop()
-        for thread in self._threads.copy():
-            if not thread.is_current():
-                thread.join(max(0.0, give_up - monotonic()))
-        for exporter in self._queue.exporters():
-            release(exporter.leave)
+        others = {thread for thread in self._threads.copy() if not thread.is_current()}
+        yield self._queue.wait_for(lambda: others.isdisjoint(self._threads), give_up)
 
     def after_fork(self) -> None:
         """Forget the parent's threads in a fork's child."""
