@@ -474,7 +474,7 @@ def test_the_error_says_what_came_back_instead(collector: Collector, client: uma
     client.new_event("asked")
     assert client.flush(DEADLINE)
     error = client.queue_stats().last_error
-    assert f"{collector.url}/api/batch: answered 200 with a page of HTML, not as Umami does" in error
+    assert f"{collector.url}/api/batch: answered 200 with an HTML page, not as Umami does" in error
     assert "is the URL right?" in error
 
 
@@ -484,7 +484,7 @@ def test_no_more_of_an_endless_answer_is_read_than_could_be_umamis(
     collector.fail(200, body=b"x" * 50_000_000)
     client.new_event("patient")
     assert client.flush(DEADLINE)
-    assert "a body that is too long or cut short" in client.queue_stats().last_error
+    assert "a body that is too long or incomplete" in client.queue_stats().last_error
     assert client.queue_stats().delivered == 1
 
 

@@ -84,7 +84,7 @@ def test_a_2xx_without_json_says_what_came(
     direct: umami.Client, collector: Collector, call: Call, body: str
 ) -> None:
     collector.fail(200, body=body)
-    with pytest.raises(ResponseError, match=rf"POST {collector.url}/api/send answered 200 with no JSON"):
+    with pytest.raises(ResponseError, match=rf"POST {collector.url}/api/send answered 200 without JSON"):
         call(direct.new_event, "signup")
 
 

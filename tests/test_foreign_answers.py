@@ -200,7 +200,7 @@ def test_a_404_of_the_batch_route_alone_is_a_server_without_one_and_the_log_says
         names = send_many(client, 30)
         assert client.flush(DEADLINE)
         assert len(proxy.batches()) == 1
-        heard.wait_for("no batch route that works")
+        heard.wait_for("no working batch route")
         proxy.before = lambda request: None
         server.stop()
         names += send_many(client, 1, "away")
@@ -458,7 +458,7 @@ def test_a_page_of_html_is_never_taken_for_a_delivery(
         names = send_many(client, 20)
         until(lambda: len(proxy.requests) >= 8)
         assert client.queue_stats().pending == 20
-        assert "a page of HTML" in (client.queue_stats().last_error or "")
+        assert "an HTML page" in (client.queue_stats().last_error or "")
         proxy.before = lambda request: None
         assert client.flush(DEADLINE)
         assert stored(server) == dict.fromkeys(names, 1)

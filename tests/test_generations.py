@@ -307,7 +307,7 @@ def test_a_broken_batch_route_is_noticed_with_the_first_batch_and_left_alone(
         assert stored(server) == dict.fromkeys(names, 1)
         assert routes(server).count("/api/batch") <= 2
     delivered(client, 40)
-    heard.wait_for("no batch route that works")
+    heard.wait_for("no working batch route")
 
 
 @pytest.mark.parametrize("version", ["3.3", "3.4"])

@@ -433,7 +433,7 @@ def test_a_2xx_without_json_says_what_came_and_from_where(
         call(getattr(user, function), **arguments)
     message = str(caught.value)
     assert f"{collector.url}/api/" in message
-    assert "answered 200 with no JSON" in message
+    assert "answered 200 without JSON" in message
     assert kind in message
     assert said in message
     assert "Does the URL base point at an Umami server?" in message

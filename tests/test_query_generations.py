@@ -354,7 +354,7 @@ def test_what_2_reads_as_an_operator_is_refused_there_and_nowhere_else(
     site = serve(version)
     if version[0] == "2" and "title" in filters:
         with pytest.raises(
-            ValidationError, match=r"^title='.*' cannot be asked .* Umami 2 reads a leading ! or ~"
+            ValidationError, match=r"^title='.*' cannot be used .* Umami 2 reads a leading ! or ~"
         ):
             site.website_stats(**DAY, **filters)
         assert site.paths == ["/api/config"]
@@ -364,13 +364,13 @@ def test_what_2_reads_as_an_operator_is_refused_there_and_nowhere_else(
 
 @pytest.mark.parametrize("version", SINCE_3_1)
 def test_a_comma_before_a_lines_end_is_refused(serve: Callable[..., Site], version: str) -> None:
-    with pytest.raises(ValidationError, match=r"title='a,b\\nc' cannot be asked of this server: .* comma"):
+    with pytest.raises(ValidationError, match=r"title='a,b\\nc' cannot be used with this server: .* comma"):
         serve(version).website_stats(**DAY, title="a,b\nc")
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.6", "2.11"])
 def test_a_filter_that_the_server_ignores_is_refused(serve: Callable[..., Site], version: str) -> None:
-    with pytest.raises(ValidationError, match=r"host cannot be asked of this server: Umami before 2\.12"):
+    with pytest.raises(ValidationError, match=r"host cannot be used with this server: Umami before 2\.12"):
         serve(version).website_stats(**DAY, host="docs.example.com")
 
 

@@ -42,11 +42,11 @@ class Access:
         )
 
     def context(self) -> "ssl.SSLContext":
-        """Return the TLS context for servers. Loading the usual authorities takes some 20 ms of CPU."""
+        """Return the TLS context for servers. Loading the default authorities takes about 20 ms of CPU."""
         if self._settings.verify is False and "server" not in self._contexts:
             logger.warning(
-                "verify=False: certificates are not checked, and whoever is between here and the server can "
-                "read and change what is sent. Set verify to the file of your certificate authority instead."
+                "verify=False: certificates are not checked, so anyone on the way to the server can read and "
+                "change the data. Set verify to the file of your certificate authority instead."
             )
         return self._context("server", with_cert=True)
 

@@ -174,7 +174,7 @@ def _post_first(delivery: Delivery, reply: Reply, indexes: Sequence[int]) -> Fai
         if not learned.fell_back:
             learned.fell_back = True
             logger.warning(
-                "%s answered %d: the server has no batch route that works. Events go one by one to %s. "
+                "%s answered %d: the server has no working batch route. Events are sent one by one to %s. "
                 "The batch route is tried again every %d minutes.",
                 target.batch_url,
                 reply.status,
@@ -187,8 +187,8 @@ def _post_first(delivery: Delivery, reply: Reply, indexes: Sequence[int]) -> Fai
             return failure
         delivery.unsent.difference_update(others)
         message = (
-            f"{target.send_url} answered 404 and the server is an Umami: it is older than 2.0, "
-            "which this client cannot send to. Upgrade the server."
+            f"{target.send_url} answered 404: this Umami is older than 2.0, and the client cannot send "
+            "events to it. Upgrade the server."
         )
         delivery.outcomes.update(dict.fromkeys(indexes, Outcome(Status.REJECTED, "too_old", message)))
         return None

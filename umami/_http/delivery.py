@@ -182,10 +182,10 @@ class Delivery:
         """
         status, body = reply.status, reply.body
         if body is not None and verdicts.is_page(body):
-            message = f"answered {status} with a page of HTML, not as Umami does: is the URL right?"
+            message = f"answered {status} with an HTML page, not as Umami does: is the URL right?"
             return self.away(message, url, indexes)
         if body is None:
-            shown = "a body that is too long or cut short"
+            shown = "a body that is too long or incomplete"
         else:
             shown = repr(body[:_FIRST_BYTES])[1:] if body else "nothing"
         if self.learned.answers_unclearly:

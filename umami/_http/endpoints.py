@@ -258,8 +258,8 @@ def _stats(
     views = body["pageviews"]
     if "host" in filters and isinstance(views, dict) and "change" in views:
         raise ValidationError(
-            "host cannot be asked of this server: Umami before 2.12 has no filter for it, and answers for "
-            "the whole website."
+            "host cannot be used with this server: Umami before 2.12 ignores it, and answers for the whole "
+            "website."
         )
     return stats, isinstance(views, dict)
 

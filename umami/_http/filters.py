@@ -71,9 +71,7 @@ def _literal(name: str, value: str, dialect: Dialect | None) -> str:
         return value
     if "," in value and dialect is not Dialect.V3_0:
         if _LINE_END.search(value):
-            raise _inexpressible(
-                name, value, "Umami 3.1 and later read a comma as 'or', before the end of a line too"
-            )
+            raise _inexpressible(name, value, "Umami 3.1 and later read a comma before a line break as 'or'")
         # A comma cannot be escaped in a list of alternatives, but in a regular expression it is literal.
         # Umami ignores case there; each of its databases has a prefix that makes it count.
         match_case = "(?-i)" if dialect is Dialect.CLICKHOUSE else "(?c)"
@@ -83,5 +81,5 @@ def _literal(name: str, value: str, dialect: Dialect | None) -> str:
 
 def _inexpressible(name: str, value: str, why: str) -> ValidationError:
     return ValidationError(
-        f"{name}={given(value)} cannot be asked of this server: {why}, and has no escape for it."
+        f"{name}={given(value)} cannot be used with this server: {why}, and cannot escape it."
     )

@@ -50,13 +50,13 @@ def _hint(status: int, body: bytes) -> str:
     if status == 400 and b"HTTPS" in body:
         return ": it expects https, so url_base must begin with https://."
     if status == 400 and b"SSL certificate" in body:
-        return ": it asks for a client certificate, see the setting cert."
+        return ": it asks for a client certificate. Set cert."
     if status in (404, 405):
         return ": is the URL right, or is Umami restarting behind a proxy?"
     if status in (401, 403, 406):
         return ": a proxy or a firewall in front of it refuses the request."
     if status == 413:
-        return ": a proxy in front of it accepts no request of this size."
+        return ": a proxy in front of it refuses requests of this size."
     if status == 429:
         return ": a proxy in front of it limits the rate of requests."
     if 300 <= status < 400:

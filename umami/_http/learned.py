@@ -177,7 +177,7 @@ class Learned:
             self._most_bytes = MOST_BYTES  # as large ones are accepted, the cause is not the size
             return
         self._most_bytes = (size + self._accepted_bytes) // 2
-        self.warn(f"{url} takes no request of {size} bytes: batches are made smaller.")
+        self.warn(f"{url} refuses requests of {size} bytes: the client sends smaller batches.")
 
     # Which User-Agents it takes for bots'.
 

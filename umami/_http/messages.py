@@ -104,7 +104,7 @@ def json_of(response: "httpx.Response", *, private: bool = False) -> Any:
         if private:
             start = _PERHAPS_SECRET.sub("…", start)
         raise ResponseError(
-            f"{response.request.method} {response.request.url} answered {response.status_code} with no JSON "
+            f"{response.request.method} {response.request.url} answered {response.status_code} without JSON "
             f"({kind}, {len(response.content)} bytes: {start!r}). Does the URL base point at an Umami server?"
         ) from None
 

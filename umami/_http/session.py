@@ -24,8 +24,8 @@ Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _LATE: Final[dict[type[Exception], str]] = {
     httpx.ConnectTimeout: "no connection",
-    httpx.WriteTimeout: "the request was not taken",
-    httpx.ReadTimeout: "no whole answer",
+    httpx.WriteTimeout: "the request could not be sent",
+    httpx.ReadTimeout: "no complete answer",
 }
 
 logger: Final = logging.getLogger("umami")
