@@ -50,7 +50,7 @@ def _hint(status: int, body: bytes) -> str:
     if status == 400 and b"HTTPS" in body:
         return ": it expects https, so url_base must begin with https://."
     if status == 400 and b"SSL certificate" in body:
-        return ": it asks for a client certificate. Set cert."
+        return ": it asks for a client certificate, see the setting cert."
     if status in (404, 405):
         return ": is the URL right, or is Umami restarting behind a proxy?"
     if status in (401, 403, 406):
