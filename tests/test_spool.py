@@ -398,6 +398,13 @@ class TestCommand:
         assert f"Deleted: {left:,} events in 1 file." in capsys.readouterr().out
         assert not list(folder.iterdir())
 
+    @pytest.mark.parametrize("order", ["--yes clear {}", "clear --timeout 5 --yes {}", "clear {} --yes"])
+    def test_options_may_stand_anywhere(
+        self, order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["spool", *order.format(tmp_path).split()]) == 0
+        assert "Deleted: 0 events in 0 files." in capsys.readouterr().out
+
     def test_a_missing_folder_is_an_error(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["spool", "list", str(tmp_path / "none")]) == 2
         assert "is not a folder" in capsys.readouterr().err

@@ -1,14 +1,23 @@
 """What may lie in a spool's folder: holes, zeros, planted files. Each costs what is in it, and no more."""
 
+import fcntl
 import os
 import random
+import signal
+import struct
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SITE
-from queue_helpers import drain, send_many, stored
+from conftest import DEADLINE, SITE
+from queue_helpers import Listener, drain, send_many, stored, until
 
 import umami
+from umami._spool.records import MAGIC, framed
+from umami.cli import main
 from umami.collector import Collector
 
 COUNT = 300
@@ -113,3 +122,185 @@ def test_random_damage_never_raises_and_sends_only_what_was_queued(
     assert stats.delivered == sum(found.values())
     if content.startswith(b"umami-spool-2\n"):
         assert stats.delivered > COUNT - 5 * 8
+
+
+def test_what_was_lost_is_sent_once_it_can_be_read(
+    left: Path, own_collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = left.read_bytes()
+    zero(left, BLOCK, 2 * BLOCK)
+    assert main(["spool", "send", str(left.parent)]) == 0
+    (damaged,) = left.parent.iterdir()
+    content = damaged.read_bytes()
+    assert main(["spool", "--damaged", "send", str(left.parent)]) == 0
+    assert "Read from damaged files: 0 events." in capsys.readouterr().out
+    lost = COUNT - len(own_collector.events)
+    damaged.write_bytes(whole + content[len(whole) :])
+    assert main(["spool", "list", str(left.parent)]) == 0
+    assert f"{lost} events" in capsys.readouterr().out
+    for _ in range(2):
+        assert main(["spool", "send", "--damaged", str(left.parent)]) == 0
+    assert stored(own_collector) == {f"e{number}": 1 for number in range(COUNT)}
+    assert [path.suffix for path in left.parent.iterdir()] == [".damaged"]
+
+
+# What others put there.
+
+NAME = b'{"exporter": "umami:http://127.0.0.1:9/api/send"}'
+EVENT = b'{"type":"event","payload":{"name":"planted"}}'
+HUGE = 2**32 - 1
+
+
+def frame(kind: bytes, index: int, length: int, payload: bytes) -> bytes:
+    """Return a record that claims to have another length than it has."""
+    head = struct.pack("<ccII", b"\xff", kind, index, length)
+    return head + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+WHOLE = MAGIC + framed(b"X", 0, NAME) + framed(b"E", 0, EVENT)
+PLANTED = {
+    "a list that is none": WHOLE + framed(b"S", 1, b"abc"),
+    "a list of what is not there": WHOLE + framed(b"S", 1, struct.pack("<II", 0, HUGE)),
+    "a list of half of everything": WHOLE + framed(b"S", 1, struct.pack("<II", 2**31, HUGE)),
+    "a huge record": WHOLE + frame(b"E", 1, HUGE, EVENT),
+    "a huge index": WHOLE + framed(b"E", HUGE, EVENT),
+    "a deep name": MAGIC + framed(b"X", 0, b"[" * 3_000_000) + framed(b"E", 0, EVENT),
+    "a name that is a list": MAGIC + framed(b"X", 0, b"[1]") + framed(b"E", 0, EVENT),
+    "a name with a surrogate": MAGIC + framed(b"X", 0, b'{"exporter":"umami:http://\\ud800/"}'),
+    "a name that is no URL": MAGIC + framed(b"X", 0, b'{"exporter":"umami:http://a:99999999/"}'),
+    "a name with control characters": (
+        MAGIC + framed(b"X", 0, b'{"exporter":"x\\n\\u001b[31mCRITICAL"}') + framed(b"E", 0, EVENT)
+    ),
+    "an unknown record": WHOLE + framed(b"?", 1, b""),
+    "claims of lengths": WHOLE + frame(b"E", 1, 15_000_000, b"")[:10] * 200_000 + bytes(15_000_000),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_file_does_no_harm(
+    case: str,
+    folder: Path,
+    collector: Collector,
+    make_client: Callable[..., umami.Client],
+    balanced: Callable[[umami.Client], None],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "1-aa-0.events").write_bytes(PLANTED[case])
+    client = make_client(spool=str(folder), shutdown_timeout=0)
+    client.new_event("own")
+    until(lambda: stored(collector)["own"] == 1)
+    client.flush(0.5)
+    assert client.queue_stats().submitted < 100_000
+    balanced(client)
+    client.shutdown(0)
+    for file in umami.spool.files(folder):
+        assert file.state in ("waiting", "in use", "damaged")
+    main(["spool", "list", str(folder)])
+    assert "\x1b" not in caplog.text + capsys.readouterr().out
+
+
+def test_a_sparse_file_takes_neither_memory_nor_time(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    for name, begin in (("1-aa-0.events", WHOLE), ("1-aa-1.events", b""), ("strange.events", b"")):
+        (folder / name).write_bytes(begin)
+        os.truncate(folder / name, 8 << 30)
+    begun = time.process_time()
+    tracemalloc.start()
+    try:
+        client = umami.Client(spool=str(folder), shutdown_timeout=0)
+        until(lambda: client.queue_stats().submitted > 0)
+        client.shutdown(0)
+        umami.spool.files(folder)
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - begun < 5
+    assert (folder / "strange.events").stat().st_size == 8 << 30
+
+
+def test_what_is_no_file_of_umamis_is_never_touched(
+    folder: Path, tmp_path: Path, collector: Collector, make_client: Callable[..., umami.Client]
+) -> None:
+    folder.mkdir(mode=0o700)
+    victim = tmp_path / "victim"
+    victim.write_bytes(WHOLE)
+    (folder / "todo.events").write_text("milk, bread")
+    (folder / "empty.events").touch()
+    (folder / "begun.events").write_bytes(MAGIC[:5])
+    (folder / "notes.damaged").write_text("of the car")
+    (folder / "1-aa-0.events").symlink_to(victim)
+    (folder / "1-aa-1.events").mkdir()
+    (folder / "1-aa-2.events").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "1-aa-3.events")
+    before = sorted(folder.iterdir())
+    client = make_client(spool=str(folder))
+    client.new_event("own")
+    assert client.flush(DEADLINE)
+    client.shutdown()
+    assert umami.spool.clear(folder) == []
+    assert {file.state for file in umami.spool.files(folder)} == {"foreign"}
+    assert sorted(folder.iterdir()) == before
+    assert victim.read_bytes() == WHOLE
+    assert set(stored(collector)) == {"own"}
+
+
+def test_a_file_with_a_lease_does_not_hold_up_the_start(
+    folder: Path, make_client: Callable[..., umami.Client], collector: Collector
+) -> None:
+    folder.mkdir(mode=0o700)
+    path = folder / "1-aa-0.events"
+    path.write_bytes(WHOLE)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    lease = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        client = make_client(spool=str(folder), shutdown_timeout=0)
+        begun = time.monotonic()
+        assert client.flush(DEADLINE)
+        assert time.monotonic() - begun < 10  # the kernel breaks a lease after 45 seconds
+        assert {file.state for file in umami.spool.files(folder)} == {"in use"}
+    finally:
+        os.close(lease)
+        signal.signal(signal.SIGIO, before)
+
+
+def test_a_folder_of_another_user_is_named(
+    folder: Path, make_client: Callable[..., umami.Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 4321, -1)
+    make_client(spool=str(folder))
+    assert "(uid 4321)" in caplog.text
+
+
+# Files that this process does not send.
+
+
+def test_files_for_others_are_read_once_and_named_once(
+    folder: Path,
+    make_client: Callable[..., umami.Client],
+    heard: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder.mkdir(mode=0o700)
+    theirs = MAGIC + framed(b"X", 0, b'{"exporter":"file"}')
+    theirs += b"".join(framed(b"E", index, EVENT) for index in range(20_000))
+    (folder / "1-aa-0.events").write_bytes(theirs)
+    monkeypatch.setattr("umami.queue.orphans._LOOK_SECONDS", 0.001)
+    client = make_client(spool=str(folder))
+    client.new_event("own")
+    assert client.flush(DEADLINE)
+    heard.wait_for("holds events for file")
+    looks = client._state._agent._orphans
+    first = looks._looked
+    read = Path("/proc/self/io").read_text().split()[1]
+    for _ in range(30):
+        assert client.flush(DEADLINE)
+    assert looks._looked - first >= 30
+    assert int(Path("/proc/self/io").read_text().split()[1]) - int(read) < len(theirs)
+    client.shutdown()
+    assert len(heard.matching("holds events for file")) == 1

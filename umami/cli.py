@@ -40,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="umami", description="Tools for the Umami analytics client.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_collector(commands)
-    _add_spool(commands)
-    arguments = parser.parse_args(argv)
+    spool = _add_spool(commands)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["spool"]:  # whose options may stand anywhere, which argparse allows of no subcommand
+        return _run_spool(spool.parse_intermixed_args(words[1:]))
+    arguments = parser.parse_args(words)
     code: int = arguments.run(arguments)
     return code
 
@@ -141,13 +144,12 @@ def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
             print()
 
 
-def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "spool",
         help="list, send or clear what lies in a spool",
         description="Shows what lies in a spool's folder, sends it, or clears it away.",
     )
-    parser.set_defaults(run=_run_spool)
     parser.add_argument("action", choices=("list", "send", "clear"), help="what to do")
     parser.add_argument(
         "folder", nargs="?", default=os.environ.get("UMAMI_SPOOL"), help="the folder (default: UMAMI_SPOOL)"
@@ -159,7 +161,13 @@ def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=60.0,
         help="how long to send (default: %(default)s)",
     )
+    parser.add_argument(
+        "--damaged",
+        action="store_true",
+        help="send also what can be read by now of files that were set aside as damaged",
+    )
     parser.add_argument("--yes", action="store_true", help="clear without asking")
+    return parser
 
 
 def _run_spool(arguments: argparse.Namespace) -> int:
@@ -178,11 +186,16 @@ def _list_spool(arguments: argparse.Namespace) -> int:
     files = spool.files(arguments.folder)
     for file in files:
         events = "?" if file.events is None else f"{file.events:,}"
-        where = file.exporter or "-"
-        print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:8}  {where}  {file.path.name}")
+        where, name = _printable(file.exporter or "-"), _printable(file.path.name)
+        print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:10}  {where}  {name}")
     waiting = [file.events or 0 for file in files if file.state == "waiting"]
     print(f"Waiting to be sent: {_counted(sum(waiting), 'event')} in {_counted(len(waiting), 'file')}.")
     return 0
+
+
+def _printable(text: str) -> str:
+    """Returns a text for a terminal: what would control that is escaped."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _counted(count: int, what: str) -> str:
@@ -193,6 +206,8 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     import umami
     from umami import spool
 
+    if arguments.damaged:
+        print(f"Read from damaged files: {_counted(spool.read_damaged(arguments.folder), 'event')}.")
     client = umami.Client(spool=arguments.folder, shutdown_timeout=0)
     end = monotonic() + arguments.timeout
     with _interrupted_by(signal.SIGINT, signal.SIGTERM):
@@ -258,5 +273,5 @@ def _is_loopback(host: str) -> bool:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"umami: {message}", file=sys.stderr)
+    print(f"umami: {_printable(message)}", file=sys.stderr)
     return code

@@ -3,13 +3,14 @@
 To send it, make a client of the folder and flush: `umami.Client(spool=folder).flush()`.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ._spool.disk import CAN_LOCK
 from ._spool.records import ForeignError, VersionError
-from ._spool.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError
+from ._spool.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError, new_path
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,57 @@ def clear(folder: str | os.PathLike[str]) -> list[SpoolFile]:
     return [file for path in _paths(folder) if (file := _delete(path)) is not None]
 
 
+def read_damaged(folder: str | os.PathLike[str]) -> int:
+    """Have events sent that can be read by now, of files that were set aside as damaged.
+
+    They are copied to new files, which the next process that uses the folder sends. They count as sent in the
+    damaged file from then on.
+
+    Args:
+        folder: The spool's folder.
+
+    Returns:
+        How many events.
+
+    Raises:
+        OSError: The folder or a file cannot be read or written.
+
+    Example:
+        ```python
+        if umami.spool.read_damaged("/var/spool/umami"):
+            umami.Client(spool="/var/spool/umami").flush()
+        ```
+    """
+    return sum(_copy(path) for path in _paths(folder) if path.suffix == DAMAGED_SUFFIX)
+
+
+def _copy(path: Path) -> int:
+    try:
+        damaged = Segment.taken(path)
+    except (TakenError, ForeignError):
+        return 0
+    try:
+        damaged.scan(again=True)
+        events = list(damaged.events())
+        if not damaged.name or not events:
+            return 0
+        fresh = Segment.create(new_path(path.parent), damaged.name, math.inf)
+        try:
+            for _, event in events:
+                fresh.append(event)
+            fresh.sync()
+            damaged.settle(index for index, _ in events)
+        except BaseException:
+            fresh.remove()
+            raise
+        fresh.close()
+    except ForeignError:
+        return 0
+    finally:
+        damaged.close()
+    return len(events)
+
+
 def _paths(folder: str | os.PathLike[str]) -> list[Path]:
     if not CAN_LOCK:
         raise OSError("this system has no file locks of the kind that a spool needs")
@@ -85,7 +137,7 @@ def _look(path: Path) -> SpoolFile | None:
         size = path.lstat().st_size
         segment = Segment.taken(path)
         try:
-            segment.look()
+            segment.look(again=path.suffix == DAMAGED_SUFFIX)
         finally:
             segment.close()
     except FileNotFoundError:
@@ -115,7 +167,7 @@ def _delete(path: Path) -> SpoolFile | None:
         return None
     try:
         try:
-            segment.scan()
+            segment.scan(again=path.suffix == DAMAGED_SUFFIX)
             file = _described(segment)
         except VersionError:
             file = SpoolFile(path, segment.size, "foreign")

@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from umami._clock import monotonic
 
 from .disk import CAN_LOCK, DISK, Disk
 from .records import ForeignError, printable
-from .segment import SUFFIX, Segment, TakenError
+from .segment import SUFFIX, Segment, TakenError, new_path
 
 logger: Final = logging.getLogger("umami")
 
@@ -70,7 +69,6 @@ class Folder:
             raise OSError("this system has no file locks of the kind that a spool needs")
         self._make()
         self._warn_of_others()
-        self._names = itertools.count()
         self._current: dict[str, Segment] = {}
         self._own: set[Segment] = set()
         self._adopted: set[Segment] = set()
@@ -162,7 +160,7 @@ class Folder:
             for _ in range(_TRIES):
                 with suppress(TakenError, FileExistsError):
                     return Segment.create(
-                        self._new_path(), name, self._segment_bytes, self._disk, sync_each=self.sync_each
+                        new_path(self.path), name, self._segment_bytes, self._disk, sync_each=self.sync_each
                     )
         except FileNotFoundError:
             self._disk.mkdir(self.path, 0o700)
@@ -172,9 +170,6 @@ class Folder:
             self._create_again_at = monotonic() + _CREATE_AGAIN
             raise
         raise OSError("others keep taking its new files")
-
-    def _new_path(self) -> Path:
-        return self.path / f"{os.getpid()}-{time.time_ns():x}-{next(self._names)}{SUFFIX}"
 
     def seal(self, segment: Segment) -> None:
         """Write no more events to a file."""
@@ -368,4 +363,3 @@ class Folder:
         Segment.close_all()
         self._own, self._adopted, self._current = set(), set(), {}
         self._left_some = False
-        self._names = itertools.count()

@@ -51,6 +51,14 @@ class Ranges:
         self._firsts[left:right] = [first for first, _ in runs]
         self._ends[left:right] = [end for _, end in runs]
 
+    def without(self, others: "Ranges") -> "Ranges":
+        """Return those of its numbers that another set has not."""
+        rest = Ranges()
+        rest._firsts, rest._ends, rest._count = self._firsts.copy(), self._ends.copy(), self._count
+        for run in others:
+            rest.remove(run.start, run.stop)
+        return rest
+
     def within(self, first: int, end: int) -> int:
         """Return how many of its numbers are from `first` on and below `end`."""
         left, right = bisect_right(self._ends, first), bisect_left(self._firsts, end)

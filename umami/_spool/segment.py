@@ -5,9 +5,11 @@ locked has lost its owner.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
@@ -50,6 +52,14 @@ _MOST_RUNS: Final = 64
 """Up to so many, each record of settled events repeats all that were settled before: one may be damaged."""
 _EVENT_BYTES: Final = 400
 """The size of an event, as a guess."""
+
+
+_names: Final = itertools.count()
+
+
+def new_path(folder: Path) -> Path:
+    """Return a name for a new file in a folder."""
+    return folder / f"{os.getpid()}-{time.time_ns():x}-{next(_names)}{SUFFIX}"
 
 
 class TakenError(Exception):
@@ -210,15 +220,15 @@ class Segment:
         if not self.exists():
             raise TakenError  # it was sent and deleted between the opening and the locking
 
-    def look(self) -> None:
-        """Read a file, but hold up no process that wants it.
+    def look(self, *, again: bool = False) -> None:
+        """Read a file as `scan` does, but hold up no process that wants it.
 
         Raises:
             ForeignError: It is none of umami's, or another version's.
             OSError: It cannot be read.
         """
         self._disk.unlock(self._descriptor)
-        self.scan()
+        self.scan(again=again)
 
     # Reading.
 
@@ -349,7 +359,9 @@ class Segment:
         runs = list(runs_of(sorted(self._unnoted)))
         for run in runs:
             self._settled.add(run.start, run.stop)
-        self._append(listed(SETTLED, self.count, self._settled if self._settled.runs <= _MOST_RUNS else runs))
+        if self._settled.runs <= _MOST_RUNS:
+            runs = [*self._settled.without(self._missing)]
+        self._append(listed(SETTLED, self.count, runs))
         self._unnoted.clear()
 
     def mark(self, indexes: Iterable[int], *, settled: bool) -> None:
