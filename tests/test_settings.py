@@ -1,6 +1,7 @@
 """Settings: their sources and precedence, and the errors for wrong ones."""
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +130,42 @@ def test_disabled_in_the_environment_sends_nothing(
     assert client.new_event("signup") == {"queued": True}
     assert client.flush(DEADLINE)
     assert len(collector.events) == 1
+
+
+@pytest.mark.parametrize("code", [{}, {"enabled": False}], ids=["alone", "and disabled in code"])
+def test_disabled_in_the_environment_a_send_needs_no_settings(
+    code: dict[str, bool],
+    monkeypatch: pytest.MonkeyPatch,
+    bare: Callable[..., umami.Client],
+    call: Callable[..., Any],
+    collector: Collector,
+) -> None:
+    monkeypatch.setenv("UMAMI_DISABLED", "1")
+    client = bare(**code)
+    assert call(client.new_event, "signup") == {}
+    assert call(client.new_page_view, "Home", "/") == {}
+    assert call(client.new_revenue_event, 1) == {}
+    assert call(client.identify, "user-17", {"plan": "pro"}) == {}
+    with pytest.raises(umami.errors.ValidationError, match="event_name"):
+        call(client.new_event, "")
+    with pytest.raises(OperationNotAllowedError, match=re.escape(NO_SERVER)):
+        client.websites()
+    client.configure(url_base=collector.url, website_id=SITE, hostname="example.com", enabled=True)
+    assert call(client.new_event, "signup") == {"queued": True}
+    assert client.flush(DEADLINE)
+
+
+def test_disabled_in_code_a_send_needs_what_it_always_needs(
+    bare: Callable[..., umami.Client], collector: Collector
+) -> None:
+    client = bare(enabled=False)
+    with pytest.raises(OperationNotAllowedError, match=re.escape(NO_SERVER)):
+        client.new_event("signup")
+    client.set_url_base(collector.url)
+    with pytest.raises(umami.errors.ValidationError, match="hostname must be set"):
+        client.new_event("signup")
+    client.configure(hostname="example.com", website_id=SITE)
+    assert client.new_event("signup") == {}
 
 
 @pytest.mark.parametrize("value", ["0", "false", "no", "off"])

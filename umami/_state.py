@@ -36,10 +36,13 @@ from .queue.process import in_child, notice_fork, sigterm, will_flush
 from .queue.reasons import BEFORE_SEND
 from .queue.reporter import Report, logger
 from .queue.servers import uwsgi_will_fork
-from .settings import Settings, SettingsDict, resolve, shown
+from .settings import Settings, SettingsDict, disabled_by_environment, resolve, shown
 
 if TYPE_CHECKING:
     from ._http.session import Session
+
+_NO_WEBSITE: Final = "00000000-0000-0000-0000-000000000000"
+_NO_HOSTNAME: Final = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +227,24 @@ class State:
         _ = self.settings  # read, and logged, without the lock
         with self._lock:
             settings, agent = self.settings, self.agent
+            # With UMAMI_DISABLED=1, as tests set it, a program need not be configured to send nothing.
+            off = not settings.enabled and disabled_by_environment()
             encoder = Encoder(
-                settings.website_id,
-                settings.hostname,
+                settings.website_id or (_NO_WEBSITE if off else None),
+                settings.hostname or (_NO_HOSTNAME if off else None),
                 settings.batch_bytes - BATCH_FRAME,
                 agent.reporter.note_repair,
                 settings.before_send,
                 self._keep_back,
             )
-            server = self.server() if settings.exporter is None else None
+            server = None
+            if settings.exporter is None:
+                try:
+                    server = self.server()
+                except OperationNotAllowedError:
+                    if not off:
+                        raise
+                    server = Server(f"http://{_NO_HOSTNAME}")
             exporter = settings.exporter if server is None else self.exporter(server.target)
             assert exporter is not None  # noqa: S101 - for the type checker
             queue = agent.destination(exporter)

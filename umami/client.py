@@ -473,6 +473,9 @@ class Client(Sends):
     def disable(self) -> None:
         """Send no events: sends check their arguments and return `{}`. Queries and logins still work.
 
+        Sends still need a URL, a website and a host name; with `UMAMI_DISABLED=1` in the environment they
+        do not.
+
         Example:
             ```python
             if settings.TESTING:

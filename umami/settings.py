@@ -360,6 +360,12 @@ def _from_environment() -> dict[str, tuple[str, Any]]:
     return found
 
 
+def disabled_by_environment() -> bool:
+    """Tell whether the environment turns sending off, whatever the program says."""
+    _, enabled = _from_environment().get("enabled", ("", True))
+    return not enabled
+
+
 def _boolean(name: str, text: str) -> bool:
     try:
         return pydantic.TypeAdapter(bool).validate_python(text)
