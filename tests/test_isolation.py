@@ -171,6 +171,21 @@ def test_an_answer_that_the_database_is_away_is_no_sign_that_the_server_is_well(
     assert queue.settled(POISON) is None
 
 
+def test_an_event_is_not_blamed_for_a_database_that_is_away(queue: Queue) -> None:
+    queue.put(POISON)
+    exports = 0
+    for _ in range(20):
+        queue.put_some(3)
+        while queue.queue.stats().pending > 1:
+            queue.export(is_poisoned, blameless=True)
+            exports += 1
+        queue.export(is_poisoned, blameless=True)
+    assert queue.settled(POISON) is None
+    assert exports < 100
+    assert queue.export(lambda _: False)
+    assert queue.queue.stats().delivered == 61
+
+
 def test_being_throttled_is_not_held_against_an_event(queue: Queue) -> None:
     queue.put(b"first")
     queue.fail(queue.take(), THROTTLED)

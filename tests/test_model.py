@@ -95,6 +95,7 @@ def failures(draw: st.DrawFn, events: Sequence[int]) -> Failure:
         draw(st.booleans()),
         draw(st.sampled_from([None, 0.0, 5.0, 1e9])),
         draw(st.booleans()),
+        draw(st.booleans()),
     )
 
 
@@ -412,6 +413,7 @@ class QueueMachine(RuleBasedStateMachine):
         kind = "dropped" if failure.reason == "unanswered" else "rejected"
         for event in events:
             if (kind, failure.reason, event.encoded) in told:
+                assert not failure.blameless
                 assert others_passed, "it failed alone, and others passed since it failed before"
                 assert failure.decisive or event.doubts + event.blames >= values.item_retry_limit
                 self.end(model, event)

@@ -72,6 +72,34 @@ def test_the_database_is_down_and_comes_back(
     settled(client, balanced, 100)
 
 
+def test_an_event_is_kept_while_the_database_is_away_for_it_alone(
+    batch: bool, make_client: MakeClient, balanced: Balanced
+) -> None:
+    with Collector(umami=version(batch)) as server:
+        asked = 0
+
+        def fails(index: int, item: Any) -> dict[str, Any] | None:
+            nonlocal asked
+            if item["payload"]["name"] != "unlucky":
+                return None
+            asked += 1
+            return database_away()
+
+        away = server.fail(None, times=None, items=fails)
+        client = make_client(url_base=server.url, item_retry_limit=0)
+        client.new_event("unlucky")
+        sent_meanwhile = 0
+        while asked < 8:
+            assert client.queue_stats().dropped == {}
+            sent_meanwhile += 1
+            client.new_event("other")
+            server.wait_for(events=sent_meanwhile, timeout=DEADLINE)
+        away.cancel()
+        assert client.flush(DEADLINE)
+        assert stored(server) == {"unlucky": 1, "other": sent_meanwhile}
+    settled(client, balanced, sent_meanwhile + 1)
+
+
 def test_the_database_stops_in_the_middle_of_a_batch(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -64,8 +64,7 @@ def post_batch(delivery: Delivery, indexes: Sequence[int], agent: str | None) ->
             learned.too_large(url, len(body), len(indexes))
         return delivery.foreign(reply, url, indexes)
     if outcome.status in _AWAY:
-        stored_perhaps = outcome.status is Status.UNCERTAIN
-        return delivery.away(outcome.message, url, indexes, stored_perhaps=stored_perhaps)
+        return delivery.database_away([outcome], url, indexes)
     if len(indexes) > 1:  # one of them may be the cause
         return Failure(
             f"{url} answered {outcome.message}",
@@ -109,10 +108,8 @@ def _read(delivery: Delivery, reply: Reply, indexes: Sequence[int], agent: str |
         position = detail.get("index") if isinstance(detail, dict) else None
         if isinstance(position, int) and 0 <= position < len(indexes):
             outcomes[indexes[position]] = verdicts.of_item(detail.get("response"))
-    statuses = {outcome.status for outcome in outcomes.values()}
-    if len(outcomes) == len(indexes) and statuses <= _AWAY:
-        first = outcomes[indexes[0]].message
-        return delivery.away(first, url, indexes, stored_perhaps=Status.UNCERTAIN in statuses)
+    if len(outcomes) == len(indexes) and all(outcome.status in _AWAY for outcome in outcomes.values()):
+        return delivery.database_away([outcomes[index] for index in indexes], url, indexes)
     if learned.fell_back:
         learned.fell_back = False
         logger.warning("%s works again: events go there in batches.", url)

@@ -6,7 +6,7 @@ from typing import Final
 
 from umami._clock import monotonic
 from umami._user_agents import BROWSER_USER_AGENT
-from umami.queue.exporter import UNSENT, Exported, Failure, Outcome, Trouble
+from umami.queue.exporter import UNSENT, Exported, Failure, Outcome, Status, Trouble
 
 from . import foreign, verdicts
 from .connections import Connections
@@ -157,6 +157,18 @@ class Delivery:
         """Return the failure of a request whose server is not there, or not well."""
         self.learned.away()
         return Failure(f"{url}: {message}", indexes, stored_perhaps=stored_perhaps)
+
+    def database_away(self, outcomes: Sequence[Outcome], url: str, indexes: Sequence[int]) -> Failure:
+        """Return the failure of a request of which Umami says that its database took none of the events.
+
+        Args:
+            outcomes: What it says of each; `UNCERTAIN` if the database may have stored the event.
+            url: What was asked.
+            indexes: The events.
+        """
+        stored_perhaps = any(outcome.status is Status.UNCERTAIN for outcome in outcomes)
+        failure = self.away(outcomes[0].message, url, indexes, stored_perhaps=stored_perhaps)
+        return failure._replace(blameless=not stored_perhaps)
 
     def foreign(self, reply: Reply, url: str, indexes: Sequence[int]) -> Failure:
         """Return the failure of a request with an error answer that is not Umami's: a proxy's, say."""

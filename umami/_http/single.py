@@ -28,8 +28,7 @@ def post_one(delivery: Delivery, index: int) -> Failure | None:
     if outcome is None:
         return delivery.foreign(reply, url, [index])
     if outcome.status in (Status.RETRY, Status.UNCERTAIN):
-        stored_perhaps = outcome.status is Status.UNCERTAIN
-        return delivery.away(outcome.message, url, [index], stored_perhaps=stored_perhaps)
+        return delivery.database_away([outcome], url, [index])
     learned.accepted()
     delivery.outcomes[index] = outcome
     return None

@@ -63,6 +63,8 @@ class Failure(NamedTuple):
         stored_perhaps: Whether the destination may have stored the events all the same.
         retry_after: The seconds that the destination asked to wait; None if it did not.
         decisive: Whether one refusal of an event alone, while others are accepted, is final.
+        blameless: Whether no event can be the cause, such as when the destination says that its database is
+            away. The events are then kept, whatever becomes of others.
     """
 
     message: str
@@ -72,6 +74,7 @@ class Failure(NamedTuple):
     stored_perhaps: bool = False
     retry_after: float | None = None
     decisive: bool = False
+    blameless: bool = False
 
 
 @dataclass(frozen=True)

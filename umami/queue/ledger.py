@@ -182,14 +182,14 @@ class Settlement:
             failed = []
         if len(failed) == 1 and destination.backoff.blames(failed[0], failure):
             [item] = failed
-            if item.doubts < settings.item_retry_limit and not failure.decisive:
+            if failure.blameless or (item.doubts < settings.item_retry_limit and not failure.decisive):
                 item.answers = item.answers or Attempts(self._policy)
                 delay = item.answers.fail(self._policy, failure.message)
                 # What makes a server give no answer for one event, such as a lock in its database, may take
                 # minutes to go away; and each try may store the event once more.
                 patient = failure.stored_perhaps and item.doubts
                 item.due = now + (max(delay, self._policy.wait_max) if patient else delay)
-                item.doubts += 1
+                item.doubts += not failure.blameless
                 self._keep(failed)
                 return
             if failure.reason == UNANSWERED:
