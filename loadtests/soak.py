@@ -1,10 +1,11 @@
 """The soak test: steady events for minutes, to servers that fail at random. Nothing may get lost or leak.
 
-`python -m loadtests.soak` starts two processes. One runs two collectors that produce all kinds of faults at
-random (`soak_server`); one of them loses its batch route during the run. The other process sends numbered
-events to both, from threads and an event loop (`soak_sender`). This process watches the sender's memory,
-threads and descriptors, compares event by event what was sent with what was stored, and exits with 1 if a
-check fails. It needs Linux, because it reads /proc.
+`python -m loadtests.soak` starts two processes. One runs three collectors that produce all kinds of faults
+at random (`soak_server`). One of them loses its batch route during the run, and another is upgraded from
+Umami 2.0 to the newest version. The other process sends numbered events to all, some of them a crawler's,
+from threads and an event loop (`soak_sender`). This process watches the sender's memory, threads and
+descriptors, compares event by event what was sent with what was stored, and exits with 1 if a check fails. It
+needs Linux, because it reads /proc.
 """
 
 import argparse
@@ -28,20 +29,22 @@ from typing import Any, Final
 
 from . import soak_sender
 from .soak_lines import ROOT, Child, ChildError
+from .soak_server import UPGRADES
 
 TIMEOUT: Final = 1.5
-BATCHED_SENDERS: Final = 2  # the client's own defaults
-UNBATCHED_SENDERS: Final = 8
+CLIENTS: Final = 3
+SENDERS: Final = CLIENTS * 8  # the client's own default where there is no batch route
 
 # Growth is only judged after every part of the client has been in use.
 JUDGED_FROM_SECONDS: Final = 60.0
 WARM_UP: Final = 0.25
 MOST_GROWTH_MB: Final = 4.0
 MOST_MORE: Final = 2.0
-_SENDERS: Final = BATCHED_SENDERS + UNBATCHED_SENDERS
-MOST_THREADS: Final = 1 + soak_sender.WORKERS + _SENDERS + 2  # the main thread; a reporter for each client
-SPOOL_THREADS: Final = 2  # one for each client
-MOST_SOCKETS: Final = 2 * _SENDERS + 2  # to two names of the server each; the event loop's own pair
+MOST_THREADS: Final = (
+    1 + soak_sender.WORKERS + SENDERS + CLIENTS
+)  # the main thread; a reporter for each client
+SPOOL_THREADS: Final = CLIENTS
+MOST_SOCKETS: Final = 2 * SENDERS + 2  # to two names of the server each; the event loop's own pair
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Evidence:
         settled: For each client, whether its flush settled everything.
         ledgers: The final counts of each client.
         sent: What each worker sent.
-        reported: The number of events that `on_error` was called for, by kind.
+        reported: The number of events that `on_error` was called for, by kind and reason.
         servers: The report of each server.
         exit_code: The sender's exit code.
         log: The sender's stderr.
@@ -230,12 +233,14 @@ def judge(evidence: Evidence, seconds: float, *, spool: bool) -> list[Check]:
     checks = [_ledger(evidence), _settled(evidence)]
     for index, server in enumerate(evidence.servers):
         checks += _compare(evidence, index, server)
-    checks += [_dropped(evidence), _reported(evidence), _callers(evidence), _end(evidence, spool=spool)]
+    checks += [_crawlers(evidence), _dropped(evidence), _reported(evidence), _callers(evidence)]
+    checks.append(_end(evidence, spool=spool))
     judged = seconds >= JUDGED_FROM_SECONDS
     samples = evidence.samples
     threads = MOST_THREADS + (SPOOL_THREADS if spool else 0)
     return [
         *checks,
+        _versions(evidence, judged=judged),
         _memory(samples, judged=judged),
         _threads(samples, threads),
         *_files(samples, judged=judged),
@@ -272,21 +277,23 @@ def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Che
     accepted = evidence.accepted(index)
     stored = _stored(server["database"])
     ledger = evidence.ledgers[index]
+    crawlers = set(filter(soak_sender.is_crawlers, accepted))
+    refused = set(server["refused"])
     missing = accepted - stored.keys()
-    unexplained = missing - set(server["refused"])
-    strangers = stored.keys() - accepted
-    both = stored.keys() & set(server["refused"])
+    unexplained = missing - refused - crawlers
+    strangers = stored.keys() - accepted | stored.keys() & crawlers
     # An event may be stored by a request without an answer, and be refused the next time.
-    counted = 0 <= ledger["rejected"] - len(missing) <= len(both)
+    most = len(missing) + len(stored.keys() & refused)
     unanswered = dict(server["unanswered"])
+    counted = len(missing - _unclear(server)) <= ledger["rejected"] <= most
     surplus = {number: count - 1 for number, count in stored.items() if count > 1}
     beyond = {number for number, more in surplus.items() if more > unanswered.get(number, 0)}
     return [
         Check(
-            f"{name}: every accepted event is stored, or the server refused it",
+            f"{name}: every accepted event is stored, refused by the server, or a crawler's",
             not unexplained and counted,
-            f"{len(accepted)} accepted, {len(stored)} stored, {len(missing)} missing"
-            f", {ledger['rejected']} rejected{_examples(unexplained)}",
+            f"{len(accepted)} accepted, {len(crawlers)} of crawlers, {len(stored)} stored"
+            f", {len(missing)} missing, {ledger['rejected']} rejected{_examples(unexplained)}",
         ),
         Check(
             f"{name}: nothing else is stored",
@@ -300,6 +307,34 @@ def _compare(evidence: Evidence, index: int, server: dict[str, Any]) -> list[Che
             f" explain up to {sum(unanswered.values())}{_examples(beyond)}",
         ),
     ]
+
+
+def _unclear(server: dict[str, Any]) -> set[int]:
+    """Return the crawlers' events that a client may have taken for delivered, as the answer did not tell."""
+    perhaps_stored = {number for number, _ in server["unanswered"]}
+    return set(filter(soak_sender.is_crawlers, perhaps_stored | set(server["unclear"])))
+
+
+def _crawlers(evidence: Evidence) -> Check:
+    """Compare how many events were rejected as a bot's with how many the crawlers sent."""
+    sent, told_otherwise = 0, 0
+    for index, server in enumerate(evidence.servers):
+        crawlers = set(filter(soak_sender.is_crawlers, evidence.accepted(index)))
+        sent += len(crawlers)
+        told_otherwise += len(crawlers & (_unclear(server) | set(server["refused"])))
+    rejected = evidence.reported.get("rejected bot", 0)
+    return Check(
+        "crawlers' events are rejected as a bot's",
+        sent - told_otherwise <= rejected <= sent,
+        f"{rejected} of {sent}; of {told_otherwise}, an answer may have said something else",
+    )
+
+
+def _versions(evidence: Evidence, *, judged: bool) -> Check:
+    stored = evidence.servers[-1]["stored"]
+    figures = ", ".join(f"{version}: {count}" for version, count in stored.items())
+    every = stored.keys() == set(UPGRADES) and all(stored.values())
+    return Check("each generation of Umami stores events", every if judged else None, figures)
 
 
 def _stored(database: str) -> Counter[int]:
@@ -325,7 +360,10 @@ def _dropped(evidence: Evidence) -> Check:
 
 
 def _reported(evidence: Evidence) -> Check:
-    told = {kind: evidence.reported.get(kind, 0) for kind in ("rejected", "dropped")}
+    told = {
+        kind: sum(count for name, count in evidence.reported.items() if name.startswith(kind))
+        for kind in ("rejected", "dropped")
+    }
     return Check(
         "on_error is called for all rejected and dropped events",
         all(count == evidence.total(kind) for kind, count in told.items()),
@@ -439,7 +477,7 @@ def result(
         "servers": [
             {
                 "requests": server["requests"],
-                "stored": server["stored"],
+                "stored": sum(server["stored"].values()),
                 "unanswered_requests": server["unanswered_requests"],
                 "faults": server["scripted"],
                 "requests_hit": server["hit"],

@@ -18,9 +18,23 @@ from umami.models import ErrorReport
 from .soak_lines import serve
 
 BATCHED_THREADS: Final = 3
-WORKERS: Final = BATCHED_THREADS + 2  # an event loop, and one thread for the server without batches
-UNBATCHED_SHARE: Final = 0.1
+WORKERS: Final = BATCHED_THREADS + 3  # and an event loop; and one thread for each other server
+OTHERS_SHARE: Final = 0.1
+"""The part of the events that each of the other servers gets: they take them one by one."""
 SITE: Final = "978435e2-7ba1-4337-9860-ec31ece2db60"
+
+# Every 25th event of a worker comes from a crawler. Others name browsers; one of them is unusual.
+_EVERY: Final = 25
+_AGENTS: Final = {
+    0: "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    1: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    2: "Opera/9.80 (Windows NT 6.1; WOW64) Presto/2.12.388 Version/12.18",
+}
+
+
+def is_crawlers(number: int) -> bool:
+    """Tell whether an event's User-Agent is a crawler's, so that Umami drops the event."""
+    return number // WORKERS % _EVERY == 0
 
 
 @dataclass
@@ -85,7 +99,13 @@ class Worker:
         return self.number + self.sent * WORKERS
 
     def _event(self) -> dict[str, Any]:
-        return {"url": f"/soak/{self._next()}", "custom_data": {"plan": "pro", "price": 19.99, "items": 3}}
+        number = self._next()
+        agent = _AGENTS.get(number // WORKERS % _EVERY)
+        return {
+            "url": f"/soak/{number}",
+            "custom_data": {"plan": "pro", "price": 19.99, "items": 3},
+            **({} if agent is None else {"ua": agent}),
+        }
 
     def _count(self, answer: Any, before: float) -> None:
         self.slowest = max(self.slowest, time.monotonic() - before)
@@ -114,15 +134,17 @@ class Sender:
             )
             for url in task["urls"]
         ]
-        batched, unbatched = self.clients
-        sources = WORKERS - 1
-        rate = task["rate"] * (1 - UNBATCHED_SHARE) / sources
+        batched, *others = self.clients
+        sources = WORKERS - len(others)
+        rate = task["rate"] * (1 - OTHERS_SHARE * len(others)) / sources
         self.workers = [Worker(number, batched, 0, rate) for number in range(sources)]
-        self.workers.append(Worker(sources, unbatched, 1, task["rate"] * UNBATCHED_SHARE))
+        for server, client in enumerate(others, 1):
+            number = len(self.workers)
+            self.workers.append(Worker(number, client, server, task["rate"] * OTHERS_SHARE))
         self.threads: list[threading.Thread] = []
 
     def _on_error(self, report: ErrorReport) -> None:
-        self.reported[report.kind] += report.count
+        self.reported[f"{report.kind} {report.reason}"] += report.count
 
     def start(self) -> None:
         """Start sending."""

@@ -3,36 +3,51 @@
 A request is *unanswered* if it got no answer (it was cut, frozen for longer than the client waits, or in
 progress when the server stopped) or a gateway's 504. It may have been stored, so each of its events may be
 stored once more. An event is *refused* if an answer said that it can never be stored, or refused its whole
-request, because the client may then find that the event is the cause. It may be missing.
+request, because the client may then find that the event is the cause. An event is *doubted* each time that it
+fails for an unclear reason, or alone in a request. The client gives it up after some of these. A refused or
+often doubted event may be missing.
+
+One server is upgraded during the run: it answers as each generation of Umami since 2.0, the oldest first.
 """
 
 import contextlib
 import json
+import math
 import random
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Final
 
 from umami.collector import Collector, Request, replies
+from umami.collector.faults import INGESTION
+from umami.collector.generations import GENERATIONS, Generation, find
 
 from .soak_lines import serve
+from .soak_sender import is_crawlers
 
 BATCHES_GONE_AFTER: Final = 0.2
 """The second server loses its batch route after this part of the run."""
+UPGRADES: Final = tuple(
+    generation.name for generation in GENERATIONS if generation.since >= (2,) and not generation.is_cloud
+)
+"""The versions of Umami that the third server has in turn, each for the same time."""
 
 _KEPT_REQUESTS: Final = 4_000
 _LOOK_SECONDS: Final = 0.02
 _JUST_NOW: Final = 0.25
+"""For so many seconds an answer may be lost with the connection, when the server stops."""
 _FULL_PACE_SECONDS: Final = 60.0
 _DOUBTS: Final = 4  # one more than the default of item_retry_limit
 _STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _REFUSALS: Final = frozenset((401, 403, 500, 502))
+_UNCLEAR: Final = frozenset((202, 504))
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+_NOT_FOUND: Final = "404 page not found\n"
 _PAGE: Final = "<!DOCTYPE html><title>Sign in to the Wi-Fi</title>"
 _BROKEN: Final = replies.error(500, "server-error", "Cannot read private member #state from an object")
 _ENDLESS: Final = b" " * (4 * 1024 * 1024)
@@ -58,16 +73,30 @@ class FaultyServer:
         seconds: How long it will fail.
         timeout: How many seconds its client waits for an answer.
         batches_end: Whether it loses its batch route.
+        versions: The versions of Umami that it has in turn; none for the newest all the time.
     """
 
     def __init__(
-        self, name: str, folder: Path, seed: int, seconds: float, timeout: float, *, batches_end: bool
+        self,
+        name: str,
+        folder: Path,
+        seed: int,
+        seconds: float,
+        timeout: float,
+        *,
+        batches_end: bool = False,
+        versions: Sequence[str] = (),
     ) -> None:
         self.database = folder / f"{name}.sqlite"
-        self.collector = Collector(database=self.database, keep_requests=_KEPT_REQUESTS)
+        self.stored: dict[str, int] = {}
+        self._versions = list(versions)
+        self._version_seconds = seconds / max(1, len(versions))
+        self._requests = 0
+        self.collector = self._new_collector(port=0)
         self.scripted: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()
         self.unanswered: Counter[int] = Counter()
+        self.unclear: set[int] = set()
         self.refused: set[int] = set()
         self.doubted: Counter[int] = Counter()
         self.unanswered_requests = 0
@@ -75,7 +104,8 @@ class FaultyServer:
         self._random = random.Random(f"{seed} {name}")
         self._pace = min(1.0, max(0.25, seconds / _FULL_PACE_SECONDS))
         self._patience = timeout / 2
-        self._batches_end = time.monotonic() + seconds * BATCHES_GONE_AFTER if batches_end else None
+        self._batches_end = time.monotonic() + seconds * BATCHES_GONE_AFTER if batches_end else math.inf
+        self._upgrade_at = time.monotonic() + self._version_seconds if self._versions else math.inf
         self._batched = True
         self._open: list[Request] = []
         self._last: Request | None = None
@@ -106,16 +136,18 @@ class FaultyServer:
         self._ended.set()
         self._threads[1].join()
         self.collector.stop()
+        self._count()
         refused = self.refused | {number for number, doubts in self.doubted.items() if doubts >= _DOUBTS}
         return {
             "database": str(self.database),
-            "requests": self.collector.request_count,
-            "stored": self.collector.event_count,
+            "requests": self._requests,
+            "stored": self.stored,
             "scripted": dict(sorted(self.scripted.items())),
             "hit": dict(sorted(self.hits.items())),
             "unanswered_requests": self.unanswered_requests,
             "unanswered": list(self.unanswered.items()),
             "refused": sorted(refused),
+            "unclear": sorted(self.unclear),
             "overlooked": self.overlooked,
         }
 
@@ -124,20 +156,23 @@ class FaultyServer:
     def _make_faults(self) -> None:
         bag: list[str] = []
         while not self._calm.wait(min(2.0, self._random.expovariate(1 / 0.6)) * self._pace):
-            if self._batches_end is not None and time.monotonic() > self._batches_end:
+            if time.monotonic() > self._batches_end:
                 self._end_batches()
+            if time.monotonic() > self._upgrade_at:
+                self._upgrade()
             if not bag:
-                bag = [*_TROUBLES, "stopped"]
+                bag = list(_TROUBLES)
                 self._random.shuffle(bag)
             trouble = bag.pop()
-            if trouble == "stopped":
-                self._stop_for_a_while()
+            script = _TROUBLES[trouble](self)
+            if script is None:
+                self.scripted[trouble] += 1
             else:
-                self._let_happen(trouble, _TROUBLES[trouble](self))
+                self._let_happen(trouble, script)
 
     def _let_happen(self, trouble: str, script: Script) -> None:
-        script.setdefault("times", self._random.choice((1, 1, 3, None)))
         seconds = script.pop("seconds", self._random.uniform(0.1, 1.2) * self._pace)
+        script.setdefault("times", self._random.choice((1, 1, 3, None)))
         fault = self.collector.fail(**script)
         give_up = time.monotonic() + seconds
         if fault.freeze:
@@ -151,25 +186,56 @@ class FaultyServer:
         self.scripted[trouble] += 1
         self.hits[trouble] += fault.hits
 
-    def _stop_for_a_while(self) -> None:
-        self.scripted["stopped"] += 1
+    def _restart(self, prepare: Callable[[], object]) -> None:
+        """Stop the server, do something, and start it again."""
         self.collector.stop()
         self._look(stopped=True)
-        self._calm.wait(self._random.uniform(0.05, 1.5) * self._pace)
+        prepare()
         while True:
             with contextlib.suppress(OSError):  # another program may use the port for a moment
                 self.collector.start()
                 return
             time.sleep(_LOOK_SECONDS)
 
+    def _upgrade(self) -> None:
+        """Replace the server by one of the next version, with the same port and database."""
+
+        def replace() -> None:
+            self._count()
+            with self._lock:
+                self.collector = self._new_collector(self.collector.port)
+                self._last = None
+
+        self._restart(replace)
+        self._upgrade_at += self._version_seconds if self._versions else math.inf
+
+    def _new_collector(self, port: int) -> Collector:
+        version = self._versions.pop(0) if self._versions else UPGRADES[-1]
+        return Collector(port=port, database=self.database, keep_requests=_KEPT_REQUESTS, umami=version)
+
+    def _count(self) -> None:
+        """Add up what the collector got and stored."""
+        self._requests += self.collector.request_count
+        self.stored[self.collector.umami] = self.collector.event_count - sum(self.stored.values())
+
     def _end_batches(self) -> None:
         status = self._random.choice((404, 405, 500))
         self.collector.fail(status, path="/api/batch", times=None, body=_BROKEN if status == 500 else None)
-        self._batches_end = None
+        self._batches_end = math.inf
         self._batched = False
         self.scripted[f"batch route away ({status})"] = 1
 
-    # The scripts of the faults.
+    # The troubles: scripts of faults, and what happens to the whole server.
+
+    def stopped(self) -> None:
+        """Stop for a while."""
+        self._restart(lambda: self._calm.wait(self._random.uniform(0.05, 1.5) * self._pace))
+
+    def database_away(self) -> None:
+        """Lose the database for a while."""
+        self.collector.database_away()
+        self._calm.wait(self._random.uniform(0.1, 1.2) * self._pace)
+        self.collector.database_back()
 
     def status(self, status: int) -> Script:
         """Answer with a status, and perhaps with `Retry-After`."""
@@ -209,8 +275,8 @@ class FaultyServer:
         return {"status": None, "cut": where}
 
     def page(self) -> Script:
-        """Answer 200 with an HTML page, like a login page in front of the server."""
-        return {"status": 200, "body": _PAGE}
+        """Answer 2xx with an HTML page, like a login page in front of the server."""
+        return {"status": 203, "body": _PAGE}  # not 200, so that `_note` can tell
 
     def accept(self, body: str | bytes) -> Script:
         """Store, and answer 202 with a body that is not Umami's. The client accepts it the second time."""
@@ -219,6 +285,10 @@ class FaultyServer:
     def forbid(self) -> Script:
         """Refuse as a proxy does."""
         return {"status": self._random.choice((401, 403)), "body": _PAGE, "times": 1}
+
+    def not_found(self) -> Script:
+        """Answer 404 to everything, as a proxy does while the server behind it restarts."""
+        return {"status": 404, "body": _NOT_FOUND, "path": "*"}
 
     def items_away(self, share: float) -> Script:
         """Lose the database in the middle of a batch, so that some items fail, or all."""
@@ -251,25 +321,41 @@ class FaultyServer:
         return {**self._items(0.1, error), "times": None, "seconds": 2.0}
 
     def _doubt(self, number: int) -> Json:
-        self.doubted[number] += 1
+        if self._gives_reasons:
+            self.doubted[number] += 1
         return {"message": "Something went wrong"}
 
     def items_stored(self) -> Script:
         """Store some items without their custom data."""
-        return self._items(0.1, lambda _: {"code": "P2000", "meta": {"modelName": "EventData"}})
+
+        def error(number: int) -> Json | None:
+            if is_crawlers(number):
+                return None  # it is not stored
+            if not self._gives_reasons:
+                self.unanswered[number] += 1  # a client cannot know that it is stored
+            return {"code": "P2000", "meta": {"modelName": "EventData"}}
+
+        return self._items(0.1, error)
 
     def _items(self, share: float, error: Callable[[int], Json | None]) -> Script:
-        return {"status": None, "items": self._chosen(share, error)}
-
-    def _chosen(self, share: float, error: Callable[[int], Json | None]) -> Callable[[int, Any], Json | None]:
         """Return a function that always fails the same events."""
         salt = self._random.random()
 
         def fail(_: int, item: Any) -> Json | None:
             number = number_of(item)
-            return error(number) if random.Random(salt + number).random() < share else None
+            if random.Random(salt + number).random() >= share:
+                return None
+            answer = error(number)
+            if answer is not None and not self._gives_reasons:
+                self.doubted[number] += 1
+            return answer
 
-        return fail
+        return {"status": None, "items": fail}
+
+    @property
+    def _gives_reasons(self) -> bool:
+        """Whether an error says why: Umami before 2.16 only answers "Internal Server Error"."""
+        return self._generation.errors != "text"
 
     # The record.
 
@@ -291,22 +377,15 @@ class FaultyServer:
             still = []
             for request in (*self._open, *self._new_requests()):
                 waited = now - request.at
-                if (
-                    late
-                    or waited > self._patience
-                    or (stopped and (not request.status or waited < _JUST_NOW))
-                ):
-                    self._note_unanswered(request)
-                elif request.status is None:
+                unanswered = late or stopped or waited > self._patience
+                if unanswered or (request.status is not None and waited > _JUST_NOW):
+                    self._note(request, unanswered=unanswered)
+                else:
                     still.append(request)
-                elif request.status in (202, 504):
-                    self._note_unanswered(request)
-                elif request.status in _REFUSALS:
-                    self.refused.update(numbers_of(request))
             self._open = still
 
     def _new_requests(self) -> list[Request]:
-        new = []
+        new: list[Request] = []
         for request in reversed(self.collector.requests):
             if request is self._last:
                 break
@@ -317,9 +396,22 @@ class FaultyServer:
             self._last = new[0]
         return new[::-1]
 
-    def _note_unanswered(self, request: Request) -> None:
-        self.unanswered_requests += 1
-        self.unanswered.update(numbers_of(request))
+    def _note(self, request: Request, *, unanswered: bool) -> None:
+        """Note what a request means for its events, now that it is answered or will not be."""
+        numbers = numbers_of(request)
+        if unanswered or request.status in _UNCLEAR:
+            self.unanswered_requests += 1
+            self.unanswered.update(numbers)
+        if request.status in _REFUSALS:
+            self.refused.update(numbers)
+        if len(numbers) == 1 and (unanswered or request.status not in (200, *_REFUSALS)):
+            self.doubted.update(numbers)
+        if request.status == 200 and not self._generation.beeps:
+            self.unclear.update(filter(is_crawlers, numbers))
+
+    @property
+    def _generation(self) -> Generation:
+        return find(self.collector.umami)
 
 
 def number_of(item: Any) -> int:
@@ -329,11 +421,13 @@ def number_of(item: Any) -> int:
 
 def numbers_of(request: Request) -> list[int]:
     """Return the numbers of the events that a request carried."""
-    items = request.json
+    items = request.json if request.path in INGESTION else []
     return [number_of(item) for item in (items if isinstance(items, list) else [items])]
 
 
-_TROUBLES: Final[Mapping[str, Callable[[FaultyServer], Script]]] = {
+_TROUBLES: Final[Mapping[str, Callable[[FaultyServer], Script | None]]] = {
+    "stopped": FaultyServer.stopped,
+    "database away": FaultyServer.database_away,
     **{str(status): lambda server, status=status: server.status(status) for status in _STATUSES},  # type: ignore[misc]
     **{str(status): lambda server, status=status: server.redirect(status) for status in _REDIRECTS},  # type: ignore[misc]
     "redirect loop": FaultyServer.redirect_for_ever,
@@ -343,12 +437,13 @@ _TROUBLES: Final[Mapping[str, Callable[[FaultyServer], Script]]] = {
     "cut before storing": lambda server: server.cut("before"),
     "cut after storing": lambda server: server.cut("after"),
     "cut in the body": lambda server: server.cut("body"),
-    "200 of HTML": FaultyServer.page,
+    "203 of HTML": FaultyServer.page,
     "202 of nothing": lambda server: server.accept(b""),
     "202 of half a JSON": lambda server: server.accept(b'{"size":1,"processed":1,"err'),
     "202 of another JSON": lambda server: server.accept('{"ok":true}'),
     "202 of 4 MiB": lambda server: server.accept(_ENDLESS),
     "401 or 403 of a proxy": FaultyServer.forbid,
+    "404 of a proxy": FaultyServer.not_found,
     "items: database away for some": lambda server: server.items_away(0.3),
     "items: database away for all": lambda server: server.items_away(1.0),
     "items: refused": FaultyServer.items_refused,
@@ -369,8 +464,9 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     common = (Path(task["folder"]), task["seed"], task["seconds"], task["timeout"])
     servers = [
-        FaultyServer("batched", *common, batches_end=False),
+        FaultyServer("batched", *common),
         FaultyServer("unbatched", *common, batches_end=True),
+        FaultyServer("upgraded", *common, versions=UPGRADES),
     ]
     serve(
         {
