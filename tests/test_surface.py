@@ -71,7 +71,7 @@ NETWORK = {
     "shutdown": "(timeout=None)",
 }
 FUNCTIONS = {**LOCAL, **NETWORK, **{f"{name}_async": signature for name, signature in NETWORK.items()}}
-MODULES = {"Client", "errors", "exporters", "models", "spool", "user_agent", "__version__"}
+MODULES = {"Client", "errors", "exporters", "models", "spool", "user_agent", "visitor", "__version__"}
 
 
 def signature_of(function: Callable[..., Any]) -> str:

@@ -1,7 +1,10 @@
 """The functions of the module `umami`: those of one default client."""
 
+from . import _visitor
 from ._http import messages as _messages
 from .client import Client
+
+visitor = _visitor.visitor
 
 _client = Client()
 

@@ -21,6 +21,7 @@ from ._http import endpoints
 from ._http.messages import Flow
 from ._state import Route, State
 from ._user_agents import BROWSER_USER_AGENT
+from ._visitor import LANGUAGE, REFERRER, URL, current
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
 from .settings import SettingsDict, with_settings
@@ -46,12 +47,12 @@ class Sends:
         self,
         event_name: str,
         hostname: str | None = None,
-        url: str = "/",
+        url: str = URL,
         website_id: str | None = None,
         title: str | None = None,
         custom_data: Mapping[str, Any] | None = None,
-        referrer: str = "",
-        language: str = "en-US",
+        referrer: str = REFERRER,
+        language: str = LANGUAGE,
         screen: str = "1920x1080",
         ip_address: str | None = None,
         distinct_id: str | int | None = None,
@@ -97,19 +98,23 @@ class Sends:
             ```
         """
         route = self._state.route or self._state.new_route()
+        if (visitor := current.get()) is not None:
+            url, referrer, language, ip_address, distinct_id, tag, ua = visitor.fill(
+                url, referrer, language, ip_address, distinct_id, tag, ua
+            )
         payload = {
             "name": event_name,
             "title": event_name if title is None else title,
-            "url": url,
+            "url": "/" if url is URL else url,
             "data": {} if custom_data is None else custom_data,
-            "referrer": referrer,
+            "referrer": "" if referrer is REFERRER else referrer,
             "timestamp": timestamp,
         }
         encoded = route.encoder.event(
             payload,
             hostname=hostname,
             website_id=website_id,
-            language=language,
+            language="en-US" if language is LANGUAGE else language,
             screen=screen,
             ip_address=ip_address,
             distinct_id=distinct_id,
@@ -126,12 +131,12 @@ class Sends:
         currency: str = "USD",
         event_name: str = "revenue",
         hostname: str | None = None,
-        url: str = "/",
+        url: str = URL,
         website_id: str | None = None,
         title: str | None = None,
         custom_data: Mapping[str, Any] | None = None,
-        referrer: str = "",
-        language: str = "en-US",
+        referrer: str = REFERRER,
+        language: str = LANGUAGE,
         screen: str = "1920x1080",
         ip_address: str | None = None,
         distinct_id: str | int | None = None,
@@ -199,8 +204,8 @@ class Sends:
         url: str,
         hostname: str | None = None,
         website_id: str | None = None,
-        referrer: str = "",
-        language: str = "en-US",
+        referrer: str = REFERRER,
+        language: str = LANGUAGE,
         screen: str = "1920x1080",
         ua: str = BROWSER_USER_AGENT,
         ip_address: str | None = None,
@@ -244,21 +249,31 @@ class Sends:
             ```
         """
         route = self._state.route or self._state.new_route()
-        payload = {"title": page_title, "url": url, "referrer": referrer, "timestamp": timestamp}
+        agent: str | None = ua
+        if (visitor := current.get()) is not None:
+            url, referrer, language, ip_address, distinct_id, tag, agent = visitor.fill(
+                url, referrer, language, ip_address, distinct_id, tag, ua
+            )
+        payload = {
+            "title": page_title,
+            "url": url,
+            "referrer": "" if referrer is REFERRER else referrer,
+            "timestamp": timestamp,
+        }
         encoded = route.encoder.event(
             payload,
             hostname=hostname,
             website_id=website_id,
-            language=language,
+            language="en-US" if language is LANGUAGE else language,
             screen=screen,
             ip_address=ip_address,
             distinct_id=distinct_id,
             tag=tag,
-            ua=ua,
+            ua=agent,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
-        return self._submit(route, encoded, ua)
+        return self._submit(route, encoded, agent)
 
     def identify(
         self,
@@ -296,6 +311,9 @@ class Sends:
             ```
         """
         route = self._state.route or self._state.new_route()
+        if (visitor := current.get()) is not None:
+            ip_address = visitor.ip_address if ip_address is None else ip_address
+            ua = visitor.ua if ua is None else ua
         encoded = route.encoder.identity(
             distinct_id,
             data,

@@ -1,0 +1,172 @@
+"""The visitor that sends are for, where they do not say it themselves.
+
+A context variable holds it, so each request, task, thread and greenlet has its own.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Final
+
+from ._events.fields import given
+from ._user_agents import BROWSER_USER_AGENT
+from .errors import ValidationError
+
+
+class Default(str):
+    """A default of a parameter: equal to the plain string, and known by its identity.
+
+    A caller may give the same string by hand, and Python uses one object for equal strings of a program. So
+    identity tells a default from an argument only if the default is an object of its own.
+    """
+
+    __slots__ = ()
+
+
+URL: Final[str] = Default("/")
+REFERRER: Final[str] = Default("")
+LANGUAGE: Final[str] = Default("en-US")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """What is known of a visitor; None is not known."""
+
+    ip_address: str | None = None
+    ua: str | None = None
+    language: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+    distinct_id: str | int | Callable[[], str | int | None] | None = None
+    tag: str | None = None
+
+    def fill(
+        self,
+        url: str,
+        referrer: str,
+        language: str,
+        ip_address: str | None,
+        distinct_id: str | int | None,
+        tag: str | None,
+        ua: str | None,
+    ) -> tuple[str, str, str, str | None, str | int | None, str | None, str | None]:
+        """Return the arguments of a send: the given ones, and where none was given, this visitor's."""
+        return (
+            self.url if url is URL and self.url is not None else url,
+            self.referrer if referrer is REFERRER and self.referrer is not None else referrer,
+            self.language if language is LANGUAGE and self.language is not None else language,
+            self.ip_address if ip_address is None else ip_address,
+            self.identity() if distinct_id is None else distinct_id,
+            self.tag if tag is None else tag,
+            self.ua if ua is None or ua is BROWSER_USER_AGENT else ua,
+        )
+
+    def identity(self) -> str | int | None:
+        """Return the id of the visitor, who may have logged in since the block began."""
+        return self.distinct_id() if callable(self.distinct_id) else self.distinct_id
+
+
+current: Final[ContextVar[Visitor | None]] = ContextVar("umami.visitor", default=None)
+
+
+class _Keep:
+    def __repr__(self) -> str:
+        return "<as it is>"
+
+
+KEEP: Final[Any] = _Keep()
+
+
+class VisitorBlock:
+    """A block of code whose sends are for one visitor. Made by `umami.visitor`.
+
+    It may be entered again, even while it is entered, but by one thread or task only.
+    """
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+        self._tokens: list[Token[Visitor | None]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(current.set(replace(current.get() or Visitor(), **self._fields)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        current.reset(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+def visitor(
+    *,
+    ip_address: str | None = KEEP,
+    ua: str | None = KEEP,
+    language: str | None = KEEP,
+    url: str | None = KEEP,
+    referrer: str | None = KEEP,
+    distinct_id: str | int | Callable[[], str | int | None] | None = KEEP,
+    tag: str | None = KEEP,
+) -> VisitorBlock:
+    """Set whose visit the sends in a block belong to. What they are not given, they take from here.
+
+    Blocks may be nested: an inner one adds to the outer one, and None unsets what the outer one set. Each
+    task, thread and greenlet has its own; `contextvars.copy_context()` carries a visitor into a thread.
+
+    Args:
+        ip_address: The visitor's address.
+        ua: The visitor's User-Agent.
+        language: The visitor's language, or the whole Accept-Language header.
+        url: The URL or path of the page.
+        referrer: Where the visitor came from.
+        distinct_id: Your own id for the visitor; or a function that returns it, for one who may log in later.
+            It is called by each send that is not given an id.
+        tag: A tag, to compare variants.
+
+    Returns:
+        A context manager, for `with` and `async with`.
+
+    Raises:
+        ValidationError: A value is not a string. The sends check the rest, as they check their arguments.
+
+    Example:
+        ```python
+        with umami.visitor(ip_address=request.client.host, ua=request.headers.get("user-agent")):
+            umami.new_event("signup")
+            umami.new_revenue_event(19.99, "EUR")
+        ```
+    """
+    named = {
+        "ip_address": ip_address,
+        "ua": ua,
+        "language": language,
+        "url": url,
+        "referrer": referrer,
+        "distinct_id": distinct_id,
+        "tag": tag,
+    }
+    fields = {name: value for name, value in named.items() if value is not KEEP}
+    for name, value in fields.items():
+        if value is None or isinstance(value, str):
+            continue
+        if name != "distinct_id":
+            raise ValidationError(f"{name} must be a string or None, got {given(value)}.")
+        if isinstance(value, bool) or not (isinstance(value, int) or callable(value)):
+            raise ValidationError(
+                f"distinct_id must be a string, an integer, a function that returns one, or None, "
+                f"got {given(value)}."
+            )
+    return VisitorBlock(fields)
