@@ -1,0 +1,153 @@
+"""Whose address a request comes from: the peer's, or what a trusted proxy says.
+
+Anybody can send a header such as `X-Forwarded-For`. So it counts only if the peer is a proxy that the options
+name, and is read from the right: each proxy appends the address that it saw.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, Protocol
+
+from umami.errors import ValidationError
+
+UNIX: Final = "unix"
+"""Stands among the trusted proxies for a peer at a Unix socket, which has no address."""
+
+_MOST_HOPS: Final = 32
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FORWARDED_FOR: Final = re.compile(
+    r"""(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]*))""", re.IGNORECASE
+)
+
+Address = IPv4Address | IPv6Address
+
+
+class Headers(Protocol):
+    """The headers of a request."""
+
+    def all(self, name: str) -> Sequence[str]:
+        """Return the values of a header, by its name in small letters, in their order."""
+
+
+def parsed(text: str) -> Address | None:
+    """Return the address that a proxy wrote, perhaps with a port, brackets or a zone; None for other text.
+
+    An IPv4 address that is written as an IPv6 one (`::ffff:1.2.3.4`) is returned as IPv4.
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class ClientAddress:
+    """Finds the address of a request's visitor.
+
+    Args:
+        trusted_proxies: The networks (`10.0.0.0/8`) and addresses of the proxies in front, and `unix` for a
+            peer at a Unix socket. If the peer is one of them, the header is read from the right, up to the
+            first address that is not.
+        trusted_hops: In place of that, the number of proxies in front.
+        header: The header that they append to: `X-Forwarded-For` or `Forwarded`.
+        client_ip_header: A header of a trusted peer that holds the address alone, `CF-Connecting-IP` say.
+
+    Raises:
+        ValidationError: An argument is not valid.
+    """
+
+    def __init__(
+        self,
+        trusted_proxies: Iterable[str] = (),
+        trusted_hops: int = 0,
+        header: str = "X-Forwarded-For",
+        client_ip_header: str | None = None,
+    ) -> None:
+        if isinstance(trusted_proxies, str):
+            raise ValidationError(f"trusted_proxies must be a list, such as [{trusted_proxies!r}].")
+        if isinstance(trusted_hops, bool) or not isinstance(trusted_hops, int) or trusted_hops < 0:
+            raise ValidationError(f"trusted_hops must be a number of proxies, got {trusted_hops!r}.")
+        if header.lower() not in ("x-forwarded-for", "forwarded"):
+            raise ValidationError(f"header must be 'X-Forwarded-For' or 'Forwarded', got {header!r}.")
+        proxies = [str(each).strip() for each in trusted_proxies]
+        if proxies and trusted_hops:
+            raise ValidationError("Set trusted_proxies or trusted_hops, not both.")
+        if client_ip_header is not None:
+            if not _TOKEN.fullmatch(client_ip_header):
+                raise ValidationError(f"client_ip_header must be a header's name, got {client_ip_header!r}.")
+            if not (proxies or trusted_hops):
+                raise ValidationError(
+                    "client_ip_header needs trusted_proxies or trusted_hops: anybody can send that header."
+                )
+        self._unix = UNIX in proxies
+        self._networks = [_network(each) for each in proxies if each != UNIX]
+        self._hops = trusted_hops
+        self._header = header.lower()
+        self._own_header = None if client_ip_header is None else client_ip_header.lower()
+
+    def of(self, peer: str | None, headers: Headers) -> str | None:
+        """Return the visitor's address; None if it is not known.
+
+        Args:
+            peer: The address of the connection's other end, as the server gives it; None at a Unix socket.
+            headers: The request's headers.
+        """
+        nearest = None if peer is None else parsed(peer)
+        if not (self._hops or self._trusts(nearest, is_unix=not peer)):
+            return None if nearest is None else str(nearest)
+        if self._own_header is not None:
+            values = headers.all(self._own_header)
+            found = parsed(values[-1]) if values else None
+            return None if found is None else str(found)
+        written = self._written(headers)
+        if self._hops:
+            # A request that passed fewer proxies than that came from inside.
+            found = parsed(written[-self._hops]) if len(written) >= self._hops else nearest
+        else:
+            found = nearest
+            for text in reversed(written):
+                found = parsed(text)
+                if not self._trusts(found):
+                    break
+        return None if found is None else str(found)
+
+    def _trusts(self, address: Address | None, *, is_unix: bool = False) -> bool:
+        if address is None:
+            return is_unix and self._unix
+        return any(address in network for network in self._networks)
+
+    def _written(self, headers: Headers) -> list[str]:
+        """Return what the proxies wrote, the nearest one's last."""
+        entries = ",".join(headers.all(self._header)).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+        if self._header == "forwarded":
+            found = [_FORWARDED_FOR.search(entry) for entry in entries]
+            return ["" if match is None else match[1] or match[2] or "" for match in found]
+        return [entry for entry in entries if entry.strip()]
+
+
+def _network(text: str) -> Any:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValidationError(
+            f"trusted_proxies must be networks such as 10.0.0.0/8, addresses, or 'unix', got {text!r}."
+        ) from None
+    if (
+        isinstance(network, IPv6Network)
+        and network.network_address.ipv4_mapped is not None
+        and network.prefixlen >= 96
+    ):
+        return ip_network(f"{network.network_address.ipv4_mapped}/{network.prefixlen - 96}")
+    return network
+
+
+def anonymized(address: str) -> str:
+    """Return an address without its last octet, or without the last 80 bits of an IPv6 one."""
+    found = ip_address(address)
+    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False).network_address)

@@ -1,0 +1,317 @@
+"""What the middlewares share: whose visit a request is, and whether its response is a page view."""
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import Any, Final, Literal
+from urllib.parse import quote, unquote_plus
+
+import umami
+from umami._user_agents import is_bot
+from umami.errors import ValidationError
+
+from ._address import ClientAddress, anonymized
+
+logger: Final = logging.getLogger("umami")
+
+CAMPAIGN_KEYS: Final = (
+    "utm_*",
+    "gclid",
+    "fbclid",
+    "msclkid",
+    "ttclid",
+    "li_fat_id",
+    "twclid",
+    "ref",
+)
+"""The query parameters that a page view keeps by default: those that Umami reports, and `ref`."""
+
+NO_PAGES: Final = (
+    "/static/*",
+    "/assets/*",
+    "/favicon.ico",
+    "/robots.txt",
+    "/health",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/ping",
+    "/metrics",
+)
+"""Paths that are no pages, unless `include` names them."""
+
+_SAFE: Final = "/:@!$&'()*+,;=~"
+
+
+class Headers:
+    """Headers, by their names in small letters."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._values.setdefault(name, []).append(value)
+
+    def get(self, name: str) -> str:
+        """Return the first value of a header; blank without it."""
+        values = self._values.get(name)
+        return values[0] if values else ""
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a header."""
+        return self._values.get(name, [])
+
+
+@dataclass
+class Request:
+    """A request, as a middleware shows it to the functions that it is given.
+
+    Attributes:
+        method: `GET`, say.
+        path: The path, decoded, with what the application is mounted at.
+        query: The query string, encoded.
+        headers: Its headers: `headers.get("user-agent")`.
+        peer: The address of the connection's other end; None if the server gives none, as at a Unix socket.
+        raw: What the server gave: the ASGI scope, or the WSGI environ.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    peer: str | None
+    raw: Any
+
+
+@dataclass
+class Response:
+    """A response, as a middleware shows it to the functions that it is given.
+
+    Attributes:
+        status: 200, say.
+        headers: Its headers: `headers.get("content-type")`.
+        route: The template of the route that answered, such as `/items/{id}`; None if it is not known.
+        name: The name of that route; None if it is not known.
+    """
+
+    status: int
+    headers: Headers
+    route: str | None = None
+    name: str | None = None
+
+
+def should_track(request: Request, response: Response) -> bool:
+    """Tell whether a response shows a visitor a page, as the middlewares do by default.
+
+    It does if the request is a GET, but no prefetch and not for a fragment of a page, and the answer is HTML:
+    2xx with `text/html`, or 304 to a client that takes HTML.
+
+    Args:
+        request: The request.
+        response: Its response.
+
+    Returns:
+        Whether to send a page view.
+
+    Example:
+        ```python
+        def blog_only(request, response):
+            return request.path.startswith("/blog/") and should_track(request, response)
+        ```
+    """
+    get = request.headers.get
+    if request.method != "GET":
+        return False
+    if response.status == 304:
+        is_html = "text/html" in get("accept")
+    else:
+        is_html = 200 <= response.status < 300 and response.headers.get("content-type").lower().startswith(
+            "text/html"
+        )
+    if not is_html or "prefetch" in f"{get('sec-purpose')} {get('purpose')}":
+        return False
+    if get("hx-boosted"):
+        return True
+    return not (get("hx-request") or get("turbo-frame") or get("x-requested-with") == "XMLHttpRequest")
+
+
+class Middleware:
+    """The options of a middleware, and what follows from them for each request."""
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        client: "umami.Client | None" = None,
+        page_views: bool = True,
+        should_track: Callable[[Request, Response], bool] = should_track,
+        exclude: Collection[str] = (),
+        include: Collection[str] = (),
+        routes: Literal["path", "template"] = "path",
+        keep_query: bool | Collection[str] = CAMPAIGN_KEYS,
+        title: Callable[[Request, Response], str | None] | None = None,
+        hostname: str | None = None,
+        website_id: str | None = None,
+        trusted_proxies: Collection[str] = (),
+        trusted_hops: int = 0,
+        forwarded_header: str = "X-Forwarded-For",
+        client_ip_header: str | None = None,
+        client_ip: Callable[[Request], str | None] | None = None,
+        send_ip: bool = True,
+        anonymize_ip: bool = False,
+        skip_bots: bool = False,
+        respect_gpc: bool = False,
+        distinct_id: Callable[[Request], str | int | None] | None = None,
+        tag: str | None = None,
+    ) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            client: The client that sends; by default the module's functions.
+            page_views: Send page views. If not, the sends of a request still know their visitor.
+            should_track: Called with the request and its response; returns whether to send a page view.
+            exclude: Paths that are no pages, as patterns such as `/admin/*`.
+            include: Paths that are pages, although `exclude` or the built-in list (`/static/*`, `/healthz`
+                and the like) has them.
+            routes: `path`, or `template`: send `/items/{id}` in place of `/items/17`, where the framework
+                says which route answered.
+            keep_query: The query parameters that stay in a page's URL, as patterns; True for all, False for
+                none. By default those of campaigns.
+            title: Called with the request and its response; returns the page's title. By default that is the
+                route's name, or the path.
+            hostname: The site's host name; by default the client's.
+            website_id: The website; by default the client's.
+            trusted_proxies: The networks of the proxies in front, such as `10.0.0.0/8`, and `unix` for a Unix
+                socket. Only if the connection comes from one of them, the visitor's address is read from
+                `forwarded_header`, from the right. Without any, the address is the connection's, as uvicorn's
+                `--proxy-headers` or werkzeug's `ProxyFix` set it.
+            trusted_hops: In place of `trusted_proxies`, the number of proxies in front.
+            forwarded_header: `X-Forwarded-For` or `Forwarded`.
+            client_ip_header: A header of a trusted proxy that holds the address alone, such as
+                `CF-Connecting-IP`, in place of `forwarded_header`.
+            client_ip: Called with the request; returns the visitor's address. Replaces all of the above.
+            send_ip: Send the visitor's address. Without addresses, Umami cannot tell visitors with the same
+                browser apart.
+            anonymize_ip: Set the last 8 bits of an IPv4 address, and the last 80 of an IPv6 address, to zero.
+            skip_bots: Send no page views of bots, by Umami's own rule. This needs the extra `bots`.
+            respect_gpc: Send no page views of visitors whose browser sends `Sec-GPC` or `DNT`, and nothing
+                about such a visitor with other events.
+            distinct_id: Called with the request when something is sent; returns your own id for the visitor.
+            tag: A tag for all events.
+
+        Raises:
+            ValidationError: An option is not valid.
+            ModuleNotFoundError: `skip_bots` is set, and the extra `bots` is not installed.
+        """
+        if routes not in ("path", "template"):
+            raise ValidationError(f"routes must be 'path' or 'template', got {routes!r}.")
+        if skip_bots:
+            is_bot("")
+        self._app = app
+        self._client: Any = umami if client is None else client
+        self._page_views, self._should_track = page_views, should_track
+        self._is_excluded = _matcher("exclude", (*NO_PAGES, *_patterns("exclude", exclude)))
+        self._is_included = _matcher("include", include)
+        self._is_kept = _matcher(
+            "keep_query", ("*",) * keep_query if isinstance(keep_query, bool) else keep_query
+        )
+        self._by_template = routes == "template"
+        self._title = title
+        self._site = {"hostname": hostname, "website_id": website_id}
+        address = ClientAddress(trusted_proxies, trusted_hops, forwarded_header, client_ip_header)
+        self._client_ip = client_ip or (lambda request: address.of(request.peer, request.headers))
+        self._send_ip, self._anonymize_ip = send_ip, anonymize_ip
+        self._skip_bots, self._respect_gpc = skip_bots, respect_gpc
+        self._distinct_id, self._tag = distinct_id, tag
+        self._has_failed = False
+
+    def _visitor(self, request: Request) -> AbstractContextManager[None]:
+        """Return the block to handle a request in, whose sends are this visitor's. It never raises."""
+        try:
+            fields = self._fields(request)
+            if self._distinct_id is not None and "ua" in fields:
+                fields["distinct_id"] = lambda: self._identity(request)  # known once somebody has logged in
+            return umami.visitor(**fields)
+        except Exception as error:  # noqa: BLE001 - of a function of the user's
+            self._note_failure(error)
+            return nullcontext()
+
+    def _finished(self, request: Request, response: Response) -> None:
+        """Send a page view if a response is one, after its last byte. It never raises."""
+        try:
+            if self._is_page_view(request, response):
+                fields = self._fields(request, response)
+                title = self._title(request, response) if self._title else response.name
+                self._client.new_page_view(
+                    title or request.path,
+                    distinct_id=self._identity(request),
+                    **{name: value for name, value in fields.items() if value is not None},
+                    **self._site,
+                )
+        except Exception as error:  # noqa: BLE001
+            self._note_failure(error)
+
+    def _is_page_view(self, request: Request, response: Response) -> bool:
+        return (
+            self._page_views
+            and self._should_track(request, response)
+            and (not self._is_excluded(request.path) or bool(self._is_included(request.path)))
+            and not self._is_private(request)
+            and not (self._skip_bots and is_bot(request.headers.get("user-agent")))
+        )
+
+    def _is_private(self, request: Request) -> bool:
+        get = request.headers.get
+        return self._respect_gpc and "1" in (get("sec-gpc"), get("dnt"))
+
+    def _fields(self, request: Request, response: Response | None = None) -> dict[str, Any]:
+        """Return the arguments of a send that say whose visit it belongs to; None where that is not known."""
+        get = request.headers.get
+        fields: dict[str, Any] = {"url": self._url(request, response), "tag": self._tag}
+        if not self._is_private(request):
+            fields["ua"] = get("user-agent") or None
+            fields["language"] = get("accept-language") or None
+            fields["referrer"] = get("referer") or None
+            if self._send_ip:
+                address = self._client_ip(request)
+                fields["ip_address"] = anonymized(address) if address and self._anonymize_ip else address
+        return fields
+
+    def _identity(self, request: Request) -> str | int | None:
+        if self._distinct_id is None:
+            return None
+        try:
+            return self._distinct_id(request)
+        except Exception as error:  # noqa: BLE001
+            self._note_failure(error)
+            return None
+
+    def _url(self, request: Request, response: Response | None) -> str:
+        path = quote(request.path, safe=_SAFE)
+        if self._by_template and response is not None and response.route:
+            path = response.route
+        pairs = request.query.split("&") if request.query else []
+        kept = "&".join(pair for pair in pairs if self._is_kept(unquote_plus(pair.partition("=")[0])))
+        return f"{path}{'?' if kept else ''}{kept}"
+
+    def _note_failure(self, error: Exception) -> None:
+        """Log a failure, the first one with all that helps to find it. No request fails for it."""
+        level = logging.DEBUG if self._has_failed else logging.ERROR
+        self._has_failed = True
+        logger.log(level, "A request was not tracked: %s: %s", type(error).__name__, error, exc_info=error)
+
+
+def _patterns(option: str, patterns: Any) -> tuple[str, ...]:
+    if isinstance(patterns, str) or not all(isinstance(each, str) for each in patterns):
+        raise ValidationError(f"{option} must be a list of patterns, such as ['/admin/*'], got {patterns!r}.")
+    return tuple(patterns)
+
+
+def _matcher(option: str, patterns: Any) -> Callable[[str], Any]:
+    """Return a function that tells whether one of the patterns matches a whole text."""
+    return re.compile("|".join(map(translate, _patterns(option, patterns))) or "(?!)").match

@@ -1,0 +1,115 @@
+"""Middleware for WSGI: Flask, Django, plain WSGI."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextvars import Context, copy_context
+from typing import Any, cast
+
+from ._web import Headers, Middleware, Request, Response, should_track
+
+__all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+class UmamiMiddleware(Middleware):
+    """Sends a page view for each page, and gives the sends of a request their visitor.
+
+    Responses are neither delayed nor buffered: a page view is queued after the last byte. A failure to track
+    is logged once, and no request fails for it.
+
+    Example:
+        ```python
+        app = Flask(__name__)
+        app.wsgi_app = UmamiMiddleware(app.wsgi_app, exclude=["/admin/*"], trusted_proxies=["10.0.0.0/8"])
+
+
+        @app.post("/buy")
+        def buy():
+            umami.new_revenue_event(19.99, "EUR")  # knows the visitor and the page
+            return "thanks"
+        ```
+    """
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Handle one request."""
+        request, response = _request(environ), Response(0, Headers(()))
+
+        def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            response.status = int(status.split(" ", 1)[0])
+            response.headers = Headers((name.lower(), value) for name, value in headers)
+            return start_response(status, headers, *more)
+
+        # The body is produced later, perhaps between those of other requests in the same thread.
+        context = copy_context()
+        context.run(self._visitor(request).__enter__)
+        body = context.run(self._app, environ, started)
+
+        def finished() -> None:
+            self._finished(request, response)
+
+        files = environ.get("wsgi.file_wrapper")
+        if isinstance(files, type) and isinstance(body, files):
+            finished()  # the server sends the file by itself, and takes no other iterable for one
+            return cast("Iterable[bytes]", body)
+        return (_SizedBody if isinstance(body, Sized) else _Body)(body, context, finished)
+
+
+class _Body:
+    """The body of a response, each piece of which is produced in the request's context."""
+
+    def __init__(self, body: Iterable[bytes], context: Context, finished: Callable[[], None]) -> None:
+        self._body = body
+        self._context = context
+        self._finished = finished
+        self._pieces: Iterator[bytes] | None = None
+        self._is_complete = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._pieces is None:
+            self._pieces = self._context.run(iter, self._body)
+        try:
+            return self._context.run(next, self._pieces)
+        except StopIteration:
+            self._is_complete = True
+            raise
+
+    def close(self) -> None:
+        """Send the page view of a response that was produced to its end."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                self._context.run(close)
+        finally:
+            if self._is_complete:
+                self._finished()
+
+
+class _SizedBody(_Body):
+    """One whose number of pieces is known: of a single piece, servers compute the Content-Length."""
+
+    def __len__(self) -> int:
+        return len(cast("Sized", self._body))
+
+
+def _request(environ: Environ) -> Request:
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return Request(
+        environ["REQUEST_METHOD"],
+        path.encode("latin-1").decode("utf-8", "replace") or "/",
+        environ.get("QUERY_STRING", ""),
+        Headers(_headers(environ)),
+        environ.get("REMOTE_ADDR") or None,
+        environ,
+    )
+
+
+def _headers(environ: Environ) -> Iterator[tuple[str, str]]:
+    for name, value in environ.items():
+        if name.startswith("HTTP_"):
+            yield name[5:].replace("_", "-").lower(), value
+        elif name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            yield name.replace("_", "-").lower(), value
