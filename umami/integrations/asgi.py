@@ -62,9 +62,13 @@ class UmamiMiddleware(Middleware):
         return tracked
 
     def _flushing(self, send: Send) -> Send:
+        lifespan = self._client.lifespan()
+
         async def flushing(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown."):
-                await self._client.shutdown_async()
+            if message["type"] == "lifespan.startup.complete":
+                await lifespan.__aenter__()
+            elif message["type"].startswith("lifespan.shutdown."):
+                await lifespan.__aexit__(None, None, None)  # the server waits for this message, then it ends
             await send(message)
 
         return flushing
