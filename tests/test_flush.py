@@ -1,8 +1,10 @@
 """Flush, shutdown, counts, and a change of the server while events are queued."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -194,6 +196,13 @@ async def test_flush_async_can_be_cancelled(collector: Collector, stuck: umami.C
     assert scope.cancelled_caught
     collector.thaw()
     assert await stuck.flush_async(DEADLINE)
+
+
+def test_flush_async_while_another_thread_imports_trio(
+    stuck: umami.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))  # as the import system does at first
+    assert not asyncio.run(stuck.flush_async(0.05))
 
 
 @pytest.mark.anyio

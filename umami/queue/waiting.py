@@ -124,7 +124,8 @@ class _TrioAlarm:
 def _alarm() -> _AsyncioAlarm | _TrioAlarm:
     trio = sys.modules.get("trio")
     if trio is not None:
-        with suppress(RuntimeError):  # this is no task of trio's
+        # This is not a task of trio's, or another thread has only begun to import it.
+        with suppress(RuntimeError, AttributeError):
             return _TrioAlarm(trio)
     return _AsyncioAlarm()
 
