@@ -462,3 +462,76 @@ def test_a_forked_gevent_program(collector: Collector, python: Run):
 
     assert (process.returncode, process.stderr) == (0, "")
     assert stored(collector) == once("parent", "child", "parent again")
+
+
+# eventlet.
+
+EVENTLET_FIRST = "import trio, eventlet; eventlet.monkey_patch(); import umami"
+"""httpcore imports trio if it is installed, and trio cannot be imported after eventlet's patch."""
+
+
+def test_what_eventlets_greenlets_send_arrives(collector: Collector, python: Run):
+    pytest.importorskip("eventlet")
+    program = f"""
+        {EVENTLET_FIRST}
+
+        def send(sender):
+            for number in range(20):
+                umami.new_event(f"{{sender}}-{{number}}")
+                eventlet.sleep(0)
+
+        def tick():
+            while True:
+                ticks.append(1)
+                eventlet.sleep(0.001)
+
+        ticks = []
+        eventlet.spawn(tick)
+        pool = eventlet.GreenPool()
+        for sender in range(5):
+            pool.spawn(send, sender)
+        pool.waitall()
+        before = len(ticks)
+        assert umami.flush(30)
+        assert len(ticks) > before  # the flush has not stopped the others
+        umami.new_event("at exit")
+    """
+
+    process = python(program, **settings(collector, flush_interval=NEVER), PYTHONWARNINGS="ignore")
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert stored(collector) == once(*(f"{s}-{n}" for s in range(5) for n in range(20)), "at exit")
+
+
+def test_an_outage_under_eventlet(python: Run):
+    pytest.importorskip("eventlet")
+    program = f"""
+        {EVENTLET_FIRST}
+        umami.new_event("kept")
+        assert not umami.flush(0.5)
+        stats = umami.queue_stats()
+        print(stats.submitted, stats.pending, stats.dropped)
+    """
+
+    process = python(program, **settings(9, shutdown_timeout=0), PYTHONWARNINGS="ignore")
+
+    assert (process.returncode, process.stdout) == (0, "1 1 {}\n")
+    assert "report it" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import umami, eventlet; eventlet.monkey_patch()", "Call eventlet.monkey_patch() before"),
+        ("import eventlet; eventlet.monkey_patch(); import umami", "import trio before"),
+    ],
+    ids=["patched after umami's import", "trio after the patch"],
+)
+def test_what_eventlet_does_not_stand_is_refused(python: Run, program: str, message: str):
+    pytest.importorskip("eventlet")
+
+    process = python(f"{program}; umami.configure(hostname='example.com')", PYTHONWARNINGS="ignore")
+
+    assert process.returncode == 1
+    assert "OperationNotAllowedError: " in process.stderr
+    assert message in process.stderr.splitlines()[-1]

@@ -1,6 +1,6 @@
-"""Threads and locks of the operating system, also where gevent has put greenlets in their place.
+"""Threads and locks of the operating system, also where gevent or eventlet has put greenlets in their place.
 
-gevent's monkey-patching makes `threading` start greenlets. A sender that is one stands still whenever
+Their monkey-patching makes `threading` start greenlets. A sender that is one stands still whenever
 any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
 """
 
@@ -12,27 +12,45 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from importlib import import_module
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
 from ._clock import monotonic
+from .errors import OperationNotAllowedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
 def is_patched() -> bool:
-    """Tell whether gevent has replaced `threading`."""
+    """Tell whether gevent or eventlet has replaced `threading`.
+
+    Raises:
+        OperationNotAllowedError: eventlet has, after this was imported. It changes locks that exist already.
+    """
+    if _eventlet_has_patched():
+        if not _EVENTLET_CAME_FIRST:
+            raise OperationNotAllowedError("Call eventlet.monkey_patch() before umami is imported.")
+        return True
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _original(name: str) -> Any:
-    """Return a name of `_thread` as it was before gevent came."""
+    """Return a name of `_thread` as it was before gevent or eventlet came."""
     monkey = sys.modules.get("gevent.monkey")
-    module = sys.modules["_thread"]
-    return getattr(module, name) if monkey is None else monkey.get_original("_thread", name)
+    if monkey is not None:
+        return monkey.get_original("_thread", name)
+    patcher = sys.modules.get("eventlet.patcher")
+    return getattr(sys.modules["_thread"] if patcher is None else patcher.original("_thread"), name)
 
 
+_EVENTLET_CAME_FIRST: Final = _eventlet_has_patched()
 Lock: Final = _original("allocate_lock")
 _BuiltinRLock: Final = _original("RLock")
 
@@ -289,5 +307,8 @@ def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
     if not is_patched() or get_ident() in _ours:
         return call(*args, **kwargs)
+    if _eventlet_has_patched():
+        tpool: Any = import_module("eventlet.tpool")
+        return cast("T", tpool.execute(call, *args, **kwargs))
     result: T = sys.modules["gevent"].get_hub().threadpool.apply(call, args, kwargs)
     return result
