@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored
+from queue_helpers import NEVER, Listener, Reports, hold, in_threads, send_many, sent, stored
 
 import umami
 from umami.collector import Collector
@@ -318,7 +318,7 @@ def test_on_error_may_send_events(collector: Collector, make_client: MakeClient,
 
 
 def test_what_on_error_sends_in_vain_is_not_reported_to_it_again(
-    make_client: MakeClient, balanced: Balanced
+    collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     calls: list[int] = []
     told = threading.Event()
@@ -329,7 +329,7 @@ def test_what_on_error_sends_in_vain_is_not_reported_to_it_again(
         told.set()
 
     client = make_client(queue_size=1, flush_interval=NEVER, on_error=tell)
-    client.new_event("takes all the room")
+    hold(collector, client)
     client.new_event("no room")
     assert told.wait(DEADLINE)
     assert client.flush(DEADLINE)

@@ -12,7 +12,7 @@ import pytest
 from conftest import DEADLINE, SITE
 from process_helpers import finished
 from process_helpers import settings as settings_of
-from queue_helpers import NEVER, Reports, in_threads, send_many, sizes, stored, until_waiting
+from queue_helpers import NEVER, Reports, hold, in_threads, send_many, sizes, stored, until_waiting
 from typing_extensions import Self
 
 import umami
@@ -675,12 +675,13 @@ def test_the_ledger_tells_what_became_of_every_event(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(queue_size=10, flush_interval=NEVER)
-    for _ in range(12):
+    hold(collector, client)
+    for _ in range(11):
         client.new_event("event")
     collector.fail(503)
     collector.fail(None, items={0: {"code": "P2000"}})
     stats = client.queue_stats()
-    assert (stats.submitted, stats.pending, stats.requests) == (12, 10, 0)
+    assert (stats.submitted, stats.pending, stats.requests) == (12, 10, 1)
     assert stats.pending_bytes > 10 * 100
     assert client.flush(DEADLINE)
     stats = client.queue_stats()

@@ -22,7 +22,7 @@ from umami.queue.batch import Batch
 from umami.queue.destination_queue import BATCH_FRAME, DestinationQueue
 from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue
-from umami.queue.reasons import QUEUE_FULL, SHUTDOWN
+from umami.queue.reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from umami.queue.reporter import Report
 from umami.settings import Settings
 
@@ -239,7 +239,9 @@ class QueueMachine(RuleBasedStateMachine):
         reason = None
         if self.closed:
             reason = SHUTDOWN
-        elif full() and (values.overflow != "drop_oldest" or size > values.queue_bytes):
+        elif size > values.queue_bytes:
+            reason = TOO_LARGE
+        elif full() and values.overflow != "drop_oldest":
             reason = QUEUE_FULL
         elif full():
             for destination in (model, *self.models):

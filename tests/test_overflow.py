@@ -8,7 +8,18 @@ import anyio
 import anyio.to_thread
 import pytest
 from conftest import DEADLINE
-from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, stored, until_waiting
+from queue_helpers import (
+    NEVER,
+    Listener,
+    Reports,
+    hold,
+    in_threads,
+    send_many,
+    sent,
+    sizes,
+    stored,
+    until_waiting,
+)
 
 import umami
 from umami.collector import Collector
@@ -45,7 +56,8 @@ def test_a_full_queue_refuses_the_next_event(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(queue_size=3, flush_interval=NEVER)
-    names = send_many(client, 3)
+    hold(collector, client, "e")
+    names = ["e", *send_many(client, 2)]
     assert client.new_event("one too many") == FULL
     assert client.queue_stats().dropped == {"queue_full": 1}
     assert client.queue_stats().pending == 3
@@ -58,17 +70,21 @@ def test_a_full_queue_refuses_the_next_event(
 def test_the_bound_in_bytes_is_exact(
     collector: Collector, make_client: MakeClient, event_bytes: int, balanced: Balanced
 ) -> None:
-    client = make_client(queue_bytes=3 * event_bytes, flush_interval=NEVER)
+    client = make_client(queue_bytes=4 * event_bytes, flush_interval=NEVER)
+    hold(collector, client)
     assert [client.new_event(name) for name in ("e0", "e1", "e2", "e3")] == [QUEUED, QUEUED, QUEUED, FULL]
-    assert client.queue_stats().pending_bytes == 3 * event_bytes
+    assert client.queue_stats().pending_bytes == 4 * event_bytes
     balanced(client)
     assert client.flush(DEADLINE)
     assert client.queue_stats().pending_bytes == 0
-    assert [event.name for event in collector.events] == ["e0", "e1", "e2"]
+    assert stored(collector) == dict.fromkeys(["xx", "e0", "e1", "e2"], 1)
 
 
-def test_one_byte_less_holds_one_event_less(make_client: MakeClient, event_bytes: int) -> None:
-    client = make_client(queue_bytes=3 * event_bytes - 1, flush_interval=NEVER)
+def test_one_byte_less_holds_one_event_less(
+    collector: Collector, make_client: MakeClient, event_bytes: int
+) -> None:
+    client = make_client(queue_bytes=4 * event_bytes - 1, flush_interval=NEVER)
+    hold(collector, client)
     assert [client.new_event(name) for name in ("e0", "e1", "e2")] == [QUEUED, QUEUED, FULL]
 
 
@@ -85,9 +101,9 @@ def test_events_on_the_wire_count_as_queued(
     assert client.queue_stats().delivered == 2
 
 
-def test_every_kind_of_send_says_so(make_client: MakeClient) -> None:
+def test_every_kind_of_send_says_so(collector: Collector, make_client: MakeClient) -> None:
     client = make_client(queue_size=1, flush_interval=NEVER)
-    client.new_event("first")
+    hold(collector, client)
     assert client.new_event("event") == FULL
     assert client.new_page_view("Page", "/") == FULL
     assert client.new_revenue_event(1) == FULL
@@ -102,9 +118,10 @@ def test_the_oldest_events_give_way(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(queue_size=3, overflow="drop_oldest", flush_interval=NEVER)
+    hold(collector, client)
     send_many(client, 10)
     balanced(client)
-    assert client.queue_stats().dropped == {"queue_full": 7}
+    assert client.queue_stats().dropped == {"queue_full": 8}
     assert client.flush(DEADLINE)
     assert [event.name for event in collector.events] == ["e7", "e8", "e9"]
 
@@ -113,6 +130,7 @@ def test_a_large_event_takes_the_room_of_several(
     collector: Collector, make_client: MakeClient, event_bytes: int, balanced: Balanced
 ) -> None:
     client = make_client(queue_bytes=4 * event_bytes, overflow="drop_oldest", flush_interval=NEVER)
+    hold(collector, client)
     send_many(client, 4)
     title_of_one_event = "t" * (2 + event_bytes // 2)
     assert client.new_event("e4", title=title_of_one_event) == QUEUED
@@ -121,13 +139,19 @@ def test_a_large_event_takes_the_room_of_several(
     assert [event.name for event in collector.events] == ["e2", "e3", "e4"]
 
 
-def test_an_event_larger_than_the_whole_queue_pushes_nobody_out(
-    collector: Collector, make_client: MakeClient, event_bytes: int, balanced: Balanced
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_an_event_larger_than_the_whole_queue_is_refused_at_once(
+    overflow: str, collector: Collector, make_client: MakeClient, event_bytes: int, balanced: Balanced
 ) -> None:
-    client = make_client(queue_bytes=3 * event_bytes, overflow="drop_oldest", flush_interval=NEVER)
-    names = send_many(client, 3)
-    assert client.new_event("huge", custom_data={f"k{n}": "x" * 400 for n in range(3)}) == FULL
+    client = make_client(
+        queue_bytes=3 * event_bytes, overflow=overflow, block_timeout=NEVER, flush_interval=NEVER
+    )
+    hold(collector, client, "e")
+    names = ["e", *send_many(client, 2)]
+    huge = {f"k{n}": "x" * 400 for n in range(3)}
+    assert client.new_event("huge", custom_data=huge) == {"queued": False, "reason": "too_large"}
     balanced(client)
+    assert client.queue_stats().dropped == {"too_large": 1}
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
 
@@ -168,6 +192,7 @@ def test_the_oldest_of_another_server_give_way_too(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(queue_size=2, overflow="drop_oldest", flush_interval=NEVER)
+    hold(collector, client)
     send_many(client, 2)
     with Collector() as other:
         client.set_url_base(other.url)
@@ -295,17 +320,63 @@ async def test_a_blocked_task_can_be_cancelled(
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("overflow", "kept"),
-    [("drop_newest", ["e0", "e1", "e2"]), ("drop_oldest", ["e3", "e4", "e5"])],
+    [("drop_newest", ["xx", "e0", "e1"]), ("drop_oldest", ["e3", "e4", "e5"])],
 )
 async def test_tasks_get_the_same_answers(
     overflow: str, kept: list[str], collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
     client = make_client(queue_size=3, overflow=overflow, flush_interval=NEVER)
+    await anyio.to_thread.run_sync(hold, collector, client)
     answers = [await client.new_event_async(f"e{number}") for number in range(6)]
-    assert answers == [QUEUED] * 3 + [FULL if overflow == "drop_newest" else QUEUED] * 3
+    assert answers == [QUEUED] * 2 + [FULL if overflow == "drop_newest" else QUEUED] * 4
     balanced(client)
     assert await client.flush_async(DEADLINE)
-    assert [event.name for event in collector.events] == kept
+    assert stored(collector) == dict.fromkeys(kept, 1)
+
+
+# What is full is sent at once, long before `flush_interval`.
+
+
+def test_a_full_queue_is_sent_at_once(collector: Collector, make_client: MakeClient) -> None:
+    client = make_client(queue_size=10, flush_interval=NEVER)
+    send_many(client, 10)
+    collector.wait_for(events=10, timeout=DEADLINE)
+    assert sizes(collector) == [10]
+
+
+@pytest.mark.parametrize("settings", [{"queue_size": 10}, {"queue_bytes": 4096}], ids=str)
+def test_a_full_queue_blocks_no_send_for_longer_than_a_request(
+    settings: dict[str, int], collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(overflow="block", block_timeout=DEADLINE, flush_interval=NEVER, **settings)
+    names = send_many(client, 30)
+    assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+
+
+def test_a_queue_that_is_full_of_several_servers_events_is_sent_at_once(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    with Collector() as other:
+        client = make_client(queue_size=10, flush_interval=NEVER)
+        send_many(client, 5)
+        client.set_url_base(other.url)
+        send_many(client, 5)
+        collector.wait_for(events=5, timeout=DEADLINE)
+        other.wait_for(events=5, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("size", [60, 400])
+def test_events_that_fill_a_batch_in_bytes_are_sent_at_once(
+    size: int, collector: Collector, make_client: MakeClient
+) -> None:
+    client = make_client(batch_bytes=4096, batch_size=500, flush_interval=NEVER)
+    for number in range(40):
+        client.new_event(f"e{number}", custom_data={"text": "x" * size, "more": ["y" * size] * (size // 100)})
+    collector.wait_for(requests=40 * (300 + size) // 4096 - 1, timeout=DEADLINE)
+    assert client.flush(DEADLINE)
+    assert len(collector.events) == 40
+    assert all(len(request.body) <= 4096 for request in collector.requests)
 
 
 # Under load.
@@ -343,28 +414,32 @@ def test_every_event_ends_in_one_place_under_load(
 # How it is told.
 
 
-@pytest.mark.parametrize(("overflow", "first"), [("drop_newest", b'"e2"'), ("drop_oldest", b'"e0"')])
-def test_on_error_is_told_of_every_drop(overflow: str, first: bytes, make_client: MakeClient) -> None:
+@pytest.mark.parametrize(("overflow", "first"), [("drop_newest", b'"e1"'), ("drop_oldest", b'"xx"')])
+def test_on_error_is_told_of_every_drop(
+    overflow: str, first: bytes, collector: Collector, make_client: MakeClient
+) -> None:
     reports = Reports()
     client = make_client(queue_size=2, overflow=overflow, flush_interval=NEVER, on_error=reports)
+    hold(collector, client)
     for number in range(50):
         client.new_event(f"e{number}")
-    reports.wait_for(48)
-    assert reports.counts() == {("dropped", "queue_full"): 48}
+    reports.wait_for(49)
+    assert reports.counts() == {("dropped", "queue_full"): 49}
     assert first in reports.all[0].events[0]
 
 
-def test_a_report_shows_a_few_of_the_events_only(make_client: MakeClient) -> None:
+def test_a_report_shows_a_few_of_the_events_only(collector: Collector, make_client: MakeClient) -> None:
     reports = Reports()
     client = make_client(queue_size=1, flush_interval=NEVER, on_error=reports)
-    for _ in range(501):
+    hold(collector, client)
+    for _ in range(500):
         client.new_event("one of many")
     reports.wait_for(500)
     assert all(len(problem.events) <= 10 for problem in reports.all)
 
 
 def test_the_log_tells_it_once_an_interval_with_the_count(
-    make_client: MakeClient, heard: Listener, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, make_client: MakeClient, heard: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports = Reports()
     client = make_client(queue_size=1, flush_interval=NEVER, on_error=reports)
@@ -374,7 +449,7 @@ def test_the_log_tells_it_once_an_interval_with_the_count(
             assert client.new_event("dropped") == FULL
         reports.wait_for(before + count)
 
-    send_many(client, 1)
+    hold(collector, client)
     drop(1, before=0)
     drop(30, before=1)
     (line,) = heard.matching("queue_full")
@@ -385,14 +460,14 @@ def test_the_log_tells_it_once_an_interval_with_the_count(
 
 
 def test_different_reasons_are_logged_side_by_side(
-    make_client: MakeClient, heard: Listener, caplog: pytest.LogCaptureFixture
+    collector: Collector, make_client: MakeClient, heard: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "umami")
     client = make_client(queue_size=1, flush_interval=NEVER, before_send=lambda payload: None)
     client.new_event("secret")
     heard.wait_for("1 event dropped (before_send)")
     client.configure(before_send=None)
-    client.new_event("kept")
+    hold(collector, client)
     client.new_event("one too many")
     heard.wait_for("1 event dropped (queue_full)")
     assert not heard.matching("secret")

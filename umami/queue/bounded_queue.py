@@ -5,19 +5,21 @@
 
 from collections import deque
 from collections.abc import Callable
-from functools import partial, wraps
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from functools import partial
+from typing import Final
 
 from umami import _threads
 from umami._clock import monotonic
 from umami.settings import Settings
 
+from . import remaining
 from .batch import Batch
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox
-from .ledger import Ledger
-from .reasons import QUEUE_FULL, SHUTDOWN
+from .ledger import Ledger, Settled, Settlement
+from .locked import locked
+from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
@@ -26,36 +28,6 @@ from .waiting import Steps, Wait, Waiting
 _LOAD_EVENTS: Final = 1_000
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
 _MARGIN: Final = 256
-
-Q = TypeVar("Q", bound="BoundedQueue")
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def locked(method: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P], T]:
-    """Have a method hold the lock, with all inboxes closed and what was in them counted.
-
-    If a signal handler raises in it (a Ctrl-C, say), the counts still match the contents.
-    It is a decorator and no context manager: a handler may raise where the latter begins or ends, and the
-    lock would stay held.
-    """
-
-    @wraps(method)
-    def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        interrupts = self._interrupts()
-        with self._lock:
-            if interrupts:
-                return method(self, *args, **kwargs)
-            try:
-                self._close_inboxes()
-                return method(self, *args, **kwargs)
-            except BaseException:
-                self._recount()
-                raise
-            finally:
-                self._open_inboxes()
-
-    return run
 
 
 class BoundedQueue:
@@ -89,10 +61,11 @@ class BoundedQueue:
         self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
         self._waiting = Waiting(self._lock)
         self._inside = False
-        self._interrupting: deque[tuple[DestinationQueue, bytes]] = deque()
+        self._interrupting: deque[Callable[[], object]] = deque()
         self._count = 0
         self._bytes = 0
         self._ledger = Ledger()
+        self._settled: Settled | None = None
         self.stopped = False
         self.closing = 0
         for destination in self._destinations.values():
@@ -178,20 +151,25 @@ class BoundedQueue:
         finally:
             self._inside = False
             while self._interrupting:
-                destination, event = self._interrupting.popleft()
-                if not self.put_locked(destination, event):
-                    reason = SHUTDOWN if self.closing else QUEUE_FULL
-                    self.drop(reason, "Sent by a signal handler or a finalizer.", [event])
+                self._interrupting.popleft()()
+
+    def _put_later(self, destination: DestinationQueue, event: bytes) -> None:
+        """Put an event in that came while its own thread held the lock."""
+        if not self.put_locked(destination, event):
+            reason = SHUTDOWN if self.closing else QUEUE_FULL
+            self.drop(reason, "Sent by a signal handler or a finalizer.", [event])
 
     def _recount(self) -> None:
-        """Set the counts by what is there."""
+        """Set the counts by what is there, after a call was broken off."""
+        self._finish_settling()
         self._count = self._bytes = 0
         for destination in self._destinations.values():
-            destination.drop_doubles()
+            destination.repair()
             for event in destination.held():
                 self._count += 1
                 self._bytes += len(event)
         self._ledger.balance(self._pending())
+        self._waiting.notify()
 
     def _pending(self) -> int:
         return sum(destination.unsettled() for destination in self._destinations.values())
@@ -224,7 +202,7 @@ class BoundedQueue:
             Whether it was taken. If not, nothing was counted.
         """
         if self._interrupts():
-            self._interrupting.append((destination, event))
+            self._interrupting.append(partial(self._put_later, destination, event))
             return True
         if not self._put(destination, event, anyway=anyway):
             return False
@@ -235,17 +213,28 @@ class BoundedQueue:
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
         # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
         wake = destination.room_unwatched() < 1
+        size = len(event)
+        if self._is_full(size):
+            self._rush()
         if not (self._store is not None and self._put_into_store(destination, event, anyway=anyway)):
-            if not anyway and not self._make_room(destination, len(event)):
+            if not anyway and not self._make_room(destination, size):
                 return False
             destination.overtaken += destination.stored > 0
             destination.append(event, monotonic())
             self._count += 1
-            self._bytes += len(event)
+            self._bytes += size
         self._ledger.submitted += 1
-        if wake:
+        if self._is_full(size):
+            self._rush()
+        if wake or destination.fills_a_batch():
             destination.wake.notify()
         return True
+
+    def _rush(self) -> None:
+        """Have all events sent without waiting for more: there is no room for more."""
+        for destination in self._destinations.values():
+            if destination.rush():
+                destination.wake.notify()
 
     def _attend(self, destination: DestinationQueue) -> None:
         """Make sure that a destination that was given an event has a sender."""
@@ -278,11 +267,26 @@ class BoundedQueue:
         return False
 
     def _drop_pending(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
-        """Drop events that were taken out of a destination, and report them."""
-        self._ledger.dropped[reason] += len(batch.events)
-        self._forget(destination, batch)
+        """Drop events that were cut from a destination, and report them."""
+        settlement = Settlement(destination, batch, self._settings, self._policy)
+        settlement.drop(reason, message)
+        self._commit(settlement)
+        for report in settlement.reports:
+            self._report(report)
+
+    def _commit(self, settlement: Settlement) -> None:
+        """Count what a settlement has decided, and let go of the events that are settled."""
+        self._settled = settlement.result(self._ledger)
+        self._finish_settling()
+        for ended in settlement.ended:
+            self._forget(settlement.destination, ended)
         self._waiting.notify()
-        self._report(Report("dropped", reason, message, batch.events))
+
+    def _finish_settling(self) -> None:
+        """Make the changes of the last settlement. If something breaks that off, they are made again."""
+        if self._settled is not None:
+            self._settled.apply(self._ledger)
+            self._settled = None
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
         """Release a batch's events from memory and from the store: they are settled."""
@@ -300,8 +304,11 @@ class BoundedQueue:
             if closing:
                 self.drop(SHUTDOWN, "The client was shutting down.", [event])
                 return SHUTDOWN
+            if len(event) > self._settings.queue_bytes:
+                self.drop(TOO_LARGE, f"An event of {len(event)} bytes is larger than queue_bytes.", [event])
+                return TOO_LARGE
             if full and monotonic() >= give_up:
-                self.drop(QUEUE_FULL, "The queue is full: the server is away or too slow.", [event])
+                self.drop(QUEUE_FULL, remaining.of_full(self._settings), [event])
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment
                 try:
@@ -316,8 +323,14 @@ class BoundedQueue:
         self._count_dropped(reason, len(events))
         self._report(Report("dropped", reason, message, events))
 
-    @locked
     def _count_dropped(self, reason: str, count: int) -> None:
+        if self._interrupts():
+            self._interrupting.append(partial(self._count_dropped, reason, count))
+        else:
+            self._count_dropped_locked(reason, count)
+
+    @locked
+    def _count_dropped_locked(self, reason: str, count: int) -> None:
         self._ledger.count_dropped(reason, count)
 
     # The store.

@@ -4,8 +4,7 @@ It takes no lock and starts no thread: the queue that it is part of guards it, a
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -15,7 +14,8 @@ from umami.settings import Settings
 from .backoff import Backoff
 from .batch import Batch, Item
 from .exporter import Exporter, Failure, Limits
-from .inbox import Inbox
+from .fresh import Fresh
+from .inbox import LARGEST, Inbox
 from .retry import RetryPolicy
 from .store import Loss, Partition, Store
 
@@ -41,7 +41,7 @@ class DestinationQueue:
         fresh: Events that have not been sent, oldest first.
         partition: Its events in the store; None without one.
         returned: Events to send again, oldest first.
-        in_flight: Batches that a sender is delivering.
+        in_flight: Batches out for delivery, and the sender that has each; None for what is being dropped.
         senders: What sends its events: threads, mostly.
         wake: What its idle senders wait on.
         backoff: What is known of the destination.
@@ -68,16 +68,15 @@ class DestinationQueue:
         """Forget everything but the exporter, as a fork's child does."""
         self.wake = _threads.Condition(lock)
         self.inbox.clear()  # the same one: routes hold its `put`
-        self.fresh: deque[bytes] = deque()
+        self.fresh = Fresh()
         self.partition: Partition | None = None
         self.returned: list[Item] = []
-        self.in_flight: set[Batch] = set()
+        self.in_flight: dict[Batch, object] = {}
         self.senders: set[object] = set()
         self.backoff = Backoff(self.settings.batch_size)
         self.overtaken = 0
         self.interval_start = 0.0
         self.inbox_checked_at = 0.0
-        self._first_number = 0
         self._urgent_below = 0
         self.limits = Limits()
 
@@ -97,7 +96,10 @@ class DestinationQueue:
         if not self.fresh:
             return 0  # all may sleep until they are woken
         # One sleeps until these are due: in an outage until the pause ends, else until a batch is full.
-        return math.inf if self.backoff.failures else max(0, self.settings.batch_size - 1 - len(self.fresh))
+        if self.backoff.failures:
+            return math.inf
+        bytes_left = self._most_bytes - self._fresh_bytes
+        return max(0, min(self.settings.batch_size - 1 - len(self.fresh), bytes_left // (LARGEST + 1)))
 
     def admit(self, count: int) -> int:
         """Take in the first `count` events of the inbox, and return how many bytes they have."""
@@ -105,8 +107,7 @@ class DestinationQueue:
             self.wake.notify()
         if not self.fresh:
             self.interval_start = self.inbox_checked_at  # the earliest that the first of them can have come
-        self.inbox.move_to(self.fresh, count)
-        return sum(map(len, islice(reversed(self.fresh), count)))
+        return self.fresh.take_from(self.inbox, count)
 
     def append(self, event: bytes, now: float) -> None:
         """Take in one event."""
@@ -115,10 +116,10 @@ class DestinationQueue:
         self.fresh.append(event)
 
     def evict(self) -> Batch | None:
-        """Take out the oldest event that is not in flight; None if all are."""
+        """Cut the oldest event that is not in flight, to be dropped; None if all are."""
         if self.returned:
-            return Batch.of([self.returned.pop(0)])
-        return self._cut_first(1) if self.fresh else None
+            return self._take_out([self.returned[0]], None)
+        return self._cut_first(1, None) if self.fresh else None
 
     def attach(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on."""
@@ -128,7 +129,7 @@ class DestinationQueue:
         """Bring events into memory that are in the store alone; return them, and what cannot be read."""
         if self.partition is None:
             return [], []
-        events, losses = self.partition.load(self._first_number + len(self.fresh), most)
+        events, losses = self.partition.load(self.fresh.end, most)
         if not self.fresh:
             self.interval_start = -math.inf  # they have waited long enough
         self.fresh.extend(events)
@@ -158,14 +159,33 @@ class DestinationQueue:
         self._ask_limits()
         soonest = min((self.backoff.due(item) - now for item in self.returned), default=math.inf)
         if self.fresh:
-            full = len(self.fresh) >= self._size() or self._first_number < self._urgent_below
-            soonest = min(soonest, 0.0 if full else self.interval_start + self.settings.flush_interval - now)
+            at_once = len(self.fresh) >= self._size() or self.fills_a_batch() or self._is_urgent
+            due = self.interval_start + self.settings.flush_interval
+            soonest = min(soonest, 0.0 if at_once else due - now)
         return self.backoff.delay(soonest, now)
 
-    def cut(self, now: float) -> Batch:
-        """Take the next batch out for delivery; only after `wait` returned 0."""
-        batch = self._cut_returned(now) or self._cut_fresh(now)
-        self.in_flight.add(batch)
+    @property
+    def _is_urgent(self) -> bool:
+        """Whether the oldest fresh event is to be sent at once."""
+        return self.fresh.first < self._urgent_below
+
+    @property
+    def _most_bytes(self) -> int:
+        """The most bytes of a batch's events, with one byte between two."""
+        return min(self.settings.batch_bytes, self.limits.bytes) - BATCH_FRAME
+
+    @property
+    def _fresh_bytes(self) -> int:
+        """The bytes of the fresh events, counted likewise."""
+        return self.fresh.bytes + len(self.fresh) - 1
+
+    def fills_a_batch(self) -> bool:
+        """Tell whether the fresh events have the bytes of a whole batch."""
+        return self._fresh_bytes >= self._most_bytes
+
+    def cut(self, now: float, sender: object) -> Batch:
+        """Have a sender take the next batch out for delivery; only after `wait` returned 0."""
+        batch = self._cut_returned(now, sender) or self._cut_fresh(now, sender)
         self.backoff.sent(now)
         return batch
 
@@ -187,7 +207,7 @@ class DestinationQueue:
         most = min(self.settings.batch_size, self.limits.events)
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
-    def _cut_returned(self, now: float) -> Batch | None:
+    def _cut_returned(self, now: float, sender: object) -> Batch | None:
         """Take out events that are to be sent again.
 
         A suspect goes alone, each time that others have been accepted since, and else only if there is
@@ -201,7 +221,7 @@ class DestinationQueue:
         suspects = [item for item in items if item.suspect]
         for item in suspects:
             if self.backoff.due(item) <= now and self.backoff.is_proof(item):
-                return self._take_out([item])
+                return self._take_out([item], sender)
         due = [item for item in items if item.due <= now and not item.suspect]
         if due:
             if self.backoff.failures:
@@ -211,31 +231,50 @@ class DestinationQueue:
             count = self._fitting([item.event for item in due])
             while count > min(item.most for item in due[:count]):
                 count -= 1
-            return self._take_out(sorted(due[:count], key=_number))
+            return self._take_out(sorted(due[:count], key=_number), sender)
         if self.fresh or not suspects:
             return None
-        return self._take_out([min(suspects, key=lambda item: (item.due, item.number))])
+        return self._take_out([min(suspects, key=lambda item: (item.due, item.number))], sender)
 
-    def _take_out(self, items: list[Item]) -> Batch:
-        taken = set(map(id, items))
-        self.returned = [item for item in self.returned if id(item) not in taken]
-        return Batch.of(items)
+    # An event is put where it goes before it is taken from where it was. So none is lost if something
+    # interrupts that, and `repair` finds those that are in both places.
 
-    def _cut_fresh(self, now: float) -> Batch:
+    def _take_out(self, items: list[Item], sender: object) -> Batch:
+        batch = Batch.of(items)
+        self.in_flight[batch] = sender
+        self._remove(batch.numbers)
+        return batch
+
+    def _cut_fresh(self, now: float, sender: object) -> Batch:
         # What is left waits at most one more interval.
         self.interval_start = now
-        return self._cut_first(self._fitting(self.fresh))
+        return self._cut_first(self._fitting(self.fresh), sender)
 
-    def _cut_first(self, count: int) -> Batch:
-        first = self._first_number
-        self._first_number += count
-        pop = self.fresh.popleft
-        return Batch([pop() for _ in range(count)], range(first, first + count))
+    def _cut_first(self, count: int, sender: object) -> Batch:
+        batch = Batch([], range(self.fresh.first, self.fresh.first + count))
+        self.in_flight[batch] = sender
+        self.fresh.move_to(batch)
+        return batch
 
-    def _fitting(self, events: Sequence[bytes] | deque[bytes]) -> int:
+    def _remove(self, numbers: Iterable[int]) -> None:
+        """Take events out of those that are to be sent again."""
+        removed = set(numbers)
+        self.returned = [item for item in self.returned if item.number not in removed]
+
+    def repair(self) -> None:
+        """Have each event in one place only, after a call was broken off."""
+        for batch in tuple(self.in_flight):
+            if batch.events:
+                self._remove(batch.numbers)
+            else:
+                del self.in_flight[batch]  # they are all fresh still
+        self.fresh.repair(self.in_flight)
+        self.put_back(None)
+
+    def _fitting(self, events: Sequence[bytes] | Fresh) -> int:
         """Return how many of the first events make one batch, at least one."""
         count = min(self._size(), len(events))
-        room = min(self.settings.batch_bytes, self.limits.bytes) - BATCH_FRAME
+        room = self._most_bytes
         if sum(map(len, islice(events, count))) + count - 1 <= room:
             return count  # nearly always, and found in a tenth of the time
         fit = 0
@@ -265,36 +304,28 @@ class DestinationQueue:
             now: The monotonic time.
 
         Returns:
-            The events that have had all the attempts that the policy allows. They are no longer kept.
+            The events that have had all the attempts that the policy allows.
         """
         if not self.backoff.fail(failure, items, self.returned, policy, now):
             return []
-        over = [item for item in self.returned if item.outage is not None and item.outage.is_over(policy)]
-        if over:
-            ended = set(map(id, over))
-            self.returned = [item for item in self.returned if id(item) not in ended]
-        return over
+        return [item for item in self.returned if item.outage is not None and item.outage.is_over(policy)]
 
-    def put_back(self, batch: Batch) -> None:
-        """Undo `cut`."""
-        self.in_flight.discard(batch)
-        self.give_back(batch.as_items())
+    def put_back(self, sender: object) -> None:
+        """Undo `cut` for what a sender has."""
+        for batch in [batch for batch, owner in self.in_flight.items() if owner is sender]:
+            self.give_back(batch.as_items())
+            del self.in_flight[batch]
 
     def give_back(self, items: list[Item]) -> None:
         """Keep events to send again."""
         self.returned += items
         self.returned.sort(key=_number)
 
-    def discard(self, batch: Batch) -> None:
-        """Forget a batch: none of its events is to be sent again."""
-        self.in_flight.discard(batch)
-        numbers = set(batch.numbers)
-        self.returned = [item for item in self.returned if item.number not in numbers]
-
-    def drop_doubles(self) -> None:
-        """Keep an event once that is both in flight and to be sent again: its settlement was broken off."""
-        in_flight = {number for batch in self.in_flight for number in batch.numbers}
-        self.returned = [item for item in self.returned if item.number not in in_flight]
+    def release(self, batch: Batch, ended: Sequence[Batch]) -> None:
+        """Let go of a batch that came back, and of events that are settled."""
+        self.in_flight.pop(batch, None)
+        if self.returned:
+            self._remove(number for part in ended for number in part.numbers)
 
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
@@ -304,7 +335,7 @@ class DestinationQueue:
 
     def end(self) -> int:
         """Return the number that the next event will get: all earlier events have smaller ones."""
-        return self._first_number + len(self.fresh) + self.stored
+        return self.fresh.end + self.stored
 
     def hurry(self, end: int, now: float) -> None:
         """Send the events numbered below `end` as soon as possible, and cut a pause short."""
@@ -313,13 +344,23 @@ class DestinationQueue:
         for item in self.returned:
             item.due = min(item.due, now)
 
+    def rush(self) -> bool:
+        """Have the fresh events sent without waiting for more; tell whether that is new.
+
+        A pause after a failure stays.
+        """
+        if not self.fresh or self._is_urgent:
+            return False
+        self._urgent_below = self.end()
+        return True
+
     def settled(self, end: int) -> bool:
         """Tell whether every event numbered below `end` is settled."""
         return all(number >= end for number in self._oldest_numbers())
 
     def _oldest_numbers(self) -> Iterator[int]:
         if self.fresh or self.stored:
-            yield self._first_number
+            yield self.fresh.first
         if self.returned:
             yield self.returned[0].number
         for batch in self.in_flight:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from umami.models import QueueStats
 from umami.settings import Settings
@@ -55,10 +56,37 @@ class Ledger:
         )
 
 
+class Settled(NamedTuple):
+    """What a settlement changes: values to assign, so that doing it again changes nothing.
+
+    Attributes:
+        destination: The queue that the batch is of.
+        batch: The batch.
+        ended: The events that are settled.
+        counts: The ledger's new values, by their names.
+        dropped: Those of `dropped`, by reason.
+    """
+
+    destination: DestinationQueue
+    batch: Batch
+    ended: Sequence[Batch]
+    counts: dict[str, Any]
+    dropped: dict[str, int]
+
+    def apply(self, ledger: Ledger) -> None:
+        """Make the changes."""
+        for name, value in self.counts.items():
+            setattr(ledger, name, value)
+        for reason, count in self.dropped.items():
+            ledger.dropped[reason] = count  # `Counter.update` would add it
+        self.destination.release(self.batch, self.ended)
+
+
 class Settlement:
     """Decides what an export means for a batch: which events are settled, and which are sent again.
 
-    First it decides, then `commit` counts: whatever interrupts the first part, no event is counted twice.
+    It only decides. The queue then makes the changes of `result`: whatever interrupts either part, no event
+    is counted twice or lost.
 
     Args:
         destination: The queue that the batch is of.
@@ -67,6 +95,7 @@ class Settlement:
         policy: When.
 
     Attributes:
+        destination: The queue.
         ended: The events that are settled. Some may be of other batches.
         reports: What to report, once the lock is free.
     """
@@ -76,7 +105,7 @@ class Settlement:
     ) -> None:
         self.ended: list[Batch] = []
         self.reports: list[Report] = []
-        self._destination = destination
+        self.destination = destination
         self._batch = batch
         self._settings = settings
         self._policy = policy
@@ -86,27 +115,31 @@ class Settlement:
         self._dropped: Counter[str] = Counter()
         self._last_error: str | None = None
 
-    def commit(self, ledger: Ledger) -> None:
-        """Count it."""
-        ledger.requests += self._requests
-        ledger.delivered += self._delivered
-        ledger.rejected += self._rejected
-        if self._dropped:
-            ledger.dropped.update(self._dropped)
-        if self._last_error is not None:
-            ledger.last_error = self._last_error
+    def result(self, ledger: Ledger) -> Settled:
+        """Return what it changes in a ledger, and in the destination."""
+        counts = {
+            "requests": ledger.requests + self._requests,
+            "delivered": ledger.delivered + self._delivered,
+            "rejected": ledger.rejected + self._rejected,
+            "last_error": ledger.last_error if self._last_error is None else self._last_error,
+        }
+        dropped = {reason: ledger.dropped[reason] + count for reason, count in self._dropped.items()}
+        return Settled(self.destination, self._batch, self.ended, counts, dropped)
 
-    def give_up(self, reason: str, message: str) -> None:
+    def drop(self, reason: str, message: str) -> None:
         """Drop the batch."""
-        self._destination.discard(self._batch)
         self.ended.append(self._batch)
         self._dropped[reason] += len(self._batch.events)
-        self._last_error = message
         self.reports.append(Report("dropped", reason, message, self._batch.events))
+
+    def give_up(self, reason: str, message: str) -> None:
+        """Drop the batch for an error."""
+        self.drop(reason, message)
+        self._last_error = message
 
     def settle(self, exported: Exported, now: float) -> None:
         """Settle the batch by what became of its events."""
-        batch, destination = self._batch, self._destination
+        batch, destination = self._batch, self.destination
         self._requests = exported.requests
         if not exported.outcomes and exported.failure is None:
             self._delivered = len(batch.events)
@@ -171,7 +204,7 @@ class Settlement:
 
     def _fail(self, failure: Failure, items: Sequence[Item], now: float) -> None:
         """Keep the events of a request that failed as a whole, unless they may not be tried again."""
-        destination, settings = self._destination, self._settings
+        destination, settings = self.destination, self._settings
         self._last_error = failure.message
         self.reports.append(Report("trouble", failure.trouble.value, failure.message))
         failed = [items[index] for index in failure.indexes]
@@ -214,7 +247,7 @@ class Settlement:
 
     def _keep(self, items: list[Item]) -> None:
         """Keep events to send again: they are surely not stored, or may be stored twice."""
-        destination = self._destination
+        destination = self.destination
         destination.give_back(items)
         if items and self._settings.at_most_once and destination.partition is not None:
             destination.partition.mark([item.number for item in items], settled=False)

@@ -9,10 +9,11 @@ from umami._clock import monotonic
 from umami.models import QueueStats
 
 from .batch import Batch
-from .bounded_queue import BoundedQueue, locked
+from .bounded_queue import BoundedQueue
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
 from .ledger import Settlement
+from .locked import locked
 from .reporter import Report
 from .store import Orphan
 from .waiting import Steps, Wait
@@ -38,6 +39,7 @@ class EventQueue(BoundedQueue):
     def remove_sender(self, destination: DestinationQueue, sender: object) -> None:
         """Unregister a sender, if `take` has not."""
         destination.senders.discard(sender)
+        destination.put_back(sender)  # what it was about to send
         destination.wake.notify()  # another looks in its place
 
     @locked
@@ -67,14 +69,10 @@ class EventQueue(BoundedQueue):
                 self._load(destination)
             wait = destination.wait(now)
             if wait <= 0:
-                batch = destination.cut(now)
-                try:
-                    if self._settings.at_most_once and destination.partition is not None:
-                        destination.partition.mark(batch.numbers, settled=True)
-                    self._wake_idle(destination, now)  # what is left is not to wait for this batch's answer
-                except BaseException:
-                    destination.put_back(batch)
-                    raise
+                batch = destination.cut(now, sender)
+                if self._settings.at_most_once and destination.partition is not None:
+                    destination.partition.mark(batch.numbers, settled=True)
+                self._wake_idle(destination, now)  # what is left is not to wait for this batch's answer
                 self._ledger.retries += batch.items is not None
                 return batch
             is_last = len(destination.senders) == 1
@@ -109,9 +107,11 @@ class EventQueue(BoundedQueue):
         now = monotonic()
         self._settle(destination, batch, now, lambda settlement: settlement.settle(exported, now))
 
-    def give_up(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
-        """Settle a batch as dropped."""
-        self._settle(destination, batch, monotonic(), lambda settlement: settlement.give_up(reason, message))
+    def give_up(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> bool:
+        """Drop a batch for an error; tell whether it was not settled yet."""
+        return self._settle(
+            destination, batch, monotonic(), lambda settlement: settlement.give_up(reason, message)
+        )
 
     def _settle(
         self,
@@ -119,26 +119,25 @@ class EventQueue(BoundedQueue):
         batch: Batch,
         now: float,
         decide: Callable[[Settlement], None],
-    ) -> None:
-        for report in self._settled(destination, batch, now, decide):
-            self._report(report)
+    ) -> bool:
+        settlement = Settlement(destination, batch, self._settings, self._policy)
+        try:
+            self._settle_locked(settlement, batch, now, decide)
+        finally:
+            is_settled = batch not in destination.in_flight
+            for report in settlement.reports if is_settled else ():
+                self._report(report)
+        return is_settled and bool(settlement.ended)
 
     @locked
-    def _settled(
-        self, destination: DestinationQueue, batch: Batch, now: float, decide: Callable[[Settlement], None]
-    ) -> list[Report]:
-        """Settle a batch, and return what to report."""
-        if batch not in destination.in_flight:
-            return []  # it was settled, and what came after that has failed
-        settlement = Settlement(destination, batch, self._settings, self._policy)
+    def _settle_locked(
+        self, settlement: Settlement, batch: Batch, now: float, decide: Callable[[Settlement], None]
+    ) -> None:
+        if batch not in settlement.destination.in_flight:
+            return  # it was settled, and what came after that has failed
         decide(settlement)
-        destination.in_flight.discard(batch)
-        settlement.commit(self._ledger)
-        for ended in settlement.ended:
-            self._forget(destination, ended)
-        self._wake_idle(destination, now)
-        self._waiting.notify()
-        return settlement.reports
+        self._commit(settlement)
+        self._wake_idle(settlement.destination, now)
 
     # Flushing and stopping.
 

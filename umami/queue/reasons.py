@@ -3,6 +3,7 @@
 from typing import Final
 
 QUEUE_FULL: Final = "queue_full"
+TOO_LARGE: Final = "too_large"
 SHUTDOWN: Final = "shutdown"
 BEFORE_SEND: Final = "before_send"
 UNCERTAIN: Final = "uncertain"
@@ -14,6 +15,7 @@ SPOOL_DAMAGED: Final = "spool_damaged"
 
 DROP_REASONS: Final = {
     QUEUE_FULL: "the queue was full",
+    TOO_LARGE: "it alone was larger than `queue_bytes`",
     SHUTDOWN: "it was sent during or after a shutdown, or when the process was ending",
     BEFORE_SEND: "`before_send` dropped it, or failed",
     UNCERTAIN: "the server may have stored it, and `at_most_once` is set",

@@ -1,6 +1,7 @@
-"""The sentences about events that are not delivered yet, as a flush, a shutdown or the process ends."""
+"""Sentences about events that are not delivered, or not queued, and what to do about it."""
 
 from umami.models import QueueStats
+from umami.settings import Settings
 
 
 def of_flush(what: str, seconds: float, stats: QueueStats, trouble: str | None) -> str:
@@ -38,6 +39,13 @@ def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str |
         f"{line} To wait until all are settled, call flush() before the end; to wait longer at the end, "
         f"raise shutdown_timeout (now {shutdown_timeout:g} s); to keep them for the next process, set spool."
     )
+
+
+def of_full(settings: Settings) -> str:
+    """Say why an event does not fit in, and what to do about it."""
+    hint = "" if settings.overflow == "block" else ' To have sends wait for room, set overflow="block".'
+    bounds = f"queue_size={settings.queue_size}, queue_bytes={settings.queue_bytes}"
+    return f"The queue is full ({bounds}): the server is away, or takes events too slowly.{hint}"
 
 
 def _why(trouble: str | None) -> str:

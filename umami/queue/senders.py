@@ -128,16 +128,17 @@ class Senders:
             raise
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
-            self._queue.give_up(destination, batch, INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-            count = len(batch.events)
+            message = f"{type(error).__name__}: {error}"
+            dropped = self._queue.give_up(destination, batch, INTERNAL_ERROR, message)
             with suppress(Exception):  # of a log handler
                 logger.exception(
-                    "The exporter %s failed with %s, and its batch of %d event%s was dropped. To have events "
-                    "sent again, export() returns a Failure. If it is umami's own, please report it.",
+                    "The exporter %s failed with %s, and its batch of %d event%s was %s. To have events sent "
+                    "again, export() returns a Failure. If it is umami's own, please report it.",
                     exporter.name,
                     type(error).__name__,
-                    count,
-                    "s" * (count != 1),
+                    len(batch.events),
+                    "s" * (len(batch.events) != 1),
+                    "dropped" if dropped else "settled before",
                 )
             if not isinstance(error, Exception):
                 raise
