@@ -24,6 +24,7 @@ from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, T
 from umami.queue.queue import EventQueue
 from umami.queue.reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from umami.queue.reporter import Report
+from umami.queue.waiting import run
 from umami.settings import Settings
 
 WAIT_MAX = 8.0
@@ -260,7 +261,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.called == ([] if model.wire else [model.destination])
         else:
             assert reason is not None
-            assert self.queue.put_late(model.destination, encoded, 0.0) == reason
+            assert run(self.queue.put_late(model.destination, encoded, 0.0)) == reason
             self.dropped[reason] += 1
             expected["dropped", reason, encoded] += 1
         told = self.told()

@@ -9,7 +9,7 @@ two of its failures; if nothing else is accepted either, the server is away, and
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from .batch import Item
@@ -104,7 +104,7 @@ class Backoff:
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 
     def fail(
-        self, failure: Failure, items: list[Item], waiting: Sequence[Item], policy: RetryPolicy, now: float
+        self, failure: Failure, items: list[Item], waiting: Iterable[Item], policy: RetryPolicy, now: float
     ) -> bool:
         """Note that a request failed as a whole: pause, unless half of it may do better at once.
 
@@ -153,7 +153,7 @@ class Backoff:
     # Suspects.
 
     def _suspect(
-        self, failure: Failure, items: list[Item], waiting: Sequence[Item], *, expected: bool
+        self, failure: Failure, items: list[Item], waiting: Iterable[Item], *, expected: bool
     ) -> None:
         """Record a failed request on its events."""
         count = len(failure.indexes)

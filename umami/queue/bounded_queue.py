@@ -12,18 +12,16 @@ from umami import _threads
 from umami._clock import monotonic
 from umami.settings import Settings
 
-from . import remaining
 from .batch import Batch
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
-from .inbox import LARGEST, Inbox
-from .ledger import Ledger, Settled, Settlement
-from .locked import locked
-from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
+from .inbox import LARGEST, Inbox, locked
+from .ledger import Ledger, Settlement
+from .reasons import QUEUE_FULL, SHUTDOWN
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
-from .waiting import Steps, Wait, Waiting
+from .waiting import Waiting
 
 _LOAD_EVENTS: Final = 1_000
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
@@ -65,7 +63,6 @@ class BoundedQueue:
         self._count = 0
         self._bytes = 0
         self._ledger = Ledger()
-        self._settled: Settled | None = None
         self.stopped = False
         self.closing = 0
         for destination in self._destinations.values():
@@ -161,7 +158,7 @@ class BoundedQueue:
 
     def _recount(self) -> None:
         """Set the counts by what is there, after a call was broken off."""
-        self._finish_settling()
+        self._ledger.finish()
         self._count = self._bytes = 0
         for destination in self._destinations.values():
             destination.repair()
@@ -276,17 +273,10 @@ class BoundedQueue:
 
     def _commit(self, settlement: Settlement) -> None:
         """Count what a settlement has decided, and let go of the events that are settled."""
-        self._settled = settlement.result(self._ledger)
-        self._finish_settling()
+        self._ledger.commit(settlement)
         for ended in settlement.ended:
             self._forget(settlement.destination, ended)
         self._waiting.notify()
-
-    def _finish_settling(self) -> None:
-        """Make the changes of the last settlement. If something breaks that off, they are made again."""
-        if self._settled is not None:
-            self._settled.apply(self._ledger)
-            self._settled = None
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
         """Release a batch's events from memory and from the store: they are settled."""
@@ -294,29 +284,6 @@ class BoundedQueue:
         self._bytes -= sum(map(len, batch.events))
         if destination.partition is not None and batch.events:
             destination.partition.settle(batch.numbers)
-
-    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> Steps[str | None]:
-        """Wait for room for an event that `put` did not take; return None, or why it is dropped."""
-        give_up, size = monotonic() + patience, len(event)
-        while not destination.put(event):
-            with self._lock:
-                closing, full = self.closing > 0, self._is_full(size)
-            if closing:
-                self.drop(SHUTDOWN, "The client was shutting down.", [event])
-                return SHUTDOWN
-            if len(event) > self._settings.queue_bytes:
-                self.drop(TOO_LARGE, f"An event of {len(event)} bytes is larger than queue_bytes.", [event])
-                return TOO_LARGE
-            if full and monotonic() >= give_up:
-                self.drop(QUEUE_FULL, remaining.of_full(self._settings), [event])
-                return QUEUE_FULL
-            if full:  # else there is room by now, or it was closed for a moment
-                try:
-                    yield Wait(self._waiting, lambda: self.closing > 0 or not self._is_full(size), give_up)
-                except GeneratorExit:
-                    self.drop(QUEUE_FULL, "The send was cancelled while it waited for room.", [event])
-                    raise
-        return None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that were never taken as submitted and dropped, and report them."""

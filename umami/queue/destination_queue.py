@@ -4,7 +4,7 @@ It takes no lock and starts no thread: the queue that it is part of guards it, a
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -14,10 +14,10 @@ from umami.settings import Settings
 from .backoff import Backoff
 from .batch import Batch, Item
 from .exporter import Exporter, Failure, Limits
-from .fresh import Fresh
 from .inbox import LARGEST, Inbox
 from .retry import RetryPolicy
 from .store import Loss, Partition, Store
+from .unsent import Fresh, Returned
 
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
 
@@ -70,7 +70,7 @@ class DestinationQueue:
         self.inbox.clear()  # the same one: routes hold its `put`
         self.fresh = Fresh()
         self.partition: Partition | None = None
-        self.returned: list[Item] = []
+        self.returned = Returned()
         self.in_flight: dict[Batch, object] = {}
         self.senders: set[object] = set()
         self.backoff = Backoff(self.settings.batch_size)
@@ -118,7 +118,7 @@ class DestinationQueue:
     def evict(self) -> Batch | None:
         """Cut the oldest event that is not in flight, to be dropped; None if all are."""
         if self.returned:
-            return self._take_out([self.returned[0]], None)
+            return self._take_out([next(iter(self.returned))], None)
         return self._cut_first(1, None) if self.fresh else None
 
     def attach(self, store: Store) -> None:
@@ -208,33 +208,8 @@ class DestinationQueue:
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float, sender: object) -> Batch | None:
-        """Take out events that are to be sent again.
-
-        A suspect goes alone, each time that others have been accepted since, and else only if there is
-        nothing else to send. While the server is away, the next request carries the event that has failed
-        least often, so that one that always fails holds up no other. The events of a batch that failed go
-        in batches of half its size, so that such a one is soon alone.
-        """
-        if not self.returned:
-            return None
-        items = self.returned
-        suspects = [item for item in items if item.suspect]
-        for item in suspects:
-            if self.backoff.due(item) <= now and self.backoff.is_proof(item):
-                return self._take_out([item], sender)
-        due = [item for item in items if item.due <= now and not item.suspect]
-        if due:
-            if self.backoff.failures:
-                due.sort(key=lambda item: (item.tries, item.number))
-                if due[0].tries and self.fresh:
-                    return None
-            count = self._fitting([item.event for item in due])
-            while count > min(item.most for item in due[:count]):
-                count -= 1
-            return self._take_out(sorted(due[:count], key=_number), sender)
-        if self.fresh or not suspects:
-            return None
-        return self._take_out([min(suspects, key=lambda item: (item.due, item.number))], sender)
+        items = self.returned.next(now, self.backoff, self._fitting, others=bool(self.fresh))
+        return self._take_out(items, sender) if items else None
 
     # An event is put where it goes before it is taken from where it was. So none is lost if something
     # interrupts that, and `repair` finds those that are in both places.
@@ -242,7 +217,7 @@ class DestinationQueue:
     def _take_out(self, items: list[Item], sender: object) -> Batch:
         batch = Batch.of(items)
         self.in_flight[batch] = sender
-        self._remove(batch.numbers)
+        self.returned.remove(batch.numbers)
         return batch
 
     def _cut_fresh(self, now: float, sender: object) -> Batch:
@@ -256,16 +231,11 @@ class DestinationQueue:
         self.fresh.move_to(batch)
         return batch
 
-    def _remove(self, numbers: Iterable[int]) -> None:
-        """Take events out of those that are to be sent again."""
-        removed = set(numbers)
-        self.returned = [item for item in self.returned if item.number not in removed]
-
     def repair(self) -> None:
         """Have each event in one place only, after a call was broken off."""
         for batch in tuple(self.in_flight):
             if batch.events:
-                self._remove(batch.numbers)
+                self.returned.remove(batch.numbers)
             else:
                 del self.in_flight[batch]  # they are all fresh still
         self.fresh.repair(self.in_flight)
@@ -313,19 +283,14 @@ class DestinationQueue:
     def put_back(self, sender: object) -> None:
         """Undo `cut` for what a sender has."""
         for batch in [batch for batch, owner in self.in_flight.items() if owner is sender]:
-            self.give_back(batch.as_items())
+            self.returned.add(batch.as_items())
             del self.in_flight[batch]
-
-    def give_back(self, items: list[Item]) -> None:
-        """Keep events to send again."""
-        self.returned += items
-        self.returned.sort(key=_number)
 
     def release(self, batch: Batch, ended: Sequence[Batch]) -> None:
         """Let go of a batch that came back, and of events that are settled."""
         self.in_flight.pop(batch, None)
         if self.returned:
-            self._remove(number for part in ended for number in part.numbers)
+            self.returned.remove(number for part in ended for number in part.numbers)
 
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
@@ -362,7 +327,7 @@ class DestinationQueue:
         if self.fresh or self.stored:
             yield self.fresh.first
         if self.returned:
-            yield self.returned[0].number
+            yield next(iter(self.returned)).number
         for batch in self.in_flight:
             yield batch.numbers[0]
 
@@ -376,7 +341,3 @@ class DestinationQueue:
         yield from (item.event for item in self.returned)
         for batch in self.in_flight:
             yield from batch.events
-
-
-def _number(item: Item) -> int:
-    return item.number

@@ -31,6 +31,18 @@ class Ledger:
     retries: int = 0
     requests: int = 0
     last_error: str | None = None
+    _settled: "Settled | None" = None
+
+    def commit(self, settlement: "Settlement") -> None:
+        """Count what a settlement has decided, and let go of the events that are settled."""
+        self._settled = settlement.result(self)
+        self.finish()
+
+    def finish(self) -> None:
+        """Make the changes of the last settlement. If something breaks that off, they are made again."""
+        if self._settled is not None:
+            self._settled.apply(self)
+            self._settled = None
 
     def count_dropped(self, reason: str, count: int) -> None:
         """Count events that were never pending as dropped."""
@@ -248,6 +260,6 @@ class Settlement:
     def _keep(self, items: list[Item]) -> None:
         """Keep events to send again: they are surely not stored, or may be stored twice."""
         destination = self.destination
-        destination.give_back(items)
+        destination.returned.add(items)
         if items and self._settings.at_most_once and destination.partition is not None:
             destination.partition.mark([item.number for item in items], settled=False)

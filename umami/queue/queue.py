@@ -8,12 +8,14 @@ from umami import _threads
 from umami._clock import monotonic
 from umami.models import QueueStats
 
+from . import remaining
 from .batch import Batch
 from .bounded_queue import BoundedQueue
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
+from .inbox import locked
 from .ledger import Settlement
-from .locked import locked
+from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
 from .store import Orphan
 from .waiting import Steps, Wait
@@ -139,7 +141,30 @@ class EventQueue(BoundedQueue):
         self._commit(settlement)
         self._wake_idle(settlement.destination, now)
 
-    # Flushing and stopping.
+    # Waiting, and stopping.
+
+    def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> Steps[str | None]:
+        """Wait for room for an event that `put` did not take; return None, or why it is dropped."""
+        give_up, size = monotonic() + patience, len(event)
+        while not destination.put(event):
+            with self._lock:
+                closing, full = self.closing > 0, self._is_full(size)
+            if closing:
+                self.drop(SHUTDOWN, "The client was shutting down.", [event])
+                return SHUTDOWN
+            if len(event) > self._settings.queue_bytes:
+                self.drop(TOO_LARGE, f"An event of {len(event)} bytes is larger than queue_bytes.", [event])
+                return TOO_LARGE
+            if full and monotonic() >= give_up:
+                self.drop(QUEUE_FULL, remaining.of_full(self._settings), [event])
+                return QUEUE_FULL
+            if full:  # else there is room by now, or it was closed for a moment
+                try:
+                    yield Wait(self._waiting, lambda: self.closing > 0 or not self._is_full(size), give_up)
+                except GeneratorExit:
+                    self.drop(QUEUE_FULL, "The send was cancelled while it waited for room.", [event])
+                    raise
+        return None
 
     @locked
     def close(self) -> None:
