@@ -678,7 +678,6 @@ def test_the_ledger_tells_what_became_of_every_event(
     hold(collector, client)
     for _ in range(11):
         client.new_event("event")
-    collector.fail(503)
     collector.fail(None, items={0: {"code": "P2000"}})
     stats = client.queue_stats()
     assert (stats.submitted, stats.pending, stats.requests) == (12, 10, 1)
