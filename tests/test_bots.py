@@ -252,6 +252,19 @@ def test_bots_that_come_while_something_refuses_their_events_are_still_counted(
     balanced(client)
 
 
+def test_bots_behind_a_rate_limit_are_counted_where_the_batch_route_is_broken(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    limited = collector.fail(429, path="/api/send", times=1)
+    broken = collector.fail(405, path="/api/batch", times=None)
+    client = make_client()
+    visit(client, CRAWLERS * 4)
+    assert client.flush(DEADLINE / 2)
+    assert limited.is_spent
+    assert client.queue_stats().rejected == 4 * len(CRAWLERS)
+    assert broken.hits < 4 * len(CRAWLERS)
+
+
 @pytest.mark.parametrize("version", ["2.16", "3.0.1", "3.1"])
 def test_a_blank_user_agent_is_none(version: str, make_client: MakeClient) -> None:
     with Collector(umami=version) as server:

@@ -131,9 +131,12 @@ def _read(delivery: Delivery, reply: Reply, indexes: Sequence[int], agent: str |
 
 
 def _tells_of_bots(delivery: Delivery) -> bool:
-    """Tell whether the answer to a batch shows that all its events were dropped as bots'; ask if need be."""
+    """Tell whether the answer to a batch shows that all its events were dropped as bots'; ask if need be.
+
+    Where one request is all that may be made now, it is left to an event.
+    """
     learned = delivery.learned
-    if not learned.asked_about_bots and learned.generation < Generation.V3_0_2:
+    if not learned.asked_about_bots and learned.generation < Generation.V3_0_2 and not delivery.must_stop:
         reply = delivery.post(delivery.target.batch_url or "", b"[]", [])
         answer = verdicts.decoded(reply.body or b"") if isinstance(reply, Reply) else None
         if isinstance(answer, dict) and answer.get("size") == 0:
