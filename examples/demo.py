@@ -4,7 +4,6 @@ It starts the embedded collector, or uses the server at UMAMI_URL, with the logi
 UMAMI_PASSWORD (umami). It exits with 1 if the counts differ.
 """
 
-import itertools
 import json
 import os
 import random
@@ -61,12 +60,19 @@ def main() -> int:
 @contextmanager
 def collector() -> Iterator[str]:
     """Run `umami collector` on a free port."""
-    command = [sys.executable, "-m", "umami", "collector", "--stop-after", "300", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running("umami", "collector", "--stop-after", "300", "--quiet") as process:
+        yield wait_for(process.stdout, r"(http://\S+)")
+
+
+@contextmanager
+def running(*module: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of Python with arguments; if it still runs at the end, it is killed."""
+    command = [sys.executable, "-m", *module]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield wait_for(process.stdout, r"(http://\S+)")
+            yield process
         finally:
-            process.terminate()
+            process.kill()
 
 
 def new_website(url: str) -> str:
@@ -87,32 +93,28 @@ def token() -> str:
 def run_service(environment: dict[str, str]) -> umami.models.QueueStats:
     """Run the web service under load, stop it, and return its counts."""
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "examples.service:app",
-        f"--port={port}",
-        "--log-level=warning",
-    ]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    uvicorn = ("uvicorn", "examples.service:app", f"--port={port}", "--log-level=warning")
+    with running(*uvicorn, environment=environment) as process:
         base = f"http://127.0.0.1:{port}"
         wait_until_up(f"{base}/ledger", process)
         started = time.monotonic()
         with httpx.Client(base_url=base) as browser, ThreadPoolExecutor(8) as visitors:
-            visits = visitors.map(lambda number: visit(browser, number), range(VISITS))
-            for done in itertools.count(1):
-                if next(visits, None) is None:
-                    break
-                progress("web service", done, VISITS, "visits")
+            visits = [visitors.submit(visit, browser, number) for number in range(VISITS)]
+            try:
+                for done, each in enumerate(visits, 1):
+                    each.result()
+                    progress("web service", done, VISITS, "visits")
+            except httpx.HTTPError as error:
+                visitors.shutdown(wait=False, cancel_futures=True)
+                raise SystemExit(f"\nThe service has failed: {error}") from None
         seconds = time.monotonic() - started
         process.send_signal(signal.SIGINT)
-        ledger = read_ledger(process.stdout)
-    print(f"\r  web service: {VISITS} visits in {seconds:.1f} s, {ledger.submitted} events sent{' ' * 20}")
+        ledger = read_ledger(process)
+    report(f"web service: {VISITS} visits in {seconds:.1f} s, {ledger.submitted} events sent")
     return ledger
 
 
-def visit(browser: httpx.Client, number: int) -> bool:
+def visit(browser: httpx.Client, number: int) -> None:
     """Load a page as one of many visitors, and sometimes buy something."""
     luck = random.Random(number)
     headers = {
@@ -123,17 +125,15 @@ def visit(browser: httpx.Client, number: int) -> bool:
     browser.get(luck.choice(("/", "/pricing", "/about")), headers=headers).raise_for_status()
     if number % VISITS_PER_PURCHASE == 0:
         browser.post("/buy", json={"plan": "pro", "price": 19.99}, headers=headers).raise_for_status()
-    return True
 
 
 def run_job(environment: dict[str, str]) -> umami.models.QueueStats:
     """Run the batch job, and return its counts after the exit flush."""
-    print(f"  batch job: {ROWS} rows …", end="", flush=True)
+    progress("batch job", 0, ROWS, "rows")
     started = time.monotonic()
-    command = [sys.executable, "-m", "examples.job", str(ROWS)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        ledger = read_ledger(process.stdout)
-    print(f"\r  batch job: {ROWS} rows in {time.monotonic() - started:.1f} s, including the exit flush")
+    with running("examples.job", str(ROWS), environment=environment) as process:
+        ledger = read_ledger(process)
+    report(f"batch job: {ROWS} rows in {time.monotonic() - started:.1f} s, including the exit flush")
     return ledger
 
 
@@ -179,14 +179,17 @@ def free_port() -> int:
 def wait_until_up(url: str, process: subprocess.Popen[str]) -> None:
     """Wait until a server answers."""
     deadline = time.monotonic() + 60
+    why: object = "it does not answer"
     while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(url).raise_for_status()
-        except httpx.TransportError:
+        except httpx.HTTPError as error:
+            why = error
             time.sleep(0.05)
         else:
             return
-    raise SystemExit(f"{url} does not answer.")
+    ended = f"it ended with code {process.returncode}" if process.poll() is not None else why
+    raise SystemExit(f"The service at {url} does not start: {ended}.")
 
 
 def wait_for(output: IO[str] | None, pattern: str) -> str:
@@ -198,14 +201,21 @@ def wait_for(output: IO[str] | None, pattern: str) -> str:
     raise SystemExit(f"The program ended without printing {pattern}.")
 
 
-def read_ledger(output: IO[str] | None) -> umami.models.QueueStats:
-    """Return the counts that a program prints at its end."""
-    return umami.models.QueueStats.model_validate(json.loads(wait_for(output, r"LEDGER (.*)")))
+def read_ledger(process: subprocess.Popen[str]) -> umami.models.QueueStats:
+    """Return the counts that a program prints at its end, and wait until it has ended."""
+    ledger = umami.models.QueueStats.model_validate(json.loads(wait_for(process.stdout, r"LEDGER (.*)")))
+    process.wait(60)
+    return ledger
+
+
+def report(line: str) -> None:
+    """Print a line, in place of the progress."""
+    print(f"\r  {line:79}" if sys.stdout.isatty() else f"  {line}", flush=True)
 
 
 def progress(what: str, done: int, total: int, unit: str) -> None:
-    """Show the progress, at every percent."""
-    if done % max(1, total // 100) == 0 or done == total:
+    """Show the progress on a terminal, at every percent."""
+    if sys.stdout.isatty() and (done % max(1, total // 100) == 0 or done == total):
         width = 30
         bar = ("█" * (done * width // total)).ljust(width, "·")
         print(f"\r  {what}: {bar} {done}/{total} {unit}", end="", flush=True)

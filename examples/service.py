@@ -60,8 +60,8 @@ async def ledger(_: Request) -> Response:
 @asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
     """Deliver the queued events before the server stops, and print the counts."""
-    yield
-    await umami.shutdown_async()
+    async with umami.lifespan():
+        yield
     print("LEDGER", umami.queue_stats().model_dump_json(), flush=True)
 
 

@@ -125,3 +125,23 @@ def test_the_pages_of_figures_are_those_of_their_data() -> None:
     page = report.PERFORMANCE.with_suffix(".md")
     assert page.read_text() == report.findings(results, "performance.svg")
     assert (page.parent / "appendix" / page.name).read_text() == report.tables(results)
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_an_error_if_its_service_fails(
+    python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    program = """
+        import os, sys
+        import examples.demo as demo
+
+        run_service = demo.run_service
+        demo.run_service = lambda environment: run_service({**environment, "UMAMI_HOSTNAME": "not a host"})
+        sys.exit(demo.main())
+    """
+
+    process = python(program)
+
+    assert process.returncode == 1
+    assert "The service has failed: Server error '500" in process.stderr
+    assert "\r" not in process.stdout  # no bar, where nobody watches
