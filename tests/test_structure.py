@@ -44,6 +44,8 @@ ALLOWED = {
     ),
     "umami._visitor": ("umami._events.fields", "umami._user_agents", "umami.errors"),
     # Thin parts on the public client.
+    "umami.testing": ("umami._state", "umami._user_agents"),
+    "umami.pytest_plugin": ("umami.testing", "umami.collector", "umami._state"),
     "umami.integrations": ("umami", "umami.integrations", "umami._user_agents", "umami.errors"),
     "umami.settings": ("umami._checks", "umami._events.fields", "umami.errors", "umami.models"),
     "umami._checks": (

@@ -30,12 +30,13 @@ if _typing.TYPE_CHECKING:
     from . import exporters as exporters
     from . import models as models
     from . import spool as spool
+    from . import testing as testing
     from ._default import *
     from ._default import user_agent as user_agent
     from .client import Client as Client
 else:
     # All of that is imported when one of the names is first used (PEP 562).
-    _MODULES = ("errors", "exporters", "models", "spool")
+    _MODULES = ("errors", "exporters", "models", "spool", "testing")
 
     def __getattr__(name: str) -> object:
         if name.startswith("_") and name != "__all__":

@@ -8,7 +8,8 @@ import atexit
 import base64
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +31,7 @@ from ._spool.spool import Spool
 from ._user_agents import BROWSER_USER_AGENT
 from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
-from .queue.destination_queue import BATCH_FRAME, DestinationQueue
+from .queue.destination_queue import BATCH_FRAME
 from .queue.exporter import Exporter
 from .queue.process import in_child, notice_fork, sigterm, will_flush
 from .queue.reasons import BEFORE_SEND
@@ -45,6 +46,13 @@ _NO_WEBSITE: Final = "00000000-0000-0000-0000-000000000000"
 _NO_HOSTNAME: Final = "localhost"
 
 
+# Takes an encoded event, in place of every client's queue, and returns True.
+Capture = Callable[[bytes], bool]
+
+_captures: Final[list[Capture]] = []
+_forbidden: Final[list[str]] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """What a send needs, from its arguments to the queue.
@@ -53,14 +61,14 @@ class Route:
         settings: The settings that the rest follows from.
         server: Where events go; None with an exporter of the user's.
         encoder: Checks and encodes events.
-        destination: The queue for that server or exporter.
+        destination: The queue for that server or exporter; None where a test captures what is sent.
         put: Queues an encoded event and returns True; or returns False, and `State.submit` decides.
     """
 
     settings: Settings
     server: Server | None
     encoder: Encoder
-    destination: DestinationQueue
+    destination: Any
     put: Callable[[bytes], bool]
 
 
@@ -135,7 +143,7 @@ class State:
                 if self._agent is not None:
                     self._open_spool(self._agent, settings)
                     self._agent.configure(settings)
-                elif settings.spool is not None:
+                elif settings.spool is not None and not _captures:
                     self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
             except BaseException:
                 self._code, self._settings = former
@@ -173,6 +181,26 @@ class State:
         """Whether this client is set to flush at SIGTERM."""
         return self._settings is not None and self._settings.flush_on_sigterm
 
+    def forget_route(self) -> None:
+        """Have the next send look anew at where it goes."""
+        with self._lock:
+            self.route = None
+
+    def snapshot(self) -> Any:
+        """Return what `restore` brings back: the settings of code, and the login."""
+        with self._lock:
+            return self._code, self._login
+
+    def restore(self, snapshot: Any) -> None:
+        """Undo what calls have set since a snapshot."""
+        code, login = snapshot
+        with self._lock:
+            self._login = login
+            if self._code is not code:
+                self._code, self._settings = code, None
+                if self._agent is not None:
+                    self._agent.configure(self.settings)
+
     # The server and the login.
 
     def server(self, *, login: bool = False) -> Server:
@@ -182,8 +210,14 @@ class State:
             login: Whether the call needs a credential.
 
         Raises:
-            OperationNotAllowedError: No server, or no credential, is set.
+            OperationNotAllowedError: No server, or no credential, is set; or a test may not use that server.
         """
+        server = self._server(login=login)
+        if _forbidden and not _is_local(server.url_base):
+            raise OperationNotAllowedError(f"{_forbidden[-1]}, not {server.url_base or 'Umami Cloud'}.")
+        return server
+
+    def _server(self, *, login: bool) -> Server:
         settings = self.settings
         own_key = _is_own_key(settings.api_key)
         if settings.api_key is not None and not own_key:
@@ -223,6 +257,8 @@ class State:
         Raises:
             OperationNotAllowedError: No server is set.
         """
+        if _captures:
+            return self._captured(_captures[-1])
         _prepare()
         _ = self.settings  # read, and logged, without the lock
         with self._lock:
@@ -251,7 +287,7 @@ class State:
             queued = settings.enabled and settings.mode == "queued"
             route = Route(settings, server, encoder, queue, queue.put if queued else _put_nothing)
             # A worker that uWSGI forks comes here at its first send, and so notices the fork.
-            self.route = None if uwsgi_will_fork() else route
+            self.route = None if _captures or uwsgi_will_fork() else route
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "Events go to %s, %s, for website %s and host name %s unless a send names others.",
@@ -261,6 +297,19 @@ class State:
                 settings.hostname,
             )
         return route
+
+    def _captured(self, capture: Capture) -> Route:
+        """Return a route to a capture. It is not kept: the capture may end at any time."""
+        settings = self.settings
+        encoder = Encoder(
+            settings.website_id or _NO_WEBSITE,
+            settings.hostname or _NO_HOSTNAME,
+            settings.batch_bytes - BATCH_FRAME,
+            lambda _: None,
+            settings.before_send,
+            lambda *_: None,
+        )
+        return Route(settings, None, encoder, None, capture)
 
     @property
     def agent(self) -> Agent:
@@ -450,7 +499,49 @@ def _without_user(url: str) -> tuple[str, str | None]:
     return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
 
 
+def _is_local(url: str | None) -> bool:
+    host = urlsplit(url or "").hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")
+
+
 _states: Final[_threads.Registry[State]] = _threads.Registry()
+
+
+# What tests do to all clients.
+
+
+@contextmanager
+def capturing(capture: Capture) -> Iterator[None]:
+    """Have each send of each client, also of one that is made meanwhile, go to `capture` alone.
+
+    At the end, the settings and the login of each client are as they were.
+    """
+    former = [(state, state.snapshot()) for state in _states.members()]
+    _captures.append(capture)
+    _forget_routes()
+    try:
+        yield
+    finally:
+        _captures.remove(capture)
+        _forget_routes()
+        for state, snapshot in former:
+            state.restore(snapshot)
+
+
+@contextmanager
+def local_only(why: str) -> Iterator[None]:
+    """Have each call to a server that is not on this machine raise an error that begins with `why`."""
+    _forbidden.append(why)
+    _forget_routes()
+    try:
+        yield
+    finally:
+        _forbidden.remove(why)
+
+
+def _forget_routes() -> None:
+    for state in _states.members():
+        state.forget_route()
 
 
 def _close_all() -> None:
