@@ -17,7 +17,7 @@ ALLOWED = {
     "umami.errors": (),
     "umami.models": (),
     "umami._clock": (),
-    "umami._threads": ("umami._clock",),
+    "umami._threads": ("umami._clock", "umami.errors"),
     "umami._events": ("umami._events", "umami._user_agents", "umami.errors"),
     "umami.queue": ("umami.queue", "umami._clock", "umami._threads", "umami.models", "umami.settings"),
     "umami._spool": (
