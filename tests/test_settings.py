@@ -244,6 +244,9 @@ WRONG = {
     "UMAMI_SHUTDOWN_TIMEOUT": "-1",
     "UMAMI_FLUSH_ON_SIGTERM": "perhaps",
     "UMAMI_SPOOL_MAX_BYTES": "0",
+    "UMAMI_SPOOL_SYNC": "sometimes",
+    "UMAMI_SPOOL_SYNC_INTERVAL": "0",
+    "UMAMI_SPOOL_REQUIRED": "perhaps",
     "UMAMI_HEADERS": "X-Key: secret",
     "UMAMI_VERIFY": "/no/such/authority.pem",
     "UMAMI_CERT": "/no/such/certificate.pem",
@@ -267,7 +270,7 @@ def test_a_wrong_variable_is_named_by_the_first_call_that_needs_it(
 def test_every_setting_has_a_variable_that_is_tested_here() -> None:
     listed = refusal(umami.configure, nonsense=1).partition("The settings are: ")[2].rstrip(".").split(", ")
     code_only = {"before_send", "on_error", "exporter"}
-    free_text = {"website_id", "hostname", "api_key", "spool"}
+    free_text = {"website_id", "hostname", "api_key", "spool", "rejected"}
     renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_ENABLED": "enabled", "UMAMI_URL": "url_base"}
     tested = {renamed.get(name, name.removeprefix("UMAMI_").lower()) for name in WRONG}
     assert set(listed) == tested | code_only | free_text

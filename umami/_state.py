@@ -27,6 +27,7 @@ from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.target import Target, named
 from ._http.verdicts import BOT
+from ._spool.rejected import Rejected
 from ._spool.spool import Spool
 from ._user_agents import BROWSER_USER_AGENT
 from .errors import OperationNotAllowedError, ValidationError
@@ -130,10 +131,14 @@ class State:
         _prepare()
         with self._lock:
             merged: dict[str, Any] = {**self._code, **code}
+            if self._spool is not None:  # set by the environment, perhaps: a relative path keeps its meaning
+                merged.setdefault("spool", str(self._spool.path))
             settings = resolve(merged)
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             if merged.get("spool") is not None:
                 merged["spool"] = settings.spool  # a relative path means the folder of today
+            if merged.get("rejected") is not None:
+                merged["rejected"] = settings.rejected
             former = self._code, self._settings
             had_spool = self._spool is not None
             try:
@@ -141,9 +146,10 @@ class State:
                 self._use(settings)
                 self.route = None
                 if self._agent is not None:
+                    self._keep_rejected(self._agent, settings)
                     self._open_spool(self._agent, settings)
                     self._agent.configure(settings)
-                elif settings.spool is not None and not _captures:
+                elif (settings.spool is not None or settings.rejected is not None) and not _captures:
                     self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
             except BaseException:
                 self._code, self._settings = former
@@ -321,6 +327,7 @@ class State:
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
                 try:
+                    self._keep_rejected(self._agent, settings)
                     self._open_spool(self._agent, settings)
                 except BaseException:
                     self._agent = None
@@ -337,23 +344,50 @@ class State:
         home = _home(settings)
         if path is not None and home is not None:
             self.exporter(home)  # with its credential, which what others left for it needs
+        if self._spool is not None and path != self._spool.path:
+            raise ValidationError(
+                f"spool is {self._spool.path} and cannot be changed, as events may lie there: "
+                "use another Client."
+            )
+        is_new = self._spool is None and path is not None
+        if is_new and path is not None:
+            self._spool = self._new_spool(agent, path, required=settings.spool_required)
         if self._spool is not None:
-            if path != self._spool.path:
+            self._spool.configure(settings.spool_max_bytes, settings.spool_sync, settings.spool_sync_interval)
+            if is_new:
+                agent.use_store(self._spool)
+
+    @staticmethod
+    def _new_spool(agent: Agent, path: Path, *, required: bool) -> Spool | None:
+        try:
+            return Spool(path, agent.report_trouble)
+        except OSError as error:
+            if required:
                 raise ValidationError(
-                    f"spool is {self._spool.path} and cannot be changed, as events may lie there: "
-                    "use another Client."
-                )
-            self._spool.resize(settings.spool_max_bytes)
-        elif path is not None:
+                    f"spool must be a folder that can be written to: {error}. To start without one, "
+                    "set spool_required=False."
+                ) from None
+            message = f"The spool {path} cannot be used: {error}. Events are kept in memory only."
+            agent.report_trouble("spool", message)
+            return None
+
+    def _keep_rejected(self, agent: Agent, settings: Settings) -> None:
+        """Have rejected events kept where the settings say.
+
+        Raises:
+            ValidationError: The folder cannot be used.
+        """
+        path = None if settings.rejected is None else Path(settings.rejected)
+        kept = agent.rejected
+        if path is None:
+            agent.rejected = None
+        elif kept is None or kept.folder != path:
             try:
-                self._spool = Spool(
-                    path,
-                    settings.spool_max_bytes,
-                    lambda reason, message: agent.reporter.add(Report("trouble", reason, message)),
-                )
+                agent.rejected = Rejected(path, agent.report_trouble)
             except OSError as error:
-                raise ValidationError(f"spool must be a folder that can be written to: {error}.") from None
-            agent.use_store(self._spool)
+                raise ValidationError(f"rejected must be a folder that can be written to: {error}.") from None
+        if agent.rejected is not None:
+            agent.rejected.max_bytes = settings.spool_max_bytes
 
     def exporter(self, target: Target) -> UmamiExporter:
         """Return the exporter to a server; it uses the target's headers from now on."""

@@ -176,7 +176,7 @@ def _run_spool(arguments: argparse.Namespace) -> int:
     actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
     try:
         return actions[arguments.action](arguments)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return _fail(str(error))
 
 
@@ -208,7 +208,9 @@ def _send_spool(arguments: argparse.Namespace) -> int:
 
     if arguments.damaged:
         print(f"Read from damaged files: {_counted(spool.read_damaged(arguments.folder), 'event')}.")
-    client = umami.Client(spool=arguments.folder, shutdown_timeout=0)
+    if refused := spool.read_rejected(arguments.folder):
+        print(f"Rejected before, and sent again: {_counted(refused, 'event')}.")
+    client = umami.Client(spool=arguments.folder, rejected=arguments.folder, shutdown_timeout=0)
     end = monotonic() + arguments.timeout
     with _interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:

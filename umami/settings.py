@@ -231,6 +231,19 @@ class Settings(BaseModel):
         None, description="A folder that keeps events on disk; unset: memory only."
     )
     spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="Maximum size of the spool, in bytes.")
+    spool_sync: Literal["never", "interval", "always"] = Field(
+        "never", description="When events are synced to the disk, to survive a power failure too."
+    )
+    spool_sync_interval: PositiveSeconds = Field(
+        0.5, description='How often that is, with `spool_sync="interval"`.'
+    )
+    spool_required: bool = Field(
+        True, description="Whether a spool that cannot be used is an error, or a warning: memory only."
+    )
+    rejected: Annotated[Folder | None, _checks(checked_folder)] = Field(
+        None,
+        description="A folder that keeps rejected events as JSON lines; `umami spool send` sends them again.",
+    )
 
     # How servers are reached.
     headers: Annotated[
@@ -303,6 +316,10 @@ class SettingsDict(TypedDict, total=False):
     flush_on_sigterm: bool
     spool: Folder | None
     spool_max_bytes: int
+    spool_sync: Literal["never", "interval", "always"]
+    spool_sync_interval: float
+    spool_required: bool
+    rejected: Folder | None
     headers: Headers | None
     verify: Verify
     cert: Cert | None

@@ -5,12 +5,16 @@ To send it, make a client of the folder and flush: `umami.Client(spool=folder).f
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ._spool.disk import CAN_LOCK
 from ._spool.records import ForeignError, VersionError
+from ._spool.rejected import REJECTED_SUFFIX, parsed
 from ._spool.segment import DAMAGED_SUFFIX, SUFFIX, Segment, TakenError, new_path
+
+_SUFFIXES = (SUFFIX, DAMAGED_SUFFIX, REJECTED_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class SpoolFile:
         path: Where it is.
         size: Its length in bytes.
         state: `waiting` for a process to send it, `in use` by one that runs, `damaged`: set aside after what
-            was whole in it was sent, `foreign`: another version's or none of umami's, or `unreadable`.
+            was whole in it was sent, `rejected`: what a server refused, `foreign`: another version's or none
+            of umami's, or `unreadable`.
         events: How many of its events are not settled, and can be read; None if that cannot be told.
         exporter: The name of their exporter; None if that cannot be told.
     """
@@ -98,6 +103,30 @@ def read_damaged(folder: str | os.PathLike[str]) -> int:
     return sum(_copy(path) for path in _paths(folder) if path.suffix == DAMAGED_SUFFIX)
 
 
+def read_rejected(folder: str | os.PathLike[str]) -> int:
+    """Have events sent again that a server refused, and that the setting `rejected` has kept.
+
+    They are moved to new files, which the next process that uses the folder as its spool sends.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        How many events.
+
+    Raises:
+        OSError: The folder or a file cannot be read or written.
+        ValueError: A file holds other lines. It is left as it is.
+
+    Example:
+        ```python
+        if umami.spool.read_rejected("/var/spool/umami-rejected"):
+            umami.Client(spool="/var/spool/umami-rejected").flush()
+        ```
+    """
+    return sum(_move(path) for path in _paths(folder) if path.suffix == REJECTED_SUFFIX)
+
+
 def _copy(path: Path) -> int:
     try:
         damaged = Segment.taken(path)
@@ -105,19 +134,11 @@ def _copy(path: Path) -> int:
         return 0
     try:
         damaged.scan(again=True)
-        events = list(damaged.events())
+        events = dict(damaged.events())
         if not damaged.name or not events:
             return 0
-        fresh = Segment.create(new_path(path.parent), damaged.name, math.inf)
-        try:
-            for _, event in events:
-                fresh.append(event)
-            fresh.sync()
-            damaged.settle(index for index, _ in events)
-        except BaseException:
-            fresh.remove()
-            raise
-        fresh.close()
+        _write(path.parent, damaged.name, events.values())
+        damaged.settle(events)
     except ForeignError:
         return 0
     finally:
@@ -125,10 +146,43 @@ def _copy(path: Path) -> int:
     return len(events)
 
 
+def _move(path: Path) -> int:
+    try:
+        file = Segment.taken(path)  # whose lock its writer holds
+    except (TakenError, ForeignError):
+        return 0
+    try:
+        found: dict[str, list[bytes]] = {}
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            read = parsed(line)
+            if read is None:
+                raise ValueError(f"{path}, line {number}: this is no rejected event")
+            found.setdefault(read[0], []).append(read[1])
+        for exporter, events in found.items():
+            _write(path.parent, exporter, events)
+        path.unlink()
+    finally:
+        file.close()
+    return sum(map(len, found.values()))
+
+
+def _write(folder: Path, exporter: str, events: Iterable[bytes]) -> None:
+    """Write events to a new file of a spool, on the disk itself."""
+    segment = Segment.create(new_path(folder), exporter, math.inf)
+    try:
+        for event in events:
+            segment.append(event)
+        segment.sync()
+    except BaseException:
+        segment.remove()
+        raise
+    segment.close()
+
+
 def _paths(folder: str | os.PathLike[str]) -> list[Path]:
     if not CAN_LOCK:
         raise OSError("this system has no file locks of the kind that a spool needs")
-    return [path for path in sorted(Path(folder).iterdir()) if path.suffix in (SUFFIX, DAMAGED_SUFFIX)]
+    return [path for path in sorted(Path(folder).iterdir()) if path.suffix in _SUFFIXES]
 
 
 def _look(path: Path) -> SpoolFile | None:
@@ -137,6 +191,8 @@ def _look(path: Path) -> SpoolFile | None:
         size = path.lstat().st_size
         segment = Segment.taken(path)
         try:
+            if path.suffix == REJECTED_SUFFIX:
+                return _rejected(path)
             segment.look(again=path.suffix == DAMAGED_SUFFIX)
         finally:
             segment.close()
@@ -159,6 +215,14 @@ def _described(segment: Segment) -> SpoolFile:
     )
 
 
+def _rejected(path: Path) -> SpoolFile:
+    with path.open("rb") as lines:
+        count = sum(1 for line in lines if parsed(line))
+    if not count:
+        raise ForeignError
+    return SpoolFile(path, path.stat().st_size, "rejected", count)
+
+
 def _delete(path: Path) -> SpoolFile | None:
     """Delete a file, unless a process uses it: until it is gone, none can take it over."""
     try:
@@ -167,8 +231,11 @@ def _delete(path: Path) -> SpoolFile | None:
         return None
     try:
         try:
-            segment.scan(again=path.suffix == DAMAGED_SUFFIX)
-            file = _described(segment)
+            if path.suffix == REJECTED_SUFFIX:
+                file = _rejected(path)
+            else:
+                segment.scan(again=path.suffix == DAMAGED_SUFFIX)
+                file = _described(segment)
         except VersionError:
             file = SpoolFile(path, segment.size, "foreign")
         except ForeignError:

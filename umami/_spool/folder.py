@@ -19,6 +19,7 @@ from umami._clock import monotonic
 from .disk import CAN_LOCK, DISK, Disk
 from .records import ForeignError, printable
 from .segment import SUFFIX, Segment, TakenError, new_path
+from .syncer import Syncer
 
 logger: Final = logging.getLogger("umami")
 
@@ -49,7 +50,6 @@ class Folder:
 
     Args:
         path: Where it is. It is made if it is not there, for its owner alone.
-        max_bytes: The most bytes of all files in it.
         report: Called with the reason and the message of what goes wrong.
         disk: The disk.
 
@@ -57,18 +57,16 @@ class Folder:
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(
-        self, path: Path, max_bytes: int, report: Callable[[str, str], object], disk: Disk = DISK
-    ) -> None:
+    def __init__(self, path: Path, report: Callable[[str, str], object], disk: Disk = DISK) -> None:
         self.path = path
-        self.sync_each = False
         self._disk = disk
-        self.resize(max_bytes)
         self._report = report
         if not CAN_LOCK:
             raise OSError("this system has no file locks of the kind that a spool needs")
         self._make()
         self._warn_of_others()
+        self._sync_each = False
+        self._syncer = Syncer(disk, path, self._files_of_this_process, self._sync_failed)
         self._current: dict[str, Segment] = {}
         self._own: set[Segment] = set()
         self._adopted: set[Segment] = set()
@@ -77,11 +75,23 @@ class Folder:
         self._bytes = 0  # of all files, as far as this process knows
         self._left_some = False
         self._create_again_at = 0.0
+        self.configure(1024 * 1024 * 1024, "never", 0.0)
 
-    def resize(self, max_bytes: int) -> None:
-        """Change the most bytes of all files."""
+    def configure(self, max_bytes: int, sync: str, sync_interval: float) -> None:
+        """Change the settings.
+
+        Args:
+            max_bytes: The most bytes of all files.
+            sync: When events are put on the disk itself: `never`, `interval`, or `always`.
+            sync_interval: The seconds of `interval`.
+        """
         self._max_bytes = max_bytes
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, max_bytes // _MOST_SEGMENTS)
+        if (sync == "always") is not self._sync_each:
+            self._sync_each = sync == "always"
+            for segment in list(self._current.values()):
+                self.seal(segment)
+        self._syncer.seconds = None if sync == "never" else sync_interval
 
     def _make(self) -> None:
         path_and_parents = (self.path, *self.path.parents)
@@ -149,7 +159,16 @@ class Folder:
                 self.seal(segment)  # it is not known whether the event is in it
             raise
         self._bytes += segment.size - before
+        if self._syncer.sleeps:
+            self._syncer.wake()
         return segment, index
+
+    def _files_of_this_process(self) -> set[Segment]:
+        return self._own.copy()
+
+    def _sync_failed(self, error: OSError) -> None:
+        what = "Events may not survive a power failure: they could not be synced to"
+        self._trouble(what, error, "spool_sync")
 
     def _sum_up(self) -> None:
         """Count the bytes of all files anew."""
@@ -160,11 +179,13 @@ class Folder:
             for _ in range(_TRIES):
                 with suppress(TakenError, FileExistsError):
                     return Segment.create(
-                        new_path(self.path), name, self._segment_bytes, self._disk, sync_each=self.sync_each
+                        new_path(self.path), name, self._segment_bytes, self._disk, sync_each=self._sync_each
                     )
         except FileNotFoundError:
             self._disk.mkdir(self.path, 0o700)
-            self._report("spool", f"Somebody has removed the spool {printable(self.path)}. It is made anew.")
+            self._report(
+                "spool_made_anew", f"Somebody has removed the spool {printable(self.path)}. It is made anew."
+            )
             return self._create(name)
         except OSError:
             self._create_again_at = monotonic() + _CREATE_AGAIN
@@ -196,6 +217,8 @@ class Folder:
         except OSError as error:
             self._trouble("Delivered events could not be noted in", error)
         self._bytes += segment.size - before
+        if self._syncer.sleeps:
+            self._syncer.wake()
 
     def _end_if_settled(self, segment: Segment) -> None:
         if not segment.unsettled:
@@ -281,7 +304,7 @@ class Folder:
         for segment in removed:
             self.seal(segment)
             message = f"Somebody has removed {printable(segment.path)}: its events are no longer on disk."
-            self._report("spool", message)
+            self._report("spool_removed", message)
 
     def _files(self) -> list[str]:
         try:
@@ -325,7 +348,7 @@ class Folder:
         except OSError as error:
             until = monotonic() + _READ_AGAIN
             if former is None or former.seen != seen:
-                self._trouble(f"{printable(path)} cannot be read in", error)
+                self._trouble(f"{printable(path)} cannot be read in", error, "spool_unreadable")
         self._skipped[name] = _Skipped(seen, None if segment is None else segment.name or None, until)
         if segment is not None:
             segment.close()
@@ -338,8 +361,8 @@ class Folder:
         )
         self._report("spool_exporter", message)
 
-    def _trouble(self, what: str, error: OSError) -> None:
-        self._report("spool", f"{what} the spool {printable(self.path)}: {printable(error)}.")
+    def _trouble(self, what: str, error: OSError, reason: str = "spool") -> None:
+        self._report(reason, f"{what} the spool {printable(self.path)}: {printable(error)}.")
 
     def close(self) -> int:
         """Close every file: another process takes over what is not settled.
@@ -347,6 +370,8 @@ class Folder:
         Returns:
             How many events that are.
         """
+        if self._syncer.seconds is not None:
+            self._syncer.sync()
         own, self._own, self._adopted, self._current = self._own, set(), set(), {}
         left = 0
         for segment in own:

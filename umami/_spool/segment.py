@@ -57,9 +57,9 @@ _EVENT_BYTES: Final = 400
 _names: Final = itertools.count()
 
 
-def new_path(folder: Path) -> Path:
+def new_path(folder: Path, suffix: str = SUFFIX) -> Path:
     """Return a name for a new file in a folder."""
-    return folder / f"{os.getpid()}-{time.time_ns():x}-{next(_names)}{SUFFIX}"
+    return folder / f"{os.getpid()}-{time.time_ns():x}-{next(_names)}{suffix}"
 
 
 class TakenError(Exception):
@@ -74,6 +74,7 @@ class Segment:
         name: The name of its events' exporter.
         size: Its length in bytes.
         count: How many events were written to it.
+        synced: How many of these are on the disk itself; below 0 if its name may not be.
         most: No event is appended once it has more bytes.
         damaged: Whether it holds what cannot be read, and is worth keeping.
     """
@@ -88,6 +89,7 @@ class Segment:
         self.path = path
         self.name = ""
         self.size = 0
+        self.synced = -1
         self.count = 0
         self.most: float = -1
         self.damaged = False
@@ -175,7 +177,7 @@ class Segment:
             segment._lock()
             segment._append(MAGIC + segment._named())
             if sync_each:
-                disk.sync_path(path.parent)
+                segment.sync()
                 segment._sync_each = True
         except BaseException:
             segment.remove()
@@ -347,6 +349,7 @@ class Segment:
                 self._disk.truncate(self._descriptor, self.size - size)
                 self.size -= size
             raise
+        self.synced = self.size
 
     def settle(self, indexes: Iterable[int]) -> None:
         """Write down that events are settled.
@@ -418,6 +421,7 @@ class Segment:
         """
         self._disk.sync(self._descriptor)
         self._disk.sync_path(self.path.parent)
+        self.synced = self.size
 
     def close(self) -> None:
         """Let go of the file, for another process to take over."""

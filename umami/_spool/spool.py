@@ -32,7 +32,6 @@ class Spool:
 
     Args:
         path: The folder. It is made if it is not there, for its owner alone.
-        max_bytes: The most bytes of all files in it.
         report: Called with the reason and the message of what goes wrong.
         disk: The disk.
 
@@ -40,10 +39,8 @@ class Spool:
         OSError: The folder cannot be made or used.
     """
 
-    def __init__(
-        self, path: Path, max_bytes: int, report: Callable[[str, str], object], disk: Disk = DISK
-    ) -> None:
-        self._folder = Folder(path, max_bytes, report, disk)
+    def __init__(self, path: Path, report: Callable[[str, str], object], disk: Disk = DISK) -> None:
+        self._folder = Folder(path, report, disk)
         self._partitions: dict[str, SpoolPartition] = {}
 
     @property
@@ -51,9 +48,15 @@ class Spool:
         """The folder."""
         return self._folder.path
 
-    def resize(self, max_bytes: int) -> None:
-        """Change the most bytes of all files."""
-        self._folder.resize(max_bytes)
+    def configure(self, max_bytes: int, sync: str, sync_interval: float) -> None:
+        """Change the settings.
+
+        Args:
+            max_bytes: The most bytes of all files.
+            sync: When events are put on the disk itself: `never`, `interval`, or `always`.
+            sync_interval: The seconds of `interval`.
+        """
+        self._folder.configure(max_bytes, sync, sync_interval)
 
     def partition(self, name: str) -> SpoolPartition:
         """Return the partition of an exporter's name."""

@@ -21,7 +21,7 @@ from .queue import EventQueue
 from .reasons import SHUTDOWN
 from .reporter import Report, Reporter
 from .senders import Senders, release
-from .store import Store
+from .store import RejectedEvents, Store
 from .waiting import Steps, Work, run, run_async
 
 _REPORT_SECONDS: Final = 1.0
@@ -60,6 +60,19 @@ class Agent:
         self._settings = self._senders.settings = settings
         self.reporter.on_error = settings.on_error
         self._queue.configure(settings)
+
+    @property
+    def rejected(self) -> RejectedEvents | None:
+        """What keeps events that a server refused; None if nothing does."""
+        return self._queue.rejected
+
+    @rejected.setter
+    def rejected(self, rejected: RejectedEvents | None) -> None:
+        self._queue.rejected = rejected
+
+    def report_trouble(self, reason: str, message: str) -> None:
+        """Take a report of what goes wrong with a folder of events."""
+        self.reporter.add(Report("trouble", reason, message))
 
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on, and send what other processes left there."""
@@ -304,5 +317,7 @@ class Agent:
         self.reporter.reset()
         self._queue.reset()
         self._orphans.reset()
+        if self.rejected is not None:
+            self.rejected.after_fork()
         for exporter in self._queue.exporters():
             release(exporter.after_fork)

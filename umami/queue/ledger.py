@@ -14,6 +14,7 @@ from .exporter import DELIVERED, Exported, Failure, Outcome, Status
 from .reasons import RETRY_LIMIT, UNANSWERED, UNCERTAIN
 from .reporter import Report
 from .retry import Attempts, RetryPolicy
+from .store import RejectedEvents
 
 
 @dataclass(slots=True)
@@ -143,6 +144,15 @@ class Settlement:
         self.ended.append(self._batch)
         self._dropped[reason] += len(self._batch.events)
         self.reports.append(Report("dropped", reason, message, self._batch.events))
+
+    def keep_rejected(self, rejected: RejectedEvents) -> None:
+        """Have the events kept that a server refused."""
+        kept: dict[tuple[str, str], list[bytes]] = {}
+        for kind, reason, message, events, _ in self.reports:
+            if kind == "rejected":
+                kept.setdefault((reason, message), []).extend(events)
+        for (reason, message), refused in kept.items():
+            rejected.write(self.destination.exporter.name, reason, message, refused)
 
     def give_up(self, reason: str, message: str) -> None:
         """Drop the batch for an error."""

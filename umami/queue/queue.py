@@ -17,7 +17,7 @@ from .inbox import locked
 from .ledger import Settlement
 from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
-from .store import Orphan
+from .store import Orphan, RejectedEvents
 from .waiting import Steps, Wait
 
 
@@ -25,7 +25,12 @@ class EventQueue(BoundedQueue):
     """A bounded queue from which senders take batches; they settle each by what became of it.
 
     Between `put` and `settle` every event is counted exactly once.
+
+    Attributes:
+        rejected: What keeps events that a server refused; None if nothing does.
     """
+
+    rejected: RejectedEvents | None = None
 
     # The senders' side.
 
@@ -138,6 +143,8 @@ class EventQueue(BoundedQueue):
         if batch not in settlement.destination.in_flight:
             return  # it was settled, and what came after that has failed
         decide(settlement)
+        if self.rejected is not None:  # before a flush returns, and before the store forgets them
+            settlement.keep_rejected(self.rejected)
         self._commit(settlement)
         self._wake_idle(settlement.destination, now)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -96,6 +97,22 @@ class Store(Protocol):
 
     def close(self) -> int:
         """Leave what is not settled to another process, and return how many events that are."""
+
+    def after_fork(self) -> None:
+        """Let go of the parent's files in a fork's child."""
+
+
+class RejectedEvents(Protocol):
+    """Keeps events that a server refused. Any thread may call it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+
+    max_bytes: int
+
+    def write(self, exporter: str, reason: str, message: str, events: Sequence[bytes]) -> None:
+        """Keep some events, with the name of their exporter and why they were refused."""
 
     def after_fork(self) -> None:
         """Let go of the parent's files in a fork's child."""
