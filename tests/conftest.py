@@ -36,6 +36,10 @@ CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 )
 
+if sys.platform == "win32":
+    # They need forks, POSIX's signals and `unshare`; or the locks of a spool's files.
+    collect_ignore_glob = ["test_exit.py", "test_fork.py", "test_frameworks.py", "test_spool*.py"]
+
 _TLS = ssl.create_default_context()
 """Shared, because making one takes longer than most tests."""
 
