@@ -287,6 +287,25 @@ def test_a_program_ends_although_a_call_that_waited_was_cancelled(
 # shutdown.
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["umami.shutdown()", "asyncio.run(umami.shutdown_async())"])
+def test_the_end_after_a_shutdown_in_vain_does_not_wait_again(call: str, collector: Collector) -> None:
+    collector.fail(None, freeze=True, times=None)
+    program = f"""
+    import asyncio, atexit, time
+    atexit.register(lambda: print(time.monotonic() - ended))
+    import umami
+    umami.new_event("left")
+    assert {call} is False
+    ended = time.monotonic()
+    """
+    run = finished("-c", program, **settings_of(collector, shutdown_timeout=3))
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 3
+    assert "shutdown() returned False" in run.stderr
+    assert "ends with 1 event not delivered" in run.stderr
+
+
 def test_a_shutdown_delivers_what_is_queued(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _NO_WEBSITE: Final = "00000000-0000-0000-0000-000000000000"
 _NO_HOSTNAME: Final = "localhost"
+_MOST_SERVERS: Final = 64
 
 
 # Takes an encoded event, in place of every client's queue, and returns True.
@@ -397,6 +398,8 @@ class State:
                 # The Cloud is the newest Umami, but for the batch route.
                 generation = Generation.V2_17 if target.batch_url is None else Generation.UNKNOWN
                 exporter = UmamiExporter(target, self._connections, generation)
+                if len(self._exporters) >= _MOST_SERVERS:
+                    del self._exporters[next(iter(self._exporters))]  # the oldest; a queue may go on using it
                 self._exporters[target.name] = exporter
             exporter.target = target
             return exporter
@@ -479,9 +482,16 @@ class State:
         if self._session is not None:
             await self._session.aclose()
 
+    def abandon(self) -> None:
+        """Let everything go once the queued events are settled: the client is gone."""
+        self.close()
+        if self._agent is not None:
+            self._agent.abandon()
+
     def after_fork(self) -> None:
         """Start clean in a fork's child. Another thread of the parent may have held the locks."""
         self._own_lock = _threads.RLock()
+        self._connections.after_fork()
         self._inherited, self._session = self._session, None
 
 

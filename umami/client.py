@@ -5,6 +5,7 @@ is written once, in `Sends`.
 """
 
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime
@@ -350,6 +351,7 @@ class Client(Sends):
 
     def __init__(self, **settings: Unpack[SettingsDict]) -> None:
         state = State()
+        weakref.finalize(self, state.abandon).atexit = False  # the end of the process has a flush of its own
         super().__init__(state, state.submit)
         self._awaited = Sends(state, cast("Any", state.submit_async))
         if settings:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 _CLOUD_DATA: Final = "https://api.umami.is/v1"
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
+_MOST_SERVERS: Final = 64
 _TWO_CREDENTIALS: Final = (
     "url_base has a user and a password, and this call needs a token: one Authorization header cannot "
     "carry both. Let the proxy pass /api without a password, or have it check a header of its own, "
@@ -243,6 +244,8 @@ def website_stats(
         dialects.pop(known, None)
         raise
     if dialect is not None:
+        if len(dialects) >= _MOST_SERVERS:
+            dialects.clear()
         dialects[known] = dialect
     return stats
 

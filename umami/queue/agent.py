@@ -50,6 +50,7 @@ class Agent:
         self._queue = EventQueue(settings, self._resume, self.reporter.add)
         self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server)
         self._no_thread_until = 0.0
+        self._waited_in_vain = 0.0
         self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
@@ -124,6 +125,7 @@ class Agent:
         If no thread can be started they wait for a later send, a flush or the end of the process: sent from
         here, they would make this caller wait for the server.
         """
+        self._waited_in_vain = 0.0
         if self._queue.closing or monotonic() < self._no_thread_until:
             return
         process.watch()
@@ -196,6 +198,7 @@ class Agent:
         finally:
             self._queue.reopen()
         if not settled:
+            self._waited_in_vain += monotonic() - began
             self._warn_of_unsettled("shutdown()", began)
         yield from self.reporter.finish(monotonic() + _LAST_REPORT_SECONDS)
         return settled
@@ -240,6 +243,14 @@ class Agent:
             return False
         return (yield from self._queue.wait_settled(give_up))
 
+    def abandon(self) -> None:
+        """Have what is queued delivered, and let the threads go then: the client is gone.
+
+        A sender's thread keeps the agent in being until then; without one, the end of the process flushes it.
+        """
+        if not self._queue.abandon():
+            process.keep(self)
+
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         return self._queue.stats().model_copy(update={"repaired": dict(self.reporter.repaired)})
@@ -249,9 +260,13 @@ class Agent:
     def begin_exit(self) -> None:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
-            self._exit_by = monotonic() + self._settings.shutdown_timeout
+            self._exit_by = monotonic() + self._patience()
         self._queue.close()
         self._queue.hurry()
+
+    def _patience(self) -> float:
+        """Return the seconds that the end of the process waits: those that a shutdown in vain has left."""
+        return max(0.0, self._settings.shutdown_timeout - self._waited_in_vain)
 
     def exit(self) -> None:
         """Flush before the process ends, and log what is left. Later sends deliver by themselves."""
@@ -299,20 +314,22 @@ class Agent:
     def begin_flush(self) -> float:
         """Have everything sent as soon as possible, and return until when to wait for it."""
         self._queue.hurry()
-        return monotonic() + self._settings.shutdown_timeout
+        return monotonic() + self._patience()
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""
+        began = monotonic()
         settled = run(self._flush_own(give_up))
         run(self.reporter.finish(monotonic()))
         if not settled:
+            self._waited_in_vain += monotonic() - began
             self._log_what_is_left("SIGTERM takes effect", self._queue.stats())
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
         self._senders.after_fork()
         self._exit_by = None
-        self._no_thread_until = 0.0
+        self._no_thread_until = self._waited_in_vain = 0.0
         self._has_said_what_is_left = False
         self.reporter.reset()
         self._queue.reset()

@@ -14,6 +14,7 @@ from umami.settings import Settings
 
 from .batch import Batch
 from .destination_queue import DestinationQueue
+from .destinations import Destinations
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox, locked
 from .ledger import Ledger, Settlement
@@ -46,8 +47,9 @@ class BoundedQueue:
         self._store: Store | None = None
         self._start_sender = start_sender
         self._report = report
-        self._destinations: dict[str, DestinationQueue] = {}
-        self._current: DestinationQueue | None = None
+        self._destinations = Destinations(
+            lambda exporter: DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
+        )
         self._settings = settings
         self._policy = RetryPolicy(settings, report)
         self.reset()
@@ -63,10 +65,11 @@ class BoundedQueue:
         self._count = 0
         self._bytes = 0
         self._ledger = Ledger()
-        self.stopped = False
+        self.stopped = self.abandoned = False
         self.closing = 0
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.clear(self._lock)
+        self._destinations.forget_idle()
         if self._store is not None:
             self._store.after_fork()
             self.use_store(self._store)
@@ -75,7 +78,7 @@ class BoundedQueue:
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. What is held stays, even if it is more than they allow."""
         self._settings, self._policy = settings, RetryPolicy(settings, self._report)
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.settings = settings
             destination.wake.notify_all()
         self._waiting.notify()
@@ -84,26 +87,23 @@ class BoundedQueue:
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on."""
         self._store = store
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.attach(store)
 
     @locked
     def destination(self, exporter: Exporter) -> DestinationQueue:
         """Return the queue of an exporter, made at the first use. It is the current one from now on."""
-        self._current = self._destination(exporter)
-        return self._current
+        former, current = self._destinations.current, self._included(self._destinations.of(exporter))
+        self._destinations.current = current
+        self._destinations.leave_out(former)
+        return current
 
-    def _destination(self, exporter: Exporter) -> DestinationQueue:
-        name = exporter.name
-        if name not in self._destinations:
-            new = DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
+    def _included(self, destination: DestinationQueue) -> DestinationQueue:
+        if destination not in self._destinations:
+            destination.settings = self._settings
             if self._store is not None:
-                new.attach(self._store)
-            # Another dictionary, because the code that this may interrupt goes through the present one. And
-            # a send that interrupted this may have made the queue already.
-            self._destinations = {**self._destinations, name: self._destinations.get(name, new)}
-        destination = self._destinations[name]
-        destination.exporter = exporter
+                destination.attach(self._store)
+            self._destinations.add(destination)
         return destination
 
     def _new_inbox(self, destination: DestinationQueue) -> Inbox:
@@ -124,7 +124,7 @@ class BoundedQueue:
         """
         self._inside = True
         now = monotonic()
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.inbox.room = 0
             count = len(destination.inbox)
             if count and not self.closing and not self.stopped:
@@ -143,7 +143,7 @@ class BoundedQueue:
                 (self._settings.queue_bytes - self._bytes) // LARGEST,
             )
             room = free // max(1, len(self._destinations)) - _MARGIN
-            for destination in self._destinations.values():
+            for destination in self._destinations:
                 destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
         finally:
             self._inside = False
@@ -160,7 +160,7 @@ class BoundedQueue:
         """Set the counts by what is there, after a call was broken off."""
         self._ledger.finish()
         self._count = self._bytes = 0
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.repair()
             for event in destination.held():
                 self._count += 1
@@ -169,7 +169,7 @@ class BoundedQueue:
         self._waiting.notify()
 
     def _pending(self) -> int:
-        return sum(destination.unsettled() for destination in self._destinations.values())
+        return sum(destination.unsettled() for destination in self._destinations)
 
     # The callers' side. `Inbox.put` comes first, and calls these where it cannot take an event itself.
 
@@ -208,6 +208,7 @@ class BoundedQueue:
 
     @locked
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
+        self._included(destination)
         # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
         wake = destination.room_unwatched() < 1
         size = len(event)
@@ -229,7 +230,7 @@ class BoundedQueue:
 
     def _rush(self) -> None:
         """Have all events sent without waiting for more: there is no room for more."""
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             if destination.rush():
                 destination.wake.notify()
 
@@ -255,7 +256,7 @@ class BoundedQueue:
         return not self._is_full(size)
 
     def _evict(self, first: DestinationQueue) -> bool:
-        for destination in (first, *self._destinations.values()):
+        for destination in (first, *self._destinations):
             oldest = destination.evict()
             if oldest is not None:
                 message = "The queue was full: the oldest events were dropped to make room."

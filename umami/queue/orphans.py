@@ -90,11 +90,18 @@ class Orphans:
                 self._queue.notify()
                 self._queue.wait_for(self._is_due, monotonic() + _LOOK_SECONDS).run()
                 with self._lock:
-                    if self._queue.stopped and self._asked == self._looked:
+                    if (self._queue.stopped or self._queue.is_over) and self._asked == self._looked:
                         self._thread = None  # under the lock: who asks now is to start another
         finally:
             if self._thread is thread:
                 self._thread = None
+            if self._queue.is_over:
+                self._queue.close_store()
 
     def _is_due(self) -> bool:
-        return self._asked > self._looked or self._queue.stopped or self._queue.wants_orphans
+        return (
+            self._asked > self._looked
+            or self._queue.stopped
+            or self._queue.is_over
+            or self._queue.wants_orphans
+        )

@@ -186,6 +186,7 @@ class SigtermFlush:
 in_child: Final[list[Callable[[], None]]] = []
 """What else is called in a fork's child. Its own hook would come after those that the program registered."""
 _registered: Final[_threads.Registry[Hooks]] = _threads.Registry()
+_kept: Final[list[Hooks]] = []
 _pid = os.getpid()
 _exiting = False
 _is_watching = False
@@ -197,6 +198,11 @@ def register(agent: Hooks) -> None:
     _registered.add(agent)
     if _exiting:
         agent.begin_exit()
+
+
+def keep(agent: Hooks) -> None:
+    """Keep an agent in being until the process ends."""
+    _kept.append(agent)
 
 
 def watch() -> None:

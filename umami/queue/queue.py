@@ -48,6 +48,7 @@ class EventQueue(BoundedQueue):
         destination.senders.discard(sender)
         destination.put_back(sender)  # what it was about to send
         destination.wake.notify()  # another looks in its place
+        self._destinations.leave_out(destination)
 
     @locked
     def take(
@@ -83,7 +84,9 @@ class EventQueue(BoundedQueue):
                 self._ledger.retries += batch.items is not None
                 return batch
             is_last = len(destination.senders) == 1
-            needed = is_last and (destination is self._current or destination.unsettled() > 0)
+            needed = is_last and (destination is self._destinations.current or destination.unsettled() > 0)
+            if self.abandoned:
+                spare = 0.0
             wait = min(wait, called + (patience if needed else min(patience, spare)) - now)
             is_left_empty = patience < math.inf and not destination.unsettled()
             if wait <= 0 or is_left_empty:
@@ -91,6 +94,7 @@ class EventQueue(BoundedQueue):
                 break
             self._sleep(destination, None if wait == math.inf else wait)
         destination.senders.discard(sender)
+        self._destinations.leave_out(destination)
         return None
 
     def _sleep(self, destination: DestinationQueue, seconds: float | None) -> None:
@@ -207,23 +211,41 @@ class EventQueue(BoundedQueue):
         """Hurry every event accepted so far, and return where each destination ends."""
         self.hurry()
         return [
-            (destination, destination.end() - destination.overtaken)
-            for destination in self._destinations.values()
+            (destination, destination.end() - destination.overtaken) for destination in self._destinations
         ]
 
     @locked
     def hurry(self) -> None:
         """Have every event accepted so far sent as soon as possible."""
         now = monotonic()
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.hurry(destination.end(), now)
             destination.wake.notify_all()
+
+    @locked
+    def abandon(self) -> bool:
+        """Have the senders end once every event is settled: no other is to come.
+
+        Returns:
+            Whether senders are at work on all that is not settled.
+        """
+        self.abandoned = True
+        self._destinations.current = None
+        for destination in self._destinations:
+            destination.wake.notify_all()
+        self._waiting.notify()
+        return all(destination.senders or not destination.unsettled() for destination in self._destinations)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is abandoned, and every event is settled."""
+        return self.abandoned and not any(destination.unsettled() for destination in self._destinations)
 
     @locked
     def stop(self) -> None:
         """Stop every sender; events stay."""
         self.stopped = True
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.wake.notify_all()
         self._waiting.notify()
 
@@ -264,7 +286,7 @@ class EventQueue(BoundedQueue):
     @locked
     def unsettled(self) -> list[DestinationQueue]:
         """Return the queues that have events."""
-        return [destination for destination in self._destinations.values() if destination.unsettled()]
+        return [destination for destination in self._destinations if destination.unsettled()]
 
     def trouble(self) -> str | None:
         """Return why events are not delivered now, in words; None if nothing fails."""
@@ -273,13 +295,13 @@ class EventQueue(BoundedQueue):
 
     def exporters(self) -> list[Exporter]:
         """Return the exporters."""
-        return [destination.exporter for destination in self._destinations.values()]
+        return [destination.exporter for destination in self._destinations]
 
     @locked
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         stats = self._ledger.stats(self._pending(), self._bytes)
-        current = self._current or next(iter(self._destinations.values()), None)
+        current = self._destinations.current or next(iter(self._destinations), None)
         known = None
         if current is not None:
             with suppress(Exception):  # of an exporter of the user's
@@ -324,7 +346,7 @@ class EventQueue(BoundedQueue):
             self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))
         if not orphan.events or exporter is None:
             return None
-        destination = self._destination(exporter)
+        destination = self._included(self._destinations.of(exporter))
         destination.wake.notify()
         return destination
 
@@ -334,6 +356,6 @@ class EventQueue(BoundedQueue):
         if self._store is None:
             return 0
         left = self._store.close()
-        for destination in self._destinations.values():
+        for destination in self._destinations:
             destination.attach(self._store)
         return left
