@@ -245,7 +245,10 @@ class QueueMachine(RuleBasedStateMachine):
         elif full() and values.overflow != "drop_oldest":
             reason = QUEUE_FULL
         elif full():
-            for destination in (model, *self.models):
+            in_order = [
+                each for one in self.queue._destinations for each in self.models if each.destination is one
+            ]
+            for destination in (model, *in_order):
                 for event in destination.waiting():
                     if full():
                         del destination.pending[event.encoded]
