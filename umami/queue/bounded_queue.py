@@ -109,6 +109,25 @@ class BoundedQueue:
     def _new_inbox(self, destination: DestinationQueue) -> Inbox:
         return Inbox(partial(self.put_locked, destination), partial(self._recall, destination))
 
+    @locked
+    def abandon(self) -> bool:
+        """Have the senders end once every event is settled: no other is to come.
+
+        Returns:
+            Whether senders are at work on all that is not settled.
+        """
+        self.abandoned = True
+        self._destinations.current = None
+        for destination in self._destinations:
+            destination.wake.notify_all()
+        self._waiting.notify()
+        return all(destination.senders or not destination.unsettled() for destination in self._destinations)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is abandoned, and every event is settled."""
+        return self.abandoned and not any(destination.unsettled() for destination in self._destinations)
+
     # The lock and the inboxes.
 
     def _interrupts(self) -> bool:

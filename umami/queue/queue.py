@@ -223,25 +223,6 @@ class EventQueue(BoundedQueue):
             destination.wake.notify_all()
 
     @locked
-    def abandon(self) -> bool:
-        """Have the senders end once every event is settled: no other is to come.
-
-        Returns:
-            Whether senders are at work on all that is not settled.
-        """
-        self.abandoned = True
-        self._destinations.current = None
-        for destination in self._destinations:
-            destination.wake.notify_all()
-        self._waiting.notify()
-        return all(destination.senders or not destination.unsettled() for destination in self._destinations)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is abandoned, and every event is settled."""
-        return self.abandoned and not any(destination.unsettled() for destination in self._destinations)
-
-    @locked
     def stop(self) -> None:
         """Stop every sender; events stay."""
         self.stopped = True
