@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umami.collector.javascript import cut, decode_uri, length, parse_date, to_number
+from umami.collector.javascript import cut, decode_uri, json_text, length, parse_date, to_number
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,28 @@ from umami.collector.javascript import cut, decode_uri, length, parse_date, to_n
 )
 def test_numbers_are_read_as_javascript_does(value, number):
     assert to_number(value) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        (-0.0, "0"),
+        (-5.5, "-5.5"),
+        (120, "120"),
+        (1e-6, "0.000001"),
+        (1.5e-6, "0.0000015"),
+        (1e-7, "1e-7"),
+        (-9.999929201e-9, "-9.999929201e-9"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (2**70, "1.1805916207174113e+21"),
+        (10**400, "null"),
+    ],
+)
+def test_numbers_are_written_as_javascript_does(number, text):
+    assert json_text([number, {"a": None}, "é\n", True]) == f'[{text},{{"a":null}},"é\\n",true]'
 
 
 @pytest.mark.parametrize(

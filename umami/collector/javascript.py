@@ -10,6 +10,7 @@ import json
 import math
 import re
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any, Final
 
 UNDEFINED: Final = object()
@@ -126,6 +127,35 @@ def fixed(number: float, decimals: int) -> str:
     if math.isinf(number):
         return "Infinity" if number > 0 else "-Infinity"
     return f"{number + 0.0:.{decimals}f}"
+
+
+def json_text(value: Any) -> str:
+    """Formats a JSON value as ``JSON.stringify`` does."""
+    if isinstance(value, list):
+        return f"[{','.join(map(json_text, value))}]"
+    if isinstance(value, dict):
+        members = (f"{json.dumps(key, ensure_ascii=False)}:{json_text(item)}" for key, item in value.items())
+        return f"{{{','.join(members)}}}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = to_number(value)
+        return _number_text(number) if math.isfinite(number) else "null"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _number_text(number: float) -> str:
+    """Formats a finite number as ``String`` does: from 1e-6 to 1e21 without an exponent."""
+    if not number:
+        return "0"
+    sign = "-" if number < 0 else ""
+    _, figures, exponent = Decimal(repr(abs(number))).normalize().as_tuple()
+    digits = "".join(map(str, figures))
+    point = len(digits) + int(exponent)  # its place in the digits
+    if 0 < point <= 21:
+        digits = digits.ljust(point, "0")
+        return f"{sign}{digits[:point]}{'.' * (point < len(digits))}{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    return f"{sign}{digits[0]}{'.' * (len(digits) > 1)}{digits[1:]}e{point - 1:+}"
 
 
 def _array_text(items: list[Any]) -> str:

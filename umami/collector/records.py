@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from enum import IntEnum
 from typing import Any, Final
 
-from umami.collector.javascript import fixed, iso, looks_like_date, parse_date, to_number
+from umami.collector.javascript import fixed, iso, json_text, looks_like_date, parse_date, to_number
 
 _FOUR_DECIMALS: Final = Decimal("0.0001")
 MAX_NUMBER: Final = 1e15
@@ -144,7 +144,7 @@ def flatten(data: Mapping[str, Any], parent: str = "") -> Iterator[Property]:
         elif isinstance(value, str):
             yield Property(path, "string", value)
         else:
-            yield Property(path, "array", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+            yield Property(path, "array", json_text(value))
 
 
 def _rounded(number: float) -> float | None:
