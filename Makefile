@@ -88,6 +88,9 @@ FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers um
 # How often the test of the spool kills a process, about two seconds each time.
 SPOOL_ROUNDS ?= 200
 
+# How many times the program of the test of forks forks.
+FORKS ?= 200
+
 # How long each of the two outages in the test of outages takes.
 OUTAGE_SECONDS ?= 30
 
@@ -103,6 +106,7 @@ reliability:
 	$(PYTHON) tests/reliability.py $(RECORDS)/*.json
 
 reliability-%: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
+reliability-%: export FORKS := $(FORKS)
 reliability-%: export OUTAGE_SECONDS := $(OUTAGE_SECONDS)
 reliability-3.13: export FITTING_EXAMPLES := $(FITTING_EXAMPLES)
 reliability-%:

@@ -86,7 +86,7 @@ KEY_FIGURES = (
     ),
     (
         "200 forks under load: events delivered, each exactly once",
-        "test_fork::test_two_hundred_forks_under_load",
+        "test_fork::test_forks_under_load",
         "events delivered, each once",
     ),
     (

@@ -18,7 +18,7 @@ import umami
 from umami.cli import main
 from umami.collector import Collector
 
-ROUNDS = int(os.environ.get("SPOOL_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("SPOOL_ROUNDS", "4"))
 
 SENDER = """
     import itertools, sys, umami

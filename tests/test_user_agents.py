@@ -92,7 +92,7 @@ def test_no_code_of_a_model_hides_a_bot() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_browser_changed_into_a_bot_does_not_pass(data: st.DataObject) -> None:
     agent = data.draw(st.sampled_from(BROWSERS))
@@ -110,7 +110,7 @@ def test_a_browser_changed_into_a_bot_does_not_pass(data: st.DataObject) -> None
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_what_browsers_are_made_of_makes_no_bot(data: st.DataObject) -> None:
     """Of browsers' own pieces in any order a quarter is accepted, which gives isbot its chance to object."""
@@ -121,7 +121,7 @@ def test_what_browsers_are_made_of_makes_no_bot(data: st.DataObject) -> None:
     assert not (is_surely_browser(agent) and BOTS.is_bot(agent)), BOTS.matches(agent)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(" ();/.,:-_@|+ab1", max_size=3000))
 def test_any_text_is_judged(agent: str) -> None:
     assert not (is_surely_browser(agent) and is_bot(agent))
