@@ -232,13 +232,13 @@ class Settings(BaseModel):
     )
     spool_max_bytes: Count = Field(1024 * 1024 * 1024, description="Maximum size of the spool, in bytes.")
     spool_sync: Literal["never", "interval", "always"] = Field(
-        "never", description="When events are synced to the disk, to survive a power failure too."
+        "never", description="When the spool is synced to disk: `never`, `interval` or `always`."
     )
     spool_sync_interval: PositiveSeconds = Field(
-        0.5, description='How often that is, with `spool_sync="interval"`.'
+        0.5, description='The time between syncs, with `spool_sync="interval"`.'
     )
     spool_required: bool = Field(
-        True, description="Whether a spool that cannot be used is an error, or a warning: memory only."
+        True, description="If the spool cannot be used, raise an error; if off, warn and use memory only."
     )
     rejected: Annotated[Folder | None, _checks(checked_folder)] = Field(
         None,

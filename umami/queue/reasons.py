@@ -15,14 +15,14 @@ SPOOL_DAMAGED: Final = "spool_damaged"
 
 DROP_REASONS: Final = {
     QUEUE_FULL: "the queue was full",
-    TOO_LARGE: "it alone was larger than `queue_bytes`",
+    TOO_LARGE: "it is larger than `queue_bytes`",
     SHUTDOWN: "it was sent during or after a shutdown, or when the process was ending",
     BEFORE_SEND: "`before_send` dropped it, or failed",
     UNCERTAIN: "the server may have stored it, and `at_most_once` is set",
     UNANSWERED: "the server never answered it, while it accepted others",
     RETRY_LIMIT: "it failed as often as `retry_limit` allows",
     INTERNAL_ERROR: "the exporter failed with an exception",
-    TORN: "a kill or a power failure cut its record in the spool short",
-    SPOOL_DAMAGED: "its place in the spool is damaged, or cannot be read",
+    TORN: "its record in the spool is incomplete, because of a kill or a power failure",
+    SPOOL_DAMAGED: "its part of the spool is damaged or cannot be read",
 }
 """Every reason, and what it means."""
