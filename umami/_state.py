@@ -5,7 +5,6 @@ attribute, and threads may change settings while others send.
 """
 
 import atexit
-import base64
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
 
 from . import _threads
 from ._events.encoder import Encoder
@@ -27,6 +25,7 @@ from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.target import Target, named
 from ._http.verdicts import BOT
+from ._server import home_of, is_local, server_of
 from ._spool.rejected import Rejected
 from ._spool.spool import Spool
 from ._user_agents import BROWSER_USER_AGENT
@@ -219,28 +218,10 @@ class State:
         Raises:
             OperationNotAllowedError: No server, or no credential, is set; or a test may not use that server.
         """
-        server = self._server(login=login)
-        if _forbidden and not _is_local(server.url_base):
+        server = server_of(self.settings, self.token, login=login)
+        if _forbidden and not is_local(server.url_base):
             raise OperationNotAllowedError(f"{_forbidden[-1]}, not {server.url_base or 'Umami Cloud'}.")
         return server
-
-    def _server(self, *, login: bool) -> Server:
-        settings = self.settings
-        own_key = _is_own_key(settings.api_key)
-        if settings.api_key is not None and not own_key:
-            return Server(None, api_key=settings.api_key, region=settings.region)
-        if settings.url_base is None and own_key:
-            raise OperationNotAllowedError(
-                "An API key that begins with umami_ is a self-hosted server's, and never sent to Umami "
-                "Cloud: set the server's URL with set_url_base()."
-            )
-        if settings.url_base is None:
-            raise OperationNotAllowedError("Set a URL base with set_url_base() or call set_cloud_api_key().")
-        token = settings.api_key if own_key else self.token
-        if login and token is None:
-            raise OperationNotAllowedError("Call login() or set_cloud_api_key() before proceeding.")
-        url, basic = _without_user(settings.url_base)
-        return Server(url, basic, token, settings.api_key)
 
     @property
     def token(self) -> str | None:
@@ -342,7 +323,7 @@ class State:
             ValidationError: It cannot be used, or another one is open already.
         """
         path = None if settings.spool is None else Path(settings.spool)
-        home = _home(settings)
+        home = home_of(settings)
         if path is not None and home is not None:
             self.exporter(home)  # with its credential, which what others left for it needs
         if self._spool is not None and path != self._spool.path:
@@ -519,33 +500,6 @@ def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
 
 def _late(reason: str | None) -> dict[str, Any]:
     return {"queued": True} if reason is None else {"queued": False, "reason": reason}
-
-
-def _home(settings: Settings) -> Target | None:
-    """Return where events go by the settings alone, with the user and password of the URL."""
-    if settings.url_base is None or (settings.api_key is not None and not _is_own_key(settings.api_key)):
-        return None
-    return Server(*_without_user(settings.url_base)).target
-
-
-def _is_own_key(api_key: str | None) -> bool:
-    """Tell whether an API key belongs to a self-hosted server, Umami 3.4 and later."""
-    return api_key is not None and api_key.startswith("umami_")
-
-
-def _without_user(url: str) -> tuple[str, str | None]:
-    """Split a URL with a user and password into the URL without them, which logs may show, and a header."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, None
-    encoded = base64.b64encode(unquote(user).encode()).decode()
-    return parts._replace(netloc=host).geturl(), f"Basic {encoded}"
-
-
-def _is_local(url: str | None) -> bool:
-    host = urlsplit(url or "").hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")
 
 
 _states: Final[_threads.Registry[State]] = _threads.Registry()
