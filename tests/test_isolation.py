@@ -54,16 +54,18 @@ class Queue:
         assert self.queue.add_sender(self.destination, sender, 9)
         batch = self.queue.take(self.destination, sender, 0.0)
         assert batch is not None
-        self.queue.remove_sender(self.destination, sender)
         return batch
 
     def accept(self, batch: Batch) -> None:
-        self.queue.settle(self.destination, batch, Exported())
+        self.settle(batch, Exported())
+
+    def settle(self, batch: Batch, exported: Exported) -> None:
+        sender = self.destination.in_flight[batch]
+        self.queue.settle(self.destination, batch, exported)
+        self.queue.remove_sender(self.destination, sender)
 
     def fail(self, batch: Batch, trouble: Trouble = AWAY, **about: Any) -> None:
-        self.queue.settle(
-            self.destination, batch, Exported({}, Failure("no", range(len(batch.events)), trouble, **about))
-        )
+        self.settle(batch, Exported({}, Failure("no", range(len(batch.events)), trouble, **about)))
 
     def export(self, fails: Callable[[Sequence[bytes]], bool], trouble: Trouble = AWAY, **about: Any) -> bool:
         """Have the next batch fail or accepted; tell which."""
@@ -165,9 +167,7 @@ def test_an_answer_that_the_database_is_away_is_no_sign_that_the_server_is_well(
             queue.put_some(1)
             queue.fail(batch, REFUSED, reason="403", decisive=True)
         else:
-            queue.queue.settle(
-                queue.destination, batch, Exported(dict.fromkeys(range(len(batch.events)), away))
-            )
+            queue.settle(batch, Exported(dict.fromkeys(range(len(batch.events)), away)))
     assert queue.settled(POISON) is None
 
 

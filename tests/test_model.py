@@ -295,7 +295,8 @@ class QueueMachine(RuleBasedStateMachine):
         model = self.models[which]
         if model.waiting() and not model.wire:
             wait = model.destination.wait(self.now)
-            assert wait <= model.destination.backoff._pace
+            backoff = model.destination.backoff
+            assert wait <= max(backoff._pace, backoff.asked_until - self.now)
             self.now += wait + 1e-6
             batch = self.take(which)
             assert batch is not None

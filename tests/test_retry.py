@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, version
-from queue_helpers import NEVER, Listener, Reports, send_many, sent, sizes, stored, until
+from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, sizes, stored, until
 from tenacity import RetryCallState, stop_after_delay
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
@@ -296,6 +296,47 @@ def test_a_flush_cuts_the_wait_short(
     heard.wait_for("sent more slowly" if "headers" in fault else "not getting through")
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
+
+
+def test_flushes_try_once_early_in_each_retry_after(
+    collector: Collector, make_client: MakeClient, heard: Listener
+) -> None:
+    client = make_client(retry_after_max=NEVER, shutdown_timeout=0.05)
+    collector.fail(429, headers={"Retry-After": "3600"}, times=None)
+    client.new_event("patient")
+    heard.wait_for("sent more slowly")
+    for _ in range(30):
+        assert not client.flush(0.01)
+    in_threads(8, lambda number: client.flush(0.05))
+    assert client.queue_stats().requests == 2
+
+
+@pytest.mark.parametrize("timeout", [None, DEADLINE])
+def test_a_flush_that_can_wait_as_long_as_the_server_asks_does(
+    timeout: float | None, collector: Collector, make_client: MakeClient, heard: Listener
+) -> None:
+    client = make_client()
+    collector.fail(429, headers={"Retry-After": "1"})
+    client.new_event("patient")
+    heard.wait_for("sent more slowly")
+    assert client.flush(timeout)
+    first, second = (request.at for request in collector.requests)
+    assert second - first > 0.99
+
+
+def test_the_next_retry_after_may_be_tried_early_again(
+    collector: Collector, make_client: MakeClient, heard: Listener
+) -> None:
+    client = make_client(shutdown_timeout=0.05)
+    collector.fail(429, headers={"Retry-After": "1"}, times=None)
+    client.new_event("patient")
+    heard.wait_for("sent more slowly")
+    assert not client.flush(0.05)  # the second request
+    collector.wait_for(requests=3, timeout=DEADLINE)  # a second later, without a flush
+    until(lambda: client.queue_stats().requests == 3)
+    for _ in range(5):
+        assert not client.flush(0.05)
+    assert client.queue_stats().requests == 4
 
 
 def test_a_flush_cuts_the_wait_of_single_events_short(collector: Collector, make_client: MakeClient) -> None:

@@ -233,7 +233,7 @@ class Agent:
             self._queue.stopped = False
         unattended = [each for each in destinations if not self._ensure_sender(each)]
         if unattended:
-            self._queue.hurry()
+            self._queue.hurry(give_up)
         worked = True
         for index, destination in enumerate(unattended):
             now = monotonic()
@@ -262,7 +262,7 @@ class Agent:
         if self._exit_by is None:
             self._exit_by = monotonic() + self._patience()
         self._queue.close()
-        self._queue.hurry()
+        self._queue.hurry(self._exit_by)
 
     def _patience(self) -> float:
         """Return the seconds that the end of the process waits: those that a shutdown in vain has left."""
@@ -313,8 +313,9 @@ class Agent:
 
     def begin_flush(self) -> float:
         """Have everything sent as soon as possible, and return until when to wait for it."""
-        self._queue.hurry()
-        return monotonic() + self._patience()
+        give_up = monotonic() + self._patience()
+        self._queue.hurry(give_up)
+        return give_up
 
     def end_flush(self, give_up: float) -> None:
         """Wait for deliveries, and log what is left then."""

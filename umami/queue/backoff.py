@@ -38,6 +38,7 @@ class Backoff:
         failures: How many requests in a row have failed.
         window: The most events that the next batch may have.
         trouble: Why the last request failed, in words; None if it did not.
+        asked_until: The monotonic time until which the destination asked to be left alone (`Retry-After`).
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -52,6 +53,8 @@ class Backoff:
         self._suspects_at = 0.0
         self._pace = 0.0
         self._paced_until = 0.0
+        self.asked_until = 0.0
+        self._tried_early = False
 
     # When.
 
@@ -76,8 +79,20 @@ class Backoff:
         if self._pace:
             self._paced_until = now + self._pace
 
-    def hurry(self, now: float) -> None:
-        """End the pause, for a flush. The next one is as short as the first."""
+    def hurry(self, now: float, give_up: float) -> None:
+        """End the pause, for a flush. The next one is as short as the first.
+
+        A pause that the destination asked for is cut short once, however many flushes ask, and only for one
+        that gives up before its end: the program may be about to end.
+
+        Args:
+            now: The monotonic time.
+            give_up: The monotonic time at which the flush gives up.
+        """
+        if now < self.asked_until:
+            if self._tried_early or self.asked_until <= give_up:
+                return
+            self._tried_early = True
         self._resume_at = min(self._resume_at, now)
         self._suspects_at = min(self._suspects_at, now)
         self._paced_until = min(self._paced_until, now + self._pace)
@@ -99,6 +114,8 @@ class Backoff:
         self.proven = True
         self.failures = 0
         self.trouble = None
+        if self._tried_early:
+            self.asked_until = 0.0  # it takes requests again
         self._outage = None
         self.window = min(batch_size, self.window * 2)
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
@@ -135,6 +152,11 @@ class Backoff:
         self._outage = self._outage or Attempts(policy)
         wait = None if asked is None else min(asked, policy.retry_after_max)
         wait = self._outage.fail(policy, failure.message, wait)
+        if asked is None:
+            wait = max(wait, self.asked_until - now)
+        else:
+            self._tried_early = self._tried_early and now < self.asked_until
+            self.asked_until = now + wait
         self._suspects_at = now + wait
         if not expected:
             self._resume_at = self._suspects_at

@@ -302,10 +302,10 @@ class DestinationQueue:
         """Return the number that the next event will get: all earlier events have smaller ones."""
         return self.fresh.end + self.stored
 
-    def hurry(self, end: int, now: float) -> None:
+    def hurry(self, end: int, now: float, give_up: float) -> None:
         """Send the events numbered below `end` as soon as possible, and cut a pause short."""
         self._urgent_below = max(self._urgent_below, end)
-        self.backoff.hurry(now)
+        self.backoff.hurry(now, give_up)
         for item in self.returned:
             item.due = min(item.due, now)
 

@@ -197,7 +197,7 @@ class EventQueue(BoundedQueue):
         Returns:
             Whether they all are. False too if the senders are stopped meanwhile.
         """
-        ends = self._ends()
+        ends = self._ends(give_up)
 
         def settled() -> bool:
             return all(destination.settled(end + destination.overtaken) for destination, end in ends)
@@ -207,19 +207,23 @@ class EventQueue(BoundedQueue):
             return settled()
 
     @locked
-    def _ends(self) -> list[tuple[DestinationQueue, int]]:
+    def _ends(self, give_up: float) -> list[tuple[DestinationQueue, int]]:
         """Hurry every event accepted so far, and return where each destination ends."""
-        self.hurry()
+        self.hurry(give_up)
         return [
             (destination, destination.end() - destination.overtaken) for destination in self._destinations
         ]
 
     @locked
-    def hurry(self) -> None:
-        """Have every event accepted so far sent as soon as possible."""
+    def hurry(self, give_up: float = 0.0) -> None:
+        """Have every event accepted so far sent as soon as possible.
+
+        Args:
+            give_up: The monotonic time at which whoever asks gives up; see `Backoff.hurry`.
+        """
         now = monotonic()
         for destination in self._destinations:
-            destination.hurry(destination.end(), now)
+            destination.hurry(destination.end(), now, give_up)
             destination.wake.notify_all()
 
     @locked
