@@ -122,21 +122,21 @@ def _before(figure: dict[str, Any]) -> Any:
 
 
 class QueueStats(Model):
-    """The ledger of the queue at one instant.
+    """The counts of events at one instant.
 
-    It always balances: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
+    They always balance: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
 
     Attributes:
         submitted: Events that sends put into the queue, or tried to.
         delivered: Events that the server stored.
         rejected: Events that the server refused for good, or dropped as a bot's.
-        dropped: Events that this client gave up, by reason: `queue_full`, `before_send`, `shutdown`,
-            `uncertain`, `unanswered`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
+        dropped: Events that the client gave up, by reason: `queue_full`, `too_large`, `before_send`,
+            `shutdown`, `uncertain`, `unanswered`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
         pending: Events in the queue or in a request.
         pending_bytes: The encoded size of the pending events.
         retries: Requests with events that had been sent before.
         requests: Requests made to deliver events.
-        repaired: Fields that were made to fit Umami's limits, by kind.
+        repaired: Fields that were changed to fit Umami's limits, by kind.
         server: What the answers show about the server; None before the first.
         last_error: The last error of a delivery, in words, or None.
     """
