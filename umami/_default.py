@@ -1,12 +1,29 @@
 """The functions of the module `umami`: those of one default client."""
 
+from typing import Any as _Any
+
 from . import _visitor
 from ._http import messages as _messages
 from .client import Client
 
 visitor = _visitor.visitor
 
-_client = Client()
+
+class _Default(Client):
+    """Copied and pickled as itself: a function of this module is that of the process where it is called."""
+
+    def __copy__(self) -> Client:
+        return self
+
+    def __reduce__(self) -> tuple[_Any, ...]:
+        return _default, ()
+
+
+def _default() -> Client:
+    return _client
+
+
+_client = _Default()
 
 user_agent = _messages.USER_AGENT
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _threads
 from ._events.encoder import Encoder
@@ -100,6 +100,11 @@ class State:
         return self._own_lock
 
     # Settings.
+
+    @property
+    def code(self) -> SettingsDict:
+        """The settings that were made in code."""
+        return cast("SettingsDict", dict(self._code))
 
     @property
     def settings(self) -> Settings:

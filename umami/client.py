@@ -336,6 +336,9 @@ class Client(Sends):
     servers or websites. Threads and event loops can share a client, and it works after a fork. A `with`
     block, sync or async, ends with `shutdown()`.
 
+    A copy, or a pickle that is loaded in another process, is a new client with the settings that were made in
+    code, API keys and passwords among them. It has none of the queued events, and no login.
+
     Args:
         **settings: Any setting that `configure` takes.
 
@@ -356,6 +359,26 @@ class Client(Sends):
         self._awaited = Sends(state, cast("Any", state.submit_async))
         if settings:
             state.set(settings)
+
+    def __copy__(self) -> "Client":
+        return Client(**self._state.code)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Client":
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import pickle
+
+        code = self._state.code
+        for name, value in code.items():
+            try:
+                pickle.dumps(value)
+            except Exception as error:
+                raise TypeError(
+                    f"A Client is pickled as its settings, and {name} cannot be pickled ({error}). Make a "
+                    "Client in each process instead."
+                ) from error
+        return _with_settings, (code,)
 
     def __repr__(self) -> str:
         try:
@@ -900,6 +923,10 @@ class Client(Sends):
     new_revenue_event_async = send_async(Sends.new_revenue_event)
     new_page_view_async = send_async(Sends.new_page_view)
     identify_async = send_async(Sends.identify)
+
+
+def _with_settings(code: SettingsDict) -> Client:
+    return Client(**code)
 
 
 def _seconds(timeout: Any) -> float | None:
