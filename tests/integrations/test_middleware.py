@@ -258,6 +258,14 @@ def test_an_identity_is_asked_for_when_it_is_needed(site: Site) -> None:
     assert site.client.payloads[0]["id"] == "user-17"
 
 
+def test_a_function_chooses_the_tag(site: Site) -> None:
+    with site.serving(tag=lambda asked: asked.headers.get("x-variant") or None) as port:
+        request(port, "/buy", "POST", X_Variant="b")
+        request(port, "/", X_Variant="c")
+        until(lambda: site.client.urls)
+    assert [payload["tag"] for payload in site.client.payloads] == ["b", "c"]
+
+
 @pytest.mark.parametrize("header", ["Sec_GPC", "DNT"])
 def test_a_visitor_who_asks_for_privacy_is_left_alone_if_the_site_says_so(site: Site, header: str) -> None:
     with site.serving(respect_gpc=True, distinct_id=lambda _: "user-17") as port:
@@ -334,6 +342,46 @@ def test_a_wrong_option_is_refused_at_once(middleware: Any, options: dict[str, A
 # ASGI alone.
 
 
+def test_async_functions_are_awaited_once_and_before_the_application() -> None:
+    site = Site("asgi")
+    seen = []
+
+    class Variant:
+        async def __call__(self, asked: Any) -> str:
+            await asyncio.sleep(0)
+            return str(asked.headers.get("x-variant"))
+
+    async def identity(asked: Any) -> str:
+        await asyncio.sleep(0)
+        seen.append(asked.path)
+        return f"user of {asked.path}"
+
+    with site.serving(distinct_id=identity, tag=Variant()) as port:
+        request(port, "/buy", "POST", X_Variant="b")
+        request(port, "/", X_Variant="c")
+        until(lambda: site.client.urls)
+    event, view = site.client.payloads
+    assert (event["id"], event["tag"], view["id"], view["tag"]) == ("user of /buy", "b", "user of /", "c")
+    assert seen == ["/buy", "/"]
+    site.client.shutdown(60)
+
+
+@pytest.mark.parametrize("option", ["distinct_id", "tag"])
+def test_an_async_function_that_raises_fails_no_request(
+    option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Any) -> str:
+        raise ZeroDivisionError("no")
+
+    site = Site("asgi")
+    with caplog.at_level(logging.INFO, "umami"), site.serving(**{option: fail}) as port:
+        assert request(port, "/")[0] == 200
+        assert request(port, "/buy", "POST")[0] == 200
+        until(lambda: len(site.client.payloads) == 2)
+    assert "ZeroDivisionError: no" in caplog.text
+    site.client.shutdown(60)
+
+
 def test_a_route_of_a_mounted_application_is_named_whole() -> None:
     site = Site("asgi")
     with site.serving(routes="template") as port:
@@ -386,6 +434,15 @@ def test_the_default_client_is_the_modules_functions() -> None:
 
 
 # WSGI alone.
+
+
+@pytest.mark.parametrize("option", ["distinct_id", "tag"])
+def test_wsgi_refuses_async_functions(option: str) -> None:
+    async def function(_: Any) -> str:
+        return "user-17"
+
+    with pytest.raises(ValidationError, match=f"^{option} must not be an async function here"):
+        wsgi.UmamiMiddleware(lambda *_: None, **{option: function})
 
 
 def wsgi_response(body: Any, **options: Any) -> tuple[Sent, Any]:

@@ -2,10 +2,11 @@
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import translate
+from inspect import iscoroutinefunction
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_plus
 
@@ -76,7 +77,8 @@ class Request:
         query: The query string, encoded.
         headers: Its headers: `headers.get("user-agent")`.
         peer: The address of the connection's other end; None if the server gives none, as at a Unix socket.
-        raw: What the server gave: the ASGI scope, or the WSGI environ.
+        raw: What the server gave: the ASGI scope, the WSGI environ, or Django's request.
+        known: What the async functions among the options have returned, by the options' names.
     """
 
     method: str
@@ -85,6 +87,7 @@ class Request:
     headers: Headers
     peer: str | None
     raw: Any
+    known: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -139,8 +142,14 @@ def should_track(request: Request, response: Response) -> bool:
     return not (get("hx-request") or get("turbo-frame") or get("x-requested-with") == "XMLHttpRequest")
 
 
+Identity = str | int | None
+
+
 class Middleware:
     """The options of a middleware, and what follows from them for each request."""
+
+    _awaits = False
+    """Whether functions among the options may be async."""
 
     def __init__(
         self,
@@ -165,8 +174,8 @@ class Middleware:
         anonymize_ip: bool = False,
         skip_bots: bool = False,
         respect_gpc: bool = False,
-        distinct_id: Callable[[Request], str | int | None] | None = None,
-        tag: str | None = None,
+        distinct_id: Callable[[Request], Identity | Awaitable[Identity]] | None = None,
+        tag: str | Callable[[Request], str | Awaitable[str | None] | None] | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -202,7 +211,10 @@ class Middleware:
             respect_gpc: Send no page views of visitors whose browser sends `Sec-GPC` or `DNT`, and nothing
                 about such a visitor with other events.
             distinct_id: Called with the request when something is sent; returns your own id for the visitor.
-            tag: A tag for all events.
+                An async function is awaited once, before the application handles the request. WSGI takes
+                none.
+            tag: A tag for all events; or a function, which is called with the request. It may be async, as
+                `distinct_id` may.
 
         Raises:
             ValidationError: An option is not valid.
@@ -227,15 +239,33 @@ class Middleware:
         self._client_ip = client_ip or (lambda request: address.of(request.peer, request.headers))
         self._send_ip, self._anonymize_ip = send_ip, anonymize_ip
         self._skip_bots, self._respect_gpc = skip_bots, respect_gpc
-        self._distinct_id, self._tag = distinct_id, tag
+        options: dict[str, Any] = {"distinct_id": distinct_id, "tag": tag}
+        self._functions = {name: option for name, option in options.items() if callable(option)}
+        self._async_names = [name for name, function in self._functions.items() if _is_async(function)]
+        if self._async_names and not self._awaits:
+            raise ValidationError(
+                f"{self._async_names[0]} must not be an async function here: a WSGI application cannot wait "
+                "for it. Pass a plain function."
+            )
+        self._tag = None if callable(tag) else tag
         self._has_failed = False
+
+    async def _ask(self, request: Request) -> None:
+        """Await the async functions among the options. It never raises."""
+        for name in self._async_names:
+            request.known[name] = None
+            if name != "distinct_id" or not self._is_private(request):
+                try:
+                    request.known[name] = await self._functions[name](request)
+                except Exception as error:  # noqa: BLE001 - of a function of the user's
+                    self._note_failure(error)
 
     def _visitor(self, request: Request) -> AbstractContextManager[None]:
         """Return the block to handle a request in, whose sends are this visitor's. It never raises."""
         try:
             fields = self._fields(request)
-            if self._distinct_id is not None and "ua" in fields:
-                fields["distinct_id"] = lambda: self._identity(request)  # known once somebody has logged in
+            if "distinct_id" in self._functions and "ua" in fields:
+                fields["distinct_id"] = lambda: self._answer("distinct_id", request)  # who may log in yet
             return umami.visitor(**fields)
         except Exception as error:  # noqa: BLE001 - of a function of the user's
             self._note_failure(error)
@@ -249,7 +279,7 @@ class Middleware:
                 title = self._title(request, response) if self._title else response.name
                 self._client.new_page_view(
                     title or request.path,
-                    distinct_id=self._identity(request),
+                    distinct_id=self._answer("distinct_id", request),
                     **{name: value for name, value in fields.items() if value is not None},
                     **self._site,
                 )
@@ -272,7 +302,10 @@ class Middleware:
     def _fields(self, request: Request, response: Response | None = None) -> dict[str, Any]:
         """Return the arguments of a send that say whose visit it belongs to; None where that is not known."""
         get = request.headers.get
-        fields: dict[str, Any] = {"url": self._url(request, response), "tag": self._tag}
+        fields: dict[str, Any] = {
+            "url": self._url(request, response),
+            "tag": self._answer("tag", request) if "tag" in self._functions else self._tag,
+        }
         if not self._is_private(request):
             fields["ua"] = get("user-agent") or None
             fields["language"] = get("accept-language") or None
@@ -282,11 +315,12 @@ class Middleware:
                 fields["ip_address"] = anonymized(address) if address and self._anonymize_ip else address
         return fields
 
-    def _identity(self, request: Request) -> str | int | None:
-        if self._distinct_id is None:
-            return None
+    def _answer(self, name: str, request: Request) -> Any:
+        """Return what the function of an option says of a request; None without one. It never raises."""
+        if name not in self._functions or name in request.known:
+            return request.known.get(name)
         try:
-            return self._distinct_id(request)
+            return self._functions[name](request)
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             return None
@@ -304,6 +338,10 @@ class Middleware:
         level = logging.DEBUG if self._has_failed else logging.ERROR
         self._has_failed = True
         logger.log(level, "A request was not tracked: %s: %s", type(error).__name__, error, exc_info=error)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 def _patterns(option: str, patterns: Any) -> tuple[str, ...]:

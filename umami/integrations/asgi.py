@@ -33,12 +33,15 @@ class UmamiMiddleware(Middleware):
         ```
     """
 
+    _awaits = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, or the application's lifespan."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._flushing(send))
         elif scope["type"] in ("http", "websocket"):
             request = _request(scope)
+            await self._ask(request)
             with self._visitor(request):
                 await self._app(scope, receive, self._tracked(request, send))
         else:
