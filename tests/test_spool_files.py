@@ -294,7 +294,7 @@ def test_files_for_others_are_read_once_and_named_once(
     client = make_client(spool=str(folder))
     client.new_event("own")
     assert client.flush(DEADLINE)
-    heard.wait_for("holds events for file")
+    heard.wait_for("has events for file")
     looks = client._state._agent._orphans
     first = looks._looked
     read = Path("/proc/self/io").read_text().split()[1]
@@ -303,4 +303,4 @@ def test_files_for_others_are_read_once_and_named_once(
     assert looks._looked - first >= 30
     assert int(Path("/proc/self/io").read_text().split()[1]) - int(read) < len(theirs)
     client.shutdown()
-    assert len(heard.matching("holds events for file")) == 1
+    assert len(heard.matching("has events for file")) == 1

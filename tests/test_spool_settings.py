@@ -144,7 +144,7 @@ def test_a_folder_that_was_removed_is_made_anew(
     shutil.rmtree(folder)
     heard.wait_for("its events are no longer on disk")
     send_many(client, 2, "more")
-    heard.wait_for("It is made anew")
+    heard.wait_for("It is created again")
     assert sum(file.stat().st_size for file in folder.iterdir()) > 0
     copy = folder.with_name("copy")
     shutil.copytree(folder, copy)
@@ -227,7 +227,7 @@ def test_rejected_events_are_kept_and_sent_again(
     assert main(["spool", "list", str(folder)]) == 0
     assert "1 events" in capsys.readouterr().out
     assert main(["spool", "send", str(folder)]) == 0
-    assert "Rejected before, and sent again: 1 event." in capsys.readouterr().out
+    assert "Sending again after a rejection: 1 event." in capsys.readouterr().out
     assert stored(collector) == {"accepted": 1, "refused": 1}
     assert not list(folder.iterdir())
 

@@ -147,10 +147,10 @@ def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
 def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "spool",
-        help="list, send or clear what lies in a spool",
-        description="Shows what lies in a spool's folder, sends it, or clears it away.",
+        help="list, send or delete the events in a spool",
+        description="Lists the files in a spool's folder, sends their events, or deletes them.",
     )
-    parser.add_argument("action", choices=("list", "send", "clear"), help="what to do")
+    parser.add_argument("action", choices=("list", "send", "clear"), help="list, send or delete")
     parser.add_argument(
         "folder", nargs="?", default=os.environ.get("UMAMI_SPOOL"), help="the folder (default: UMAMI_SPOOL)"
     )
@@ -159,20 +159,20 @@ def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="how long to send (default: %(default)s)",
+        help="stop sending after this time (default: %(default)s)",
     )
     parser.add_argument(
         "--damaged",
         action="store_true",
-        help="send also what can be read by now of files that were set aside as damaged",
+        help="also send the events that can be read from damaged files",
     )
-    parser.add_argument("--yes", action="store_true", help="clear without asking")
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
     return parser
 
 
 def _run_spool(arguments: argparse.Namespace) -> int:
     if not arguments.folder or not Path(arguments.folder).is_dir():
-        return _fail(f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: name the spool's folder")
+        return _fail(f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder")
     actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
     try:
         return actions[arguments.action](arguments)
@@ -194,7 +194,7 @@ def _list_spool(arguments: argparse.Namespace) -> int:
 
 
 def _printable(text: str) -> str:
-    """Returns a text for a terminal: what would control that is escaped."""
+    """Returns a text for a terminal, with control characters escaped."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
@@ -209,7 +209,7 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     if arguments.damaged:
         print(f"Read from damaged files: {_counted(spool.read_damaged(arguments.folder), 'event')}.")
     if refused := spool.read_rejected(arguments.folder):
-        print(f"Rejected before, and sent again: {_counted(refused, 'event')}.")
+        print(f"Sending again after a rejection: {_counted(refused, 'event')}.")
     client = umami.Client(spool=arguments.folder, rejected=arguments.folder, shutdown_timeout=0)
     end = monotonic() + arguments.timeout
     with _interrupted_by(signal.SIGINT, signal.SIGTERM):
@@ -217,7 +217,7 @@ def _send_spool(arguments: argparse.Namespace) -> int:
             while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
                 stats = client.queue_stats()
                 if sys.stdout.isatty():
-                    print(f"\r{stats.delivered:,} sent, {stats.pending:,} to go", end="", flush=True)
+                    print(f"\r{stats.delivered:,} sent, {stats.pending:,} left", end="", flush=True)
                 if monotonic() >= end:
                     break
         except KeyboardInterrupt:
@@ -229,15 +229,15 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     )
     if stats.pending:
         return _fail(
-            f"not everything was sent: {stats.last_error or 'the time was too short, see --timeout'}", 1
+            f"not all events were sent: {stats.last_error or 'the time was too short, see --timeout'}", 1
         )
     left = [file for file in spool.files(arguments.folder) if file.state == "waiting"]
     if left:
         names = ", ".join(sorted({file.exporter or "?" for file in left}))
         return _fail(
-            f"{_counted(sum(file.events or 0 for file in left), 'event')} not sent, as this command has no "
-            f"exporter named {names}. Use a client with that exporter, or with that server's user and "
-            "password in url_base.",
+            f"{_counted(sum(file.events or 0 for file in left), 'event')} not sent, because this command has "
+            f"no exporter named {names}. Use a client with that exporter, or with that server's user name "
+            "and password in url_base.",
             1,
         )
     return 0
@@ -247,7 +247,7 @@ def _clear_spool(arguments: argparse.Namespace) -> int:
     from umami import spool
 
     if not arguments.yes:
-        print(f"Delete every event that waits in {arguments.folder}? [y/N] ", end="", flush=True)
+        print(f"Delete all events in {arguments.folder}? [y/N] ", end="", flush=True)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             return _fail("nothing was deleted", 1)
     cleared = spool.clear(arguments.folder)

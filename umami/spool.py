@@ -1,6 +1,6 @@
-"""What lies in a spool's folder, to look at and to clear away.
+"""The files of a spool: list them, delete them, and read damaged or rejected events again.
 
-To send it, make a client of the folder and flush: `umami.Client(spool=folder).flush()`.
+To send the events, create a client with the folder, and flush: `umami.Client(spool=folder).flush()`.
 """
 
 import math
@@ -22,13 +22,13 @@ class SpoolFile:
     """A file of a spool.
 
     Attributes:
-        path: Where it is.
-        size: Its length in bytes.
-        state: `waiting` for a process to send it, `in use` by one that runs, `damaged`: set aside after what
-            was whole in it was sent, `rejected`: what a server refused, `foreign`: another version's or none
-            of umami's, or `unreadable`.
-        events: How many of its events are not settled, and can be read; None if that cannot be told.
-        exporter: The name of their exporter; None if that cannot be told.
+        path: Its path.
+        size: Its size in bytes.
+        state: `waiting`: to be sent. `in use`: by a running process. `damaged`: kept after its intact events
+            were sent. `rejected`: events that a server refused. `foreign`: not written by this version.
+            `unreadable`: it cannot be read.
+        events: The number of events that are not settled and can be read; None if it is unknown.
+        exporter: The name of their exporter; None if it is unknown.
     """
 
     path: Path
@@ -39,13 +39,13 @@ class SpoolFile:
 
 
 def files(folder: str | os.PathLike[str]) -> list[SpoolFile]:
-    """Tell what lies in a spool, file by file.
+    """List the files of a spool.
 
     Args:
         folder: The spool's folder.
 
     Returns:
-        Its files, those in use and those set aside as damaged included.
+        All files, including those that are in use or damaged.
 
     Raises:
         OSError: The folder cannot be read.
@@ -60,16 +60,16 @@ def files(folder: str | os.PathLike[str]) -> list[SpoolFile]:
 
 
 def clear(folder: str | os.PathLike[str]) -> list[SpoolFile]:
-    """Delete what lies in a spool, but for the files that a running process uses, and those of others.
+    """Delete the files of a spool, except those that a running process uses, and foreign ones.
 
     Args:
         folder: The spool's folder.
 
     Returns:
-        What was deleted.
+        The deleted files.
 
     Raises:
-        OSError: The folder cannot be read, or a file not be deleted.
+        OSError: The folder cannot be read, or a file cannot be deleted.
 
     Example:
         ```python
@@ -80,16 +80,16 @@ def clear(folder: str | os.PathLike[str]) -> list[SpoolFile]:
 
 
 def read_damaged(folder: str | os.PathLike[str]) -> int:
-    """Have events sent that can be read by now, of files that were set aside as damaged.
+    """Read the events that can be read from damaged files, so that they are sent.
 
-    They are copied to new files, which the next process that uses the folder sends. They count as sent in the
-    damaged file from then on.
+    They are copied to new files, which the next process that uses the folder sends. In the damaged file they
+    are marked as sent.
 
     Args:
         folder: The spool's folder.
 
     Returns:
-        How many events.
+        The number of events.
 
     Raises:
         OSError: The folder or a file cannot be read or written.
@@ -104,19 +104,19 @@ def read_damaged(folder: str | os.PathLike[str]) -> int:
 
 
 def read_rejected(folder: str | os.PathLike[str]) -> int:
-    """Have events sent again that a server refused, and that the setting `rejected` has kept.
+    """Read the events that a server refused and the setting `rejected` kept, so that they are sent again.
 
     They are moved to new files, which the next process that uses the folder as its spool sends.
 
     Args:
-        folder: The folder.
+        folder: The folder of rejected events.
 
     Returns:
-        How many events.
+        The number of events.
 
     Raises:
         OSError: The folder or a file cannot be read or written.
-        ValueError: A file holds other lines. It is left as it is.
+        ValueError: A file has other lines. It is left unchanged.
 
     Example:
         ```python
@@ -156,7 +156,7 @@ def _move(path: Path) -> int:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
             read = parsed(line)
             if read is None:
-                raise ValueError(f"{path}, line {number}: this is no rejected event")
+                raise ValueError(f"{path}, line {number} is not a rejected event")
             found.setdefault(read[0], []).append(read[1])
         for exporter, events in found.items():
             _write(path.parent, exporter, events)
@@ -167,7 +167,7 @@ def _move(path: Path) -> int:
 
 
 def _write(folder: Path, exporter: str, events: Iterable[bytes]) -> None:
-    """Write events to a new file of a spool, on the disk itself."""
+    """Write events to a new file of a spool, and sync it to disk."""
     segment = Segment.create(new_path(folder), exporter, math.inf)
     try:
         for event in events:
@@ -181,7 +181,7 @@ def _write(folder: Path, exporter: str, events: Iterable[bytes]) -> None:
 
 def _paths(folder: str | os.PathLike[str]) -> list[Path]:
     if not CAN_LOCK:
-        raise OSError("this system has no file locks of the kind that a spool needs")
+        raise OSError("this system does not have the file locks that a spool needs")
     return [path for path in sorted(Path(folder).iterdir()) if path.suffix in _SUFFIXES]
 
 

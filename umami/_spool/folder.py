@@ -62,7 +62,7 @@ class Folder:
         self._disk = disk
         self._report = report
         if not CAN_LOCK:
-            raise OSError("this system has no file locks of the kind that a spool needs")
+            raise OSError("this system does not have the file locks that a spool needs")
         self._make()
         self._warn_of_others()
         self._sync_each = False
@@ -116,15 +116,15 @@ class Folder:
         with suppress(Exception):  # of a log handler
             if status.st_uid not in (0, os.geteuid()):
                 logger.warning(
-                    "The spool %s belongs to another user (uid %d), who can read and delete its events, and "
-                    "have others sent. Use a folder of your own.",
+                    "The spool %s belongs to another user (uid %d), who can read, delete and add events. Use "
+                    "a folder of your own.",
                     printable(self.path),
                     status.st_uid,
                 )
             elif mode & 0o077:
                 logger.warning(
-                    "Other users can open the spool %s (mode %o), and whoever can write there can have "
-                    "events sent. Restrict it to its owner: chmod 700.",
+                    "Other users can open the spool %s (mode %o). Those who can write there can add events. "
+                    "Restrict it to its owner: chmod 700.",
                     printable(self.path),
                     mode,
                 )
@@ -184,7 +184,7 @@ class Folder:
         except FileNotFoundError:
             self._disk.mkdir(self.path, 0o700)
             self._report(
-                "spool_made_anew", f"Somebody has removed the spool {printable(self.path)}. It is made anew."
+                "spool_made_anew", f"The spool {printable(self.path)} was removed. It is created again."
             )
             return self._create(name)
         except OSError:
@@ -215,7 +215,7 @@ class Folder:
         try:
             note()
         except OSError as error:
-            self._trouble("Delivered events could not be noted in", error)
+            self._trouble("Deliveries could not be recorded in", error)
         self._bytes += segment.size - before
         if self._syncer.sleeps:
             self._syncer.wake()
@@ -303,7 +303,7 @@ class Folder:
         removed = [own for own in list(self._current.values()) if own.most >= 0 and not own.exists()]
         for segment in removed:
             self.seal(segment)
-            message = f"Somebody has removed {printable(segment.path)}: its events are no longer on disk."
+            message = f"{printable(segment.path)} was removed: its events are no longer on disk."
             self._report("spool_removed", message)
 
     def _files(self) -> list[str]:
@@ -356,8 +356,8 @@ class Folder:
 
     def _say_who_is_missing(self, path: Path, exporter: str) -> None:
         message = (
-            f"{printable(path)} holds events for {printable(exporter)}, which this client does not send to. "
-            "They wait for one that does: for Umami, one with that url_base and its user and password."
+            f"{printable(path)} has events for {printable(exporter)}, to which this client does not send. "
+            "They wait for a client that does. For Umami, its url_base has that URL, user name and password."
         )
         self._report("spool_exporter", message)
 

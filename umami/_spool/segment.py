@@ -129,7 +129,7 @@ class Segment:
         """What could not be read of it."""
         found = []
         if self._torn:
-            message = f"The end of {printable(self.path)} was cut short, as by a kill or a power failure."
+            message = f"The end of {printable(self.path)} is incomplete, as after a kill or a power failure."
             found.append(Loss(self._torn, TORN, message))
         if self._lost:
             message = f"A part of {printable(self.path)} is damaged."
