@@ -231,6 +231,7 @@ class Folder:
         self._own.discard(segment)
         self._adopted.discard(segment)
         self._bytes -= segment.size
+        self._syncer.has_new_names = True
         if segment.damaged:
             self._set_aside(segment)
         else:

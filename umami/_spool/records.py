@@ -175,7 +175,7 @@ def check_magic(window: Window, *, is_named_so: bool) -> None:
     if _ANY_MAGIC.match(begin):
         raise VersionError
     # Its owner died while creating it, or its first block did not reach the disk before a power failure.
-    if not is_named_so or (begin.strip(b"\0") and not MAGIC.startswith(begin)):
+    if not is_named_so or not MAGIC.startswith(begin[: len(MAGIC)].rstrip(b"\0")):
         raise ForeignError
 
 

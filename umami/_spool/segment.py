@@ -46,8 +46,9 @@ SUFFIX: Final = ".events"
 DAMAGED_SUFFIX: Final = ".damaged"
 
 _OUR_NAME: Final = re.compile(r"\d+-[0-9a-f]+-\d+(?:\.events|\.damaged)")
+_NAME_FIRST: Final = 4096
 _NAME_EVERY: Final = 64 * 1024
-"""The exporter's name is repeated after so many bytes."""
+"""The exporter's name is repeated after so many bytes, and earlier at the beginning."""
 _MOST_RUNS: Final = 64
 """Up to so many, each record of settled events repeats all that were settled before: one may be damaged."""
 _EVENT_BYTES: Final = 400
@@ -320,7 +321,7 @@ class Segment:
     # Writing.
 
     def _named(self) -> bytes:
-        self._name_again_at = self.size + _NAME_EVERY
+        self._name_again_at = self.size + max(_NAME_FIRST, min(self.size, _NAME_EVERY))
         return framed(EXPORTER, self.count, to_json({"exporter": self.name}))
 
     def append(self, event: bytes) -> int:

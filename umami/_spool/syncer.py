@@ -29,6 +29,7 @@ class Syncer:
     Attributes:
         seconds: How often; None for never.
         sleeps: Whether a write must call `wake`.
+        has_new_names: Whether files were deleted or renamed since the folder was synced.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Syncer:
         """Start clean, as a fork's child does."""
         self._lock = _threads.RLock()
         self.sleeps = True
+        self.has_new_names = False
 
     def wake(self) -> None:
         """Sync soon what was written, if files are to be synced at all."""
@@ -82,17 +84,22 @@ class Syncer:
     def sync(self) -> bool:
         """Sync what was written; tell whether anything was."""
         written = self._written()
+        names = self.has_new_names or any(segment.synced < 0 for segment, _ in written)
+        self.has_new_names = False
         for segment, size in written:
-            try:
-                self._disk.sync_path(segment.path)
-                if segment.synced < 0:  # a new file: its name is to survive too
-                    self._disk.sync_path(self._folder)
-            except OSError as error:
-                fail = self._fail()
-                if fail is not None:
-                    fail(error)
+            self._sync(segment.path)
             segment.synced = size  # what failed is not tried again: the disk may have dropped it
+        if names:
+            self._sync(self._folder)
         return bool(written)
+
+    def _sync(self, path: Path) -> None:
+        try:
+            self._disk.sync_path(path)
+        except OSError as error:
+            fail = self._fail()
+            if fail is not None:
+                fail(error)
 
     def _written(self) -> list[tuple[Segment, int]]:
         files = self._files()
