@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from umami._clock import monotonic
+from umami._waiting import run
 from umami.queue import bounded_queue, inbox, queue
 from umami.queue import exporter as seam
 from umami.queue.batch import Batch
@@ -24,7 +25,6 @@ from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, T
 from umami.queue.queue import EventQueue
 from umami.queue.reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from umami.queue.reporter import Report
-from umami.queue.waiting import run
 from umami.settings import Settings
 
 WAIT_MAX = 8.0

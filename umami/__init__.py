@@ -21,10 +21,12 @@ import os as _os
 import typing as _typing
 from importlib import import_module as _import_module
 
-from . import _threads
+from . import (
+    _process,  # noqa: F401 - its exit handler runs after those registered from now on
+    _threads,
+)
 from . import errors as errors
 from ._version import __version__ as __version__
-from .queue import process as _process  # noqa: F401 - its exit handler runs after those registered from now on
 
 if _typing.TYPE_CHECKING:
     from . import exporters as exporters

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _threads
+from ._app_servers import uwsgi_will_fork
 from ._events.encoder import Encoder
 from ._http import endpoints, late
 from ._http.access import Access
@@ -25,6 +26,7 @@ from ._http.generations import Generation
 from ._http.messages import Flow
 from ._http.target import Target, named
 from ._http.verdicts import BOT
+from ._process import in_child, notice_fork, sigterm, will_flush
 from ._server import home_of, is_local, server_of
 from ._spool.rejected import Rejected
 from ._spool.spool import Spool
@@ -33,10 +35,8 @@ from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME
 from .queue.exporter import Exporter
-from .queue.process import in_child, notice_fork, sigterm, will_flush
 from .queue.reasons import BEFORE_SEND
 from .queue.reporter import Report, logger
-from .queue.servers import uwsgi_will_fork
 from .settings import Settings, SettingsDict, disabled_by_environment, resolve, shown
 
 if TYPE_CHECKING:

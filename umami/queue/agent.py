@@ -8,12 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from umami import _threads
+from umami import _process, _threads
 from umami._clock import monotonic
+from umami._waiting import Steps, Work, run, run_async
 from umami.models import QueueStats
 from umami.settings import Settings
 
-from . import process, remaining
+from . import remaining
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .orphans import Orphans
@@ -22,7 +23,6 @@ from .reasons import SHUTDOWN
 from .reporter import Report, Reporter
 from .senders import Senders, release
 from .store import RejectedEvents, Store
-from .waiting import Steps, Work, run, run_async
 
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
@@ -54,7 +54,7 @@ class Agent:
         self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
-        process.register(self)
+        _process.register(self)
 
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. Nothing that is queued is lost, whatever the bounds."""
@@ -128,7 +128,7 @@ class Agent:
         self._waited_in_vain = 0.0
         if self._queue.closing or monotonic() < self._no_thread_until:
             return
-        process.watch()
+        _process.watch()
         destinations = {destination}
         if self._queue.stopped:
             self._queue.stopped = False
@@ -144,7 +144,7 @@ class Agent:
     def _note_server(self) -> None:
         """Say so if a server is to end this process without a flush."""
         if not self.flushes_on_sigterm:
-            process.note_server()
+            _process.note_server()
 
     def _work(self, destination: DestinationQueue, give_up: float) -> bool:
         self._senders.work(destination, give_up, within=self._exit_by is not None)
@@ -156,7 +156,7 @@ class Agent:
         """Take over what other processes left, as much as this one may at a time; tell if there was any."""
         destinations = self._queue.adopt(self._exporter_of)
         for destination in destinations:
-            process.watch()
+            _process.watch()
             self._ensure_sender(destination)
         return bool(destinations)
 
@@ -249,13 +249,13 @@ class Agent:
         A sender's thread keeps the agent in being until then; without one, the end of the process flushes it.
         """
         if not self._queue.abandon():
-            process.keep(self)
+            _process.keep(self)
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
         return self._queue.stats().model_copy(update={"repaired": dict(self.reporter.repaired)})
 
-    # The end of the process, and forks: see `process.Hooks`.
+    # The end of the process, and forks: see `_process.Hooks`.
 
     def begin_exit(self) -> None:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._waiting import Waiting
 from umami.settings import Settings
 
 from .batch import Batch
@@ -22,7 +23,6 @@ from .reasons import QUEUE_FULL, SHUTDOWN
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
-from .waiting import Waiting
 
 _LOAD_EVENTS: Final = 1_000
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.

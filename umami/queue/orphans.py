@@ -10,9 +10,9 @@ from typing import Final
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._waiting import Steps, Work
 
 from .queue import EventQueue
-from .waiting import Steps, Work
 
 _LOOK_SECONDS: Final = 5.0
 

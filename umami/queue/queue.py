@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._waiting import Steps, Wait
 from umami.models import QueueStats
 
 from . import remaining
@@ -18,7 +19,6 @@ from .ledger import Settlement
 from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
 from .store import Orphan, RejectedEvents
-from .waiting import Steps, Wait
 
 
 class EventQueue(BoundedQueue):

@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._waiting import Steps, Wait, Waiting, Work
 from umami.models import ErrorReport
 
 from .reasons import BEFORE_SEND
-from .waiting import Steps, Wait, Waiting, Work
 
 OnError = Callable[[ErrorReport], object]
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._waiting import Steps
 from umami.settings import Settings
 
 from .batch import Batch
@@ -17,7 +18,6 @@ from .exporter import Exported, Failure, checked
 from .queue import EventQueue
 from .reasons import INTERNAL_ERROR
 from .reporter import Report
-from .waiting import Steps
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01

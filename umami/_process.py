@@ -16,9 +16,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from umami import _threads
-
-from . import servers
+from . import _app_servers as servers
+from . import _threads
 
 logger: Final = logging.getLogger("umami")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
-from umami import _threads
-from umami._clock import monotonic
+from . import _threads
+from ._clock import monotonic
 
 T = TypeVar("T")
 
