@@ -131,7 +131,8 @@ class QueueStats(Model):
         delivered: Events that the server stored.
         rejected: Events that the server refused for good, or dropped as a bot's.
         dropped: Events that the client gave up, by reason: `queue_full`, `too_large`, `before_send`,
-            `shutdown`, `uncertain`, `unanswered`, `retry_limit`, `internal_error`, `torn`, `spool_damaged`.
+            `shutdown`, `uncertain`, `unanswered`, `retry_limit`, `expired`, `internal_error`, `torn`,
+            `spool_damaged`.
         pending: Events in the queue or in a request.
         pending_bytes: The encoded size of the pending events.
         retries: Requests with events that had been sent before.

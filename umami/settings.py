@@ -214,6 +214,9 @@ class Settings(BaseModel):
         None,
         description="Drop events after so many failed retries; unset: never. In code, also a tenacity stop.",
     )
+    max_event_age: PositiveSeconds | None = Field(
+        None, description="Drop events that happened longer ago, instead of sending them; unset: never."
+    )
     item_retry_limit: Limit = Field(
         3,
         description="Retries for an event that fails for an unclear reason while others are accepted.",
@@ -310,6 +313,7 @@ class SettingsDict(TypedDict, total=False):
     retry_wait_max: float
     retry_after_max: float
     retry_limit: Stop | None
+    max_event_age: float | None
     item_retry_limit: int
     at_most_once: bool
     shutdown_timeout: float

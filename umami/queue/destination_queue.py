@@ -6,6 +6,7 @@ It takes no lock and starts no thread: the queue that it is part of guards it, a
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from time import time
 from typing import Any, Final
 
 from umami import _threads
@@ -98,7 +99,7 @@ class DestinationQueue:
         # One sleeps until these are due: in an outage until the pause ends, else until a batch is full.
         if self.backoff.failures:
             return math.inf
-        bytes_left = self._most_bytes - self._fresh_bytes
+        bytes_left = self._most_bytes - self.fresh.body_bytes
         return max(0, min(self.settings.batch_size - 1 - len(self.fresh), bytes_left // (LARGEST + 1)))
 
     def admit(self, count: int) -> int:
@@ -174,14 +175,9 @@ class DestinationQueue:
         """The most bytes of a batch's events, with one byte between two."""
         return min(self.settings.batch_bytes, self.limits.bytes) - BATCH_FRAME
 
-    @property
-    def _fresh_bytes(self) -> int:
-        """The bytes of the fresh events, counted likewise."""
-        return self.fresh.bytes + len(self.fresh) - 1
-
     def fills_a_batch(self) -> bool:
         """Tell whether the fresh events have the bytes of a whole batch."""
-        return self._fresh_bytes >= self._most_bytes
+        return self.fresh.body_bytes >= self._most_bytes
 
     def cut(self, now: float, sender: object) -> Batch:
         """Have a sender take the next batch out for delivery; only after `wait` returned 0."""
@@ -223,7 +219,18 @@ class DestinationQueue:
     def _cut_fresh(self, now: float, sender: object) -> Batch:
         # What is left waits at most one more interval.
         self.interval_start = now
-        return self._cut_first(self._fitting(self.fresh), sender)
+        count = self._fitting(self.fresh)
+        if self.settings.max_event_age is not None:
+            count = min(count, self.fresh.streak(time() - self.settings.max_event_age)[1])
+        return self._cut_first(count, sender)
+
+    def cut_old(self, age: float) -> Batch | None:
+        """Cut events that happened longer ago, to be dropped: of the fresh ones those that come first."""
+        before = time() - age
+        if items := self.returned.before(before):
+            return self._take_out(items, None)
+        is_old, count = self.fresh.streak(before)
+        return self._cut_first(count, None) if is_old else None
 
     def _cut_first(self, count: int, sender: object) -> Batch:
         batch = Batch([], range(self.fresh.first, self.fresh.first + count))

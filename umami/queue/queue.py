@@ -16,7 +16,7 @@ from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
 from .inbox import locked
 from .ledger import Settlement
-from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
+from .reasons import EXPIRED, QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
 from .store import Orphan, RejectedEvents
 
@@ -75,6 +75,13 @@ class EventQueue(BoundedQueue):
             now = monotonic()
             if destination.stored and len(destination.fresh) < self._settings.batch_size:
                 self._load(destination)
+            age = self._settings.max_event_age
+            if age is not None and (old := destination.cut_old(age)):
+                self._drop_pending(
+                    destination, old, EXPIRED, f"They were older than max_event_age ({age:g} s)."
+                )
+                self._sleep(destination, 0.0)  # lets sends have the lock
+                continue
             wait = destination.wait(now)
             if wait <= 0:
                 batch = destination.cut(now, sender)
@@ -216,11 +223,7 @@ class EventQueue(BoundedQueue):
 
     @locked
     def hurry(self, give_up: float = 0.0) -> None:
-        """Have every event accepted so far sent as soon as possible.
-
-        Args:
-            give_up: The monotonic time at which whoever asks gives up; see `Backoff.hurry`.
-        """
+        """Have every event accepted so far sent as soon as possible, for a flush that gives up then."""
         now = monotonic()
         for destination in self._destinations:
             destination.hurry(destination.end(), now, give_up)

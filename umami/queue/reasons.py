@@ -9,6 +9,7 @@ BEFORE_SEND: Final = "before_send"
 UNCERTAIN: Final = "uncertain"
 UNANSWERED: Final = "unanswered"
 RETRY_LIMIT: Final = "retry_limit"
+EXPIRED: Final = "expired"
 INTERNAL_ERROR: Final = "internal_error"
 TORN: Final = "torn"
 SPOOL_DAMAGED: Final = "spool_damaged"
@@ -21,6 +22,7 @@ DROP_REASONS: Final = {
     UNCERTAIN: "the server may have stored it, and `at_most_once` is set",
     UNANSWERED: "the server never answered it, while it accepted others",
     RETRY_LIMIT: "it failed as often as `retry_limit` allows",
+    EXPIRED: "it was older than `max_event_age`",
     INTERNAL_ERROR: "the exporter failed with an exception",
     TORN: "its record in the spool is incomplete, because of a kill or a power failure",
     SPOOL_DAMAGED: "its part of the spool is damaged or cannot be read",

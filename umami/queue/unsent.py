@@ -2,11 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
+from typing import Final
+
+from pydantic_core import from_json
 
 from .backoff import Backoff
 from .batch import Batch, Item
 from .inbox import Inbox
+
+_MOST_OLD: Final = 1_000
+
+
+def is_old(event: bytes, before: float) -> bool:
+    """Tell whether an event happened before a time, in epoch seconds, as its JSON says."""
+    try:
+        return bool(from_json(event)["payload"]["timestamp"] < before)
+    except (ValueError, LookupError, TypeError):
+        return False  # `before_send` took its time away
 
 
 class Fresh:
@@ -34,6 +48,20 @@ class Fresh:
     def end(self) -> int:
         """The number after the last."""
         return self.first + len(self._events)
+
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes they have in one request, with one byte between two."""
+        return self.bytes + len(self._events) - 1
+
+    def streak(self, before: float) -> tuple[bool, int]:
+        """Tell whether the oldest event happened before a time, and how many in a row are like it.
+
+        No more than a thousand are looked at.
+        """
+        streaks = groupby(islice(self._events, _MOST_OLD), partial(is_old, before=before))
+        old, events = next(streaks, (False, ()))
+        return old, sum(1 for _ in events)
 
     def append(self, event: bytes) -> None:
         """Take in one event."""
@@ -90,6 +118,10 @@ class Returned:
         """Take events out."""
         removed = set(numbers)
         self._items = [item for item in self._items if item.number not in removed]
+
+    def before(self, time: float) -> list[Item]:
+        """Return the events that happened before a time, in epoch seconds."""
+        return [item for item in self._items if is_old(item.event, time)]
 
     def next(
         self, now: float, backoff: Backoff, fits: Callable[[list[bytes]], int], *, others: bool
