@@ -121,7 +121,7 @@ def test_a_job_that_ends_too_soon_is_told_that_the_time_was_too_short() -> None:
     with Collector(item_delay=0.05) as server:
         done = finished("-c", dedent(program), **environment(server, shutdown_timeout=0.1))
     (line,) = [line for line in done.stderr.splitlines() if "The process ends" in line]
-    assert "of 20000 were delivered. The time was too short for them. To wait until all" in line
+    assert "of 20000 were delivered. There was not enough time to send them. To wait until all" in line
     assert "none" not in line
 
 

@@ -242,9 +242,9 @@ def note_server() -> None:
     if not _program_flushes and servers.uvicorn_has_started():
         will_flush()  # or not: it is said
         logger.warning(
-            "uvicorn ends this process without Python's exit handlers: events that are queued then are lost, "
-            "unless the application's lifespan calls umami.shutdown_async(). Pass lifespan=umami.lifespan to "
-            "the application, or set flush_on_sigterm=True; either of them ends this warning too."
+            "uvicorn ends this process without Python's exit handlers, and events that are queued then are "
+            "lost. Pass lifespan=umami.lifespan to the application, or set flush_on_sigterm=True. Ignore "
+            "this warning if the application's own lifespan calls umami.shutdown_async()."
         )
 
 

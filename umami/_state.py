@@ -333,8 +333,8 @@ class State:
             self.exporter(home)  # with its credential, which what others left for it needs
         if self._spool is not None and path != self._spool.path:
             raise ValidationError(
-                f"spool is {self._spool.path} and cannot be changed, as events may lie there: "
-                "use another Client."
+                f"spool is {self._spool.path} and cannot be changed, because it may contain events. "
+                "Use another Client."
             )
         is_new = self._spool is None and path is not None
         if is_new and path is not None:

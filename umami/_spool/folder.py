@@ -190,7 +190,7 @@ class Folder:
         except OSError:
             self._create_again_at = monotonic() + _CREATE_AGAIN
             raise
-        raise OSError("others keep taking its new files")
+        raise OSError("other processes keep taking its new files")
 
     def seal(self, segment: Segment) -> None:
         """Write no more events to a file."""

@@ -63,8 +63,8 @@ class Rejected:
         lines = b"".join(b"%b%b}\n" % (begin, event) for event in events)
         with self._lock:
             if self._size + len(lines) > self.max_bytes:
-                full = f"Rejected events are no longer kept in {printable(self.folder)}: it is full. "
-                self._report("spool_rejected_full", full + "Raise spool_max_bytes, or clear it away.")
+                full = f"{printable(self.folder)} is full, so rejected events are no longer kept. "
+                self._report("spool_rejected_full", full + "Raise spool_max_bytes, or run umami spool send.")
                 return
             try:
                 self._append(lines)

@@ -1,17 +1,17 @@
-"""Sentences about events that are not delivered, or not queued, and what to do about it."""
+"""The messages about events that were not delivered or not queued. They say what to do."""
 
 from umami.models import QueueStats
 from umami.settings import Settings
 
 
 def of_flush(what: str, seconds: float, stats: QueueStats, trouble: str | None) -> str:
-    """Say why a flush or a shutdown returns False.
+    """Return the message for a flush or a shutdown that returns False.
 
     Args:
-        what: What was called.
+        what: The call.
         seconds: How long it waited.
-        stats: The ledger.
-        trouble: Why nothing is delivered now; None if no request failed.
+        stats: The counts.
+        trouble: The error of the last request; None if it did not fail.
     """
     return (
         f"{what} returned False after {seconds:.3g} s: {stats.pending} of {stats.submitted} events are still "
@@ -21,13 +21,13 @@ def of_flush(what: str, seconds: float, stats: QueueStats, trouble: str | None) 
 
 
 def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str | None, kept: int) -> str:
-    """Say which events are left as the process ends, why, and what to do about it.
+    """Return the message about the events that are left when the process ends.
 
     Args:
         what: What ends.
         shutdown_timeout: The setting.
-        stats: The ledger.
-        trouble: Why nothing is delivered now; None if no request failed.
+        stats: The counts.
+        trouble: The error of the last request; None if it did not fail.
         kept: How many of the events are kept in the spool.
     """
     in_spool = f", {kept} of them kept in the spool" if kept else ""
@@ -42,7 +42,7 @@ def of_end(what: str, shutdown_timeout: float, stats: QueueStats, trouble: str |
 
 
 def of_full(settings: Settings) -> str:
-    """Say why an event does not fit in, and what to do about it."""
+    """Return the message for an event that was dropped because the queue is full."""
     hint = "" if settings.overflow == "block" else ' To have sends wait for room, set overflow="block".'
     bounds = f"queue_size={settings.queue_size}, queue_bytes={settings.queue_bytes}"
     return f"The queue is full ({bounds}): the server is away, or takes events too slowly.{hint}"
@@ -50,5 +50,5 @@ def of_full(settings: Settings) -> str:
 
 def _why(trouble: str | None) -> str:
     if trouble is None:
-        return "The time was too short for them."
+        return "There was not enough time to send them."
     return f"The last request failed: {trouble.rstrip('.')}."

@@ -330,7 +330,7 @@ _WARNINGS: Final = {
 }
 _REPAIRS: Final = {
     "custom_data_array": "an array in custom_data was cut to 500 characters",
-    "custom_data_date": "an invalid date in a text of custom_data was changed: a blank in place of its T",
+    "custom_data_date": "an invalid date in custom_data was sent with a space in place of its T",
     "custom_data_key": "a key in custom_data was cut to 500 characters",
     "custom_data_text": "a text in custom_data was cut to 500 characters",
     "distinct_id": "a distinct_id over 50 characters was replaced by its digest",

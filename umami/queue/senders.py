@@ -133,7 +133,7 @@ class Senders:
             with suppress(Exception):  # of a log handler
                 logger.exception(
                     "The exporter %s failed with %s, and its batch of %d event%s was %s. To have events sent "
-                    "again, export() returns a Failure. If it is umami's own, please report it.",
+                    "again, return a Failure from export(). If it is umami's own, please report it.",
                     exporter.name,
                     type(error).__name__,
                     len(batch.events),
