@@ -747,3 +747,29 @@ def test_an_exit_while_another_thread_makes_clients_flushes(collector: Collector
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert stored(collector) == once("last")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["before the end", "in an exit handler"])
+def test_a_resolver_that_hangs_holds_up_the_end_no_longer_than_it_may(moment: str) -> None:
+    send = 'umami.new_event("lost")'
+    program = f"""
+    import atexit, os, socket, threading, time
+    atexit.register(lambda: print(time.monotonic() - ended))
+    real = socket.getaddrinfo
+
+    def hang(host, *args, **kwargs):
+        if host in ("analytics.example.com", b"analytics.example.com"):
+            threading.Event().wait(20)
+        return real(host, *args, **kwargs)
+
+    socket.getaddrinfo = hang
+    import umami
+    umami.configure(url_base="http://analytics.example.com")
+    {send if moment == "before the end" else f"atexit.register(lambda: {send})"}
+    ended = time.monotonic()
+    """
+    run = finished("-c", program, **settings(9, shutdown_timeout=1))
+    assert run.returncode == 0, run.stderr
+    assert 1 <= float(run.stdout) < 15
+    assert "ends with 1 event not delivered" in run.stderr

@@ -88,6 +88,7 @@ get_ident: Final[Callable[[], int]] = _original("get_ident")
 _start_new_thread: Final = _original("start_new_thread")
 _ours: Final[set[int]] = set()
 _FORK_SECONDS: Final = 0.1
+_native: Final[list[object]] = []
 
 
 class Registry(Generic[T]):
@@ -301,6 +302,60 @@ class Thread:
         finally:
             self._ident = None
             _ours.discard(ident)
+
+
+def bounded(call: Callable[[], T], seconds: float) -> T:
+    """Make a call that nothing can interrupt, such as the look-up of a host name, and wait for it so long.
+
+    A sender makes it itself: nobody waits for a sender that hangs. Another thread, such as the one that ends
+    the process, leaves it to a thread of its own. Without any thread, the call takes as long as it takes.
+
+    Raises:
+        TimeoutError: It takes longer.
+        BaseException: What it raised.
+    """
+    if get_ident() in _ours or is_patched():
+        return call()
+    done = waiter()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            errors.append(error)
+        done.release()
+
+    try:
+        _start(work)
+    except (RuntimeError, OSError, ImportError, AttributeError, TypeError):  # there is no pthread_create
+        return call()
+    if not done.acquire(True, min(seconds, threading.TIMEOUT_MAX)):
+        raise TimeoutError
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _start(work: Callable[[], None]) -> None:
+    """Start a thread, also as the process ends.
+
+    Since Python 3.12 an interpreter that ends starts no thread: it would not wait for it. Nothing waits for
+    this one, so the operating system starts it.
+    """
+    try:
+        Thread("umami-look-up").start(work)
+    except RuntimeError:
+        if sys.is_finalizing():
+            raise  # Python code can run in no other thread now
+        import ctypes
+
+        begin = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: work())
+        _native.append(begin)  # it must live as long as its thread
+        thread = ctypes.c_void_p()
+        if ctypes.CDLL(None).pthread_create(ctypes.byref(thread), None, begin, None):
+            raise
 
 
 def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

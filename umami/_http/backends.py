@@ -168,7 +168,10 @@ class Backend(httpcore.NetworkBackend):
     ) -> Stream:
         """Connect to the first of a host's addresses that answers."""
         with _look_up():
-            addresses = self._sockets.look_up(host, port)
+            try:
+                addresses = _threads.bounded(lambda: self._sockets.look_up(host, port), current.get().left())
+            except TimeoutError:
+                raise httpcore.ConnectTimeout(f"the name {host} could not be looked up in time") from None
         use = Use((host, port), self._refusals)
         with self._refusals.noting((host, port)):
             for others, address in zip(reversed(range(len(addresses))), addresses, strict=True):

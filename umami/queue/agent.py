@@ -147,7 +147,7 @@ class Agent:
             _process.note_server()
 
     def _work(self, destination: DestinationQueue, give_up: float) -> bool:
-        self._senders.work(destination, give_up, within=self._exit_by is not None)
+        self._senders.work(destination, give_up, within=give_up < math.inf)
         return True
 
     # What other processes left in the store.
