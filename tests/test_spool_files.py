@@ -159,7 +159,7 @@ def frame(kind: bytes, index: int, length: int, payload: bytes) -> bytes:
 
 WHOLE = MAGIC + framed(b"X", 0, NAME) + framed(b"E", 0, EVENT)
 PLANTED = {
-    "a list that is none": WHOLE + framed(b"S", 1, b"abc"),
+    "an invalid list": WHOLE + framed(b"S", 1, b"abc"),
     "a list of what is not there": WHOLE + framed(b"S", 1, struct.pack("<II", 0, HUGE)),
     "a list of half of everything": WHOLE + framed(b"S", 1, struct.pack("<II", 2**31, HUGE)),
     "a huge record": WHOLE + frame(b"E", 1, HUGE, EVENT),

@@ -1,6 +1,6 @@
-"""The visitor that sends are for, where they do not say it themselves.
+"""The current visitor: sends use its values for arguments that they are not given.
 
-A context variable holds it, so each request, task, thread and greenlet has its own.
+It is a context variable, so each request, task, thread and greenlet has its own.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from .errors import ValidationError
 
 
 class Default(str):
-    """A default of a parameter: equal to the plain string, and known by its identity.
+    """A default of a parameter. It equals the plain string, but is recognized by its identity.
 
     A caller may give the same string by hand, and Python uses one object for equal strings of a program. So
     identity tells a default from an argument only if the default is an object of its own.
@@ -31,7 +31,7 @@ LANGUAGE: Final[str] = Default("en-US")
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """What is known of a visitor; None is not known."""
+    """A visitor. None means that a value is unknown."""
 
     ip_address: str | None = None
     ua: str | None = None
@@ -51,7 +51,7 @@ class Visitor:
         tag: str | None,
         ua: str | None,
     ) -> tuple[str, str, str, str | None, str | int | None, str | None, str | None]:
-        """Return the arguments of a send: the given ones, and where none was given, this visitor's."""
+        """Return the arguments of a send, with this visitor's values for those that were not given."""
         return (
             self.url if url is URL and self.url is not None else url,
             self.referrer if referrer is REFERRER and self.referrer is not None else referrer,
@@ -79,7 +79,7 @@ KEEP: Final[Any] = _Keep()
 
 
 class VisitorBlock:
-    """A block of code whose sends are for one visitor. Made by `umami.visitor`.
+    """A block of code whose sends are for one visitor. Created by `umami.visitor`.
 
     It may be entered again, even while it is entered, but by one thread or task only.
     """
@@ -121,10 +121,10 @@ def visitor(
     distinct_id: str | int | Callable[[], str | int | None] | None = KEEP,
     tag: str | None = KEEP,
 ) -> VisitorBlock:
-    """Set whose visit the sends in a block belong to. What they are not given, they take from here.
+    """Set the visitor for all sends in a block. They use these values for arguments that they are not given.
 
-    Blocks may be nested: an inner one adds to the outer one, and None unsets what the outer one set. Each
-    task, thread and greenlet has its own; `contextvars.copy_context()` carries a visitor into a thread.
+    Blocks may be nested: the inner one adds to the outer one, and None unsets a value of the outer one. Each
+    task, thread and greenlet has its own visitor. `contextvars.copy_context()` passes a visitor to a thread.
 
     Args:
         ip_address: The visitor's address.

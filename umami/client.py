@@ -1,6 +1,6 @@
-"""The client: every public call, with its signature and its description.
+"""The client: all public calls, with their signatures and docstrings.
 
-A query is described once, as a flow of requests; `_calls` makes the sync and the async function of it. A send
+A query is written once, as a generator of requests. `_calls` makes a sync and an async function of it. A send
 is written once, in `Sends`.
 """
 
@@ -29,15 +29,15 @@ from .settings import SettingsDict, with_settings
 
 
 class Sends:
-    """The sends. Each checks and encodes its event, and queues it; what is left to do is done by `submit`.
+    """The sends. Each checks and encodes its event, and queues it. Otherwise it calls `submit`.
 
     A client's async sends are the same functions with another `submit`, which is a coroutine function. So no
     send is written twice.
 
     Args:
-        state: The client's settings, and what follows from them.
-        submit: Called where the route did not queue the event, with the route, the encoded event, and its own
-            User-Agent, if it has one. It returns the send's result.
+        state: The client's settings and connections.
+        submit: Called if the route did not queue the event, with the route, the encoded event and the event's
+            own User-Agent, if any. It returns the result of the send.
     """
 
     def __init__(self, state: State, submit: Callable[[Route, bytes, str | None], dict[str, Any]]) -> None:
@@ -65,7 +65,7 @@ class Sends:
         """Send a custom event. In the default `queued` mode this returns at once.
 
         Values that the program chooses (names, tags, the types of custom data) are checked strictly. Values
-        from a visitor's request (URL, referrer, language, screen, address, long texts) are made to fit.
+        from a visitor's request (URL, referrer, language, screen, address, long texts) are repaired.
 
         Args:
             event_name: Its name, at most 50 characters.
@@ -82,7 +82,7 @@ class Sends:
             distinct_id: Your own id for the visitor.
             tag: A tag, to compare variants; at most 50 characters.
             timestamp: When it happened, as a datetime or in epoch seconds; by default now.
-            ua: The visitor's User-Agent; by default a browser's, since Umami drops what bots send.
+            ua: The visitor's User-Agent; by default a browser's, because Umami drops the events of bots.
 
         Returns:
             `{'queued': True}`, or `{'queued': False, 'reason': …}` if the event was dropped, or `{}` if
@@ -90,7 +90,7 @@ class Sends:
 
         Raises:
             OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
+            ValidationError: An argument is not valid.
             httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
 
         Example:
@@ -171,7 +171,7 @@ class Sends:
 
         Raises:
             OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
+            ValidationError: An argument is not valid.
             httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
 
         Example:
@@ -236,7 +236,7 @@ class Sends:
 
         Raises:
             OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
+            ValidationError: An argument is not valid.
             httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
 
         Example:
@@ -303,7 +303,7 @@ class Sends:
 
         Raises:
             OperationNotAllowedError: No server is set.
-            ValidationError: An argument is not what Umami takes.
+            ValidationError: An argument is not valid.
             httpx.HTTPStatusError: In `direct` mode, the server did not answer with 2xx.
 
         Example:
@@ -336,8 +336,8 @@ class Client(Sends):
     servers or websites. Threads and event loops can share a client, and it works after a fork. A `with`
     block, sync or async, ends with `shutdown()`.
 
-    A copy, or a pickle that is loaded in another process, is a new client with the settings that were made in
-    code, API keys and passwords among them. It has none of the queued events, and no login.
+    A copy or an unpickled client is a new client with the settings that were made in code, including API keys
+    and passwords. It has no queued events and no login.
 
     Args:
         **settings: Any setting that `configure` takes.
@@ -580,7 +580,7 @@ class Client(Sends):
         return response
 
     def _logout(self) -> Flow[None]:
-        """Log out. The token is forgotten, even if the server cannot be told.
+        """Log out. The client forgets the token, even if the request fails.
 
         Raises:
             OperationNotAllowedError: Not logged in.
@@ -617,7 +617,7 @@ class Client(Sends):
             check_server: Ask the server. If False, a token or API key that is set is enough.
 
         Returns:
-            True if it does; False if it does not, cannot be asked, or is not set.
+            True if it does. False if it does not or does not answer, or if nothing is set.
 
         Example:
             ```python
@@ -787,10 +787,10 @@ class Client(Sends):
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event queued before this call is delivered, rejected or dropped.
 
-        A retry that is due later is made at once.
+        A retry that is due later is made now.
 
         Args:
-            timeout: The most seconds to wait; None for no limit.
+            timeout: The maximum number of seconds to wait; None for no limit.
 
         Returns:
             True if all of them are settled; False if the time ran out, or a shutdown stopped the threads.
@@ -807,14 +807,14 @@ class Client(Sends):
         return self._state.agent.flush(_seconds(timeout))
 
     async def flush_async(self, timeout: float | None = None) -> bool:
-        """Flush as `flush` does, without blocking the event loop, and without a thread of its own.
+        """Flush as `flush` does, without blocking the event loop and without a thread.
 
         Args:
-            timeout: The most seconds to wait; None for no limit.
+            timeout: The maximum number of seconds to wait; None for no limit.
 
         Returns:
             True if all of them are settled; False if the time ran out, a shutdown stopped the threads, or no
-            thread can be started that sends.
+            sender thread can be started.
 
         Raises:
             ValidationError: The timeout is not a number of seconds.
@@ -829,10 +829,10 @@ class Client(Sends):
     def shutdown(self, timeout: float | None = None) -> bool:
         """Flush, and stop the worker threads. A later send starts them again.
 
-        This happens by itself when the process ends. It may be called more than once.
+        This happens automatically at exit. It may be called more than once.
 
         Args:
-            timeout: The most seconds to wait; None for the setting `shutdown_timeout`.
+            timeout: The maximum number of seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
             True if every event is settled. Events that are not stay queued.
@@ -852,7 +852,7 @@ class Client(Sends):
         """Shut down as `shutdown` does, without blocking the event loop. A cancelled call stops nothing.
 
         Args:
-            timeout: The most seconds to wait; None for the setting `shutdown_timeout`.
+            timeout: The maximum number of seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
             True if every event is settled. Events that are not stay queued.
@@ -869,12 +869,12 @@ class Client(Sends):
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002
-        """Flush when a web application stops, after its last request: the lifespan of an ASGI application.
+        """A lifespan for ASGI applications. It flushes when the application stops, after its last request.
 
-        Starlette, FastAPI and others take it as it is. In a lifespan of your own, put the `yield` inside it.
+        Pass it to Starlette, FastAPI and others. In a lifespan of your own, put it around the `yield`.
 
         Args:
-            app: The application, which passes itself here. It is not used.
+            app: The application. It is not used.
 
         Returns:
             An async context manager. At its end it flushes as `shutdown` does.

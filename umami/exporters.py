@@ -1,7 +1,7 @@
-"""Where a client's batches go: the seam for destinations other than Umami.
+"""Exporters: deliver events somewhere other than to Umami.
 
-Give an exporter to `umami.Client(exporter=…)`. The client queues, batches and retries as always, and
-hands each batch to the exporter.
+Pass an exporter to `umami.Client(exporter=…)`. The client queues, batches and retries as usual, and passes
+each batch to the exporter.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def umami_exporter(**settings: "Unpack[SettingsDict]") -> UmamiExporter:
-    """Return the exporter that a client with these settings uses, for an exporter of yours that wraps it.
+    """Return the exporter that a client with these settings uses, to wrap it in your own.
 
     Args:
         **settings: Settings as `umami.Client` takes them, such as `url_base`, `headers` and `timeout`. The
@@ -68,7 +68,7 @@ class MemoryExporter(Exporter):
     """Keeps events in memory, for tests.
 
     Args:
-        name: Its name, as a spool notes it.
+        name: Its name. A spool records it with the events.
 
     Attributes:
         events: The events so far, oldest first, as they would go to Umami: `{"type": …, "payload": {…}}`.
@@ -88,6 +88,6 @@ class MemoryExporter(Exporter):
         self.events: list[dict[str, Any]] = []
 
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:  # noqa: ARG002
-        """Keep some events."""
+        """Keep the events of a batch."""
         self.events.extend(map(from_json, events))
         return Exported()

@@ -1,4 +1,4 @@
-"""For tests of code that sends events: what was sent, with no server and nothing to configure.
+"""For tests of code that sends events: keeps what was sent, without a server and without configuration.
 
 `capture` works with any test framework. With pytest, use the fixture `umami_outbox`, which needs no import.
 """
@@ -81,7 +81,7 @@ def _sent(encoded: bytes) -> SentEvent:
 
 
 class Outbox:
-    """What was sent in a `capture`, oldest first. It is there as soon as the send has returned.
+    """The events that were sent in a `capture`, oldest first. An event is here as soon as its send returns.
 
     Example:
         ```python
@@ -274,11 +274,11 @@ class _Capturing:
 
 
 def capture() -> _Capturing:
-    """Keep in memory what every client sends, in every thread and mode, also if sending is disabled.
+    """Keep the events of all clients, threads and modes in memory, even if sending is disabled.
 
-    Sends check their arguments as always and return `{'queued': True}`. Nothing leaves the process. A website
-    and a host name need not be set. At the end each client has the settings, the login and the counts that it
-    had before.
+    Sends check their arguments as usual and return `{'queued': True}`. Nothing leaves the process. A website
+    and a host name need not be set. At the end, each client has the same settings, login and counts as
+    before.
 
     Returns:
         A context manager, for `with` and `async with`, that yields an `Outbox`.

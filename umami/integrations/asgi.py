@@ -15,10 +15,10 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class UmamiMiddleware(Middleware):
-    """Sends a page view for each page, and gives the sends of a request their visitor.
+    """Sends a page view for each page, and sets the visitor for all sends of a request.
 
-    Responses are neither delayed nor buffered: a page view is queued after the last byte. A failure to track
-    is logged once, and no request fails for it. All events are flushed at the end of the application's
+    Responses are neither delayed nor buffered: a page view is queued after the last byte. If tracking fails,
+    this is logged once, and the request succeeds. All events are flushed at the end of the application's
     lifespan.
 
     Example:

@@ -13,10 +13,10 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class UmamiMiddleware(Middleware):
-    """Sends a page view for each page, and gives the sends of a request their visitor.
+    """Sends a page view for each page, and sets the visitor for all sends of a request.
 
-    Responses are neither delayed nor buffered: a page view is queued after the last byte. A failure to track
-    is logged once, and no request fails for it.
+    Responses are neither delayed nor buffered: a page view is queued after the last byte. If tracking fails,
+    this is logged once, and the request succeeds.
 
     Example:
         ```python
@@ -56,7 +56,7 @@ class UmamiMiddleware(Middleware):
 
 
 class _Body:
-    """The body of a response, each piece of which is produced in the request's context."""
+    """The body of a response. Each piece is produced in the context of the request."""
 
     def __init__(self, body: Iterable[bytes], context: Context, finished: Callable[[], None]) -> None:
         self._body = body
@@ -89,7 +89,7 @@ class _Body:
 
 
 class _SizedBody(_Body):
-    """One whose number of pieces is known: of a single piece, servers compute the Content-Length."""
+    """A body with a known number of pieces. For a single one, servers compute the Content-Length."""
 
     def __len__(self) -> int:
         return len(cast("Sized", self._body))

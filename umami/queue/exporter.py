@@ -1,7 +1,7 @@
-"""The seam between the queue and where events go: an exporter delivers a batch and says what became of it.
+"""The interface between the queue and a destination: an exporter delivers a batch and returns the result.
 
-The queue cuts batches, retries, backs off, isolates an event that fails alone, and keeps the ledger. An
-exporter makes requests and reads answers. Neither knows how the other works.
+The queue cuts batches, retries, backs off, isolates events that fail alone, and counts. An exporter makes
+requests and reads answers. Neither knows how the other works.
 """
 
 from abc import ABC, abstractmethod
@@ -27,11 +27,11 @@ class Status(Enum):
 
 
 class Outcome(NamedTuple):
-    """What became of one event.
+    """The outcome of one event.
 
     Attributes:
-        status: What became of it.
-        reason: The short name that it is counted under, such as `bot`.
+        status: Its status.
+        reason: A short name under which it is counted, such as `bot`.
         message: What happened, in words.
     """
 
@@ -57,14 +57,14 @@ class Failure(NamedTuple):
 
     Attributes:
         message: What happened, in words.
-        indexes: The indexes of the events that it carried.
+        indexes: The indexes of the events in the request.
         trouble: Why it failed.
-        reason: The short name that an event is counted under if it always fails like this.
-        stored_perhaps: Whether the destination may have stored the events all the same.
+        reason: A short name under which an event is counted if it always fails like this.
+        stored_perhaps: Whether the destination may have stored the events anyway.
         retry_after: The seconds that the destination asked to wait; None if it did not.
         decisive: Whether one refusal of an event alone, while others are accepted, is final.
-        blameless: Whether no event can be the cause, such as when the destination says that its database is
-            away. The events are then kept, whatever becomes of others.
+        blameless: Whether no event can be the cause, for example because the destination's database is down.
+            The events are then kept, even if others are accepted.
     """
 
     message: str
@@ -79,12 +79,12 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of a batch.
+    """The result of a batch.
 
     Attributes:
-        outcomes: What became of events, by index. One that is neither here nor in `failure` is delivered.
-        failure: The request that failed as a whole, if one did. No other was made after it.
-        requests: How many requests were made.
+        outcomes: The outcomes of events, by index. Those neither here nor in `failure` were delivered.
+        failure: The request that failed as a whole, if any. No other request was made after it.
+        requests: The number of requests that were made.
 
     Raises:
         TypeError: An outcome, the failure or the number of requests is not of the right type.
@@ -119,12 +119,12 @@ def _is_failure(failure: object) -> bool:
 
 
 class Limits(NamedTuple):
-    """What an exporter takes at a time.
+    """The limits of an exporter.
 
     Attributes:
-        events: The most events of a batch.
-        bytes: The most bytes of a batch's events, with one byte between two.
-        threads: The most threads that are of use, unless the setting `senders` says otherwise.
+        events: The maximum number of events in a batch.
+        bytes: The maximum size of the events in a batch, with one byte between two events.
+        threads: The number of threads that are useful. The setting `senders` overrides it.
     """
 
     events: int = 500
@@ -138,7 +138,7 @@ class Exporter(ABC):
     Subclass it, set `name`, and write `export`. The rest has defaults.
 
     Attributes:
-        name: Where it delivers to. A spool notes it: stored events go only to the exporter of this name.
+        name: The name of the destination. Events in a spool go only to an exporter with the same name.
 
     Example:
         ```python
@@ -162,34 +162,34 @@ class Exporter(ABC):
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
         """Deliver some events.
 
-        If it raises, its whole batch is dropped, with the reason `internal_error`. Return a `Failure` for
-        what may succeed later.
+        If it raises an exception, the whole batch is dropped, with the reason `internal_error`. If the events
+        may succeed later, return a `Failure`.
 
         Args:
             events: Their JSON, oldest first. No event has a line break in it.
             deadline: The `time.monotonic()` by which to return; None for the exporter's own timeout.
 
         Returns:
-            What became of each.
+            The result of the batch.
         """
 
     @property
     def limits(self) -> Limits:
-        """What it takes at a time. May change as the exporter learns."""
+        """Its limits. They may change."""
         return Limits()
 
     def describe(self) -> str | None:
-        """Return what it has learnt of its destination, for people to read; None for nothing yet."""
+        """Return what is known about the destination, as text for people; None if nothing is known yet."""
         return None
 
     def prepare(self) -> None:  # noqa: B027 - not every exporter needs it, and so the next ones
-        """Get ready to export from this thread. Called before its first batch; may take a while."""
+        """Prepare to export in this thread. Called before its first batch; it may take some time."""
 
     def leave(self) -> None:  # noqa: B027
-        """Release what this thread holds, such as connections. It may export again."""
+        """Release the resources of this thread, such as connections. It may export again later."""
 
     def after_fork(self) -> None:  # noqa: B027
-        """Start clean in a fork's child: connections are the parent's."""
+        """Drop what belongs to the parent, such as connections. Called in the child process after a fork."""
 
 
 def checked(exported: object, count: int) -> Exported:
@@ -197,7 +197,7 @@ def checked(exported: object, count: int) -> Exported:
 
     Raises:
         TypeError: It is not an `Exported`.
-        IndexError: It names an event twice, or one that the batch has not.
+        IndexError: It names an event twice, or an index that is not in the batch.
     """
     if not isinstance(exported, Exported):
         raise TypeError(f"export() must return an Exported, got {repr(exported)[:200]}")
