@@ -1,4 +1,4 @@
-"""Servers that start and end a program's processes in a way of their own: uWSGI and uvicorn."""
+"""Servers that start or end processes in a special way: uWSGI and uvicorn."""
 
 import signal
 import sys

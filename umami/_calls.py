@@ -1,7 +1,7 @@
-"""Makes a call's functions, sync and async, from its one description.
+"""Creates the sync and the async function of a call from one definition.
 
-A query is described as a flow, and both functions are made of it. A send's description is its sync function.
-The functions made here take exactly the description's arguments.
+A query is defined as a flow, from which both functions are created. A send is defined by its sync function.
+The created functions have exactly the arguments of the definition.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""The clock for all waiting: one that neither the system's settings nor a test's frozen time can change.
+"""The clock for all waiting. Neither changes of the system time nor frozen time in tests affect it.
 
-freezegun replaces `time.monotonic` wherever it finds it, and a wait on a frozen clock never ends.
-It does not replace `time.clock_gettime`, and does not look into a `partial`.
+freezegun replaces `time.monotonic` wherever it finds it, and a wait on a frozen clock never ends. It does not
+replace `time.clock_gettime`, and does not look into a `partial`.
 """
 
 import functools

@@ -1,6 +1,6 @@
-"""The process around the agents: how it ends, SIGTERM, and forks.
+"""The life of the process: exit, SIGTERM and forks.
 
-Each agent registers once, and its methods are called when something of this happens.
+Each agent registers once. Its methods are called at these events.
 """
 
 import atexit

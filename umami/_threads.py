@@ -1,7 +1,7 @@
-"""Threads and locks of the operating system, also where gevent or eventlet has put greenlets in their place.
+"""Threads and locks of the operating system, even if gevent or eventlet has replaced them with greenlets.
 
-Their monkey-patching makes `threading` start greenlets. A sender that is one stands still whenever
-any greenlet of the program computes or blocks; so the agent's threads and locks come from below the patch.
+Their monkey-patching makes `threading` start greenlets. A sender in a greenlet stands still whenever another
+greenlet computes or blocks. So the agent uses the unpatched threads and locks.
 """
 
 import logging  # noqa: F401 - before the lock below, which a fork is to take before logging's own

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for tests of code that sends events. It does nothing until it is asked to."""
+"""The pytest plugin: fixtures for tests of code that sends events. It does nothing unless they are used."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The system calls that a spool makes, in one place: tests put a disk in memory in their stead."""
+"""All system calls of a spool. Tests replace them with a disk in memory."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""One exporter's events in a spool: where each one lies, and which of them are on disk alone."""
+"""One exporter's events in a spool: where each one is, and which are only on disk."""
 
 from bisect import bisect_right
 from collections import deque

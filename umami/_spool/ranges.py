@@ -1,4 +1,4 @@
-"""A set of whole numbers that takes little memory, as most of them follow one another."""
+"""A set of whole numbers that takes little memory if most of them are consecutive."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Events that a server refused, kept in files of one JSON object a line, to read and to send again."""
+"""Events that a server refused, kept in files as JSON lines, to be read and sent again."""
 
 import os
 from collections.abc import Callable, Sequence

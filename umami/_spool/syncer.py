@@ -1,7 +1,7 @@
-"""Has what is written to a spool put on the disk itself, every so often, in a thread of its own.
+"""Syncs a spool's files to disk at intervals, in a thread of its own.
 
-It opens the files anew for that. So it holds up no send, and nothing that the queue does with its files meets
-it. The thread ends when nothing is written for a while, and the next write starts it again.
+It opens the files again for that, so it delays neither sends nor the queue's work with its files. The thread
+ends when nothing is written for a while. The next write starts it again.
 """
 
 import weakref

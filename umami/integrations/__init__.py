@@ -1,1 +1,1 @@
-"""Web frameworks: middleware that sends page views, and gives the sends of a request their visitor."""
+"""Web frameworks: middleware that sends page views, and sets the visitor for all sends of a request."""

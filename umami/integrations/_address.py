@@ -1,7 +1,7 @@
-"""Whose address a request comes from: the peer's, or what a trusted proxy says.
+"""The visitor's address: that of the connection, or the one in a trusted proxy's header.
 
-Anybody can send a header such as `X-Forwarded-For`. So it counts only if the peer is a proxy that the options
-name, and is read from the right: each proxy appends the address that it saw.
+Anyone can send a header such as `X-Forwarded-For`. So it is only used if the connection comes from a proxy
+that the options name. It is read from the right, because each proxy appends the address that it saw.
 """
 
 import re

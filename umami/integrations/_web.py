@@ -1,4 +1,4 @@
-"""What the middlewares share: whose visit a request is, and whether its response is a page view."""
+"""The common part of both middlewares: the visitor of a request, and whether its response is a page view."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Where sends leave events without waiting for a lock."""
+"""The inbox: sends add events to it without waiting for a lock."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The account of every event: what became of it, and what an export means for the events of a batch."""
+"""The counts of events, and what an export means for each event of a batch."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Takes over what other processes left in the store, in a thread of its own.
 
-To read files may take long: a disk may hang, and a folder may hold much that is of no use to this process. So
-no caller reads them. A flush asks for a look and waits for it, but no longer than it may wait.
+Reading files may take long: a disk may hang, and a folder may contain many files that this process cannot
+use. So callers do not read them. A flush requests a look at the folder and waits for it, within its own
+timeout.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Why the client gives an event up: the keys of `QueueStats.dropped`, the `reason` of an `ErrorReport`."""
+"""The reasons for drops: the keys of `QueueStats.dropped`, and the `reason` of an `ErrorReport`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""When something is tried again and when it is given up: tenacity's strategies over real attempts."""
+"""When events are sent again and when they are given up: tenacity's strategies."""
 
 from collections.abc import Callable
 from typing import Any, cast

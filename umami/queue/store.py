@@ -1,4 +1,4 @@
-"""What the queue asks of a disk: the second seam. `umami._spool` is the implementation."""
+"""The interface between the queue and a disk. `umami._spool` implements it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The events of one destination that are not in flight: those never sent, and those to send again."""
+"""The events of one destination that are not in a request: those never sent, and those to send again."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
