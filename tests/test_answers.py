@@ -59,9 +59,14 @@ SAID: list[tuple[str, Any, str | None]] = [
     ("a bare string", "Forbidden", "Forbidden"),
     ("a number", 5, None),
     ("null", {"error": None}, None),
-    ("other JSON", {"status": "DOWN"}, None),
+    ("a page with a title", b"<html><head><title>413 Too\nLarge</title></head><h1>No</h1>", "413 Too Large"),
     ("control characters", {"error": "a\x1b[31mb\x07\u202ec"}, "a [31mb c"),
 ]  # fmt: skip
+
+
+def test_json_of_another_form_is_shown_as_it_is() -> None:
+    assert words(b'{"status": "DOWN"}') == '{"status": "DOWN"}'
+    assert len(words(b'{"status": "' + b"x" * 5000 + b'"}') or "") == 300
 
 
 @pytest.mark.parametrize(("body", "said"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])

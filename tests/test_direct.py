@@ -401,3 +401,20 @@ def test_before_send_has_the_last_word_in_direct_mode_too(
     client.configure(before_send=lambda payload: None)
     assert call(client.new_event, "signup") == {"queued": False, "reason": "before_send"}
     assert len(collector.requests) == 1
+
+
+def test_an_error_has_the_url_and_the_servers_words_and_no_credential(
+    collector: Collector, make_client: Callable[..., umami.Client]
+) -> None:
+    url = collector.url.replace("http://", "http://user:hunter2@")
+    client = make_client(mode="direct", url_base=url)
+    for body, said in [
+        ("payload is too odd", ": payload is too odd"),
+        ('{"reason": "the plan"}', ': {"reason": "the plan"}'),
+        ("<title>Header too large</title>", ": Header too large"),
+        ("dXNlcjpodW50ZXIy is wrong", ": *** is wrong"),
+    ]:
+        collector.fail(400, body=body)
+        with pytest.raises(httpx.HTTPStatusError) as caught:
+            client.new_event("signup")
+        assert str(caught.value) == f"POST {collector.url}/api/send answered 400 Bad Request{said}"

@@ -438,6 +438,21 @@ def test_a_2xx_that_is_not_umamis_doubles_one_batch_and_one_event_at_most(
     balanced(client)
 
 
+def test_an_empty_object_doubles_no_event(make_client: MakeClient, heard: Listener) -> None:
+    with Collector(umami="2.15") as server:
+
+        def empty(request: ProxyRequest) -> Answer | None:
+            return Answer(200, b"{}") if request.path == "/api/send" else None
+
+        with ReverseProxy(server.url, after=empty) as proxy:
+            client = make_client(url_base=proxy.url)
+            names = send_many(client, 3)
+            assert client.flush(DEADLINE)
+        assert stored(server) == dict.fromkeys(names, 1)
+    assert (client.queue_stats().delivered, client.queue_stats().rejected) == (3, 0)
+    heard.wait_for("count as delivered")
+
+
 def test_a_batch_answer_that_is_shorter_than_its_batch_is_not_believed_at_first(
     collector: Collector, make_client: MakeClient
 ) -> None:

@@ -5,6 +5,7 @@ ZodError, a serialized exception, and from 3.0 on `{"message", "code", "status"}
 or the exception beside them.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ _MOST: Final = 300
 _MOST_DEPTH: Final = 20
 # Only so much of an answer is looked at, however long it is.
 _MOST_READ: Final = 4 * _MOST
+_TITLE: Final = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
 # These say no more than the status does.
 _PLAIN_CODES: Final = frozenset(("bad-request", "unauthorized", "forbidden", "not-found", "server-error"))
 
@@ -25,8 +27,8 @@ def words(body: bytes | None) -> str | None:
         body: The body, decompressed; None if it could not be read.
 
     Returns:
-        At most 300 printable characters. None if it holds no message: it is empty, a page of HTML, not text,
-        or JSON without one.
+        At most 300 printable characters: the message, the title of a page of HTML, or the beginning of JSON
+        of another form. None if it is empty or not text.
     """
     if not body:
         return None
@@ -34,9 +36,14 @@ def words(body: bytes | None) -> str | None:
         answer = from_json(body)
     except ValueError:
         text = body[:_MOST_READ].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+        if title := _TITLE.search(text):
+            return _clean(title[1])
         is_text = not text.startswith(("<", "{", "[")) and text.count("\ufffd") * 10 < len(text)
         return _clean(text) if is_text else None
-    return words_of(answer)
+    said = words_of(answer)
+    if said is None and any(answer.values() if isinstance(answer, dict) else ()):
+        return _clean(body[:_MOST_READ].decode("utf-8", "replace"))
+    return said
 
 
 def words_of(answer: Any) -> str | None:

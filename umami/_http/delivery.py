@@ -184,13 +184,21 @@ class Delivery:
                 learned.too_slow(len(indexes))
         return failure
 
-    def unclear(self, reply: Reply, url: str, indexes: Sequence[int]) -> Failure | None:
+    def unclear(
+        self, reply: Reply, url: str, indexes: Sequence[int], *, whole: bool = False
+    ) -> Failure | None:
         """Judge a 2xx that is not of Umami's form; return None if it counts as success.
 
         A page of HTML comes from another server. Anything else was accepted by something, which may have
         stored the events. The first such answer is taken for a damaged one of Umami's, and the events are
         sent again, a single one first. If that is answered so too, this server always answers so, and its
         events count as delivered.
+
+        Args:
+            reply: The answer.
+            url: What was asked.
+            indexes: The events that the request carried.
+            whole: Whether the answer is surely not a damaged one.
         """
         status, body = reply.status, reply.body
         if body is not None and verdicts.is_page(body):
@@ -200,7 +208,7 @@ class Delivery:
             shown = "a body that is too long or incomplete"
         else:
             shown = repr(body[:_FIRST_BYTES])[1:] if body else "nothing"
-        if self.learned.answers_unclearly:
+        if self.learned.answers_unclearly or whole:
             self.learned.warn(
                 f"{url} answered {status} with {shown}, not as Umami does. Its events count as delivered: "
                 "check that they are stored, and that the URL is right."

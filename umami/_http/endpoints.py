@@ -19,7 +19,7 @@ from umami.errors import OperationNotAllowedError, ResponseError, ValidationErro
 from . import filters as filtering
 from .answers import words
 from .filters import Dialect
-from .messages import USER_AGENT, Flow, Request, agent_header, json_of
+from .messages import USER_AGENT, Flow, Request, agent_header, json_of, secrets_of, without_secrets
 from .target import Target, batch_url, send_url
 
 if TYPE_CHECKING:
@@ -403,14 +403,15 @@ def _status_text(
     """Return the text of an error about a response's status."""
     status = f"{response.status_code} {response.reason_phrase}".strip()
     text = f"{request.method} {response.request.url} answered {status}"
-    said = words(response.content)
+    own = [*secrets_of(request.headers, {}), request.headers.get("x-umami-api-key", "")]
+    said = without_secrets(words(response.content) or "", own)
     if response.status_code == 500 and filters is not None and response.content in _COULD_NOT_RUN:
         listed = ", ".join(f"{name}={given(value)}" for name, value in filters.items())
         asked = (
             f"with the filters {listed}: check their values" if listed else "about that website: check its id"
         )
         return f"{text}: Umami could not run the query {asked}."
-    if said is not None and said not in status and not any(secret in said for secret in secrets):
+    if said and said not in status and not any(secret in said for secret in secrets):
         text = f"{text}: {said}"
     return f"{text}. {request.hint}" if request.hint and response.status_code == 401 else text
 

@@ -52,7 +52,9 @@ def _read(delivery: Delivery, reply: Reply, index: int, agent: str | None) -> Fa
     elif isinstance(answer, dict) and "cache" in answer:
         learned.accepted(Generation.V2_16)
     else:
-        return delivery.unclear(reply, delivery.target.send_url, [index])
+        # Umami before 2.12 answers `{}` to a bot's event, and a proxy may answer so to each.
+        whole = answer == {} and (agent is None or is_surely_browser(agent))
+        return delivery.unclear(reply, delivery.target.send_url, [index], whole=whole)
     if agent is not None and not is_surely_browser(agent):
         learned.note_agent(agent, is_bot=is_bot)
     return None
