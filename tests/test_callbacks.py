@@ -1,11 +1,17 @@
 """`before_send` and `on_error`: whatever they do, nothing hangs, and no other event is lost."""
 
+import contextvars
+import math
 import threading
+from collections import UserDict
 from collections.abc import Callable
+from datetime import datetime, timezone
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, SITE
 from queue_helpers import NEVER, Listener, Reports, hold, in_threads, send_many, sent, stored
 
 import umami
@@ -34,6 +40,217 @@ def test_before_send_may_change_an_event(collector: Collector, make_client: Make
     (event,) = collector.events
     assert (event.name, event.tag, event.data) == ("renamed", "new", {"plan": "pro"})
     assert mine == {"plan": "pro"}
+
+
+def test_before_send_gets_a_copy_that_it_may_change_all_through(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    def scrub(payload: dict[str, Any]) -> dict[str, Any]:
+        payload["data"].pop("email", None)
+        payload["data"]["lines"][0].clear()
+        payload["data"]["lines"].append("end")
+        return payload
+
+    client = make_client(before_send=scrub)
+    order = {"id": 7, "email": "ann@example.com", "lines": [{"name": "x"}]}
+    client.new_event("order", custom_data=order)
+    client.new_event("order", custom_data=MappingProxyType(order))
+    client.new_revenue_event(5, custom_data=order)
+    client.identify("ann", order)
+    assert client.flush(DEADLINE)
+    assert order == {"id": 7, "email": "ann@example.com", "lines": [{"name": "x"}]}
+    kept = {"id": 7, "lines": [{}, "end"]}
+    assert [event.data for event in collector.events] == [
+        kept,
+        kept,
+        {**kept, "revenue": 5, "currency": "USD"},
+    ]
+    assert [identity.data for identity in collector.identities] == [kept]
+
+
+def test_before_send_sees_what_goes_out(collector: Collector, make_client: MakeClient) -> None:
+    seen: list[Any] = []
+    client = make_client(before_send=lambda payload: seen.append(payload) or payload)
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    client.new_event(
+        "signup",
+        url="http://[",
+        language="de-DE,de;q=0.9",
+        ip_address="10.0.0.1, 203.0.113.9",
+        timestamp=at,
+        custom_data={"price": Decimal("9.9"), "at": at, "text": "y" * 600, "nan": math.nan, "tuple": (1, 2)},
+    )
+    assert client.flush(DEADLINE)
+    (payload,) = seen
+    assert payload["data"] == {
+        "price": 9.9,
+        "at": "2026-01-02T03:04:05.000Z",
+        "text": "y" * 500,
+        "nan": None,
+        "tuple": [1, 2],
+    }
+    assert (payload["language"], payload["ip"], payload["url"]) == ("de-DE", "203.0.113.9", "/http%3A//%5B")
+    assert sent(collector.requests) == [seen]
+    assert client.queue_stats().repaired == {"url": 1, "custom_data_text": 1, "not_finite": 1}
+
+
+@pytest.mark.parametrize("kind", [dict, UserDict, MappingProxyType])
+def test_before_send_may_return_any_mapping_of_any_values(
+    collector: Collector, make_client: MakeClient, kind: Callable[[Any], Any]
+) -> None:
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+    def change(payload: dict[str, Any]) -> Any:
+        more = {"timestamp": at, "ip": "203.0.113.9:80", "language": "de,en", "tag": None, "title": "a\x00"}
+        return kind({**payload, **more, "data": kind({"at": at, "in": kind({})}), "own": Decimal("1.5")})
+
+    client = make_client(before_send=change)
+    client.new_event("signup", tag="old", custom_data={"a": 1})
+    assert client.flush(DEADLINE)
+    ((payload,),) = sent(collector.requests)
+    assert payload["data"] == {"at": "2026-01-02T03:04:05.000Z", "in": {}}
+    assert (payload["timestamp"], payload["ip"], payload["language"]) == (
+        1_767_323_045,
+        "203.0.113.9",
+        "de",
+    )
+    assert (payload["title"], payload["own"], "tag" in payload) == ("a\ufffd", 1.5, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "x" * 51},
+        {"hostname": "my host"},
+        {"url": 5},
+        {"data": [1]},
+        {"data": {"a": object()}},
+        {"own": print},
+    ],
+)
+def test_what_before_send_makes_of_an_event_is_checked(
+    collector: Collector, make_client: MakeClient, balanced: Balanced, change: dict[str, Any]
+) -> None:
+    reports = Reports()
+    client = make_client(before_send=lambda payload: {**payload, **change}, on_error=reports)
+    assert client.new_event("spoiled") == KEPT_BACK
+    reports.wait_for(1)
+    assert "before_send failed: ValidationError: " in reports.all[0].message
+    assert b'"name":"spoiled"' in reports.all[0].events[0]
+    balanced(client)
+
+
+def test_an_event_that_before_send_makes_too_large_is_dropped_for_that(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    reports = Reports()
+    client = make_client(
+        before_send=lambda payload: {**payload, "data": {str(n): "x" * 400 for n in range(10)}},
+        batch_bytes=2048,
+        on_error=reports,
+    )
+    assert client.new_event("grown") == {"queued": False, "reason": "too_large"}
+    assert client.queue_stats().dropped == {"too_large": 1}
+    balanced(client)
+    reports.wait_for(1)
+    assert reports.counts() == {("dropped", "too_large"): 1}
+    assert "batch_bytes allows 2046" in reports.all[0].message
+
+
+def test_an_event_that_was_too_large_before_is_refused_unless_before_send_mends_it(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    mended: list[bool] = []
+
+    def mend(payload: dict[str, Any]) -> dict[str, Any]:
+        return {**payload, "data": {}} if mended else payload
+
+    client = make_client(before_send=mend, batch_bytes=2048)
+    large = {str(n): "x" * 400 for n in range(10)}
+    with pytest.raises(umami.errors.ValidationError, match="batch_bytes allows 2046"):
+        client.new_event("large", custom_data=large)
+    assert client.queue_stats().submitted == 0
+    mended.append(True)
+    assert client.new_event("large", custom_data=large) == QUEUED
+    assert client.flush(DEADLINE)
+    assert stored(collector) == {"large": 1}
+
+
+def test_a_before_send_whose_error_cannot_be_shown_costs_its_event_only(
+    make_client: MakeClient, balanced: Balanced
+) -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    def fail(payload: dict[str, Any]) -> dict[str, Any]:
+        raise OddError
+
+    client = make_client(before_send=fail)
+    assert client.new_event("odd") == KEPT_BACK
+    balanced(client)
+
+
+def test_each_client_has_its_own_before_send_within_the_others(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    def to_other(payload: dict[str, Any]) -> dict[str, Any]:
+        other.new_event("for the other")
+        return {**payload, "tag": "first"}
+
+    def to_first(payload: dict[str, Any]) -> dict[str, Any]:
+        first.new_event("back again")
+        return {**payload, "tag": "second"}
+
+    first, other = make_client(before_send=to_other), make_client(before_send=to_first)
+    first.new_event("start")
+    assert first.flush(DEADLINE)
+    assert other.flush(DEADLINE)
+    assert {event.name: event.tag for event in collector.events} == {
+        "start": "first",
+        "for the other": "second",
+        "back again": None,
+    }
+
+
+def test_what_before_send_started_is_passed_to_it_once_it_has_returned(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    contexts: list[contextvars.Context] = []
+
+    def start(payload: dict[str, Any]) -> dict[str, Any]:
+        contexts.append(contextvars.copy_context())
+        return {**payload, "tag": "seen"}
+
+    client = make_client(before_send=start)
+    client.new_event("first")
+    contexts[0].run(client.new_event, "later")
+    assert client.flush(DEADLINE)
+    assert {event.name: event.tag for event in collector.events} == {"first": "seen", "later": "seen"}
+
+
+def test_greenlets_that_gevent_made_of_threads_late_each_have_their_own_before_send(
+    collector: Collector, python: Callable[..., Any]
+) -> None:
+    pytest.importorskip("gevent")
+    program = """
+        import sys
+        import umami
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent
+
+        def scrub(payload):
+            gevent.sleep(0.01)
+            return {**payload, "data": {}}
+
+        umami.configure(before_send=scrub)
+        gevent.joinall([gevent.spawn(umami.new_event, f"e{n}", custom_data={"secret": n}) for n in range(20)])
+        print(umami.flush(30))
+    """
+    done = python(program, UMAMI_URL=collector.url, UMAMI_WEBSITE_ID=SITE, UMAMI_HOSTNAME="example.com")
+    assert done.stdout == "True\n", done.stderr
+    assert [event.data for event in collector.events] == [{}] * 20
 
 
 def test_before_send_sees_every_kind_of_send(collector: Collector, make_client: MakeClient) -> None:

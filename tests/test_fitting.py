@@ -25,7 +25,7 @@ from conftest import DEADLINE, SITE
 from hostile_values import Values
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from queue_helpers import until
+from queue_helpers import Listener, until
 
 import umami
 from umami.collector import Collector, StoredEvent
@@ -147,7 +147,21 @@ def test_an_overlong_screen_is_left_out(
 
 @pytest.mark.parametrize(
     "address",
-    ["unknown", "203.0.113.9, 10.0.0.1", "203.0.113.9:5000", "256.1.1.1", "::g", "a.example", "\x00"],
+    [
+        *(
+            "unknown",
+            "256.1.1.1",
+            "::g",
+            "a.example",
+            "\x00",
+            "a.example:80",
+            "[::1",
+            "[]",
+            "203.0.113.9:",
+            ":80",
+        ),
+        *("203.0.113.9:port", "203.0.113.9:123456", "unknown, a.example", ", ,", "1" * 100),
+    ],
 )
 def test_an_address_that_is_none_is_left_out(
     client: umami.Client, stored: Callable[..., StoredEvent], address: str
@@ -164,6 +178,56 @@ def test_blanks_around_an_address_are_no_fault(
 ) -> None:
     assert stored(ip_address=address).ip == ip
     assert repaired(client) == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "ip"),
+    [
+        ("203.0.113.9:5000", "203.0.113.9"),
+        (" 203.0.113.9:5000 ", "203.0.113.9"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("[fe80::1%eth0]:443", "fe80::1"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9"),
+    ],
+)
+def test_an_address_is_taken_without_its_port_brackets_and_zone(
+    client: umami.Client, stored: Callable[..., StoredEvent], address: str, ip: str
+) -> None:
+    assert stored(ip_address=address).ip == ip
+    assert repaired(client) == {}
+
+
+@pytest.mark.parametrize(
+    ("header", "ip"),
+    [
+        ("203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        ("198.51.100.7, 203.0.113.9", "203.0.113.9"),
+        ("198.51.100.7,203.0.113.9:4711,192.168.0.1,127.0.0.1,169.254.1.1,100.64.0.1", "203.0.113.9"),
+        ("forged, 203.0.113.9, unknown", "203.0.113.9"),
+        ("203.0.113.9,", "203.0.113.9"),
+        ("198.51.100.7, [2001:db8::1]:443, fd00::1, ::1, fe80::1%eth0, ::ffff:10.0.0.1", "2001:db8::1"),
+        ("10.0.0.7, 10.0.0.1", "10.0.0.7"),
+        ("x," * 100_000 + "203.0.113.9, 10.0.0.1", "203.0.113.9"),
+    ],
+)
+def test_of_a_list_of_addresses_the_last_public_one_is_sent_with_one_warning(
+    client: umami.Client,
+    stored: Callable[..., StoredEvent],
+    heard: Listener,
+    collector: Collector,
+    header: str,
+    ip: str,
+) -> None:
+    assert stored(ip_address=header).ip == ip
+    client.new_event("again", ip_address=header)
+    assert client.flush(DEADLINE)
+    assert [event.ip for event in collector.events] == [ip, ip]
+    assert repaired(client) == {}
+    heard.wait_for("ip_address is a list")
+    (warning,) = heard.matching("ip_address")
+    assert "proxy middleware" in warning.getMessage()
 
 
 @pytest.mark.parametrize("identity", ["x" * 51, "long" * 100, EMOJI * 51, 10**60])
@@ -650,6 +714,66 @@ def test_a_model_may_hold_what_python_itself_offers(
 ) -> None:
     held = stored(custom_data={"model": Anything(value=value)}).data["model"]["value"]
     assert held == ([1] if isinstance(value, deque) else {"value" if isinstance(value, Slots) else "a": 1})
+
+
+def changing(base: type, method: str) -> Any:
+    """Make a container that another thread changes at each step of an iteration over it."""
+
+    def walk(self: Any) -> Iterator[Any]:
+        for item in getattr(base, method)(self):
+            (self.update if hasattr(self, "update") else self.append)({len(self): 1})
+            yield item
+
+    return type(f"Changing{base.__name__}", (base,), {method: walk})
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        *(
+            changing(dict, "items")(a=1, b=2),
+            changing(OrderedDict, "items")(a=1, b=2),
+            changing(UserDict, "items")(a=1, b=2),
+        ),
+        *({"in": changing(dict, "items")(a=1, b=2)}, {"in": changing(set, "__iter__")("ab")}),
+        *(
+            {"in": changing(deque, "__iter__")("ab")},
+            {"in": AnythingElse(a=changing(OrderedDict, "items")(a=1, b=2))},
+        ),
+    ],
+)
+def test_data_that_changes_meanwhile_is_refused(client: umami.Client, container: Any) -> None:
+    for send in (
+        lambda: client.new_event("signup", custom_data=container),
+        lambda: client.new_revenue_event(5, custom_data=container),
+    ):
+        with pytest.raises(umami.errors.ValidationError, match="custom_data"):
+            send()
+
+
+@pytest.mark.parametrize("kind", [dict, lambda data: defaultdict(int, data), Counter])
+def test_a_dict_is_read_in_one_step_while_another_thread_changes_it(
+    client: umami.Client, kind: Callable[[Any], Any]
+) -> None:
+    data, ended = kind({f"k{number}": number for number in range(300)}), threading.Event()
+
+    def change() -> None:
+        for number in count():
+            data[f"n{number % 50}"] = number
+            data.pop(f"n{(number - 25) % 50}", None)
+            if ended.is_set():
+                return
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            client.new_event("signup", custom_data=data)
+            client.new_event("signup", custom_data={"in": data})
+            client.new_revenue_event(5, custom_data=data)
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Ownership(str):

@@ -378,7 +378,7 @@ SNIPPETS = {
     "umami.Client(exporter=print)": "exporter",
     "umami.new_evnt('signup')": "new_evnt",
     "umami.new_event('signup', tag=5)": "tag",
-    "Encoder.event(encoder, {}, 'a', 'b')": "positional",
+    "Encoder.event(encoder, {}, {}, 'a')": "positional",
 }
 RIGHT = """
 import ssl

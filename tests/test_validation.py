@@ -1,6 +1,7 @@
 """Mistakes in the program: the order of the checks, and their messages."""
 
 import math
+import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE
-from queue_helpers import SENDS, refusal
+from queue_helpers import SENDS, Listener, refusal
 
 import umami
 from umami.collector import Collector
@@ -184,6 +185,53 @@ def test_a_website_id_that_is_no_uuid_is_the_servers_to_judge(
     stats = client.queue_stats()
     assert (stats.rejected, collector.events) == (1, ())
     assert "website: Invalid UUID" in str(stats.last_error)
+
+
+def test_a_website_id_that_is_no_uuid_is_warned_of_once(
+    make_client: Callable[..., umami.Client], heard: Listener
+) -> None:
+    client = make_client(website_id="test-site")
+    for language in ("en", "de"):
+        assert client.new_event("signup", language=language) == {"queued": True}
+        assert client.new_page_view("Home", "/", website_id="other\nsite") == {"queued": True}
+    client.identify("user-1", {}, website_id=SITE.upper())
+    for given in ("'test-site'", r"'other\nsite'"):
+        heard.wait_for(f"website_id {given} is not a UUID")
+    assert client.flush(DEADLINE)
+    assert len(heard.matching("is not a UUID")) == 2
+
+
+# Errors by themselves.
+
+BAD = [
+    {"event_name": ""},
+    {"hostname": ""},
+    {"hostname": "my host", "language": "de"},
+    {"website_id": ""},
+    {"hostname": b"bytes"},
+    {"hostname": ["unhashable"]},
+    {"custom_data": {"at": object()}},
+    {"custom_data": {"text": "\ud800" * 4000}},
+    {"custom_data": {"raw": b"\xff"}},
+    {"custom_data": {"at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}},
+    {"timestamp": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
+    {"distinct_id": 1.5},
+    {"url": 5},
+    {"ip_address": 5},
+    {"tag": "x" * 51},
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids="-".join)
+def test_an_error_is_shown_alone(make_client: Callable[..., umami.Client], bad: dict[str, Any]) -> None:
+    client = make_client(hostname=None, website_id=None, batch_bytes=1024)
+    arguments = {"event_name": "signup", "hostname": "example.com", "website_id": SITE, **bad}
+    with pytest.raises(ValidationError) as caught:
+        client.new_event(**arguments)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback (most recent call last)") == 1
+    assert "KeyError" not in shown
+    assert caught.value.__cause__ is None
 
 
 # Types.

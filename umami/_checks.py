@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from . import _tls as tls
-from ._events.fields import given
+from ._events.values import given
 from ._proxy import parsed as parsed_proxy
 from .errors import ValidationError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _threads
 from ._app_servers import uwsgi_will_fork
-from ._events.encoder import Encoder
+from ._events.encoder import Dropped, Encoder
 from ._http import endpoints, late
 from ._http.access import Access
 from ._http.connections import Connections
@@ -35,7 +35,7 @@ from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME
 from .queue.exporter import Exporter
-from .queue.reasons import BEFORE_SEND
+from .queue.reasons import BEFORE_SEND, TOO_LARGE
 from .queue.reporter import Report, logger
 from .settings import Settings, SettingsDict, disabled_by_environment, resolve, shown
 
@@ -262,9 +262,8 @@ class State:
                 settings.website_id or (_NO_WEBSITE if off else None),
                 settings.hostname or (_NO_HOSTNAME if off else None),
                 settings.batch_bytes - BATCH_FRAME,
-                agent.reporter.note_repair,
+                agent.reporter.note_repair if settings.enabled else _note_nothing,
                 settings.before_send,
-                self._keep_back,
             )
             server = None
             if settings.exporter is None:
@@ -298,9 +297,8 @@ class State:
             settings.website_id or _NO_WEBSITE,
             settings.hostname or _NO_HOSTNAME,
             settings.batch_bytes - BATCH_FRAME,
-            lambda _: None,
+            _note_nothing,
             settings.before_send,
-            lambda *_: None,
         )
         return Route(settings, None, encoder, None, capture)
 
@@ -401,12 +399,12 @@ class State:
         target = named(name)
         return None if target is None else self.exporter(target)
 
-    def submit(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
+    def submit(self, route: Route, encoded: bytes | Dropped, user_agent: str | None) -> dict[str, Any]:
         """Do what is to be done with an event that `Route.put` did not queue.
 
         Args:
             route: The route that it was encoded with.
-            encoded: The event; empty if `before_send` dropped it.
+            encoded: The event, or why it is not to be sent.
             user_agent: Its own User-Agent, if it has one.
 
         Returns:
@@ -415,14 +413,16 @@ class State:
         settings = route.settings
         if not settings.enabled:
             return {}
-        if not encoded:
-            return {"queued": False, "reason": BEFORE_SEND}
+        if isinstance(encoded, Dropped):
+            return self._drop(route, encoded)
         if settings.mode == "direct":
             return self.session.run(self._direct(route, encoded, user_agent))
         patience = settings.block_timeout if settings.overflow == "block" else 0.0
         return _late(self.agent.put_late(route.destination, encoded, patience))
 
-    async def submit_async(self, route: Route, encoded: bytes, user_agent: str | None) -> dict[str, Any]:
+    async def submit_async(
+        self, route: Route, encoded: bytes | Dropped, user_agent: str | None
+    ) -> dict[str, Any]:
         """Submit as `submit` does, without blocking the event loop."""
         settings = route.settings
         if encoded and settings.enabled:
@@ -442,13 +442,15 @@ class State:
             self.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))
         return answer
 
-    def _keep_back(self, encoded: bytes, fault: str | None) -> None:
-        """Count an event that `before_send` dropped."""
-        settings = self.settings
-        if settings.enabled and settings.mode == "queued":
-            self.agent.drop(BEFORE_SEND, fault or "before_send returned None.", encoded)
-        if fault is not None:
-            self.agent.reporter.add(Report("failure", BEFORE_SEND, f"Events are dropped: {fault}"))
+    def _drop(self, route: Route, dropped: Dropped) -> dict[str, Any]:
+        """Count an event that `before_send` dropped or spoiled, and return the send's result."""
+        reason, fault = TOO_LARGE if dropped.is_too_large else BEFORE_SEND, dropped.fault
+        if route.destination is not None:  # else it was sent within a test's capture
+            if route.settings.mode == "queued":
+                self.agent.drop(reason, fault or "before_send returned None.", dropped.event)
+            if fault is not None:
+                self.agent.reporter.add(Report("failure", reason, f"Events are dropped: {fault}"))
+        return {"queued": False, "reason": reason}
 
     @property
     def session(self) -> "Session":
@@ -501,6 +503,10 @@ def _prepare() -> None:
 
 def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
     return False
+
+
+def _note_nothing(kind: str, detail: str = "", /) -> None:
+    """Count no repair, and warn of nothing: the event goes nowhere."""
 
 
 def _late(reason: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final
 
-from ._events.fields import given
+from ._events.values import given, native, written
 from ._user_agents import BROWSER_USER_AGENT
 from .errors import ValidationError
 
@@ -160,11 +160,11 @@ def visitor(
     }
     fields = {name: value for name, value in named.items() if value is not KEEP}
     for name, value in fields.items():
-        if value is None or isinstance(value, str):
+        if value is None or written(value) is not None:
             continue
         if name != "distinct_id":
             raise ValidationError(f"{name} must be a string or None, got {given(value)}.")
-        if isinstance(value, bool) or not (isinstance(value, int) or callable(value)):
+        if type(native(value)) is not int and not callable(value):
             raise ValidationError(
                 f"distinct_id must be a string, an integer, a function that returns one, or None, "
                 f"got {given(value)}."

@@ -18,6 +18,8 @@ from ._calls import call, call_async, send_async
 from ._checks import checked_api_key, checked_region, checked_url
 from ._events import data as custom
 from ._events import fields
+from ._events.encoder import Dropped
+from ._events.values import given
 from ._http import endpoints
 from ._http.messages import Flow
 from ._state import Route, State
@@ -40,7 +42,9 @@ class Sends:
             own User-Agent, if any. It returns the result of the send.
     """
 
-    def __init__(self, state: State, submit: Callable[[Route, bytes, str | None], dict[str, Any]]) -> None:
+    def __init__(
+        self, state: State, submit: Callable[[Route, bytes | Dropped, str | None], dict[str, Any]]
+    ) -> None:
         self._state = state
         self._submit = submit
 
@@ -111,16 +115,21 @@ class Sends:
             "referrer": "" if referrer is REFERRER else referrer,
             "timestamp": timestamp,
         }
+        optional: dict[str, Any] = {}
+        if ip_address is not None:
+            optional["ip"] = ip_address
+        if tag is not None:
+            optional["tag"] = tag
+        if ua is not None and ua is not BROWSER_USER_AGENT:
+            optional["userAgent"] = ua
         encoded = route.encoder.event(
             payload,
+            optional,
+            distinct_id=distinct_id,
             hostname=hostname,
             website_id=website_id,
             language="en-US" if language is LANGUAGE else language,
             screen=screen,
-            ip_address=ip_address,
-            distinct_id=distinct_id,
-            tag=tag,
-            ua=ua,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -261,16 +270,21 @@ class Sends:
             "referrer": "" if referrer is REFERRER else referrer,
             "timestamp": timestamp,
         }
+        optional: dict[str, Any] = {}
+        if ip_address is not None:
+            optional["ip"] = ip_address
+        if tag is not None:
+            optional["tag"] = tag
+        if agent is not None and agent is not BROWSER_USER_AGENT:
+            optional["userAgent"] = agent
         encoded = route.encoder.event(
             payload,
+            optional,
+            distinct_id=distinct_id,
             hostname=hostname,
             website_id=website_id,
             language="en-US" if language is LANGUAGE else language,
             screen=screen,
-            ip_address=ip_address,
-            distinct_id=distinct_id,
-            tag=tag,
-            ua=agent,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -318,11 +332,10 @@ class Sends:
         encoded = route.encoder.identity(
             distinct_id,
             data,
+            {"ip": ip_address, "userAgent": ua},
             hostname=hostname,
             website_id=website_id,
-            ip_address=ip_address,
             timestamp=timestamp,
-            ua=ua,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -933,5 +946,5 @@ def _seconds(timeout: Any) -> float | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise ValidationError(f"timeout must be a number of seconds or None, got {fields.given(timeout)}.")
+        raise ValidationError(f"timeout must be a number of seconds or None, got {given(timeout)}.")
     return min(float(timeout), threading.TIMEOUT_MAX)

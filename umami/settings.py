@@ -35,7 +35,7 @@ from ._checks import (
     checked_url,
     checked_verify,
 )
-from ._events.fields import given
+from ._events.values import given
 from .errors import ValidationError
 from .models import ErrorReport
 
@@ -272,7 +272,7 @@ class Settings(BaseModel):
     )
 
     # Code only.
-    before_send: Annotated[Callable[[dict[str, Any]], dict[str, Any] | None] | None, CODE_ONLY] = Field(
+    before_send: Annotated[Callable[[dict[str, Any]], Mapping[str, Any] | None] | None, CODE_ONLY] = Field(
         None, description="`payload -> payload or None`: change an event, or drop it."
     )
     on_error: Annotated[Callable[[ErrorReport], object] | None, CODE_ONLY] = Field(
@@ -328,7 +328,7 @@ class SettingsDict(TypedDict, total=False):
     verify: Verify
     cert: Cert | None
     proxy: str | None
-    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
+    before_send: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None
     on_error: Callable[[ErrorReport], object] | None
     exporter: Destination | None
 

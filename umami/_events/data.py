@@ -16,23 +16,22 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import islice
+from pathlib import PurePath
 from typing import Any, Final
-from uuid import UUID
 
 from pydantic_core import to_json, to_jsonable_python
 
 from umami.errors import ValidationError
 
-from .fields import NUMBER_LIMIT, Note, date_text, decimal_text, given, is_a, plain, scrubbed
+from .fields import NUMBER_LIMIT, Note, date_text, scrubbed
+from .values import WRITTEN_AS_THEY_ARE, decimal_text, given, is_a, is_missing, native, plain, written
 
 TEXT_LIMIT: Final = 500
 DEPTH_LIMIT: Final = 50
 _WALKS: Final = ("__iter__", "__len__", "items", "keys")
 _COLLECTIONS: Final = (list, tuple, set, frozenset, deque)
-# pydantic encodes addresses and networks since 2.12 only.
-_WRITTEN_AS_THEY_ARE: Final = (date, UUID, IPv4Address, IPv4Network, IPv6Address, IPv6Network)
+_WRITTEN_AS_THEY_ARE: Final = (date, PurePath, *WRITTEN_AS_THEY_ARE)
 _MOST_KEYS: Final = 100_000  # each is a row in the server's database; and a mapping may have no end
 _INTEGER_LIMIT: Final = int(NUMBER_LIMIT)  # an integer is compared with an integer twice as fast
 # JavaScript, which writes an array's text, spells out a millionth: 0.000001 for 1e-6.
@@ -82,10 +81,10 @@ def copied(data: Any) -> dict[str, Any]:
         return data.copy()
     if data is None:
         return {}
-    if not is_a(data, Mapping):
-        raise ValidationError(f"custom_data must be a mapping, got {type(data).__name__}.")
     try:
-        return dict(_items_of(data))
+        return dict(items_of(_mapping(data, "custom_data")))
+    except ValidationError:
+        raise
     except Exception as error:  # noqa: BLE001 - a mapping of the caller's own may raise anything
         raise ValidationError(f"custom_data could not be read ({type(error).__name__}).") from None
 
@@ -102,9 +101,16 @@ def fit(data: Any, note: Note, *, field: str = "custom_data") -> dict[str, Any]:
     Raises:
         ValidationError: It is not a mapping, or something in it cannot be encoded.
     """
-    if not is_a(data, Mapping):
+    return _Fitting(note, field).mapping(_mapping(data, field), "", 0)
+
+
+def _mapping(data: Any, field: str) -> Any:
+    if is_a(data, Mapping):
+        return data
+    stood_for = native(data)
+    if not is_a(stood_for, Mapping):
         raise ValidationError(f"{field} must be a mapping, got {type(data).__name__}.")
-    return _Fitting(note, field).mapping(data, "", 0)
+    return stood_for
 
 
 def _is_date(text: str) -> bool:
@@ -115,9 +121,11 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    if type(mapping) is dict:
-        mapping = mapping.copy()  # in one step, as another thread may be changing it
+def items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """Return the items of a mapping of any kind, whose code may raise anything."""
+    kind = type(mapping)
+    if kind.items is dict.items and kind.__iter__ is dict.__iter__:
+        mapping = dict.copy(mapping)  # type: ignore[arg-type]  # in one step: another thread may be changing it
     items = [(key, value) for key, value in islice(mapping.items(), _MOST_KEYS + 1)]
     if len(items) > _MOST_KEYS:
         raise OverflowError
@@ -131,7 +139,9 @@ def _value_of(member: Enum) -> Any:
 def _key_text(key: Any) -> str:
     if is_a(key, _WRITTEN_AS_THEY_ARE):
         return str(key)
-    ((text, _),) = to_jsonable_python({key: None}).items()
+    text = written(key)
+    if text is None:
+        ((text, _),) = to_jsonable_python({native(key): None}).items()
     return str(text)
 
 
@@ -179,8 +189,12 @@ def _beside_the_dict(value: Any) -> Iterator[Any]:
             yield getattr(value, name, None)
 
 
-def _fields_of(instance: Any) -> dict[str, Any]:
-    return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+def _field_names(kind: type) -> list[str] | None:
+    """Return the names of the fields of a dataclass or a class of attrs; None for any other."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    attributes: Any = getattr(kind, "__attrs_attrs__", None)
+    return [attribute.name for attribute in attributes] if is_a(attributes, tuple) else None
 
 
 class _Fitting:
@@ -216,6 +230,8 @@ class _Fitting:
             return self._text(value)
         if is_a(value, (int, float, Decimal)):
             return self._number(value)
+        if is_missing(value):
+            return None
         if is_a(value, datetime):
             return self._convert(date_text, value, path)
         if is_a(value, _WRITTEN_AS_THEY_ARE):
@@ -224,25 +240,35 @@ class _Fitting:
             return self.mapping(value, path, depth + 1)
         if is_a(value, (list, tuple, AbstractSet, deque)):
             return self._array(value, path, depth + 1)
-        if is_a(value, Iterator):
-            raise self._refusal(value, path, "cannot be encoded as JSON")  # it might never end
         return self._object(value, path, depth)
 
     def _object(self, value: Any, path: str, depth: int) -> Any:
-        if dataclasses.is_dataclass(type(value)):
-            fields = self._convert(_fields_of, value, path)
+        names = self._convert(_field_names, type(value), path)
+        if names is not None:
+            fields = self._convert(
+                lambda each: {name: getattr(each, name) for name in names or ()}, value, path
+            )
         elif is_a(value, _model()):
             if self._convert(lambda model: _may_not_end(model, set()), value, path):
                 raise self._refusal(value, path, "holds a collection that iterates in a way of its own")
             fields = self._convert(type(value).model_dump, value, path)
         else:
-            # The rest of what pydantic can encode (bytes, paths, times…) comes out as text.
-            plain = self._convert(to_jsonable_python, value, path)
-            if is_a(plain, str):
-                return self._text(plain)
-            raise self._refusal(value, path, "cannot be encoded as JSON")
+            return self._foreign(value, path, depth)
         with self._inside(value, path, depth):
             return self.mapping(fields, path, depth + 1)
+
+    def _foreign(self, value: Any, path: str, depth: int) -> Any:
+        stood_for = native(value)
+        if stood_for is not value:
+            with self._inside(value, path, depth):
+                return self.value(stood_for, path, depth + 1)
+        text: Any = written(value)
+        if text is None and not is_a(value, Iterator):  # which might never end
+            # The rest of what pydantic can encode (bytes, times…) comes out as text.
+            text = self._convert(to_jsonable_python, value, path)
+        if not is_a(text, str):
+            raise self._refusal(value, path, "cannot be encoded as JSON")
+        return self._text(text)
 
     def _array(self, values: Any, path: str, depth: int) -> list[Any]:
         """An array is stored as its JSON text: keep as many elements as fit."""
@@ -300,7 +326,7 @@ class _Fitting:
         return name
 
     def _items(self, data: Any, path: str) -> Any:
-        return self._convert(_items_of, data, path)
+        return self._convert(items_of, data, path)
 
     def _convert(self, convert: Callable[[Any], Any], value: Any, path: str, why: str | None = None) -> Any:
         """Run code that belongs to the caller's own types, which may raise anything at all."""

@@ -5,35 +5,33 @@ an escape in the encoded bytes, a value that is not plain text or a number) is c
 costs more and is rarely needed.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from time import time
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from umami._user_agents import BROWSER_USER_AGENT
 from umami.errors import ValidationError
 
 from . import data as custom
 from . import fields
 from .data import is_plain
-from .fields import Note
+from .fields import FIELDS, Note
+from .values import described, is_a
 
 _REMEMBERED: Final = 4096
 _BACKSLASH: Final = ord("\\")  # as a number it is looked for four times as fast
 _DOUBTFUL: Final = frozenset("/\\\t\n\r")
-# Umami 3.3 and later refuse a name or a tag that a spreadsheet would take for a formula.
-_FORMULA: Final = frozenset("=+-@\t\r")
 # A name that begins with white space may be blank.
-_UNUSUAL: Final = _FORMULA.union(
+_UNUSUAL: Final = frozenset(fields.FORMULA).union(
     " \n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000", map(chr, range(0x2000, 0x200B))
 )
-_ARGUMENTS: Final = {"ip": "ip_address"}
 
-BeforeSend = Callable[[dict[str, Any]], dict[str, Any] | None]
+BeforeSend = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +40,29 @@ class Head:
 
     Attributes:
         kind: The event's type.
-        fields: Fields of its payload.
-        encoded: The event's JSON from its beginning to the end of those fields.
+        encoded: The event's JSON from its beginning to the end of the common fields of its payload.
     """
 
     kind: str
-    fields: dict[str, str]
     encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What the encoder returns for an event that is not to be sent, because of `before_send`.
+
+    Attributes:
+        event: The encoded event, as it was before.
+        fault: What went wrong; None if `before_send` dropped it on purpose.
+        is_too_large: Whether `before_send` made it larger than a batch may be.
+    """
+
+    event: bytes
+    fault: str | None = None
+    is_too_large: bool = False
+
+    def __bool__(self) -> Literal[False]:
+        return False
 
 
 class Encoder:
@@ -60,8 +74,6 @@ class Encoder:
         size_limit: The most bytes that an encoded event may have.
         note: Called with the kind of each repair.
         before_send: The user's callback, which may change or drop a payload.
-        kept_back: Called with an event that `before_send` dropped, and what went wrong; None if that was on
-            purpose.
     """
 
     def __init__(
@@ -71,43 +83,37 @@ class Encoder:
         size_limit: int,
         note: Note,
         before_send: BeforeSend | None,
-        kept_back: Callable[[bytes, str | None], object],
     ) -> None:
         self._website_id = website_id
         self._hostname = hostname
         self._size_limit = size_limit
         self._note = note
         self._before_send = before_send
-        self._kept_back = kept_back
         self._heads: dict[tuple[str | None, str | None, str, str], Head] = {}
 
     def event(
         self,
         payload: dict[str, Any],
+        optional: Mapping[str, Any],
         /,
         *,
+        distinct_id: str | int | None,
         hostname: str | None,
         website_id: str | None,
         language: str,
         screen: str,
-        ip_address: str | None,
-        distinct_id: str | int | None,
-        tag: str | None,
-        ua: str | None,
-    ) -> bytes:
-        """Return an encoded event or page view, or empty bytes if `before_send` dropped it.
+    ) -> bytes | Dropped:
+        """Return an encoded event or page view.
 
         Args:
             payload: Its `title`, `url`, `referrer` and `timestamp`; for an event `name` and `data` too. It
                 is changed.
-            hostname: As given to the send; the rest likewise.
-            website_id: See hostname.
-            language: See hostname.
-            screen: See hostname.
-            ip_address: See hostname.
-            distinct_id: See hostname.
-            tag: See hostname.
-            ua: See hostname.
+            optional: Other fields of its payload that are given.
+            distinct_id: As given to the send; the rest likewise.
+            hostname: See distinct_id.
+            website_id: See distinct_id.
+            language: See distinct_id.
+            screen: See distinct_id.
 
         Raises:
             ValidationError: A value that the program chose is not valid.
@@ -129,7 +135,7 @@ class Encoder:
             name = payload["name"]
             # 25 characters are 50 UTF-16 units at the most.
             if type(name) is not str or len(name) > 25 or not name or name[0] in _UNUSUAL:
-                payload["name"] = self._unlike_formula("event_name", _event_name(name))
+                payload["name"] = fields.event_name(name, self._note)
         url = payload["url"]
         if (
             type(url) is not str
@@ -139,55 +145,59 @@ class Encoder:
             or (len(url) > 1 and url[1] in _DOUBTFUL)
             or ("%" in url and ("%00" in url or not url.isprintable()))
         ):
-            payload["url"] = "/" if url is None else fields.url(fields.text("url", url), self._note)
+            payload["url"] = "/" if url is None else fields.url(url, self._note)
         title = payload["title"]
         if type(title) is not str or not title or len(title) > fields.VISITOR_LIMIT or "%00" in title:
-            title = fields.title(fields.text("title", title), self._note)
-            payload["title"] = title or payload.get("name", "")
+            payload["title"] = fields.title(title, self._note) or payload.get("name", "")
         referrer = payload["referrer"]
         if type(referrer) is not str or referrer:
-            _put(payload, "referrer", referrer, fields.referrer, self._note)
-        if tag is not None and (label := fields.limited("tag", tag, fields.NAME_LIMIT)):
-            payload["tag"] = self._unlike_formula("tag", label)
-        if ip_address is not None or (ua is not None and ua is not BROWSER_USER_AGENT):
-            self._add_visitor(payload, ip_address, ua)
+            _put(payload, "referrer", referrer, self._note)
+        if optional:
+            for key in optional:
+                fitted = FIELDS[key](optional[key], self._note)
+                if fitted is not None:
+                    payload[key] = fitted
         timestamp = payload["timestamp"]
-        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(head, payload)
+        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
+        encoded = self._encoded(head, payload)
+        if self._before_send is not None or len(encoded) > self._size_limit:
+            return self._screened(head, encoded)
+        return encoded
 
     def identity(
         self,
         distinct_id: str | int,
         data: Any,
+        optional: Mapping[str, Any],
+        /,
         *,
         hostname: str | None,
         website_id: str | None,
-        ip_address: str | None,
         timestamp: Any,
-        ua: str | None,
-    ) -> bytes:
+    ) -> bytes | Dropped:
         """Return an encoded `identify` record. Arguments and errors are as with `event`."""
         identity = fields.distinct_id(distinct_id, self._note)
         site = self._site(hostname, website_id)
         if identity is None:
             raise ValidationError("The distinct_id is required.")
         payload: dict[str, Any] = {"id": identity, "data": data}
-        self._add_visitor(payload, ip_address, ua)
-        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp)
-        return self._encode(_make_head("identify", _scrubbed(site, self._note)), payload)
-
-    def _unlike_formula(self, field: str, value: str) -> str:
-        if value[0] in _FORMULA:
-            self._note(f"formula_{field}")
-        return value
+        for key, value in optional.items():
+            _put(payload, key, value, self._note)
+        payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
+        head = _make_head("identify", _scrubbed(site, self._note))
+        return self._screened(head, self._encoded(head, payload))
 
     def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
         """Check and encode the fields that many events have in common, and remember the result."""
         repairs: list[str] = []
+
+        def note(repair: str, _detail: str = "") -> None:
+            repairs.append(repair)
+
         common = self._site(hostname, website_id)
-        _put(common, "language", language, fields.language, repairs.append)
-        _put(common, "screen", screen, fields.screen, repairs.append)
-        head = _make_head("event", _scrubbed(common, repairs.append))
+        _put(common, "language", language, note)
+        _put(common, "screen", screen, note)
+        head = _make_head("event", _scrubbed(common, note))
         for repair in repairs:
             self._note(repair)
         key = (hostname, website_id, language, screen)
@@ -204,26 +214,15 @@ class Encoder:
             raise ValidationError(
                 "The hostname must be set, either as a parameter here or via set_hostname()."
             )
-        host = fields.hostname(host)
+        host = fields.hostname(host, self._note)
         website = _text_or(self._website_id, "website_id", website_id)
         if not website:
             raise ValidationError(
                 "The website_id must be set, either as a parameter here or via set_website_id()."
             )
-        return {"hostname": host, "website": website}
+        return {"hostname": host, "website": fields.website_id(website, self._note)}
 
-    def _add_visitor(self, payload: dict[str, Any], ip_address: str | None, ua: str | None) -> None:
-        if type(ip_address) is str and fields.is_ipv4(ip_address):
-            payload["ip"] = ip_address
-        elif ip_address is not None:
-            _put(payload, "ip", ip_address, fields.ip_address, self._note)
-        agent = (ua if type(ua) is str else _text_or(None, "ua", ua) or "").strip()
-        if agent and agent != BROWSER_USER_AGENT:
-            payload["userAgent"] = fields.user_agent(agent, self._note)
-
-    def _encode(self, head: Head, payload: dict[str, Any]) -> bytes:
-        if self._before_send is not None and not getattr(_inside, "before_send", False):
-            return self._encode_screened(self._before_send, {**payload, **head.fields}, head.kind)
+    def _encoded(self, head: Head, payload: dict[str, Any]) -> bytes:
         if "data" in payload:
             data = payload["data"]
             # A copy is made in one step: another thread may be changing the caller's own.
@@ -234,57 +233,93 @@ class Encoder:
             if data and "commerce" in data:
                 self._note("data_commerce")
         try:
-            encoded = b"".join((head.encoded, to_json(payload)[1:], b"}"))
+            encoded: bytes | None = b"".join((head.encoded, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):
-            # A lone surrogate, which UTF-8 cannot encode.
-            encoded = self._encode_scrubbed(head, payload)
-        else:
-            if _BACKSLASH in encoded and b"\\u0000" in encoded:
-                encoded = self._encode_scrubbed(head, payload)
-        if len(encoded) > self._size_limit:
-            raise ValidationError(
-                f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
-                "send less custom_data, or raise batch_bytes."
-            )
+            encoded = None  # a lone surrogate, which UTF-8 cannot encode
+        if encoded is None or (_BACKSLASH in encoded and b"\\u0000" in encoded):
+            clean = _scrubbed(payload, self._note)
+            if "data" in clean:
+                clean["data"] = custom.fit(clean["data"], self._note)
+            encoded = b"".join((head.encoded, to_json(clean)[1:], b"}"))
         return encoded
 
-    def _encode_scrubbed(self, head: Head, payload: dict[str, Any]) -> bytes:
-        clean = _scrubbed(payload, self._note)
-        if "data" in clean:
-            clean["data"] = custom.fit(clean["data"], self._note)
-        return b"".join((head.encoded, to_json(clean)[1:], b"}"))
+    def _too_large(self, encoded: bytes) -> str:
+        return (
+            f"The event has {len(encoded)} bytes encoded, and batch_bytes allows {self._size_limit}: "
+            "send less custom_data, or raise batch_bytes."
+        )
 
-    def _encode_screened(self, before_send: BeforeSend, payload: dict[str, Any], kind: str) -> bytes:
-        """Encode the payload that the user's `before_send` returns. If it raises, the event is dropped."""
-        _inside.before_send = True  # events that it sends are not passed to it
-        try:
-            screened = before_send(payload)
-            if isinstance(screened, dict):
-                return self._encode(_make_head(kind, {}), screened)
-            fault = None
-            if screened is not None:
-                fault = f"before_send returned {type(screened).__name__}, neither a dict nor None."
-        except Exception as error:  # noqa: BLE001
-            fault = f"before_send failed: {type(error).__name__}: {error}"
-        finally:
-            _inside.before_send = False
-        self._kept_back(_shown(payload), fault)
-        return b""
+    def _screened(self, head: Head, encoded: bytes) -> bytes | Dropped:
+        """Encode what the user's `before_send` makes of an event, if there is one.
+
+        It gets the payload as it would go out, decoded again: plain values that it may change, and nothing
+        of the caller's own.
+
+        Raises:
+            ValidationError: The event is too large.
+        """
+        size, before_send = len(encoded), self._before_send
+        if before_send is not None and not _is_running(before_send):
+            payload = from_json(encoded)["payload"]
+            try:
+                with _running(before_send):
+                    returned = before_send(payload)
+                if returned is None:
+                    return Dropped(encoded)
+                screened = self._encoded(_make_head(head.kind, {}), self._fitted(returned))
+            except Exception as error:  # noqa: BLE001
+                return Dropped(encoded, f"before_send failed: {described(error)}")
+            if size <= self._size_limit < len(screened):
+                return Dropped(encoded, f"before_send returned too much. {self._too_large(screened)}", True)
+            encoded = screened
+        if len(encoded) > self._size_limit:
+            raise ValidationError(self._too_large(encoded))
+        return encoded
+
+    def _fitted(self, returned: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the payload that `before_send` returned fit, as the arguments of a send are."""
+        if not is_a(returned, Mapping):
+            raise ValidationError(f"it returned {type(returned).__name__}, neither a mapping nor None.")
+        payload: dict[str, Any] = {}
+        for key, value in custom.items_of(returned):
+            if value is None:
+                continue  # Umami takes no nulls
+            if key == "data":
+                payload[key] = value
+            elif key in FIELDS:
+                _put(payload, key, value, self._note)
+            else:
+                payload.update(custom.fit({key: value}, self._note, field="payload"))
+        return payload
 
 
-def _shown(payload: dict[str, Any]) -> bytes:
-    """Encode a payload for a report, whatever `before_send` did to it."""
+_Calls = tuple[list[BeforeSend], ...]
+_calls: Final[ContextVar[_Calls]] = ContextVar("umami.before_send", default=())
+
+
+def _is_running(before_send: BeforeSend) -> bool:
+    """Tell whether this is within a call of a `before_send`: an event that it sends is not passed to it.
+
+    A context belongs to one thread, task or greenlet, whenever gevent patched what.
+    """
+    return any(running is before_send for call in _calls.get() for running in call)
+
+
+@contextmanager
+def _running(before_send: BeforeSend) -> Iterator[None]:
+    call = [before_send]
+    token = _calls.set((*_calls.get(), call))
     try:
-        return to_json(payload, fallback=str)
-    except Exception:  # noqa: BLE001
-        return b""
+        yield
+    finally:
+        # A task that it started has a copy of the context, and may outlive the call.
+        call.clear()
+        _calls.reset(token)
 
 
 def _make_head(kind: str, common: dict[str, str]) -> Head:
     members = to_json(common)[1:-1]
-    return Head(
-        kind, common, b'{"type":"%b","payload":{%b%b' % (kind.encode(), members, b"," if members else b"")
-    )
+    return Head(kind, b'{"type":"%b","payload":{%b%b' % (kind.encode(), members, b"," if members else b""))
 
 
 def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:
@@ -296,25 +331,14 @@ def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:
     return clean
 
 
-_inside = threading.local()
-
-
 def _text_or(default: str | None, field: str, value: Any) -> str | None:
     """Return an argument, which must be a string; the default if it is empty or left out."""
     return default if value is None else fields.text(field, value) or default
 
 
-def _event_name(name: Any) -> str:
-    if name is None or not fields.text("event_name", name).strip():
-        raise ValidationError("The event_name is required.")
-    return fields.limited("event_name", name, fields.NAME_LIMIT)
-
-
-def _put(
-    payload: dict[str, Any], key: str, value: Any, fit: Callable[[str, Note], str | None], note: Note
-) -> None:
-    """Put the fitted value, or leave the key out: Umami takes no nulls."""
-    fitted = None if value is None else fit(fields.text(_ARGUMENTS.get(key, key), value), note)
+def _put(payload: dict[str, Any], key: str, value: Any, note: Note) -> None:
+    """Put a field such that it fits, or leave it out."""
+    fitted = None if value is None else FIELDS[key](value, note)
     if fitted is None:
         payload.pop(key, None)
     else:

@@ -6,20 +6,22 @@ and the caller's `note` is called with the name of the repair.
 """
 
 import hashlib
-import ipaddress
 import math
 import re
-import socket
-import unicodedata
 from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote_plus
+from uuid import UUID
 
+from umami._user_agents import BROWSER_USER_AGENT
 from umami.errors import ValidationError
 
-from . import hosts
+from . import addresses
+from .addresses import is_ipv4
+from .urls import parses_as_url, without_breaks
+from .values import decimal_text, given, is_a, native, written
 
 NAME_LIMIT: Final = 50
 HOSTNAME_LIMIT: Final = 100
@@ -29,12 +31,9 @@ DISTINCT_ID_LIMIT: Final = 50
 CURRENCY_LIMIT: Final = 10
 CAMPAIGN_LIMIT: Final = 255
 VISITOR_LIMIT: Final = 8192  # what web servers take of one header; Umami stores less
-ADDRESS_LIMIT: Final = 64  # 45 characters, and the name of a zone
 STORED_LIMIT: Final = 500  # what Umami stores of a path
 NUMBER_LIMIT: Final = 1e15
 
-Note = Callable[[str], object]
-"""Called with the name of a repair, once for each that is made."""
 
 _CAMPAIGN_KEYS: Final = frozenset(
     (
@@ -44,72 +43,30 @@ _CAMPAIGN_KEYS: Final = frozenset(
 )
 _EARLIEST: Final = -62_135_596_800  # the first second of the year 1
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
-# At most 205 characters, so that no length is to be checked.
-_PLAIN_ORIGIN: Final = re.compile(
-    r"https?://(?:(?!xn--)[a-z0-9_-]{1,40}\.){0,4}(?!xn--)[a-z][a-z0-9_-]{0,39}\.?(?::\d{1,4})?(?=[/?#]|\Z)",
-    re.ASCII | re.IGNORECASE,
-)
-_SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
-_AUTHORITY: Final = re.compile(
-    r"""(?:[^/?#]*@)?
-    (?P<host>\[[0-9a-fA-F:.]{2,45}\]|[^\x00-\x20\#%/:<>?@\[\\\]^|\x7f]{1,254})
-    (?::(?P<port>\d{0,5}))?(?=[/?\#]|\Z)""",
-    re.ASCII | re.VERBOSE,
-)
-_NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
-_OPAQUE_HOST: Final = re.compile(r"//[\w.-]+(?:/|\Z)", re.ASCII)
-_SPECIAL_SCHEMES: Final = frozenset(("http:", "https:", "ws:", "wss:", "ftp:"))
-_TWO_SLASHES: Final = frozenset(("//", "\\\\", "/\\", "\\/"))
-_BLANKS: Final = "".join(map(chr, range(0x21)))
 # As much of a campaign's value as can matter: a character has at most 12 in its escapes.
 _ENCODED_LIMIT: Final = 12 * (CAMPAIGN_LIMIT + 1)
 _LONG_VALUE: Final = re.compile(rf"(?:\A|(?<=&))([^&=]{{1,48}})=([^&]{{{CAMPAIGN_LIMIT + 1},}})")
+# Umami 3.3 and later refuse a name or a tag that a spreadsheet would take for a formula.
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-def given(value: Any) -> str:
-    """Describe a refused value for an error's text: short, and never the whole of it."""
-    value = plain(value)
-    if type(value) is int:
-        text = decimal_text(value)
-    elif type(value) in (str, bytes):
-        text = repr(value[:61])
-    elif type(value) in (float, bool, type(None)):
-        text = repr(value)
-    else:
-        text = type(value).__name__
-    return text if len(text) <= 60 else f"{text[:57]}..."
+class Note(Protocol):
+    """Called with the name of a repair or a warning, once for each."""
 
-
-def plain(value: Any) -> Any:
-    """Return a subclass's value as a plain str, int, float or Decimal: an Enum member's, for example."""
-    if type(value) in _EXACT:
-        return value
-    for kind, convert in _PLAIN:
-        if is_a(value, kind):
-            return convert(value)
-    return value
-
-
-def is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Tell whether a value is of a type, whatever it says of its own `__class__`."""
-    return issubclass(type(value), kinds)
-
-
-_EXACT: Final = frozenset((bool, str, int, float))
-_PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
-    (str, str.__str__),
-    (int, int.__int__),
-    (float, float.__float__),
-    (Decimal, Decimal),
-)
+    def __call__(self, kind: str, detail: str = "", /) -> object:
+        """Count a repair, or warn; of a warning each `detail` once."""
 
 
 def text(field: str, value: Any) -> str:
-    """Return `value`, which must be a string."""
+    """Return `value`, which must be a string, or a value of a framework's that is written as one."""
     if is_a(value, str):
         return str.__str__(value)
-    raise ValidationError(f"{field} must be a string, got {type(value).__name__}.")
+    as_text = written(value)
+    if as_text is None:
+        raise ValidationError(f"{field} must be a string, got {type(value).__name__}.")
+    return as_text
 
 
 def utf16_length(value: str) -> int:
@@ -139,7 +96,33 @@ def scrubbed(value: str) -> str:
     return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
 
 
-def hostname(value: Any) -> str:
+def event_name(value: Any, note: Note) -> str:
+    """Return an event's name."""
+    if value is None or not text("event_name", value).strip():
+        raise ValidationError("The event_name is required.")
+    return _unlike_formula("event_name", limited("event_name", value, NAME_LIMIT), note)
+
+
+def tag(value: Any, note: Note) -> str | None:
+    """Return an event's tag, or None for an empty one."""
+    return _unlike_formula("tag", limited("tag", value, NAME_LIMIT), note) or None
+
+
+def _unlike_formula(field: str, value: str, note: Note) -> str:
+    if value.startswith(FORMULA):
+        note(f"formula_{field}")
+    return value
+
+
+def website_id(value: Any, note: Note) -> str:
+    """Return a website's id. One that is not a UUID is sent as it is, so that tests may use any."""
+    website = text("website_id", value)
+    if not _UUID.fullmatch(website):
+        note("website_id", given(website))
+    return website
+
+
+def hostname(value: Any, note: Note) -> str:  # noqa: ARG001
     """Return a website's hostname.
 
     Raises:
@@ -155,7 +138,9 @@ def hostname(value: Any) -> str:
 
 def distinct_id(value: Any, note: Note) -> str | None:
     """Return a visitor's own id as a string, or None for a blank one; a long one as a stable digest."""
-    value = plain(value)
+    value = native(value)
+    if is_a(value, UUID):
+        return UUID.__str__(value)
     if type(value) not in (str, int):
         raise ValidationError("distinct_id must be a string or integer.")
     identity = decimal_text(value) if type(value) is int else value[:VISITOR_LIMIT].strip()
@@ -166,19 +151,11 @@ def distinct_id(value: Any, note: Note) -> str | None:
     return identity or None
 
 
-def decimal_text(value: int) -> str:
-    """Write an integer of any size."""
-    try:
-        return int.__repr__(value)
-    except ValueError:  # CPython refuses to print integers of thousands of digits in decimal
-        return hex(value)
-
-
 def revenue(value: Any) -> int | float:
     """Return an amount of money as a JSON number."""
     if (type(value) is float or type(value) is int) and 0 <= value < NUMBER_LIMIT:
         return value
-    value = plain(value)
+    value = native(value)
     if is_a(value, bool) or not is_a(value, (int, float, Decimal)):
         raise ValidationError("Revenue must be a number (int or float).")
     try:
@@ -203,30 +180,37 @@ def currency(value: Any) -> str:
     return limited("currency", value, CURRENCY_LIMIT)
 
 
-def timestamp(value: Any) -> int:
+def timestamp(value: Any, note: Note) -> int:  # noqa: ARG001
     """Return a moment as whole seconds of the epoch, which is all that the server takes."""
-    value = plain(value)
-    if is_a(value, datetime):
+    moment = native(value)
+    if is_a(moment, datetime):
         try:
-            value = datetime.timestamp(value)
+            moment = datetime.timestamp(_datetime(moment))
         except Exception as error:  # noqa: BLE001 - a time zone of the caller's own may raise anything
             raise ValidationError(f"timestamp is out of range ({type(error).__name__}).") from None
-    if is_a(value, bool) or not is_a(value, (int, float)):
+    if is_a(moment, bool) or not is_a(moment, (int, float)):
         raise ValidationError(f"timestamp must be a datetime or epoch seconds, got {given(value)}.")
-    if not _EARLIEST <= value < _LATEST + 1:
+    if not _EARLIEST <= moment < _LATEST + 1:
         raise ValidationError(
-            f"timestamp must be epoch seconds of the years 1 to 9999, got {given(value)}: milliseconds?"
+            f"timestamp must be epoch seconds of the years 1 to 9999, got {given(moment)}: milliseconds?"
         )
-    return int(value // 1)
+    return int(moment // 1)
 
 
 def date_text(moment: datetime) -> str:
     """Write a datetime in the one form that Umami stores as a date: UTC, with milliseconds."""
+    moment = _datetime(moment)
     return f"{moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def _datetime(moment: datetime) -> datetime:
+    """Return a subclass's value as a plain datetime. A naive one of pandas cannot be converted otherwise."""
+    return datetime.combine(datetime.date(moment), datetime.timetz(moment))
 
 
 def language(value: str, note: Note) -> str | None:
     """Return a language such that it fits: of a whole Accept-Language header the first tag, or None."""
+    value = text("language", value)
     if not fits(value, LANGUAGE_LIMIT):
         note("language")
     elif "," not in value:
@@ -237,33 +221,31 @@ def language(value: str, note: Note) -> str | None:
 
 def screen(value: str, note: Note) -> str | None:
     """Return a screen's size, or None if it is too long to be one."""
+    value = text("screen", value)
     if fits(value, SCREEN_LIMIT):
         return value
     note("screen")
     return None
 
 
-def ip_address(value: str, note: Note) -> str | None:
-    """Return the IP address, or None for anything else (a list of addresses, a host name, `unknown`)."""
-    address = value[:VISITOR_LIMIT].strip()
-    if is_ipv4(address) or (len(address) <= ADDRESS_LIMIT and _is_address(ipaddress.IPv6Address, address)):
-        return address
-    if address:
+def ip_address(value: Any, note: Note) -> str | None:
+    """Return a visitor's IP address, of a list the one to trust; or None if there is none."""
+    if type(value) is str and is_ipv4(value):
+        return value
+    given_as = text("ip_address", value)
+    if "," in given_as:
+        note("ip_address_list")
+        address = addresses.of_list(given_as)
+    else:
+        address = addresses.bare(given_as)
+    if address is None and given_as[:VISITOR_LIMIT].strip():
         note("ip_address")
-    return None
-
-
-def is_ipv4(value: str) -> bool:
-    """Tell whether this is an address of IP version 4, and nothing around it."""
-    try:
-        socket.inet_pton(socket.AF_INET, value)
-    except (OSError, ValueError):
-        return False
-    return True
+    return address
 
 
 def url(value: str, note: Note) -> str:
     """Return a page's URL or path such that the server can parse and store it."""
+    value = text("url", value)
     fitted = _printable_url(value)
     if len(fitted) > CAMPAIGN_LIMIT and "?" in fitted:
         fitted = _with_short_campaign(fitted)
@@ -276,6 +258,7 @@ def url(value: str, note: Note) -> str:
 
 def referrer(value: str, note: Note) -> str:
     """Return where a visitor came from, or nothing if the server could not parse it."""
+    value = text("referrer", value)
     fitted = _printable_url(value)
     if not parses_as_url(fitted):
         fitted = ""
@@ -287,29 +270,28 @@ def referrer(value: str, note: Note) -> str:
 def _printable_url(value: str) -> str:
     fitted = scrubbed(value[:VISITOR_LIMIT])
     if "%" in fitted:
-        fitted = _without_breaks(fitted).replace("%00", "%EF%BF%BD")
+        fitted = without_breaks(fitted).replace("%00", "%EF%BF%BD")
     return fitted
-
-
-def _without_breaks(value: str) -> str:
-    """Leave out tabs and line breaks, as the server's URL parser does: `%0` and `0` meet then."""
-    return value.replace("\t", "").replace("\n", "").replace("\r", "")
 
 
 def title(value: str, note: Note) -> str:
     """Return a page's title without an escaped U+0000: the server decodes titles before it stores them."""
+    value = text("title", value)
     fitted = value[:VISITOR_LIMIT].replace("%00", "\ufffd")
     if fitted != value:
         note("title")
     return fitted
 
 
-def user_agent(value: str, note: Note) -> str:
-    """Return a visitor's User-Agent, cut if it is endless."""
-    if len(value) <= VISITOR_LIMIT:
-        return value
-    note("ua")
-    return value[:VISITOR_LIMIT]
+def user_agent(value: Any, note: Note) -> str | None:
+    """Return a visitor's User-Agent, cut if it is endless; None for the one that is sent if none is given."""
+    agent = (value if type(value) is str else text("ua", value)).strip()
+    if agent == BROWSER_USER_AGENT:
+        return None
+    if len(agent) > VISITOR_LIMIT:
+        note("ua")
+        agent = agent[:VISITOR_LIMIT]
+    return agent or None
 
 
 def _with_short_campaign(value: str) -> str:
@@ -327,63 +309,19 @@ def _with_short_value(pair: re.Match[str]) -> str:
     return pair.group()
 
 
-def parses_as_url(value: str) -> bool:
-    """Tell whether the server's `new URL(value, base)` surely accepts this; when in doubt, no."""
-    if _PLAIN_ORIGIN.match(value):
-        return True
-    value = _without_breaks(value.strip(_BLANKS))
-    scheme = _SCHEME.match(value)
-    rest = value[scheme.end() :] if scheme else value
-    kind = scheme.group().lower() if scheme else ""
-    if kind and kind not in _SPECIAL_SCHEMES:
-        # `mailto:…` and `app:path` always parse; `android-app://host/…` only with a plain host.
-        if kind == "file:":
-            return rest[:2] not in _TWO_SLASHES
-        return not rest.startswith("//") or _OPAQUE_HOST.match(rest) is not None
-    rest = rest.replace("\\", "/")
-    if not kind and not rest.startswith("//"):
-        return True
-    authority = _AUTHORITY.match(rest.lstrip("/"))
-    if authority is None or int(authority["port"] or 0) > 0xFFFF:
-        return False
-    return _is_host(authority["host"])
-
-
-def _is_host(host: str) -> bool:
-    """Tell whether every version of Node accepts this host. It rejects one too long to be looked up."""
-    if host.startswith("["):
-        return _is_address(ipaddress.IPv6Address, host[1:-1])
-    name = host.removesuffix(".").lower()
-    if len(name) > hosts.HOST_LIMIT:
-        return False
-    try:
-        labels = hosts.labels(name)
-    except ValueError:
-        return False
-    if _NUMBER.fullmatch(labels[-1]):
-        # The URL standard reads a host that ends in a number as an IPv4 address, or fails.
-        return _is_address(ipaddress.IPv4Address, name)
-    # Versions of Node differ over newer letters, and over what is mapped to others or left out.
-    letters = _beyond_ascii("".join(labels))
-    return (
-        name != ""
-        and _beyond_ascii(name) <= letters
-        and all(map(_is_letter_everywhere, letters | _beyond_ascii(host)))
-    )
-
-
-def _beyond_ascii(text: str) -> set[str]:
-    return set() if text.isascii() else {letter for letter in text if not letter.isascii()}
-
-
-def _is_letter_everywhere(letter: str) -> bool:
-    """Tell whether this is a letter, mark or digit of Unicode 3.2, with which international names began."""
-    return unicodedata.ucd_3_2_0.category(letter)[0] in "LMN"
-
-
-def _is_address(kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], host: str) -> bool:
-    try:
-        kind(host)
-    except ValueError:
-        return False
-    return True
+FIELDS: Final[dict[str, Callable[[Any, Note], Any]]] = {
+    "website": website_id,
+    "hostname": hostname,
+    "name": event_name,
+    "title": title,
+    "url": url,
+    "referrer": referrer,
+    "language": language,
+    "screen": screen,
+    "timestamp": timestamp,
+    "id": distinct_id,
+    "ip": ip_address,
+    "tag": tag,
+    "userAgent": user_agent,
+}
+"""Each field of a payload but the custom data: what returns it such that it fits, or None to leave it out."""

@@ -13,7 +13,7 @@ import pydantic
 from pydantic_core import to_json
 
 import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
-from umami._events.fields import given
+from umami._events.values import given
 from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
 
 from . import filters as filtering

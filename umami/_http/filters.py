@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
-from umami._events.fields import given, text
+from umami._events.fields import text
+from umami._events.values import given
 from umami.errors import ValidationError
 
 # 2.x and 3.x name some filters differently, and each ignores the other's names, so both are sent.

@@ -16,7 +16,7 @@ SPOOL_DAMAGED: Final = "spool_damaged"
 
 DROP_REASONS: Final = {
     QUEUE_FULL: "the queue was full",
-    TOO_LARGE: "it is larger than `queue_bytes`",
+    TOO_LARGE: "it is larger than `queue_bytes`, or `before_send` made it larger than `batch_bytes` allows",
     SHUTDOWN: "it was sent during or after a shutdown, or when the process was ending",
     BEFORE_SEND: "`before_send` dropped it, or failed",
     UNCERTAIN: "the server may have stored it, and `at_most_once` is set",

@@ -19,6 +19,7 @@ from umami._waiting import Steps, Wait, Waiting, Work
 from umami.models import ErrorReport
 
 from .reasons import BEFORE_SEND
+from .repairs import REPAIRS, WARNINGS
 
 OnError = Callable[[ErrorReport], object]
 
@@ -32,6 +33,7 @@ add up to those of the ledger.
 _IDLE_SECONDS: Final = 1.0
 _SAMPLE: Final = 10
 _MOST_MESSAGES: Final = 200
+_MOST_WARNINGS: Final = 100
 _MANY_MESSAGES: Final = "Many different messages; see last_error in queue_stats()."
 _ERRORS: Final = frozenset(("rejected", "dropped", "incomplete", "failure"))
 
@@ -108,6 +110,7 @@ class Reporter:
         self._is_passing_on = False
         self._logs: defaultdict[tuple[str, str], _Log] = defaultdict(_Log)
         self.repaired: Counter[str] = Counter()
+        self._warned: set[tuple[str, str]] = set()
 
     def add(self, report: Report) -> None:
         """Take a report, to be passed on soon. Never waits."""
@@ -142,17 +145,17 @@ class Reporter:
                     return
             raise
 
-    def note_repair(self, kind: str) -> None:
-        """Count a field that was made to fit, and say so in the log."""
-        if kind not in _WARNINGS:
-            with self._lock:
+    def note_repair(self, kind: str, detail: str = "", /) -> None:
+        """Count a field that was made to fit, and say so in the log; or warn, once of each `detail`."""
+        warning = WARNINGS.get(kind)
+        with self._lock:
+            if warning is None:
                 self.repaired[kind] += 1
-        if kind in _WARNINGS:
-            self.add(Report("warning", kind, _WARNINGS[kind]))
-        else:
-            self.add(
-                Report("repaired", kind, _REPAIRS.get(kind, "a field was changed to fit Umami's limits"))
-            )
+                message = REPAIRS.get(kind, "a field was changed to fit Umami's limits")
+                self.add(Report("repaired", kind, message))
+            elif (kind, detail) not in self._warned and len(self._warned) < _MOST_WARNINGS:
+                self._warned.add((kind, detail))
+                self.add(Report("warning", f"{kind} {detail}", warning.format(detail)))
 
     def flush(self, give_up: float) -> Steps[None]:
         """Wait until earlier reports are passed on, or pass them on right here if no thread can.
@@ -321,27 +324,3 @@ def _level(kind: str, reason: str, *, again: bool) -> int:
     if (kind, reason) == ("dropped", BEFORE_SEND):
         return logging.INFO  # which drops what it wants to
     return logging.ERROR if kind in _ERRORS else logging.WARNING
-
-
-_WARNINGS: Final = {
-    "data_commerce": "custom_data has the key `commerce`, which newer Umami servers reserve.",
-    "formula_event_name": "An event_name begins with =, +, -, @, tab or return: Umami 3.3 refuses it.",
-    "formula_tag": "A tag begins with =, +, -, @, tab or return: Umami 3.3 refuses it.",
-}
-_REPAIRS: Final = {
-    "custom_data_array": "an array in custom_data was cut to 500 characters",
-    "custom_data_date": "an invalid date in custom_data was sent with a space in place of its T",
-    "custom_data_key": "a key in custom_data was cut to 500 characters",
-    "custom_data_text": "a text in custom_data was cut to 500 characters",
-    "distinct_id": "a distinct_id over 50 characters was replaced by its digest",
-    "ip_address": "ip_address is not a valid IP address and was omitted",
-    "language": "a language was cut to its first tag",
-    "large_number": "a number of 1e15 or more in custom_data was sent as text",
-    "not_finite": "NaN or infinity in custom_data was sent as null",
-    "referrer": "a referrer is not a valid URL and was omitted, or was too long and was cut",
-    "screen": "a screen over 11 characters was omitted",
-    "title": "U+0000 in a title was replaced, or a title was too long and was cut",
-    "ua": "a ua was too long and was cut",
-    "unprintable": "U+0000 or a lone surrogate was replaced",
-    "url": "a url was percent-encoded, or it or a campaign value in it was too long and was cut",
-}
