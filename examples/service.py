@@ -9,43 +9,22 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import umami
+from umami.integrations.asgi import UmamiMiddleware
 
 PAGES = {"/": "Home", "/pricing": "Pricing", "/about": "About us"}
 
 
-class TrackPageViews:
-    """Send a page view for every page that is served."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Track the request, then let the application answer it."""
-        if scope["type"] == "http" and scope["path"] in PAGES:
-            request = Request(scope)
-            umami.new_page_view(
-                PAGES[request.url.path],
-                str(request.url.path),
-                referrer=request.headers.get("referer", ""),
-                language=request.headers.get("accept-language", "en-US"),
-                ua=request.headers.get("user-agent", ""),
-                ip_address=request.headers.get("x-forwarded-for"),
-            )
-        await self.app(scope, receive, send)
-
-
 async def page(request: Request) -> Response:
-    """Serve a page."""
-    return PlainTextResponse(PAGES[request.url.path])
+    """Serve a page. The middleware sends a page view for it."""
+    return HTMLResponse(f"<h1>{PAGES[request.url.path]}</h1>")
 
 
 async def buy(request: Request) -> Response:
-    """Sell something, and track it."""
+    """Sell something, and track it. The events belong to the visitor of the request."""
     order = await request.json()
     umami.new_event("add-to-cart", url="/pricing", custom_data={"plan": order["plan"]})
     umami.new_revenue_event(order["price"], "EUR", event_name="purchase", url="/pricing")
@@ -67,10 +46,11 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 
 app = Starlette(
     routes=[
-        *(Route(path, page) for path in PAGES),
+        *(Route(path, page, name=title) for path, title in PAGES.items()),
         Route("/buy", buy, methods=["POST"]),
         Route("/ledger", ledger),
     ],
-    middleware=[Middleware(TrackPageViews)],
+    # A reverse proxy on this machine may say in X-Forwarded-For who the visitor is.
+    middleware=[Middleware(UmamiMiddleware, trusted_proxies=["127.0.0.1"])],
     lifespan=lifespan,
 )
