@@ -139,6 +139,8 @@ class State:
             if self._spool is not None:  # set by the environment, perhaps: a relative path keeps its meaning
                 merged.setdefault("spool", str(self._spool.path))
             settings = resolve(merged)
+            if settings.enabled:
+                _threads.refuse_eventlet()
             self._handle_sigterm(settings, asked="flush_on_sigterm" in code)
             if merged.get("spool") is not None:
                 merged["spool"] = settings.spool  # a relative path means the folder of today
@@ -253,7 +255,8 @@ class State:
         if _captures:
             return self._captured(_captures[-1])
         _prepare()
-        _ = self.settings  # read, and logged, without the lock
+        if self.settings.enabled:  # read, and logged, without the lock
+            _threads.refuse_eventlet()
         with self._lock:
             settings, agent = self.settings, self.agent
             # With UMAMI_DISABLED=1, as tests set it, a program need not be configured to send nothing.

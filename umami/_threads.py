@@ -12,8 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from ._clock import monotonic
 from .errors import OperationNotAllowedError
@@ -22,35 +21,34 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _eventlet_has_patched() -> bool:
-    patcher = sys.modules.get("eventlet.patcher")
-    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
-
-
 def is_patched() -> bool:
-    """Tell whether gevent or eventlet has replaced `threading`.
-
-    Raises:
-        OperationNotAllowedError: eventlet has, after this was imported. It changes locks that exist already.
-    """
-    if _eventlet_has_patched():
-        if not _EVENTLET_CAME_FIRST:
-            raise OperationNotAllowedError("Call eventlet.monkey_patch() before umami is imported.")
-        return True
+    """Tell whether gevent has replaced `threading`."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def _original(name: str) -> Any:
-    """Return a name of `_thread` as it was before gevent or eventlet came."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original("_thread", name)
+def refuse_eventlet() -> None:
+    """Do nothing, unless eventlet has replaced `threading`.
+
+    Raises:
+        OperationNotAllowedError: It has. Its locks, which logging then uses too, fail between threads: a
+            greenlet that waits for one that a thread holds is never woken.
+    """
     patcher = sys.modules.get("eventlet.patcher")
-    return getattr(sys.modules["_thread"] if patcher is None else patcher.original("_thread"), name)
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        raise OperationNotAllowedError(
+            "umami does not work with eventlet's threads: its worker threads could block the program. "
+            "Call eventlet.monkey_patch(thread=False), or use gevent."
+        )
 
 
-_EVENTLET_CAME_FIRST: Final = _eventlet_has_patched()
+def _original(name: str) -> Any:
+    """Return a name of `_thread` as it was before gevent came."""
+    monkey = sys.modules.get("gevent.monkey")
+    module = sys.modules["_thread"]
+    return getattr(module, name) if monkey is None else monkey.get_original("_thread", name)
+
+
 Lock: Final = _original("allocate_lock")
 _BuiltinRLock: Final = _original("RLock")
 
@@ -362,8 +360,5 @@ def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
     if not is_patched() or get_ident() in _ours:
         return call(*args, **kwargs)
-    if _eventlet_has_patched():
-        tpool: Any = import_module("eventlet.tpool")
-        return cast("T", tpool.execute(call, *args, **kwargs))
     result: T = sys.modules["gevent"].get_hub().threadpool.apply(call, args, kwargs)
     return result

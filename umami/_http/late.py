@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from umami import _threads
-from umami.errors import OperationNotAllowedError
 
 from .access import Access
 
@@ -18,25 +17,13 @@ if TYPE_CHECKING:
 
 
 def load() -> None:
-    """Import what a request needs, and what would be imported in the middle of the first one.
-
-    Raises:
-        OperationNotAllowedError: eventlet is in the way.
-    """
+    """Import what a request needs, and what would be imported in the middle of the first one."""
     with _threads.importing:
         import encodings.idna  # noqa: F401 - by the look-up of a host name
 
         import idna.uts46data  # noqa: F401 - by a visitor's international host name
 
-        try:
-            from . import poster, session  # noqa: F401
-        except AttributeError as error:
-            if not _threads.is_patched():
-                raise
-            raise OperationNotAllowedError(
-                "httpcore imports trio, which cannot be imported after eventlet.monkey_patch(): import trio "
-                "before that."
-            ) from error
+        from . import poster, session  # noqa: F401
 
 
 def new_poster(access: Callable[[], Access]) -> "Poster":
