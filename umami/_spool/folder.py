@@ -365,6 +365,11 @@ class Folder:
     def _trouble(self, what: str, error: OSError, reason: str = "spool") -> None:
         self._report(reason, f"{what} the spool {printable(self.path)}: {printable(error)}.")
 
+    @property
+    def left(self) -> int:
+        """How many events `close` would leave to another process."""
+        return sum(segment.left for segment in self._own)
+
     def close(self) -> int:
         """Close every file: another process takes over what is not settled.
 

@@ -40,6 +40,9 @@ class SpoolPartition:
     Args:
         folder: The spool's folder.
         name: The exporter's name.
+
+    Attributes:
+        waiting: How many events are on disk alone.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
@@ -47,11 +50,7 @@ class SpoolPartition:
         self._name = name
         self._runs: list[_Run] = []
         self._waiting: deque[_Waiting] = deque()
-
-    @property
-    def waiting(self) -> int:
-        """How many events are on disk alone."""
-        return sum(waiting.count for waiting in self._waiting)
+        self.waiting = 0
 
     def append(self, event: bytes, number: int | None) -> bool:
         """Write an event."""
@@ -84,6 +83,7 @@ class SpoolPartition:
         self._add(segment, 0, segment.unsettled)
 
     def _add(self, segment: Segment, first: int, count: int) -> None:
+        self.waiting += count
         if self._waiting and self._waiting[-1].segment is segment:
             self._waiting[-1].count += count
         else:
@@ -107,6 +107,7 @@ class SpoolPartition:
                     loaded.append(event)
                     waiting.first = index + 1
                     waiting.count -= 1
+                    self.waiting -= 1
             except (OSError, StopIteration) as error:
                 losses += self._lost(waiting, segment.count, str(error))
             if not waiting.count:
@@ -123,6 +124,7 @@ class SpoolPartition:
         self._folder.lose(segment, waiting.first, end)
         waiting.first = end
         waiting.count -= count
+        self.waiting -= count
         return [Loss(count, SPOOL_DAMAGED, message)]
 
     def settle(self, numbers: Sequence[int]) -> None:

@@ -85,6 +85,11 @@ class Spool:
         """Whether files of others were left for later, and could be taken over now."""
         return self._folder.wants_orphans
 
+    @property
+    def left(self) -> int:
+        """How many events `close` would leave to another process."""
+        return self._folder.left
+
     def close(self) -> int:
         """Leave what is not settled to another process, and return how many events that are."""
         self._partitions.clear()

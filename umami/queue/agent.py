@@ -51,6 +51,7 @@ class Agent:
         self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server)
         self._no_thread_until = 0.0
         self._waited_in_vain = 0.0
+        self._store: Store | None = None
         self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
@@ -77,6 +78,7 @@ class Agent:
 
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on, and send what other processes left there."""
+        self._store = store
         self._queue.use_store(store)
         self._orphans.watch()
 
@@ -246,9 +248,14 @@ class Agent:
     def abandon(self) -> None:
         """Have what is queued delivered, and let the threads go then: the client is gone.
 
-        A sender's thread keeps the agent in being until then; without one, the end of the process flushes it.
+        A sender's thread keeps the agent in being until then. Without one, the store hands the events on, or
+        the end of the process flushes them.
         """
-        if not self._queue.abandon():
+        if self._queue.abandon():
+            return
+        if self._store is not None and self._store.left >= self._queue.stats().pending:
+            self._queue.close_store()  # another client or process sends all of it
+        else:
             _process.keep(self)
 
     def stats(self) -> QueueStats:

@@ -95,6 +95,10 @@ class Store(Protocol):
     def wants_orphans(self) -> bool:
         """Whether `orphans` left some for later, and could take them now."""
 
+    @property
+    def left(self) -> int:
+        """How many events `close` would leave to another process."""
+
     def close(self) -> int:
         """Leave what is not settled to another process, and return how many events that are."""
 
