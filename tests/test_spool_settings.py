@@ -181,9 +181,6 @@ def test_a_block_that_cannot_be_read_costs_its_events(
     balanced: Callable[[umami.Client], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    collector.fail(None, freeze=True)
-    client = make_client(spool=str(folder), queue_size=10, senders=1)
-    send_many(client, 200)
     pread = os.pread
 
     def broken(descriptor: int, length: int, start: int) -> bytes:
@@ -192,6 +189,9 @@ def test_a_block_that_cannot_be_read_costs_its_events(
         return pread(descriptor, length, start)
 
     monkeypatch.setattr(Disk, "pread", staticmethod(broken))
+    collector.fail(None, freeze=True)
+    client = make_client(spool=str(folder), queue_size=10, senders=1)
+    send_many(client, 200)
     collector.thaw()
     assert client.flush(DEADLINE)
     stats = client.queue_stats()
