@@ -1,4 +1,4 @@
-"""A disk in memory: it stops at any system call, and loses what was not synced, in any order."""
+"""A disk in memory. It stops at any system call, and loses what was not synced, in any order."""
 
 import errno
 import os

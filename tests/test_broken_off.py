@@ -1,4 +1,4 @@
-"""A settlement, or another call of the queue, that an exception breaks off anywhere: each event counts once.
+"""Exceptions anywhere in a settlement or another call of the queue: each event is counted once.
 
 The queue's own methods are called, in this thread: no program can have a MemoryError come where it wants.
 """

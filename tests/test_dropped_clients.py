@@ -1,4 +1,4 @@
-"""Clients that are dropped without a shutdown, and servers that are used no more: nothing stays behind."""
+"""Clients without shutdown, and servers that are no longer used: their threads and connections end."""
 
 import gc
 import threading

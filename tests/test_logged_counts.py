@@ -1,4 +1,4 @@
-"""What the log says adds up to the ledger, and says why events are left and what to do."""
+"""Numbers in the log: they add up to the counts, and the message says why events are left and what to do."""
 
 import logging
 import re

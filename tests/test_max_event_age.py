@@ -1,4 +1,4 @@
-"""`max_event_age`: what happened longer ago is dropped under its own reason, wherever it waits."""
+"""`max_event_age`: events that are too old are dropped under their own reason, wherever they wait."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where no thread can be started: a send never waits for the server, and nothing is lost."""
+"""No thread can be started: a send never waits for the server, and nothing is lost."""
 
 import subprocess
 from collections.abc import Callable

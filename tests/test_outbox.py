@@ -1,4 +1,4 @@
-"""`umami.testing.capture` and the pytest plugin: what tests of our users see of the events that are sent."""
+"""`umami.testing.capture` and the pytest plugin: what users' tests see of the events that are sent."""
 
 import os
 import subprocess

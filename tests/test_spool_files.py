@@ -1,4 +1,4 @@
-"""What may lie in a spool's folder: holes, zeros, planted files. Each costs what is in it, and no more."""
+"""Files in a spool's folder: holes, zeros and planted files. Only the events in the damaged part are lost."""
 
 import fcntl
 import os

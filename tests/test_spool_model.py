@@ -1,4 +1,4 @@
-"""The spool on a disk in memory: the process dies between any two system calls, and the power fails with it.
+"""Model of the spool on a disk in memory: the process dies between any two system calls, or the power fails.
 
 Writes, new names and deletions that were not synced reach the disk or not, in any order; blocks are zeros,
 files short or too long. Whatever is on the disk then, the next process starts, sends all that was promised,

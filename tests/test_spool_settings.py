@@ -1,4 +1,4 @@
-"""What the settings of the spool do: syncing, a spool that is not required, rejected events that are kept."""
+"""The spool's settings: syncing, `spool_required` and `rejected`."""
 
 import errno
 import json

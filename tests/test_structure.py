@@ -1,4 +1,4 @@
-"""The structure that docs/internals.md describes: which modules may import which, and how long they are."""
+"""The structure in docs/internals.md: which modules may import which, and how long they are."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Other systems: that umami can be imported, and sends, where Python lacks what it lacks on Windows.
+"""Other systems: the client can be imported and sends without the parts of Python that Windows lacks.
 
 This is no run on Windows. It shows that nothing is used there without a look whether it exists.
 """

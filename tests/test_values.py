@@ -1,4 +1,4 @@
-"""Values that frameworks and other libraries hand over: texts are sent as texts, and numbers as numbers."""
+"""Values of frameworks and other libraries: texts are sent as texts, and numbers as numbers."""
 
 import copy
 from collections import UserString

@@ -1,4 +1,4 @@
-"""`umami.visitor`: the sends in a block are for one visitor."""
+"""`umami.visitor`: all sends in a block are for one visitor."""
 
 import contextvars
 import subprocess

@@ -1,4 +1,4 @@
-"""Whose address a request has: the peer's, or what trusted proxies say."""
+"""The visitor's address: from the connection, or from a trusted proxy's header."""
 
 from ipaddress import ip_address, ip_network
 from typing import Any

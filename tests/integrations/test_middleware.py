@@ -1,4 +1,4 @@
-"""The middlewares for ASGI and WSGI under real servers: page views, visitors, and what is left alone."""
+"""The ASGI and WSGI middleware in real servers: page views, visitors, and requests that are not tracked."""
 
 import asyncio
 import http.client

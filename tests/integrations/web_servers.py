@@ -1,4 +1,4 @@
-"""Real servers for the applications of the tests, and a client whose events stay in memory."""
+"""Real servers for the tests' applications, and a client that keeps its events in memory."""
 
 import http.client
 import threading
