@@ -465,9 +465,9 @@ class DuplicatesMachine(RuleBasedStateMachine):
             assert stats.submitted == self.put == ended + stats.pending
 
 
-TestDuplicates = pytest.mark.filterwarnings("error")(DuplicatesMachine.TestCase)
+TestDuplicates = pytest.mark.slow(pytest.mark.filterwarnings("error")(DuplicatesMachine.TestCase))
 TestDuplicates.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=50,
     deadline=None,
     database=None,

@@ -207,6 +207,7 @@ def test_a_grandchild(collector: Collector, python: Run):
     assert stored(collector) == once(*(f"generation {number}" for number in range(4)))
 
 
+@pytest.mark.slow
 def test_what_a_child_does_not_inherit(collector: Collector, python: Run):
     program = """
         import os, umami

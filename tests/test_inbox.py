@@ -344,6 +344,7 @@ def recalling(client: umami.Client) -> None:
     destination.inbox._events = Closed()
 
 
+@pytest.mark.slow
 def test_a_send_that_is_broken_off_as_it_recalls_its_event_blocks_nothing(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -372,6 +373,7 @@ def test_a_send_that_is_broken_off_as_it_recalls_its_event_blocks_nothing(
     assert moment > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["queue_stats", "flush"])
 def test_a_call_that_is_broken_off_at_any_moment_blocks_nothing(
     call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
@@ -445,6 +447,7 @@ def test_a_send_that_is_interrupted_as_a_thread_starts_says_so(
     balanced(client)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["flush", "shutdown", "elsewhere"])
 def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
     call: str, collector: Collector, make_client: MakeClient, balanced: Balanced

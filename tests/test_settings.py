@@ -303,9 +303,9 @@ def test_of_enabled_and_disabled_the_one_that_disables_wins(
     [
         ("UMAMI_WEBSTE_ID", "UMAMI_WEBSITE_ID"),
         ("UMAMI_ULR", "UMAMI_URL"),
-        ("UMAMI_QEUE_SZE", "UMAMI_QUEUE_SIZE"),
-        ("UMAMI_DISABLE", "UMAMI_DISABLED"),
-        ("UMAMI_RETRY_WAITS", "UMAMI_RETRY_WAIT"),
+        pytest.param("UMAMI_QEUE_SZE", "UMAMI_QUEUE_SIZE", marks=pytest.mark.slow),
+        pytest.param("UMAMI_DISABLE", "UMAMI_DISABLED", marks=pytest.mark.slow),
+        pytest.param("UMAMI_RETRY_WAITS", "UMAMI_RETRY_WAIT", marks=pytest.mark.slow),
     ],
 )
 def test_a_misspelt_variable_is_named_once(
@@ -396,6 +396,7 @@ encoder: Encoder
 """
 
 
+@pytest.mark.slow
 def test_a_type_checker_finds_wrong_settings_and_names(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     file = tmp_path / "program.py"
