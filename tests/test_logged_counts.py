@@ -10,7 +10,9 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, SITE
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from process_helpers import finished
 from process_helpers import settings as environment
 from queue_helpers import NEVER, Listener, Reports, send_many
@@ -202,3 +204,83 @@ def test_a_crawler_is_a_warning_once_and_no_error(
     lines = heard.matching("rejected (bot)")
     assert [line.levelno for line in lines] == [logging.WARNING, logging.INFO]
     assert logged(heard) == {"rejected": 2} == of_ledger(client.queue_stats())
+
+
+# Whatever happens: the log, the ledger and `on_error` say the same.
+
+BOT = "Mozilla/5.0 (compatible; Googlebot/2.1)"
+ACTS: dict[str, Callable[[umami.Client, Collector], object]] = {
+    "send": lambda client, server: [client.new_event("fine") for _ in range(7)],
+    "bot": lambda client, server: client.new_page_view("Home", "/", ua=BOT),
+    "old": lambda client, server: client.new_event("old", timestamp=time.time() - 7200),
+    "large": lambda client, server: client.new_event(
+        "large", custom_data={f"k{n}": "x" * 400 for n in range(9)}
+    ),
+    "kept back": lambda client, server: client.new_event("secret"),
+    "fails": lambda client, server: client.new_event("odd"),
+    "refused": lambda client, server: server.fail(None, items={0: {"code": "P2000"}}),
+    "away": lambda client, server: server.fail(503, times=2),
+    "well": lambda client, server: server.clear_faults(),
+    "flush": lambda client, server: client.flush(0.02),
+    "shutdown": lambda client, server: client.shutdown(0.02),
+    "small": lambda client, server: client.configure(queue_size=5),
+    "big": lambda client, server: client.configure(queue_size=500),
+    "limited": lambda client, server: client.configure(retry_limit=1),
+    "once": lambda client, server: client.configure(at_most_once=True),
+    "oldest": lambda client, server: client.configure(overflow="drop_oldest"),
+    "interval": lambda client, server: setattr(reporter, "LOG_INTERVAL", 0.01),
+    "long interval": lambda client, server: setattr(reporter, "LOG_INTERVAL", 60.0),
+}
+
+
+def screen(payload: dict[str, Any]) -> dict[str, Any] | None:
+    if payload.get("name") == "odd":
+        raise LookupError("no such key")
+    return None if payload.get("name") == "secret" else payload
+
+
+@pytest.mark.slow
+@given(acts=st.lists(st.sampled_from(list(ACTS)), min_size=5, max_size=40))
+@settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_the_log_the_ledger_and_on_error_say_the_same(
+    acts: list[str], collector: Collector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "umami")
+    monkeypatch.setattr(reporter, "LOG_INTERVAL", 60.0)
+    collector.clear()
+    collector.clear_faults()
+    heard, reports = Listener(), Reports()
+    reporter.logger.addHandler(heard)
+    try:
+        client = umami.Client(
+            url_base=collector.url,
+            website_id=SITE,
+            hostname="example.com",
+            retry_wait=0.01,
+            retry_wait_max=0.02,
+            flush_interval=0.01,
+            queue_bytes=3000,
+            max_event_age=3600,
+            before_send=screen,
+            on_error=reports,
+        )
+        for act in acts:
+            ACTS[act](client, collector)
+        collector.clear_faults()
+        client.shutdown(DEADLINE)
+    finally:
+        reporter.logger.removeHandler(heard)
+    stats = client.queue_stats()
+    assert stats.pending == 0
+    assert stats.submitted == stats.delivered + stats.rejected + sum(stats.dropped.values())
+    ledger = +of_ledger(stats)
+    assert logged(heard) == ledger
+    told: Counter[str] = Counter()
+    for (kind, reason), count in reports.counts().items():
+        told["rejected" if kind == "rejected" else reason] += count
+    assert told == ledger
