@@ -220,7 +220,7 @@ async def test_tasks_that_wait_hold_no_thread(collector: Collector, stuck: umami
             tasks.start_soon(wait, stuck.flush_async, DEADLINE)
             tasks.start_soon(wait, stuck.new_event_async, "blocked")
         await anyio.wait_all_tasks_blocked()
-        assert set(threading.enumerate()) == threads
+        assert set(threading.enumerate()) <= threads
         assert answers == []
         collector.thaw()
     assert answers.count(True) == 100
