@@ -248,10 +248,32 @@ def test_what_is_rejected_again_is_kept_again(
 
 def test_other_lines_are_no_rejected_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.jsonl").write_text('{"a": 1}\n')
-    assert main(["spool", "send", str(tmp_path)]) == 2
-    assert "mine.jsonl, line 1" in capsys.readouterr().err
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["spool", "send", str(tmp_path)]) == 0
     assert main(["spool", "clear", "--yes", str(tmp_path)]) == 0
     assert (tmp_path / "mine.jsonl").read_text() == '{"a": 1}\n'
+    assert (tmp_path / "empty.jsonl").exists()
+    capsys.readouterr()
+    mixed = '{"rejected":"403","exporter":"umami:http://127.0.0.1:9/api/send","event":{}}\n{"a": 1}\n'
+    (tmp_path / "mixed.jsonl").write_text(mixed)
+    assert main(["spool", "send", str(tmp_path)]) == 2
+    assert "mixed.jsonl, line 2" in capsys.readouterr().err
+    assert (tmp_path / "mixed.jsonl").read_text() == mixed
+
+
+def test_a_line_that_a_kill_cut_short_does_not_hold_up_the_others(
+    tmp_path: Path, collector: Collector, make_client: MakeClient
+) -> None:
+    folder = tmp_path / "rejected"
+    collector.fail(403, body=FORBIDDEN)
+    client = make_client(rejected=folder, batch_size=1)
+    client.new_event("refused")
+    assert client.flush(DEADLINE)
+    (file,) = folder.iterdir()
+    (folder / "left.jsonl").write_bytes(file.read_bytes() + b'{"rejected":"403","mess')
+    assert main(["spool", "send", str(folder)]) == 0
+    assert stored(collector) == {"refused": 1}
+    assert list(folder.iterdir()) == [file]
 
 
 def test_rejected_must_be_a_folder(tmp_path: Path) -> None:

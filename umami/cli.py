@@ -173,10 +173,12 @@ def _add_spool(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run_spool(arguments: argparse.Namespace) -> int:
     if not arguments.folder or not Path(arguments.folder).is_dir():
         return _fail(f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder")
+    from umami.errors import ValidationError
+
     actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
     try:
         return actions[arguments.action](arguments)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ValidationError) as error:
         return _fail(str(error))
 
 

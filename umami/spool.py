@@ -153,14 +153,20 @@ def _move(path: Path) -> int:
         return 0
     try:
         found: dict[str, list[bytes]] = {}
-        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(
+            lines[:-1], 1
+        ):  # what follows the last line break was cut short by a kill
             read = parsed(line)
+            if read is None and number == 1:
+                return 0  # somebody else's file
             if read is None:
                 raise ValueError(f"{path}, line {number} is not a rejected event")
             found.setdefault(read[0], []).append(read[1])
         for exporter, events in found.items():
             _write(path.parent, exporter, events)
-        path.unlink()
+        if found:
+            path.unlink()
     finally:
         file.close()
     return sum(map(len, found.values()))
