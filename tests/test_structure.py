@@ -58,7 +58,13 @@ ALLOWED = {
     # Thin parts on the public client.
     "umami.testing": ("umami._state", "umami._user_agents"),
     "umami.pytest_plugin": ("umami.testing", "umami.collector", "umami._state"),
-    "umami.integrations": ("umami", "umami.integrations", "umami._user_agents", "umami.errors"),
+    "umami.integrations": (
+        "umami",
+        "umami.integrations",
+        "umami._user_agents",
+        "umami.errors",
+        "umami.settings",
+    ),
     "umami.settings": ("umami._checks", "umami._events.values", "umami.errors", "umami.models"),
     "umami._checks": (
         "umami._tls",

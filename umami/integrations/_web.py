@@ -1,8 +1,7 @@
 """The common part of both middlewares: the visitor of a request, and whether its response is a page view."""
 
-import logging
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -15,8 +14,7 @@ from umami._user_agents import is_bot
 from umami.errors import ValidationError
 
 from ._address import ClientAddress, anonymized
-
-logger: Final = logging.getLogger("umami")
+from ._failures import Failures
 
 CAMPAIGN_KEYS: Final = (
     "utm_*",
@@ -65,6 +63,15 @@ class Headers:
     def all(self, name: str) -> list[str]:
         """Return all values of a header."""
         return self._values.get(name, [])
+
+
+def environ_headers(environ: Mapping[str, Any]) -> Headers:
+    """Return the headers of a request from its WSGI environ."""
+    return Headers(
+        (name.removeprefix("HTTP_").replace("_", "-").lower(), value)
+        for name, value in environ.items()
+        if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH")
+    )
 
 
 @dataclass
@@ -248,7 +255,7 @@ class Middleware:
                 "for it. Pass a plain function."
             )
         self._tag = None if callable(tag) else tag
-        self._has_failed = False
+        self._failures = Failures("A request was not tracked")
 
     async def _ask(self, request: Request) -> None:
         """Await the async functions among the options. It never raises."""
@@ -258,7 +265,7 @@ class Middleware:
                 try:
                     request.known[name] = await self._functions[name](request)
                 except Exception as error:  # noqa: BLE001 - of a function of the user's
-                    self._note_failure(error)
+                    self._failures.note(error)
 
     def _visitor(self, request: Request) -> AbstractContextManager[None]:
         """Return the block to handle a request in, whose sends are this visitor's. It never raises."""
@@ -268,7 +275,7 @@ class Middleware:
                 fields["distinct_id"] = lambda: self._answer("distinct_id", request)  # who may log in yet
             return umami.visitor(**fields)
         except Exception as error:  # noqa: BLE001 - of a function of the user's
-            self._note_failure(error)
+            self._failures.note(error)
             return nullcontext()
 
     def _finished(self, request: Request, response: Response) -> None:
@@ -284,7 +291,7 @@ class Middleware:
                     **self._site,
                 )
         except Exception as error:  # noqa: BLE001
-            self._note_failure(error)
+            self._failures.note(error)
 
     def _is_page_view(self, request: Request, response: Response) -> bool:
         return (
@@ -317,12 +324,12 @@ class Middleware:
 
     def _answer(self, name: str, request: Request) -> Any:
         """Return what the function of an option says of a request; None without one. It never raises."""
-        if name not in self._functions or name in request.known:
+        if name not in self._functions or name in self._async_names:
             return request.known.get(name)
         try:
             return self._functions[name](request)
         except Exception as error:  # noqa: BLE001
-            self._note_failure(error)
+            self._failures.note(error)
             return None
 
     def _url(self, request: Request, response: Response | None) -> str:
@@ -332,12 +339,6 @@ class Middleware:
         pairs = request.query.split("&") if request.query else []
         kept = "&".join(pair for pair in pairs if self._is_kept(unquote_plus(pair.partition("=")[0])))
         return f"{path}{'?' if kept else ''}{kept}"
-
-    def _note_failure(self, error: Exception) -> None:
-        """Log a failure, the first one with all that helps to find it. No request fails for it."""
-        level = logging.DEBUG if self._has_failed else logging.ERROR
-        self._has_failed = True
-        logger.log(level, "A request was not tracked: %s: %s", type(error).__name__, error, exc_info=error)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

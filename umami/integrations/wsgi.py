@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import Context, copy_context
 from typing import Any, cast
 
-from ._web import Headers, Middleware, Request, Response, should_track
+from ._web import Headers, Middleware, Request, Response, environ_headers, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
 
@@ -101,15 +101,7 @@ def _request(environ: Environ) -> Request:
         environ["REQUEST_METHOD"],
         path.encode("latin-1").decode("utf-8", "replace") or "/",
         environ.get("QUERY_STRING", ""),
-        Headers(_headers(environ)),
+        environ_headers(environ),
         environ.get("REMOTE_ADDR") or None,
         environ,
     )
-
-
-def _headers(environ: Environ) -> Iterator[tuple[str, str]]:
-    for name, value in environ.items():
-        if name.startswith("HTTP_"):
-            yield name[5:].replace("_", "-").lower(), value
-        elif name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            yield name.replace("_", "-").lower(), value
