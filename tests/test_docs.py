@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -148,8 +149,20 @@ def test_the_demo_ends_with_an_error_if_its_service_fails(
         sys.exit(demo.main())
     """
 
-    process = python(program)
+    process = python(program, timeout=3 * DEADLINE)
 
     assert process.returncode == 1
     assert "The service has failed: Server error '500" in process.stderr
     assert "\r" not in process.stdout  # no bar, where nobody watches
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_accepts_the_example_of_a_unit(tmp_path: Path) -> None:
+    unit = (ROOT / "examples" / "shop.service").read_text()
+    unit = unit.replace("/opt/shop/.venv/bin/uvicorn", sys.executable)
+    (tmp_path / "shop.service").write_text(unit.replace("/opt/shop", str(tmp_path)))
+
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "shop.service")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
