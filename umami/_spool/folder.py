@@ -301,7 +301,8 @@ class Folder:
 
     def _look_after_own(self) -> None:
         """Write to other files if somebody has removed those of this process."""
-        removed = [own for own in list(self._current.values()) if own.most >= 0 and not own.exists()]
+        # In this order: this process seals its file before it deletes or closes it.
+        removed = [own for own in list(self._current.values()) if not own.exists() and own.most >= 0]
         for segment in removed:
             self.seal(segment)
             message = f"{printable(segment.path)} was removed: its events are no longer on disk."
@@ -381,6 +382,7 @@ class Folder:
         own, self._own, self._adopted, self._current = self._own, set(), set(), {}
         left = 0
         for segment in own:
+            self.seal(segment)
             count = segment.left
             left += count
             if count or segment.damaged:
