@@ -63,5 +63,5 @@ def test_sends_and_queries_without_what_windows_lacks(
     process = python(AS_ON_WINDOWS + program, **settings(collector))
 
     assert (process.returncode, process.stderr) == (0, "")
-    assert "this system has no file locks" in process.stdout
+    assert "file locks" in process.stdout
     assert set(stored(collector)) == {"sync", "async", "in the lifespan", "of a client", "at exit"}
