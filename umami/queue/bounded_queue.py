@@ -99,7 +99,7 @@ class BoundedQueue:
         return current
 
     def _included(self, destination: DestinationQueue) -> DestinationQueue:
-        if destination not in self._destinations:
+        if destination not in self._destinations.active:
             destination.settings = self._settings
             if self._store is not None:
                 destination.attach(self._store)
@@ -143,7 +143,7 @@ class BoundedQueue:
         """
         self._inside = True
         now = monotonic()
-        for destination in self._destinations:
+        for destination in tuple(self._destinations.active):
             destination.inbox.room = 0
             count = len(destination.inbox)
             if count and not self.closing and not self.stopped:
@@ -161,8 +161,8 @@ class BoundedQueue:
                 self._settings.queue_size - self._count,
                 (self._settings.queue_bytes - self._bytes) // LARGEST,
             )
-            room = free // max(1, len(self._destinations)) - _MARGIN
-            for destination in self._destinations:
+            room = free // max(1, len(self._destinations.active)) - _MARGIN
+            for destination in tuple(self._destinations.active):
                 destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
         finally:
             self._inside = False
@@ -227,7 +227,8 @@ class BoundedQueue:
 
     @locked
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
-        self._included(destination)
+        if destination not in self._destinations.active:
+            self._included(destination)
         # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
         wake = destination.room_unwatched() < 1
         size = len(event)

@@ -18,18 +18,19 @@ class Destinations:
         new: Makes the queue of an exporter.
 
     Attributes:
+        active: Those that are not left out, in the order that they came: a set that keeps it.
         current: Where the client sends now. It is never left out.
     """
 
     def __init__(self, new: Callable[[Exporter], DestinationQueue]) -> None:
         self._new = new
-        self._active: dict[DestinationQueue, None] = {}  # a set that keeps their order
+        self.active: dict[DestinationQueue, None] = {}
         self.current: DestinationQueue | None = None
         self.forget_idle()
 
     def forget_idle(self) -> None:
         """Forget those that are left out, as a fork's child does: they have the parent's lock."""
-        self._known = WeakValueDictionary({each.exporter.name: each for each in self._active})
+        self._known = WeakValueDictionary({each.exporter.name: each for each in self.active})
 
     def of(self, exporter: Exporter) -> DestinationQueue:
         """Return the queue of an exporter, made at the first use."""
@@ -40,21 +41,18 @@ class Destinations:
         return destination
 
     def __iter__(self) -> Iterator[DestinationQueue]:
-        return iter(tuple(self._active))  # a copy, because a send that interrupts this may add one
+        return iter(tuple(self.active))  # a copy, because a send that interrupts this may add one
 
     def __len__(self) -> int:
-        return len(self._active)
-
-    def __contains__(self, destination: DestinationQueue) -> bool:
-        return destination in self._active
+        return len(self.active)
 
     def add(self, destination: DestinationQueue) -> None:
         """Go through a destination from now on."""
-        self._active[destination] = None
+        self.active[destination] = None
 
     def leave_out(self, destination: DestinationQueue | None) -> None:
         """Leave a destination out, if it has nothing to do."""
         if destination is None or destination is self.current or destination.senders:
             return
         if not destination.unsettled() and not destination.inbox.room and not len(destination.inbox):
-            self._active.pop(destination, None)
+            self.active.pop(destination, None)
