@@ -254,6 +254,7 @@ def test_a_url_object_is_its_text(stored: Callable[..., StoredEvent], name: str)
         (Proxy(5), "5"),
         (Proxy(UUID(SITE)), SITE),
     ],
+    ids=["UUID", "scalar", "proxy", "proxy of a UUID"],
 )
 def test_a_distinct_id_may_be_the_key_of_a_row(
     stored: Callable[..., StoredEvent], value: Any, identity: str
@@ -271,7 +272,9 @@ def test_an_address_may_be_of_the_module_ipaddress(stored: Callable[..., StoredE
 
 
 @pytest.mark.parametrize(
-    ("value", "amount"), [(Scalar(5), 5), (Scalar(1.5), 1.5), (Proxy(5), 5), (Proxy(Decimal("1.5")), 1.5)]
+    ("value", "amount"),
+    [(Scalar(5), 5), (Scalar(1.5), 1.5), (Proxy(5), 5), (Proxy(Decimal("1.5")), 1.5)],
+    ids=["integer", "float", "proxy", "proxy of a Decimal"],
 )
 def test_a_revenue_stays_the_number_it_is(
     client: umami.Client, collector: Collector, value: Any, amount: float
@@ -282,19 +285,29 @@ def test_a_revenue_stays_the_number_it_is(
     assert same(collector.events[0].data["revenue"], amount)
 
 
-@pytest.mark.parametrize("value", [Scalar(1_767_225_600), Proxy(datetime(2026, 1, 1, tzinfo=timezone.utc))])
+@pytest.mark.parametrize(
+    "value",
+    [Scalar(1_767_225_600), Proxy(datetime(2026, 1, 1, tzinfo=timezone.utc))],
+    ids=["scalar", "proxy of a datetime"],
+)
 def test_a_timestamp_may_be_another_librarys_number(stored: Callable[..., StoredEvent], value: Any) -> None:
     assert stored(timestamp=value).timestamp == 1_767_225_600
 
 
 @pytest.mark.parametrize("field", ["title", "url", "referrer", "tag", "ua", "language", "website_id"])
-@pytest.mark.parametrize("value", [Nothing(), Proxy(object()), Scalar(5), Proxy(5), PurePosixPath("a")])
+@pytest.mark.parametrize(
+    "value",
+    [Nothing(), Proxy(object()), Scalar(5), Proxy(5), PurePosixPath("a")],
+    ids=["nothing", "proxy of an object", "scalar", "proxy of a number", "path"],
+)
 def test_what_only_looks_like_a_text_is_refused(client: umami.Client, field: str, value: Any) -> None:
     message = refusal(client.new_event, "signup", **{field: value})
     assert message == f"{field} must be a string, got {type(value).__name__}."
 
 
-@pytest.mark.parametrize("value", [Scalar(True), Scalar(1.5), Proxy(True), Scalar(None)])
+@pytest.mark.parametrize(
+    "value", [Scalar(True), Scalar(1.5), Proxy(True), Scalar(None)], ids=["flag", "float", "proxy", "none"]
+)
 def test_a_distinct_id_is_no_flag_and_no_fraction(client: umami.Client, value: Any) -> None:
     assert refusal(client.new_event, "signup", distinct_id=value) == (
         "distinct_id must be a string or integer."
