@@ -81,9 +81,8 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --quiet --strict
 
-# The fault tests on each installed Python, two at a time, and the page with their results.
-FAULT_TESTS = $(foreach name,exit fork frameworks delivery retry slow_answers umami_trouble connections outage \
-	proxies overflow callbacks flush threads inbox clock fitting model spool spool_faults,tests/test_$(name).py)
+# The fault tests on each installed Python, two at a time, and the page with their results. The newest Python
+# repeats some of them more often.
 
 # How often the test of the spool kills a process, about two seconds each time.
 SPOOL_ROUNDS ?= 200
@@ -105,16 +104,16 @@ reliability:
 	$(MAKE) --jobs=2 $(PYTHONS:%=reliability-%)
 	$(PYTHON) tests/reliability.py $(RECORDS)/*.json
 
-reliability-%: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
-reliability-%: export FORKS := $(FORKS)
 reliability-%: export OUTAGE_SECONDS := $(OUTAGE_SECONDS)
+reliability-3.13: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
+reliability-3.13: export FORKS := $(FORKS)
 reliability-3.13: export FITTING_EXAMPLES := $(FITTING_EXAMPLES)
 reliability-%:
 	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null || command -v python$*) || exit 0; \
 	$(MAKE) $(VENV)-$*/.test PYTHON=$$python VENV=$(VENV)-$* || exit 1; \
 	PYTHONPATH=tests $(VENV)-$*/bin/python -m pytest -q -p reliability --reliability $(RECORDS)/$*.json \
 		-o faulthandler_timeout=3600 \
-		$(FAULT_TESTS) || echo "Python $*: the page says what failed."
+		$$($(PYTHON) tests/reliability.py --tests) || echo "Python $*: the page says what failed."
 
 loadtest: $(VENV)/.loadtest
 	$(BIN)/python -m loadtests all --quick

@@ -3,7 +3,8 @@
 As a pytest plugin (`-p reliability --reliability FILE`) it records in a JSON file how each test ended on this
 Python, and what it measured (`record_property`). As a program (`python tests/reliability.py [FILE...]`) it
 combines such records in docs/reliability.json. Then it writes docs/reliability.md and its appendix from that
-and from docs/soak.json. Without a FILE it writes the pages from docs/reliability.json as it is.
+and from docs/soak.json. Without a FILE it writes the pages from docs/reliability.json as it is. `--tests`
+prints the files of the fault tests.
 """
 
 import json
@@ -28,7 +29,7 @@ AREAS = (
     (
         "Exit and signals",
         "Queued events are delivered or reported as lost. The exit code stays the same.",
-        ("test_exit",),
+        ("test_exit", "test_logged_counts"),
     ),
     ("Forks", "A child sends only its own events, each exactly once.", ("test_fork",)),
     (
@@ -39,12 +40,12 @@ AREAS = (
     (
         "Answers",
         "Each answer has the documented effect on each event of a batch.",
-        ("test_delivery", "test_slow_answers"),
+        ("test_delivery", "test_slow_answers", "test_foreign_answers", "test_redirects"),
     ),
     (
         "Retries and outages",
         "Events wait and are delivered. Duplicates stay within their bounds.",
-        ("test_retry", "test_outage"),
+        ("test_retry", "test_outage", "test_isolation", "test_duplicates", "test_max_event_age"),
     ),
     (
         "Trouble in Umami, the network or a proxy",
@@ -61,10 +62,15 @@ AREAS = (
     (
         "Threads and interruptions",
         "Nothing hangs, and the counts add up.",
-        ("test_threads", "test_inbox", "test_doors"),
+        ("test_threads", "test_inbox", "test_broken_off", "test_no_threads", "test_dropped_clients"),
     ),
     ("Clock changes", "No wait gets longer or shorter.", ("test_clock",)),
-    ("Visitors' values", "Each is repaired, stored and counted.", ("test_fitting",)),
+    ("Visitors' values", "Each is repaired, stored and counted.", ("test_fitting", "test_values")),
+    (
+        "Versions of Umami",
+        "Each is sent what it can store. Crawlers' events are counted as rejected.",
+        ("test_generations", "test_bots"),
+    ),
     (
         "Model of the queue",
         "In random sequences of operations, each event ends exactly once.",
@@ -73,7 +79,7 @@ AREAS = (
     (
         "Spool",
         "Acknowledged events survive `kill -9`, and are sent by the next process.",
-        ("test_spool", "test_spool_faults"),
+        ("test_spool", "test_spool_faults", "test_spool_files", "test_spool_model", "test_spool_settings"),
     ),
 )
 """What the tests are about: a heading, what they show if they pass, and their modules."""
@@ -421,4 +427,7 @@ def main(records: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    if sys.argv[1:] == ["--tests"]:
+        sys.stdout.write("\n".join(f"tests/{module}.py" for _, _, modules in AREAS for module in modules))
+    else:
+        main([Path(name) for name in sys.argv[1:]])
