@@ -85,7 +85,7 @@ class Request:
         headers: Its headers: `headers.get("user-agent")`.
         peer: The address of the connection's other end; None if the server gives none, as at a Unix socket.
         raw: What the server gave: the ASGI scope, the WSGI environ, or Django's request.
-        known: What the async functions among the options have returned, by the options' names.
+        known: What functions among the options have returned before it was needed, by the options' names.
     """
 
     method: str
@@ -324,7 +324,7 @@ class Middleware:
 
     def _answer(self, name: str, request: Request) -> Any:
         """Return what the function of an option says of a request; None without one. It never raises."""
-        if name not in self._functions or name in self._async_names:
+        if name in request.known or name not in self._functions or name in self._async_names:
             return request.known.get(name)
         try:
             return self._functions[name](request)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import Context, copy_context
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from ._web import Headers, Middleware, Request, Response, environ_headers, should_track
 
@@ -10,6 +10,13 @@ __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+REQUEST: Final = "umami.request"
+"""The key of a request in its environ, for an integration that knows more of it."""
+
+ROUTE: Final = "umami.route"
+"""The key of the template and the name of its route, which an integration may set."""
 
 
 class UmamiMiddleware(Middleware):
@@ -34,6 +41,7 @@ class UmamiMiddleware(Middleware):
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Handle one request."""
         request, response = _request(environ), Response(0, Headers(()))
+        environ[REQUEST] = request
 
         def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             response.status = int(status.split(" ", 1)[0])
@@ -46,6 +54,7 @@ class UmamiMiddleware(Middleware):
         body = context.run(self._app, environ, started)
 
         def finished() -> None:
+            response.route, response.name = environ.get(ROUTE, (None, None))
             self._finished(request, response)
 
         files = environ.get("wsgi.file_wrapper")
