@@ -261,12 +261,13 @@ class Encoder:
         size, before_send = len(encoded), self._before_send
         if before_send is not None and not _is_running(before_send):
             payload = from_json(encoded)["payload"]
+            before = payload.copy()
             try:
                 with _running(before_send):
                     returned = before_send(payload)
                 if returned is None:
                     return Dropped(encoded)
-                screened = self._encoded(_make_head(head.kind, {}), self._fitted(returned))
+                screened = self._encoded(_make_head(head.kind, {}), self._fitted(returned, before))
             except Exception as error:  # noqa: BLE001
                 return Dropped(encoded, f"before_send failed: {described(error)}")
             if size <= self._size_limit < len(screened):
@@ -276,15 +277,18 @@ class Encoder:
             raise ValidationError(self._too_large(encoded))
         return encoded
 
-    def _fitted(self, returned: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the payload that `before_send` returned fit, as the arguments of a send are."""
+    def _fitted(self, returned: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the payload that `before_send` returned fit, as the arguments of a send are.
+
+        Texts that are as they were `before` fit already.
+        """
         if not is_a(returned, Mapping):
             raise ValidationError(f"it returned {type(returned).__name__}, neither a mapping nor None.")
         payload: dict[str, Any] = {}
         for key, value in custom.items_of(returned):
             if value is None:
                 continue  # Umami takes no nulls
-            if key == "data":
+            if key == "data" or (type(value) is str and value == before.get(key)):
                 payload[key] = value
             elif key in FIELDS:
                 _put(payload, key, value, self._note)
