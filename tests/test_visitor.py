@@ -190,3 +190,12 @@ def test_greenlets_have_a_visitor_each(python: Callable[..., subprocess.Complete
 def test_a_wrong_value_is_refused_where_the_block_is_made(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(umami.errors.ValidationError, match=message):
         umami.visitor(**fields)
+
+
+def test_a_visitor_can_be_carried_elsewhere() -> None:
+    assert umami.current_visitor() == {}
+    with umami.visitor(url="/a", distinct_id=lambda: 17, tag=None), umami.visitor(ua="Firefox"):
+        carried = umami.current_visitor()
+    assert carried == {"url": "/a", "distinct_id": 17, "ua": "Firefox"}
+    with umami.visitor(**carried):
+        assert umami.current_visitor() == carried

@@ -7,6 +7,7 @@ from ._http import messages as _messages
 from .client import Client
 
 visitor = _visitor.visitor
+current_visitor = _visitor.current_visitor
 
 
 class _Default(Client):

@@ -5,7 +5,7 @@ It is a context variable, so each request, task, thread and greenlet has its own
 
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -170,3 +170,27 @@ def visitor(
                 f"got {given(value)}."
             )
     return VisitorBlock(fields)
+
+
+def current_visitor() -> dict[str, str | int]:
+    """Return the visitor of the sends here, to carry it to another process: the arguments of `visitor`.
+
+    Returns:
+        What the blocks around have set, without values of None; empty outside of a block. A `distinct_id`
+        that is a function is called. All values can be encoded as JSON.
+
+    Example:
+        ```python
+        job_queue.put({"order": 17, "visitor": umami.current_visitor()})
+
+        # in the worker
+        with umami.visitor(**job["visitor"]):
+            umami.new_event("shipped")
+        ```
+    """
+    visitor = current.get()
+    if visitor is None:
+        return {}
+    found = {each.name: getattr(visitor, each.name) for each in fields(visitor)}
+    found["distinct_id"] = visitor.identity()
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,178 @@
+"""Celery's workers of every kind: the visitor travels to the tasks, and outcomes are events."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, ROOT
+from process_helpers import finished, running
+from process_helpers import settings as environment
+
+import umami
+import umami.testing
+from integrations.web_servers import until
+from umami.collector import Collector
+from umami.errors import ValidationError
+
+celery = pytest.importorskip("celery")
+
+from celery.contrib.testing.worker import start_worker  # noqa: E402
+
+from umami.integrations.celery import install  # noqa: E402
+
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+PROGRAM = f"""
+import os, umami
+from celery import Celery
+from umami.integrations.celery import install
+
+app = Celery("tasks", broker="filesystem://")
+app.conf.broker_transport_options = dict.fromkeys(
+    ("data_folder_in", "data_folder_out", "control_folder"), os.environ["FOLDER"])
+install(app, events=["success", "failure", "retry"])
+
+@app.task
+def parent():
+    umami.new_event("parent")
+    child.delay()
+
+@app.task
+def child():
+    umami.new_event("child")
+
+@app.task(bind=True, default_retry_delay=0)
+def again(self):
+    umami.new_event("again")
+    if not self.request.retries:
+        self.retry()
+    raise ZeroDivisionError
+
+@app.task
+def nobody():
+    umami.new_event("nobody")
+
+if __name__ == "__main__":
+    import tasks
+    with umami.visitor(ip_address="203.0.113.7", ua={BROWSER!r}, distinct_id=lambda: "user-17"):
+        tasks.parent.delay()
+        tasks.again.delay()
+    tasks.nobody.delay()
+"""
+POOLS = {
+    "prefork": ["--pool=prefork", "--concurrency=2"],
+    "recycled": ["--pool=prefork", "--concurrency=1", "--max-tasks-per-child=1"],
+    "threads": ["--pool=threads", "--concurrency=2"],
+    "solo": ["--pool=solo"],
+    "gevent": ["--pool=gevent", "--concurrency=2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", POOLS.values(), ids=POOLS)
+def test_the_visitor_travels_to_the_task(collector: Collector, tmp_path: Path, options: list[str]) -> None:
+    if "gevent" in options[0]:
+        pytest.importorskip("gevent")
+    (tmp_path / "tasks.py").write_text(PROGRAM)
+    (tmp_path / "broker").mkdir()
+    variables = {
+        **environment(collector, flush_interval=600),
+        "FOLDER": str(tmp_path / "broker"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "PYTHONWARNINGS": "ignore:This process:DeprecationWarning",
+    }
+    worker = ["celery", "-A", "tasks", "worker", "-l", "INFO", *options]
+    with running("-m", *worker, errors=subprocess.STDOUT, **variables) as child:
+        child.says("ready.")
+        queued = subprocess.run(
+            [sys.executable, str(tmp_path / "tasks.py")],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert queued.returncode == 0, queued.stderr
+        child.says(r"succeeded in|raised unexpected", times=4)
+        if "--max-tasks-per-child=1" in options:
+            # billiard lets a child that has done its tasks wait up to 30 s before it ends.
+            collector.wait_for(events=10, timeout=2 * DEADLINE)
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+    by_visitor: dict[bool, list[str]] = {True: [], False: []}
+    for event in collector.events:
+        assert (event.distinct_id == "user-17") == (event.ip == "203.0.113.7")
+        by_visitor[event.distinct_id == "user-17"].append(event.name)
+    assert sorted(by_visitor[False]) == ["nobody", "task success"]
+    assert sorted(by_visitor[True]) == [
+        "again",
+        "again",
+        "child",
+        "parent",
+        "task failure",
+        "task retry",
+        "task success",
+        "task success",
+    ]
+    (failed,) = (event for event in collector.events if event.name == "task failure")
+    assert failed.data == {"task": "tasks.again", "error": "ZeroDivisionError"}
+
+
+@pytest.mark.slow
+def test_the_example(collector: Collector, tmp_path: Path) -> None:
+    variables = {**environment(collector, flush_interval=600), "BROKER_FOLDER": str(tmp_path)}
+    worker = ["celery", "-A", "examples.celery_tasks", "worker", "--concurrency=1", "-l", "INFO"]
+    with running("-m", *worker, errors=subprocess.STDOUT, **variables) as child:
+        child.says("ready.")
+        queued = finished("-m", "examples.celery_tasks", **variables)
+        assert queued.returncode == 0, queued.stderr
+        child.says("succeeded in")
+        child.process.send_signal(signal.SIGTERM)
+        assert child.end() == 0
+
+    assert sorted((event.name, event.url_path, event.ip) for event in collector.events) == [
+        ("bought", "/checkout", "203.0.113.7"),
+        ("shipped", "/checkout", "203.0.113.7"),
+        ("task success", "/checkout", "203.0.113.7"),
+    ]
+
+
+def test_a_task_that_runs_at_once_has_the_visitor_of_its_caller() -> None:
+    app = celery.Celery("eager", broker="memory://")
+    app.conf.task_always_eager = True
+    install(app, events=["success"])
+
+    @app.task
+    def task() -> None:
+        umami.new_event("seen")
+
+    with umami.testing.capture() as outbox, umami.visitor(url="/checkout"):
+        task.delay()
+    assert [sent.name for sent in outbox.all] == ["seen", "task success"]
+    assert [sent.url for sent in outbox.all] == ["/checkout", "/checkout"]
+
+
+def test_a_header_that_is_not_ours_fails_no_task(heard: Any) -> None:
+    app = celery.Celery("foreign", broker="memory://")
+    install(app)
+
+    @app.task(name="task")
+    def task() -> None:
+        umami.new_event("seen")
+
+    worker = start_worker(app, perform_ping_check=False, loglevel="ERROR")
+    with umami.testing.capture() as outbox, worker:
+        for header in ({"shoe_size": 43}, {"url": 3}, "text"):
+            task.apply_async(headers={"umami": header})
+        until(lambda: len(outbox.all) == 3)
+    assert heard.matching("A task was not tracked: TypeError")
+
+
+@pytest.mark.parametrize("events", ["success", ["started"]])
+def test_an_unknown_outcome_is_refused(events: Any) -> None:
+    with pytest.raises(ValidationError, match="events must be a list of success, failure, retry, got"):
+        install(celery.Celery("wrong"), events=events)
