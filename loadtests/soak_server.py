@@ -280,7 +280,8 @@ class FaultyServer:
 
     def accept(self, body: str | bytes) -> Script:
         """Store, and answer 202 with a body that is not Umami's. The client accepts it the second time."""
-        return {"status": 202, "body": body, "store": True}
+        path = None if self._generation.has_batch else "/api/send"  # so that there is a route that stores
+        return {"status": 202, "body": body, "store": True, "path": path}
 
     def forbid(self) -> Script:
         """Refuse as a proxy does."""
