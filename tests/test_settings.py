@@ -249,6 +249,7 @@ WRONG = {
     "UMAMI_SPOOL_SYNC_INTERVAL": "0",
     "UMAMI_SPOOL_REQUIRED": "perhaps",
     "UMAMI_HEADERS": "X-Key: secret",
+    "UMAMI_COMMON_DATA": "release=1.2",
     "UMAMI_VERIFY": "/no/such/authority.pem",
     "UMAMI_CERT": "/no/such/certificate.pem",
     "UMAMI_PROXY": "gopher://proxy",

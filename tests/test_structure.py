@@ -67,6 +67,7 @@ ALLOWED = {
     ),
     "umami.settings": ("umami._checks", "umami._events.values", "umami.errors", "umami.models"),
     "umami._checks": (
+        "umami._events.data",
         "umami._tls",
         "umami._proxy",
         "umami._events.values",

@@ -28,7 +28,8 @@ BROWSER = (
 )
 EVENT = (
     "hostname=None, url='/', website_id=None, title=None, custom_data=None, referrer='', language='en-US', "
-    "screen='1920x1080', ip_address=None, distinct_id=None, *, tag=None, timestamp=None, ua=None"
+    "screen='1920x1080', ip_address=None, distinct_id=None, *, tag=None, timestamp=None, ua=None, "
+    "browser=None, os=None, device=None"
 )
 STATS = (
     "start_at, end_at, website_id=None, url=None, referrer=None, title=None, query=None, event=None, "
@@ -52,7 +53,8 @@ SENDS = {
     "new_revenue_event": f"(revenue, currency='USD', event_name='revenue', {EVENT})",
     "new_page_view": (
         "(page_title, url, hostname=None, website_id=None, referrer='', language='en-US', "
-        f"screen='1920x1080', ua={BROWSER!r}, ip_address=None, distinct_id=None, *, tag=None, timestamp=None)"
+        f"screen='1920x1080', ua={BROWSER!r}, ip_address=None, distinct_id=None, *, tag=None, "
+        "timestamp=None, browser=None, os=None, device=None)"
     ),
     "identify": (
         "(distinct_id, data, *, website_id=None, hostname=None, ip_address=None, timestamp=None, ua=None)"

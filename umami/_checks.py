@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from . import _tls as tls
+from ._events import data as custom
 from ._events.values import given
 from ._proxy import parsed as parsed_proxy
 from .errors import ValidationError
@@ -93,6 +94,15 @@ def checked_region(region: str | None) -> str | None:
     if region not in (None, "us", "eu"):
         raise ValidationError("region must be 'us', 'eu', or None.")
     return region
+
+
+def checked_common_data(data: Any) -> dict[str, Any]:
+    """Return custom data as plain JSON values.
+
+    Raises:
+        ValidationError: It is not a mapping, or something in it cannot be encoded.
+    """
+    return custom.fit(data, lambda *_: None, field="data")
 
 
 # How servers are reached.

@@ -267,6 +267,7 @@ class State:
                 settings.batch_bytes - BATCH_FRAME,
                 agent.reporter.note_repair if settings.enabled else _note_nothing,
                 settings.before_send,
+                settings.common_data,
             )
             server = None
             if settings.exporter is None:
@@ -302,6 +303,7 @@ class State:
             settings.batch_bytes - BATCH_FRAME,
             _note_nothing,
             settings.before_send,
+            settings.common_data,
         )
         return Route(settings, None, encoder, None, capture)
 

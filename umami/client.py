@@ -65,6 +65,9 @@ class Sends:
         tag: str | None = None,
         timestamp: datetime | float | None = None,
         ua: str | None = None,
+        browser: str | None = None,
+        os: str | None = None,
+        device: str | None = None,
     ) -> dict[str, Any]:
         """Send a custom event. In the default `queued` mode this returns at once.
 
@@ -87,6 +90,10 @@ class Sends:
             tag: A tag, to compare variants; at most 50 characters.
             timestamp: When it happened, as a datetime or in epoch seconds; by default now.
             ua: The visitor's User-Agent; by default a browser's, because Umami drops the events of bots.
+            browser: The visitor's browser, at most 20 characters. This and the next two are stored by Umami
+                3.0.2 and later; otherwise Umami reads them from the User-Agent.
+            os: The visitor's operating system, at most 20 characters.
+            device: The kind of device, such as `mobile`, at most 20 characters.
 
         Returns:
             `{'queued': True}`, or `{'queued': False, 'reason': …}` if the event was dropped, or `{}` if
@@ -122,6 +129,12 @@ class Sends:
             optional["tag"] = tag
         if ua is not None and ua is not BROWSER_USER_AGENT:
             optional["userAgent"] = ua
+        if browser is not None:
+            optional["browser"] = browser
+        if os is not None:
+            optional["os"] = os
+        if device is not None:
+            optional["device"] = device
         encoded = route.encoder.event(
             payload,
             optional,
@@ -154,6 +167,9 @@ class Sends:
         tag: str | None = None,
         timestamp: datetime | float | None = None,
         ua: str | None = None,
+        browser: str | None = None,
+        os: str | None = None,
+        device: str | None = None,
     ) -> dict[str, Any]:
         """Send an event with an amount of money, which Umami adds to the website's revenue.
 
@@ -174,6 +190,9 @@ class Sends:
             tag: See `new_event`.
             timestamp: See `new_event`.
             ua: See `new_event`.
+            browser: See `new_event`.
+            os: See `new_event`.
+            device: See `new_event`.
 
         Returns:
             As `new_event` does.
@@ -206,6 +225,9 @@ class Sends:
             tag=tag,
             timestamp=timestamp,
             ua=ua,
+            browser=browser,
+            os=os,
+            device=device,
         )
 
     def new_page_view(
@@ -223,6 +245,9 @@ class Sends:
         *,
         tag: str | None = None,
         timestamp: datetime | float | None = None,
+        browser: str | None = None,
+        os: str | None = None,
+        device: str | None = None,
     ) -> dict[str, Any]:
         """Send a page view, as Umami's script does from a browser.
 
@@ -239,6 +264,9 @@ class Sends:
             distinct_id: See `new_event`.
             tag: See `new_event`.
             timestamp: See `new_event`.
+            browser: See `new_event`.
+            os: See `new_event`.
+            device: See `new_event`.
 
         Returns:
             As `new_event` does.
@@ -277,6 +305,12 @@ class Sends:
             optional["tag"] = tag
         if agent is not None and agent is not BROWSER_USER_AGENT:
             optional["userAgent"] = agent
+        if browser is not None:
+            optional["browser"] = browser
+        if os is not None:
+            optional["os"] = os
+        if device is not None:
+            optional["device"] = device
         encoded = route.encoder.event(
             payload,
             optional,

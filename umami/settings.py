@@ -27,6 +27,7 @@ from typing_extensions import Self, TypedDict
 from ._checks import (
     checked_api_key,
     checked_cert,
+    checked_common_data,
     checked_exporter,
     checked_folder,
     checked_headers,
@@ -50,12 +51,13 @@ if TYPE_CHECKING:
     Wait = float | Callable[[RetryCallState], float]
     Stop = int | Callable[[RetryCallState], bool]
     Headers = Mapping[str, str]
+    CommonData = Mapping[str, Any]
     Verify = bool | str | os.PathLike[str] | ssl.SSLContext
     Cert = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     Destination = Exporter
 else:
     # Checked by functions, and not imported for pydantic to look at.
-    Folder = Wait = Stop = Headers = Verify = Cert = Destination = Any
+    Folder = Wait = Stop = Headers = CommonData = Verify = Cert = Destination = Any
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -165,6 +167,10 @@ class Settings(BaseModel):
     region: Annotated[str | None, _checks(checked_region)] = Field(
         None, description="`us` or `eu`, for Umami Cloud."
     )
+
+    common_data: Annotated[
+        CommonData | None, _checks(checked_common_data), Environment(decode=_from_json, form="JSON")
+    ] = Field(None, description="Custom data of every event; the event's own keys win. Page views have none.")
 
     # Whether and how.
     enabled: Annotated[bool, Environment(names=("UMAMI_ENABLED", "UMAMI_DISABLED"))] = Field(
@@ -297,6 +303,7 @@ class SettingsDict(TypedDict, total=False):
     hostname: str | None
     api_key: str | None
     region: str | None
+    common_data: CommonData | None
     enabled: bool
     mode: Literal["queued", "direct"]
     queue_size: int

@@ -74,6 +74,7 @@ class Encoder:
         size_limit: The most bytes that an encoded event may have.
         note: Called with the kind of each repair.
         before_send: The user's callback, which may change or drop a payload.
+        common_data: Custom data of every event, as plain values.
     """
 
     def __init__(
@@ -83,12 +84,14 @@ class Encoder:
         size_limit: int,
         note: Note,
         before_send: BeforeSend | None,
+        common_data: Mapping[str, Any] | None = None,
     ) -> None:
         self._website_id = website_id
         self._hostname = hostname
         self._size_limit = size_limit
         self._note = note
         self._before_send = before_send
+        self._common_data = common_data
         self._heads: dict[tuple[str | None, str | None, str, str], Head] = {}
 
     def event(
@@ -136,6 +139,8 @@ class Encoder:
             # 25 characters are 50 UTF-16 units at the most.
             if type(name) is not str or len(name) > 25 or not name or name[0] in _UNUSUAL:
                 payload["name"] = fields.event_name(name, self._note)
+            if self._common_data:
+                payload["data"] = {**self._common_data, **custom.copied(payload["data"])}
         url = payload["url"]
         if (
             type(url) is not str

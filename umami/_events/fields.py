@@ -27,6 +27,7 @@ NAME_LIMIT: Final = 50
 HOSTNAME_LIMIT: Final = 100
 LANGUAGE_LIMIT: Final = 35
 SCREEN_LIMIT: Final = 11
+CLIENT_LIMIT: Final = 20
 DISTINCT_ID_LIMIT: Final = 50
 CURRENCY_LIMIT: Final = 10
 CAMPAIGN_LIMIT: Final = 255
@@ -228,6 +229,19 @@ def screen(value: str, note: Note) -> str | None:
     return None
 
 
+def _client(field: str) -> Callable[[Any, Note], str | None]:
+    """Return what makes a browser, system or device fit: one that is too long is left out."""
+
+    def fitted(value: Any, note: Note) -> str | None:
+        name = text(field, value).strip()
+        if fits(name, CLIENT_LIMIT):
+            return name or None
+        note(field)
+        return None  # then Umami reads it from the User-Agent
+
+    return fitted
+
+
 def ip_address(value: Any, note: Note) -> str | None:
     """Return a visitor's IP address, of a list the one to trust; or None if there is none."""
     if type(value) is str and is_ipv4(value):
@@ -323,5 +337,8 @@ FIELDS: Final[dict[str, Callable[[Any, Note], Any]]] = {
     "ip": ip_address,
     "tag": tag,
     "userAgent": user_agent,
+    "browser": _client("browser"),
+    "os": _client("os"),
+    "device": _client("device"),
 }
 """Each field of a payload but the custom data: what returns it such that it fits, or None to leave it out."""

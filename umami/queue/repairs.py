@@ -19,15 +19,18 @@ WARNINGS: Final = {
 """What is logged once, with a value in it or without."""
 
 REPAIRS: Final = {
+    "browser": "a browser over 20 characters was omitted",
     "custom_data_array": "an array in custom_data was cut to 500 characters",
     "custom_data_date": "an invalid date in custom_data was sent with a space in place of its T",
     "custom_data_key": "a key in custom_data was cut to 500 characters",
     "custom_data_text": "a text in custom_data was cut to 500 characters",
+    "device": "a device over 20 characters was omitted",
     "distinct_id": "a distinct_id over 50 characters was replaced by its digest",
     "ip_address": "ip_address is not a valid IP address and was omitted",
     "language": "a language was cut to its first tag",
     "large_number": "a number of 1e15 or more in custom_data was sent as text",
     "not_finite": "NaN or infinity in custom_data was sent as null",
+    "os": "an os over 20 characters was omitted",
     "referrer": "a referrer is not a valid URL and was omitted, or was too long and was cut",
     "screen": "a screen over 11 characters was omitted",
     "title": "U+0000 in a title was replaced, or a title was too long and was cut",
