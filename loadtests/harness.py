@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from . import environments
 from .model import Case, MeasurementError, Metrics
+from .paced import measure_paced
 from .service import measure_service
 from .sink import Behaviour
 
@@ -151,5 +152,9 @@ def _service(case: Case, python: Path, port: int) -> Metrics:
     return measure_service(case, python, port)
 
 
-OUTSIDE: Final[dict[str, Callable[[Case, Path, int], Metrics]]] = {"import": _imports, "service": _service}
+OUTSIDE: Final[dict[str, Callable[[Case, Path, int], Metrics]]] = {
+    "import": _imports,
+    "service": _service,
+    "paced": measure_paced,
+}
 """The probes that do not run in `child`."""

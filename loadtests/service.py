@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,28 +29,11 @@ def measure_service(case: Case, python: Path, port: int) -> Metrics:
     if wrk is None:
         raise MeasurementError("wrk is not installed: apt-get install wrk")
     seconds, connections = int(case.options["seconds"]), int(case.options["connections"])
-    own = _free_port()
-    variables = {
-        **environments.variables(case.subject),
-        "LOADTEST_SUBJECT": case.subject,
-        "LOADTEST_URL": f"http://127.0.0.1:{port}",
-        "UMAMI_SHUTDOWN_TIMEOUT": "1",
-    }
-    command: list[str | Path] = [
-        python,
-        "-m",
-        "uvicorn",
-        "loadtests.app:app",
-        "--port",
-        str(own),
-        "--log-level",
-        "critical",
-    ]
-    quiet = subprocess.DEVNULL
-    place = environments.import_path(case.subject)[0]
-    with subprocess.Popen(command, env=variables, cwd=place, stdout=quiet, stderr=quiet) as service:
+    with serving(case, python, "loadtests.app:app", LOADTEST_URL=f"http://127.0.0.1:{port}") as (
+        service,
+        own,
+    ):
         try:
-            _wait_until_up(own, service)
             load: list[str | Path] = [wrk, "-t1", f"-c{connections}", "--timeout", "30s", "-s", _WRK_SCRIPT]
             url = f"http://127.0.0.1:{own}/checkout"
             subprocess.run([*load, "-d1s", url], check=True, capture_output=True, timeout=60)
@@ -63,11 +48,39 @@ def measure_service(case: Case, python: Path, port: int) -> Metrics:
             cpu = cpu_seconds(service.pid) - cpu
         except subprocess.SubprocessError as error:
             raise MeasurementError(f"wrk: {error}") from None
-        finally:
-            service.kill()  # the events that are still queued do not matter
     found: Metrics = json.loads(done.stdout.splitlines()[-1])
     found["cpu_us"] = cpu / max(1.0, found["requests"]) * 1e6
     return found
+
+
+@contextmanager
+def serving(
+    case: Case, python: Path, app: str, **more: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Serve an application with uvicorn, and yield its process and port.
+
+    Args:
+        case: The measurement.
+        python: The interpreter.
+        app: The application, as uvicorn takes it.
+        more: Environment variables.
+    """
+    own = _free_port()
+    variables = {
+        **environments.variables(case.subject),
+        "LOADTEST_SUBJECT": case.subject,
+        "UMAMI_SHUTDOWN_TIMEOUT": "1",
+        **more,
+    }
+    command: list[str | Path] = [python, "-m", "uvicorn", app, "--port", str(own), "--log-level", "critical"]
+    quiet = subprocess.DEVNULL
+    place = environments.import_path(case.subject)[0]
+    with subprocess.Popen(command, env=variables, cwd=place, stdout=quiet, stderr=quiet) as service:
+        try:
+            _wait_until_up(own, service)
+            yield service, own
+        finally:
+            service.kill()  # the events that are still queued do not matter
 
 
 def _free_port() -> int:

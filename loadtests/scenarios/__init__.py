@@ -8,7 +8,7 @@ from loadtests.model import Scenario
 from .calls import enqueue, enqueue_async, enqueue_threads, import_time, memory
 from .delivery import drain, exit_time, single, umami_paced
 from .growth import growth
-from .services import burst, service
+from .services import burst, middleware, service
 
 SCENARIOS: Final[dict[str, Callable[[bool], Scenario]]] = {
     "enqueue": enqueue,
@@ -19,6 +19,7 @@ SCENARIOS: Final[dict[str, Callable[[bool], Scenario]]] = {
     "memory": memory,
     "single": single,
     "service": service,
+    "middleware": middleware,
     "umami-paced": umami_paced,
     "exit": exit_time,
     "import": import_time,

@@ -146,3 +146,66 @@ def service(quick: bool) -> Scenario:
         tuple(goals),
         derive,
     )
+
+
+def middleware(quick: bool) -> Scenario:
+    """What does the middleware add to a request, at the rates at which services run?"""
+    cases: list[Case] = []
+    goals: list[Goal] = []
+    rates = (200, 1_000)
+    for rate in rates:
+        for state, sink in _SERVERS.items():
+            case = f"{rate:,}/s, {state}"
+            for name, tracking in (
+                ("no tracking", "none"),
+                ("by hand", "by hand"),
+                ("middleware", "middleware"),
+                ("no tracking again", "none"),
+            ):
+                options = {"rate": rate, "seconds": 3 if quick else 10, "tracking": tracking}
+                cases.append(Case(f"{name}, {case}", "ours", "paced", options, sink))
+            goals += [
+                Goal(
+                    f"middleware's CPU ÷ a page view by hand, {case}",
+                    "cpu_us",
+                    (f"middleware, {case}",),
+                    (f"by hand, {case}",),
+                    at_most=1.3,
+                ),
+                Goal(
+                    f"middleware's p99 ÷ the worse of two untracked, {case}",
+                    "p99_ms",
+                    (f"middleware, {case}",),
+                    (f"no tracking, {case}",),
+                    at_most=1,
+                    to_metric="worse_p99_ms",
+                ),
+            ]
+
+    def derive(measured: dict[str, Metrics]) -> None:
+        """Add the worse p99 of the two untracked services, of which one ran before and one after."""
+        for rate in rates:
+            for state in _SERVERS:
+                case = f"{rate:,}/s, {state}"
+                before = measured.get(f"no tracking, {case}", {})
+                after = measured.get(f"no tracking again, {case}", {})
+                if "p99_ms" in before and "p99_ms" in after:
+                    before["worse_p99_ms"] = max(before["p99_ms"], after["p99_ms"])
+
+    return Scenario(
+        "middleware",
+        "What does the middleware add to a request, at the rates at which services run?",
+        "uvicorn and Starlette in one process, and requests at a fixed rate, whether earlier ones are "
+        f"answered or not, for {3 if quick else 10} s after a warm-up. A page view is sent by the handler, "
+        "by the middleware, or not at all. Times count from when a request was due. The analytics server is "
+        "healthy, slow (half a second per answer) or dead (it refuses connections).",
+        tuple(cases),
+        (
+            Column("cpu_us", "CPU µs a request", 1),
+            Column("p50_ms", "p50 ms", 2),
+            Column("p99_ms", "p99 ms", 2),
+            Column("errors", "errors", 0),
+        ),
+        tuple(goals),
+        derive,
+    )
