@@ -6,6 +6,7 @@ that the options name. It is read from the right, because each proxy appends the
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,7 @@ UNIX: Final = "unix"
 """Stands among the trusted proxies for a peer at a Unix socket, which has no address."""
 
 _MOST_HOPS: Final = 32
+_REMEMBERED: Final = 4096
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FORWARDED_FOR: Final = re.compile(
     r"""(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]*))""", re.IGNORECASE
@@ -45,6 +47,10 @@ def parsed(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+_parsed_peer: Final = lru_cache(_REMEMBERED)(parsed)
+"""The same peers come again and again. They are short, unlike what a header may hold."""
 
 
 class ClientAddress:
@@ -98,7 +104,7 @@ class ClientAddress:
             peer: The address of the connection's other end, as the server gives it; None at a Unix socket.
             headers: The request's headers.
         """
-        nearest = None if peer is None else parsed(peer)
+        nearest = None if peer is None else _parsed_peer(peer)
         if not (self._hops or self._trusts(nearest, is_unix=not peer)):
             return None if nearest is None else str(nearest)
         if self._own_header is not None:

@@ -86,6 +86,7 @@ class Request:
         peer: The address of the connection's other end; None if the server gives none, as at a Unix socket.
         raw: What the server gave: the ASGI scope, the WSGI environ, or Django's request.
         known: What functions among the options have returned before it was needed, by the options' names.
+        fields: Whose visit it is, as the sends take it.
     """
 
     method: str
@@ -95,6 +96,7 @@ class Request:
     peer: str | None
     raw: Any
     known: dict[str, Any] = field(default_factory=dict, repr=False)
+    fields: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -270,9 +272,12 @@ class Middleware:
     def _visitor(self, request: Request) -> AbstractContextManager[None]:
         """Return the block to handle a request in, whose sends are this visitor's. It never raises."""
         try:
-            fields = self._fields(request)
+            fields = request.fields = self._fields(request)
             if "distinct_id" in self._functions and "ua" in fields:
-                fields["distinct_id"] = lambda: self._answer("distinct_id", request)  # who may log in yet
+                return umami.visitor(
+                    **fields,
+                    distinct_id=lambda: self._answer("distinct_id", request),  # who may log in yet
+                )
             return umami.visitor(**fields)
         except Exception as error:  # noqa: BLE001 - of a function of the user's
             self._failures.note(error)
@@ -282,7 +287,9 @@ class Middleware:
         """Send a page view if a response is one, after its last byte. It never raises."""
         try:
             if self._is_page_view(request, response):
-                fields = self._fields(request, response)
+                fields = request.fields or self._fields(request)
+                if self._by_template and response.route:
+                    fields = {**fields, "url": self._url(request, response.route)}
                 title = self._title(request, response) if self._title else response.name
                 self._client.new_page_view(
                     title or request.path,
@@ -306,11 +313,11 @@ class Middleware:
         get = request.headers.get
         return self._respect_gpc and "1" in (get("sec-gpc"), get("dnt"))
 
-    def _fields(self, request: Request, response: Response | None = None) -> dict[str, Any]:
+    def _fields(self, request: Request) -> dict[str, Any]:
         """Return the arguments of a send that say whose visit it belongs to; None where that is not known."""
         get = request.headers.get
         fields: dict[str, Any] = {
-            "url": self._url(request, response),
+            "url": self._url(request, quote(request.path, safe=_SAFE)),
             "tag": self._answer("tag", request) if "tag" in self._functions else self._tag,
         }
         if not self._is_private(request):
@@ -332,11 +339,10 @@ class Middleware:
             self._failures.note(error)
             return None
 
-    def _url(self, request: Request, response: Response | None) -> str:
-        path = quote(request.path, safe=_SAFE)
-        if self._by_template and response is not None and response.route:
-            path = response.route
-        pairs = request.query.split("&") if request.query else []
+    def _url(self, request: Request, path: str) -> str:
+        if not request.query:
+            return path
+        pairs = request.query.split("&")
         kept = "&".join(pair for pair in pairs if self._is_kept(unquote_plus(pair.partition("=")[0])))
         return f"{path}{'?' if kept else ''}{kept}"
 
