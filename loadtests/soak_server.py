@@ -42,7 +42,7 @@ _LOOK_SECONDS: Final = 0.02
 _JUST_NOW: Final = 0.25
 """For so many seconds an answer may be lost with the connection, when the server stops."""
 _FULL_PACE_SECONDS: Final = 60.0
-_DOUBTS: Final = 4  # one more than the default of item_retry_limit
+_DOUBTS: Final = 2  # the rest of item_retry_limit + 1 may be refused connections
 _STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _REFUSALS: Final = frozenset((401, 403, 500, 502))
 _UNCLEAR: Final = frozenset((202, 504))
