@@ -176,7 +176,7 @@ def test_a_server_that_repeats_a_secret_is_not_quoted(serve: Callable[..., Site]
     site = serve("3.4", echo, login=False)
     with pytest.raises(httpx.HTTPStatusError) as caught:
         site.login("admin", PASSWORD, code=BACKUP_CODE)
-    assert "Odd" not in str(caught.value)
+    assert not any(value in str(caught.value) for value in (PASSWORD, BACKUP_CODE, PARTIAL))
 
 
 # Verify.
