@@ -37,6 +37,7 @@ SENDERS: Final = CLIENTS * 8  # the client's own default where there is no batch
 
 # Growth is only judged after every part of the client has been in use.
 JUDGED_FROM_SECONDS: Final = 60.0
+MEMORY_JUDGED_FROM_SECONDS: Final = 1800.0  # it levels off within a quarter of an hour
 WARM_UP: Final = 0.25
 MOST_GROWTH_MB: Final = 4.0
 MOST_MORE: Final = 2.0
@@ -241,7 +242,7 @@ def judge(evidence: Evidence, seconds: float, *, spool: bool) -> list[Check]:
     return [
         *checks,
         _versions(evidence, judged=judged),
-        _memory(samples, judged=judged),
+        _memory(samples, judged=seconds >= MEMORY_JUDGED_FROM_SECONDS),
         _threads(samples, threads),
         *_files(samples, judged=judged),
     ]
