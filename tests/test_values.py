@@ -197,6 +197,27 @@ def test_custom_data_may_be_a_proxy(client: umami.Client, collector: Collector) 
     ]
 
 
+def test_a_list_that_pretends_to_be_another_class_is_not_copied(client: umami.Client) -> None:
+    """A copy of it would never end, if its iterator has no end."""
+    read = []
+
+    class Pretending(list[int]):
+        @property
+        def __class__(self) -> Any:
+            return int
+
+        def __iter__(self) -> Any:
+            read.append(self)
+            return super().__iter__()
+
+        def __hash__(self) -> int:  # type: ignore[override]
+            return 1
+
+    assert "custom_data" in refusal(client.new_event, "a", custom_data={Pretending(): 1})
+    assert "url" in refusal(client.new_event, "a", url=Pretending())
+    assert not read
+
+
 def test_a_value_that_stands_for_itself_without_end_is_refused(client: umami.Client) -> None:
     class Endless(Scalar):
         def item(self) -> Any:

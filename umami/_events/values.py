@@ -69,8 +69,9 @@ def _native(value: Any) -> Any:
     if is_missing(value):
         return None
     claimed = value.__class__
-    if claimed is not kind:
-        # A proxy says that it is of the class of what it stands for, and its copy is a copy of that.
+    if claimed is not kind and hasattr(kind, "__copy__"):
+        # A proxy says that it is of the class of what it stands for, and its copy is a copy of that. Without
+        # a way of its own to be copied, a list whose iterator has no end would be copied for ever.
         copied = copy.copy(value)
         if issubclass(type(copied), claimed):
             return plain(copied)
