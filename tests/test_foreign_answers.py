@@ -395,7 +395,7 @@ def test_the_size_that_a_proxy_takes_is_learnt(
     assert refused <= 16
     assert max(accepted) > limit / 2
     assert len(accepted) <= 4 * 2000 * 230 / limit  # most are about as full as they may be
-    heard.wait_for("batches are made smaller")
+    heard.wait_for("the client sends smaller batches")
     assert (client.queue_stats().delivered, client.queue_stats().rejected) == (2000, 0)
 
 
