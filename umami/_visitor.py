@@ -68,6 +68,8 @@ class Visitor:
 
 
 current: Final[ContextVar[Visitor | None]] = ContextVar("umami.visitor", default=None)
+visitor_now: Final = current.get
+"""Returns the visitor of the innermost block; None outside of all. Bound here, as each send calls it."""
 
 
 class _Keep:

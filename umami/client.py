@@ -24,7 +24,7 @@ from ._http import endpoints
 from ._http.messages import Flow
 from ._state import Route, State
 from ._user_agents import BROWSER_USER_AGENT
-from ._visitor import LANGUAGE, REFERRER, URL, current
+from ._visitor import LANGUAGE, REFERRER, URL, visitor_now
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
 from .settings import SettingsDict, with_settings
@@ -110,7 +110,7 @@ class Sends:
             ```
         """
         route = self._state.route or self._state.new_route()
-        if (visitor := current.get()) is not None:
+        if (visitor := visitor_now()) is not None:
             url, referrer, language, ip_address, distinct_id, tag, ua = visitor.fill(
                 url, referrer, language, ip_address, distinct_id, tag, ua
             )
@@ -288,7 +288,7 @@ class Sends:
         """
         route = self._state.route or self._state.new_route()
         agent: str | None = ua
-        if (visitor := current.get()) is not None:
+        if (visitor := visitor_now()) is not None:
             url, referrer, language, ip_address, distinct_id, tag, agent = visitor.fill(
                 url, referrer, language, ip_address, distinct_id, tag, ua
             )
@@ -360,7 +360,7 @@ class Sends:
             ```
         """
         route = self._state.route or self._state.new_route()
-        if (visitor := current.get()) is not None:
+        if (visitor := visitor_now()) is not None:
             ip_address = visitor.ip_address if ip_address is None else ip_address
             ua = visitor.ua if ua is None else ua
         encoded = route.encoder.identity(
