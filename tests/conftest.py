@@ -62,6 +62,17 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _same_logger() -> Iterator[None]:
+    """Leave the logger as it was: a framework's set-up may disable it, or set its level."""
+    logger = logging.getLogger("umami")
+    before = logger.level, logger.propagate
+    yield
+    logger.disabled = False
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+
+
 @pytest.fixture(params=["asyncio", TRIO])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
