@@ -68,6 +68,7 @@ def _same_logger() -> Iterator[None]:
     logger = logging.getLogger("umami")
     before = logger.level, logger.propagate
     yield
+    logging.disable(logging.NOTSET)
     logger.disabled = False
     logger.setLevel(before[0])
     logger.propagate = before[1]
