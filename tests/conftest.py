@@ -66,12 +66,14 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _same_logger() -> Iterator[None]:
     """Leave the logger as it was: a framework's set-up may disable it, or set its level."""
     logger = logging.getLogger("umami")
-    before = logger.level, logger.propagate
+    before = logger.level, logger.propagate, logging.root.level, logging.root.handlers.copy()
     yield
     logging.disable(logging.NOTSET)
     logger.disabled = False
     logger.setLevel(before[0])
     logger.propagate = before[1]
+    logging.root.setLevel(before[2])  # Celery sets it, and adds handlers
+    logging.root.handlers[:] = before[3]
 
 
 @pytest.fixture(params=["asyncio", TRIO])
