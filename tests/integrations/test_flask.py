@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +89,8 @@ def test_the_route_stands_for_the_path_if_asked(client: Sent) -> None:
             request(port, path)
         until(lambda: len(client.urls) == 2)
     views = [(payload["url"], payload["title"]) for payload in client.payloads]
-    assert views == [("/items/<int:number>", "item"), ("/shop/shelf/<number>", "shop.shelf")]
+    # A page view comes after its response: the next request may overtake it.
+    assert sorted(views) == [("/items/<int:number>", "item"), ("/shop/shelf/<number>", "shop.shelf")]
 
 
 @pytest.mark.parametrize("path", ["/buy", "/abuy"])
@@ -106,7 +108,7 @@ def test_a_function_may_read_the_session(client: Sent) -> None:
         request(port, "/login/ann")
         request(port, "/items/1")
         until(lambda: len(client.urls) == 2)
-    assert [payload.get("id") for payload in client.payloads] == ["ann", "ann", None]
+    assert Counter(payload.get("id") for payload in client.payloads) == {"ann": 2, None: 1}
 
 
 def test_a_body_streams(client: Sent) -> None:
