@@ -287,18 +287,29 @@ class Middleware:
         """Send a page view if a response is one, after its last byte. It never raises."""
         try:
             if self._is_page_view(request, response):
-                fields = request.fields or self._fields(request)
-                if self._by_template and response.route:
-                    fields = {**fields, "url": self._url(request, response.route)}
-                title = self._title(request, response) if self._title else response.name
-                self._client.new_page_view(
-                    title or request.path,
-                    distinct_id=self._answer("distinct_id", request),
-                    **{name: value for name, value in fields.items() if value is not None},
-                    **self._site,
-                )
+                self._client.new_page_view(**self._page_view(request, response))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
+
+    async def _finished_async(self, request: Request, response: Response) -> None:
+        """Do as `_finished` does, and block no event loop: in direct mode a send waits for the server."""
+        try:
+            if self._is_page_view(request, response):
+                await self._client.new_page_view_async(**self._page_view(request, response))
+        except Exception as error:  # noqa: BLE001
+            self._failures.note(error)
+
+    def _page_view(self, request: Request, response: Response) -> dict[str, Any]:
+        fields = request.fields or self._fields(request)
+        if self._by_template and response.route:
+            fields = {**fields, "url": self._url(request, response.route)}
+        title = self._title(request, response) if self._title else response.name
+        return {
+            "page_title": title or request.path,
+            "distinct_id": self._answer("distinct_id", request),
+            **{name: value for name, value in fields.items() if value is not None},
+            **self._site,
+        }
 
     def _is_page_view(self, request: Request, response: Response) -> bool:
         return (

@@ -60,7 +60,7 @@ class UmamiMiddleware(Middleware):
                 kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
             ):
                 response.route, response.name = _route(request.raw)
-                self._finished(request, response)
+                await self._finished_async(request, response)
 
         return tracked
 

@@ -124,7 +124,7 @@ class UmamiMiddleware(Middleware):
             if piece is None:
                 break
             yield piece
-        self._finished(seen, known)
+        await self._finished_async(seen, known)
 
 
 def _identity(attribute: str, *, in_async: bool) -> Callable[[Request], Any]:
