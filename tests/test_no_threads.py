@@ -19,7 +19,8 @@ import asyncio, logging, os, sys, threading, time
 import anyio, umami
 from contextlib import contextmanager
 
-anyio.run(anyio.sleep, 0)
+for backend in ("asyncio", "trio"):
+    anyio.run(anyio.sleep, 0, backend=backend)
 umami.queue_stats()
 umami.configure(url_base=os.environ["UMAMI_URL"])
 try:
