@@ -76,8 +76,9 @@ def test_an_interval_syncs_what_was_written_and_then_rests(
     send_many(client, 20)
     (file,) = folder.iterdir()
     until(lambda: {file.name, folder.name} <= set(synced))
-    segment = next(iter(client._state._spool._folder._own))
-    until(lambda: segment.synced == segment.size and client._state._spool._folder._syncer.sleeps)
+    disk = client._state._storage.spool._folder
+    segment = next(iter(disk._own))
+    until(lambda: segment.synced == segment.size and disk._syncer.sleeps)
     count = len(synced)
     send_many(client, 1)
     until(lambda: len(synced) > count and segment.synced == segment.size)

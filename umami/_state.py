@@ -10,33 +10,27 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _threads
 from ._app_servers import uwsgi_will_fork
-from ._events.encoder import Dropped, Encoder
-from ._http import endpoints, late
+from ._events.encoder import Encoder
+from ._http import late
 from ._http.access import Access
 from ._http.connections import Connections
 from ._http.endpoints import Server
 from ._http.exporter import UmamiExporter
 from ._http.filters import Dialect
 from ._http.generations import Generation
-from ._http.messages import Flow
 from ._http.target import Target, named
-from ._http.verdicts import BOT
 from ._process import in_child, notice_fork, sigterm, will_flush
 from ._server import home_of, is_local, server_of
-from ._spool.rejected import Rejected
-from ._spool.spool import Spool
-from ._user_agents import BROWSER_USER_AGENT
+from ._storage import Storage
 from .errors import OperationNotAllowedError, ValidationError
 from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME
 from .queue.exporter import Exporter
-from .queue.reasons import BEFORE_SEND, TOO_LARGE
-from .queue.reporter import Report, logger
+from .queue.reporter import logger
 from .settings import Settings, SettingsDict, disabled_by_environment, resolve, shown
 
 if TYPE_CHECKING:
@@ -63,7 +57,7 @@ class Route:
         server: Where events go; None with an exporter of the user's.
         encoder: Checks and encodes events.
         destination: The queue for that server or exporter; None where a test captures what is sent.
-        put: Queues an encoded event and returns True; or returns False, and `State.submit` decides.
+        put: Queues an encoded event and returns True; or returns False, and `submit` decides.
     """
 
     settings: Settings
@@ -83,7 +77,7 @@ class State:
         self._login: tuple[str | None, str] | None = None
         self._access = Access(Settings.model_validate({}))
         self._agent: Agent | None = None
-        self._spool: Spool | None = None
+        self._storage = Storage()
         self._exporters: dict[str, UmamiExporter] = {}
         self.route: Route | None = None
         self._session: Session | None = None
@@ -136,8 +130,9 @@ class State:
         _prepare()
         with self._lock:
             merged: dict[str, Any] = {**self._code, **code}
-            if self._spool is not None:  # set by the environment, perhaps: a relative path keeps its meaning
-                merged.setdefault("spool", str(self._spool.path))
+            spool = self._storage.spool
+            if spool is not None:  # set by the environment, perhaps: a relative path keeps its meaning
+                merged.setdefault("spool", str(spool.path))
             settings = resolve(merged)
             if settings.enabled:
                 _threads.refuse_eventlet()
@@ -147,14 +142,12 @@ class State:
             if merged.get("rejected") is not None:
                 merged["rejected"] = settings.rejected
             former = self._code, self._settings
-            had_spool = self._spool is not None
             try:
                 self._code = merged
                 self._use(settings)
                 self.route = None
                 if self._agent is not None:
-                    self._keep_rejected(self._agent, settings)
-                    self._open_spool(self._agent, settings)
+                    self._open_storage(self._agent, settings)
                     self._agent.configure(settings)
                 elif (settings.spool is not None or settings.rejected is not None) and not _captures:
                     self.agent  # noqa: B018 - events that lie in the spool are not to wait for the first send
@@ -163,9 +156,9 @@ class State:
                 if self._settings is not None:
                     self._use(self._settings)
                 raise
-            agent = None if had_spool or self._spool is None else self._agent
-        if agent is not None:
-            agent.look_for_orphans()  # without the lock, which that needs
+            is_opened = spool is None and self._storage.spool is not None
+        if is_opened and self._agent is not None:
+            self._agent.look_for_orphans()  # without the lock, which that needs
         if settings != former[1]:
             _log(settings)
         if settings.enabled and (settings.url_base or settings.api_key):
@@ -317,67 +310,17 @@ class State:
                 # A signal handler may have interrupted that with a send, and so with an agent of its own.
                 self._agent = self._agent or agent
                 try:
-                    self._keep_rejected(self._agent, settings)
-                    self._open_spool(self._agent, settings)
+                    self._open_storage(self._agent, settings)
                 except BaseException:
                     self._agent = None
                     raise
             return self._agent
 
-    def _open_spool(self, agent: Agent, settings: Settings) -> None:
-        """Open the spool that is set, once.
-
-        Raises:
-            ValidationError: It cannot be used, or another one is open already.
-        """
-        path = None if settings.spool is None else Path(settings.spool)
+    def _open_storage(self, agent: Agent, settings: Settings) -> None:
         home = home_of(settings)
-        if path is not None and home is not None:
+        if settings.spool is not None and home is not None:
             self.exporter(home)  # with its credential, which what others left for it needs
-        if self._spool is not None and path != self._spool.path:
-            raise ValidationError(
-                f"spool is {self._spool.path} and cannot be changed, because it may contain events. "
-                "Use another Client."
-            )
-        is_new = self._spool is None and path is not None
-        if is_new and path is not None:
-            self._spool = self._new_spool(agent, path, required=settings.spool_required)
-        if self._spool is not None:
-            self._spool.configure(settings.spool_max_bytes, settings.spool_sync, settings.spool_sync_interval)
-            if is_new:
-                agent.use_store(self._spool)
-
-    @staticmethod
-    def _new_spool(agent: Agent, path: Path, *, required: bool) -> Spool | None:
-        try:
-            return Spool(path, agent.report_trouble)
-        except OSError as error:
-            if required:
-                raise ValidationError(
-                    f"spool must be a folder that can be written to: {error}. To start without one, "
-                    "set spool_required=False."
-                ) from None
-            message = f"The spool {path} cannot be used: {error}. Events are kept in memory only."
-            agent.report_trouble("spool", message)
-            return None
-
-    def _keep_rejected(self, agent: Agent, settings: Settings) -> None:
-        """Have rejected events kept where the settings say.
-
-        Raises:
-            ValidationError: The folder cannot be used.
-        """
-        path = None if settings.rejected is None else Path(settings.rejected)
-        kept = agent.rejected
-        if path is None:
-            agent.rejected = None
-        elif kept is None or kept.folder != path:
-            try:
-                agent.rejected = Rejected(path, agent.report_trouble)
-            except OSError as error:
-                raise ValidationError(f"rejected must be a folder that can be written to: {error}.") from None
-        if agent.rejected is not None:
-            agent.rejected.max_bytes = settings.spool_max_bytes
+        self._storage.open(agent, settings)
 
     def exporter(self, target: Target) -> UmamiExporter:
         """Return the exporter to a server; it uses the target's headers from now on."""
@@ -403,59 +346,6 @@ class State:
             return exporter
         target = named(name)
         return None if target is None else self.exporter(target)
-
-    def submit(self, route: Route, encoded: bytes | Dropped, user_agent: str | None) -> dict[str, Any]:
-        """Do what is to be done with an event that `Route.put` did not queue.
-
-        Args:
-            route: The route that it was encoded with.
-            encoded: The event, or why it is not to be sent.
-            user_agent: Its own User-Agent, if it has one.
-
-        Returns:
-            The send's result.
-        """
-        settings = route.settings
-        if not settings.enabled:
-            return {}
-        if isinstance(encoded, Dropped):
-            return self._drop(route, encoded)
-        if settings.mode == "direct":
-            return self.session.run(self._direct(route, encoded, user_agent))
-        patience = settings.block_timeout if settings.overflow == "block" else 0.0
-        return _late(self.agent.put_late(route.destination, encoded, patience))
-
-    async def submit_async(
-        self, route: Route, encoded: bytes | Dropped, user_agent: str | None
-    ) -> dict[str, Any]:
-        """Submit as `submit` does, without blocking the event loop."""
-        settings = route.settings
-        if encoded and settings.enabled:
-            if settings.mode == "direct":
-                return await self.session.run_async(self._direct(route, encoded, user_agent))
-            if settings.overflow == "block":
-                patience = settings.block_timeout
-                return _late(await self.agent.put_late_async(route.destination, encoded, patience))
-        return self.submit(route, encoded, user_agent)
-
-    def _direct(self, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
-        agent = (user_agent or "").strip() or BROWSER_USER_AGENT
-        assert route.server is not None  # noqa: S101 - the settings refuse direct mode with an exporter
-        answer = yield from endpoints.send(route.server, encoded, agent)
-        if isinstance(answer, dict) and "beep" in answer:
-            # The answer itself looks like success.
-            self.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))
-        return answer
-
-    def _drop(self, route: Route, dropped: Dropped) -> dict[str, Any]:
-        """Count an event that `before_send` dropped or spoiled, and return the send's result."""
-        reason, fault = TOO_LARGE if dropped.is_too_large else BEFORE_SEND, dropped.fault
-        if route.destination is not None:  # else it was sent within a test's capture
-            if route.settings.mode == "queued":
-                self.agent.drop(reason, fault or "before_send returned None.", dropped.event)
-            if fault is not None:
-                self.agent.reporter.add(Report("failure", reason, f"Events are dropped: {fault}"))
-        return {"queued": False, "reason": reason}
 
     @property
     def session(self) -> "Session":
@@ -512,10 +402,6 @@ def _put_nothing(event: bytes) -> bool:  # noqa: ARG001
 
 def _note_nothing(kind: str, detail: str = "", /) -> None:
     """Count no repair, and warn of nothing: the event goes nowhere."""
-
-
-def _late(reason: str | None) -> dict[str, Any]:
-    return {"queued": True} if reason is None else {"queued": False, "reason": reason}
 
 
 _states: Final[_threads.Registry[State]] = _threads.Registry()

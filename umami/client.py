@@ -4,6 +4,7 @@ A query is written once, as a generator of requests. `_calls` makes a sync and a
 is written once, in `_sends.Sends`.
 """
 
+import functools
 import threading
 import weakref
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from ._http import endpoints
 from ._http.messages import Flow
 from ._sends import Sends
 from ._state import State
+from ._submit import submit, submit_async
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
 from .settings import SettingsDict, with_settings
@@ -53,8 +55,8 @@ class Client(Sends):
     def __init__(self, **settings: Unpack[SettingsDict]) -> None:
         state = State()
         weakref.finalize(self, state.abandon).atexit = False  # the end of the process has a flush of its own
-        super().__init__(state, state.submit)
-        self._awaited = Sends(state, cast("Any", state.submit_async))
+        super().__init__(state, functools.partial(submit, state))
+        self._awaited = Sends(state, cast("Any", functools.partial(submit_async, state)))
         if settings:
             state.set(settings)
 
