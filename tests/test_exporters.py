@@ -188,7 +188,7 @@ def test_stored_events_go_only_to_the_exporter_of_their_name(tmp_path: Path, hea
     client = client_of(Answering(away), spool=folder)
     client.new_event("kept")
     assert not client.shutdown(0.1)
-    client._state._spool.close()  # as the process's end does
+    client._state._storage.spool.close()  # as the process's end does
     del client
     other = MemoryExporter()
     with client_of(other, spool=folder) as client:

@@ -88,7 +88,7 @@ def test_what_was_counted_as_lost_is_not_counted_again(left: Path, own_collector
     client = umami.Client(spool=str(left.parent), shutdown_timeout=0)
     first = client.queue_stats()
     client.shutdown(0)
-    client._state._spool.close()  # type: ignore[union-attr] # as its end does
+    client._state._storage.spool.close()  # type: ignore[union-attr] # as its end does
     assert first.dropped["spool_damaged"] > 0
     own_collector.clear()
     second = drain(left.parent)
