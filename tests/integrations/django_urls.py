@@ -13,6 +13,7 @@ from django.utils.decorators import async_only_middleware, sync_only_middleware
 from django.utils.functional import SimpleLazyObject
 
 import umami
+from umami.integrations.django import track
 
 gate = threading.Event()
 tasks: list[Any] = []
@@ -30,6 +31,11 @@ def buy(_: Any) -> HttpResponse:
 async def buy_async(_: Any) -> HttpResponse:
     tasks.append(asyncio.current_task())
     await umami.new_event_async("bought")
+    return JsonResponse({})
+
+
+@track("seen")
+async def tracked_async(_: Any) -> HttpResponse:
     return JsonResponse({})
 
 
@@ -104,6 +110,7 @@ urlpatterns = [
     path("shop/", include(([path("shelf/<number>", page, name="shelf")], "shop"))),
     path("buy", buy),
     path("abuy", buy_async),
+    path("atracked", tracked_async),
     path("json", lambda _: JsonResponse({})),
     path("broken", broken),
     path("stream", stream),

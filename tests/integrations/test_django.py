@@ -17,8 +17,9 @@ from conftest import DEADLINE, ROOT, SITE
 from process_helpers import running
 from process_helpers import settings as environment
 
+import umami
 import umami.testing
-from integrations.web_servers import request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import Gated, request, until, uvicorn_serving, werkzeug_serving
 from umami.collector import Collector
 from umami.errors import ValidationError
 
@@ -185,6 +186,25 @@ def test_a_file_is_a_page(serving: Serving, outbox: Outbox) -> None:
         assert request(port, "/file") == (200, b"<html></html>")
         until(lambda: outbox.all)
     assert urls(outbox) == ["/file"]
+
+
+@pytest.mark.parametrize("path", ["/items/1", "/atracked", "/file"])
+def test_direct_mode_does_not_block_the_event_loop(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.test import AsyncClient
+
+    server = Gated()
+
+    async def visit() -> None:
+        server.opens_soon()
+        async with client:
+            assert (await AsyncClient().get(path)).status_code == 200
+
+    with server.client() as client:
+        for name in ("new_page_view", "new_page_view_async", "new_event", "new_event_async"):
+            monkeypatch.setattr(umami, name, getattr(client, name))
+        with override_settings(UMAMI=CONFIGURED):
+            asyncio.run(visit())
+    assert [payload["url"] for payload in server.payloads] == [path]
 
 
 def test_a_failure_to_track_is_logged_once_and_fails_no_request(

@@ -3,21 +3,18 @@
 import asyncio
 import http.client
 import io
-import json
 import logging
 import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import httpx
 import pytest
-from conftest import SITE
 
 import umami
-from integrations.web_servers import Sent, request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import Gated, Sent, request, until, uvicorn_serving, werkzeug_serving
 from umami.errors import ValidationError
 from umami.integrations import asgi, wsgi
 
@@ -423,39 +420,22 @@ def test_the_end_of_the_lifespan_flushes() -> None:
 
 
 def test_a_page_view_in_direct_mode_does_not_block_the_event_loop() -> None:
-    gate = threading.Event()
-
-    class Slow(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answered.append((gate.wait(30), body["payload"]["url"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"cache":"x"}')
-
-    answered: list[Any] = []
+    server = Gated()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        asyncio.get_running_loop().call_later(0.05, gate.set)  # a blocked loop does not come to it
+        server.opens_soon()
         headers = [(b"content-type", b"text/html")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    async def visit(url: str) -> None:
-        client = umami.Client(
-            url_base=url, website_id=SITE, hostname="example.com", mode="direct", timeout=60
-        )
+    async def visit() -> None:
         transport = httpx.ASGITransport(asgi.UmamiMiddleware(app, client=client))  # type: ignore[arg-type]
         async with client, httpx.AsyncClient(transport=transport, base_url="http://site") as visitor:
             assert (await visitor.get("/page")).status_code == 200
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        asyncio.run(visit(f"http://127.0.0.1:{server.server_port}"))
-        server.shutdown()
-        thread.join(60)
-    assert answered == [(True, "/page")]
+    with server.client() as client:
+        asyncio.run(visit())
+    assert [payload["url"] for payload in server.payloads] == ["/page"]
 
 
 def test_nothing_but_http_is_touched() -> None:

@@ -1,10 +1,13 @@
 """Real servers for the tests' applications, and a client that keeps its events in memory."""
 
+import asyncio
 import http.client
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from conftest import DEADLINE, SITE
@@ -39,6 +42,57 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it did not come"
         time.sleep(0.005)
+
+
+class Gated:
+    """An Umami server that answers only when its gate is open.
+
+    If the gate is to be opened by an event loop, a send that blocks that loop is not answered in time.
+    """
+
+    def __init__(self) -> None:
+        self._gate = threading.Event()
+        self._answered: list[tuple[bool, dict[str, Any]]] = []
+
+    def opens_soon(self) -> None:
+        """Have the running event loop open the gate, if it does not block."""
+        asyncio.get_running_loop().call_later(0.05, self._gate.set)
+
+    @property
+    def payloads(self) -> list[dict[str, Any]]:
+        """What it was sent. It fails if an event came that no gate was opened for."""
+        assert all(in_time for in_time, _ in self._answered)
+        return [payload for _, payload in self._answered]
+
+    @contextmanager
+    def client(self) -> Iterator[umami.Client]:
+        """Start the server, and yield a client in direct mode."""
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805
+                body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+                self._answered.append((self._gate.wait(10), body["payload"]))
+                handler.send_response(200)
+                handler.end_headers()
+                handler.wfile.write(b'{"cache":"x"}')
+
+            def log_message(handler, *_: Any) -> None:  # noqa: N805
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=[0.01])
+            thread.start()
+            try:
+                yield umami.Client(
+                    url_base=f"http://127.0.0.1:{server.server_port}",
+                    website_id=SITE,
+                    hostname="example.com",
+                    mode="direct",
+                    timeout=60,
+                )
+            finally:
+                server.shutdown()
+                thread.join(DEADLINE)
 
 
 @contextmanager

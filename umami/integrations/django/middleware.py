@@ -72,12 +72,18 @@ class UmamiMiddleware(Middleware):
             return self._handle(request, seen)
         with self._visitor(seen):
             response = self._app(request)
-        return self._tracked(seen, response)
+        complete = self._complete(seen, response)
+        if complete is not None:
+            self._finished(seen, complete)
+        return response
 
     async def _handle(self, request: HttpRequest, seen: Request) -> HttpResponseBase:
         with self._visitor(seen):
-            response = await self._app(request)
-        return self._tracked(seen, response)
+            response: HttpResponseBase = await self._app(request)
+        complete = self._complete(seen, response)
+        if complete is not None:
+            await self._finished_async(seen, complete)
+        return response
 
     async def _ask_before_view(self, request: HttpRequest, *_: Any) -> None:
         await self._ask(request.umami)
@@ -87,20 +93,19 @@ class UmamiMiddleware(Middleware):
         if iscoroutinefunction(view):  # where no user can be looked up any more
             self._answer("distinct_id", request.umami)
 
-    def _tracked(self, seen: Request, response: HttpResponseBase) -> HttpResponseBase:
-        """Send the page view of a response that is complete; of one that streams, after its last piece."""
+    def _complete(self, seen: Request, response: HttpResponseBase) -> Response | None:
+        """Return what is known of a complete response. One that streams is tracked after its last piece."""
         try:
             headers = Headers((name.lower(), value) for name, value in response.items())
             known = Response(response.status_code, headers, *_route(seen.raw))
             # A server may send a file by itself, and takes no other iterable for one.
             if not response.streaming or isinstance(response, FileResponse):
-                self._finished(seen, known)
-            else:
-                pieces = self._pieces_async if getattr(response, "is_async", False) else self._pieces
-                response.streaming_content = pieces(response.streaming_content, seen, known)
+                return known
+            pieces = self._pieces_async if getattr(response, "is_async", False) else self._pieces
+            response.streaming_content = pieces(response.streaming_content, seen, known)
         except Exception as error:  # noqa: BLE001 - of a response of the user's
             self._failures.note(error)
-        return response
+        return None
 
     # A piece is produced after the middleware has returned, perhaps between those of other requests.
 

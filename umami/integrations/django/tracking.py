@@ -53,16 +53,32 @@ def track(
         raise ValidationError('track needs the name of an event: @track("signup").')
     failures = Failures(f"The event {event_name!r} was not sent")
 
+    def event(arguments: tuple[Any, ...], response: Any) -> dict[str, Any] | None:
+        """Return the event as the arguments of its send; None if there is none."""
+        request = next(each for each in arguments if hasattr(each, "META"))
+        if not (when(request, response) if when else response.status_code < 400):
+            return None
+        return {
+            "event_name": event_name,
+            "custom_data": data(request, response) if callable(data) else data,
+        }
+
     def send(arguments: tuple[Any, ...], response: Any) -> None:
         try:
-            request = next(each for each in arguments if hasattr(each, "META"))
-            if when(request, response) if when else response.status_code < 400:
-                found = data(request, response) if callable(data) else data
-                event = partial(umami.new_event, event_name, custom_data=found)
-                if on_commit:
-                    transaction.on_commit(partial(_attempt, event, failures), using=using)
-                else:
-                    event()
+            found = event(arguments, response)
+            if found and on_commit:
+                new_event = partial(umami.new_event, **found)
+                transaction.on_commit(partial(_attempt, new_event, failures), using=using)
+            elif found:
+                umami.new_event(**found)
+        except Exception as error:  # noqa: BLE001 - of a function of the user's
+            failures.note(error)
+
+    async def send_async(arguments: tuple[Any, ...], response: Any) -> None:
+        try:
+            found = event(arguments, response)
+            if found:
+                await umami.new_event_async(**found)
         except Exception as error:  # noqa: BLE001 - of a function of the user's
             failures.note(error)
 
@@ -84,7 +100,7 @@ def track(
         @wraps(view)
         async def tracked_async(*args: Any, **kwargs: Any) -> Any:
             response = await view(*args, **kwargs)
-            send(args, response)
+            await send_async(args, response)
             return response
 
         return cast("View", tracked_async)
