@@ -71,11 +71,11 @@ def send_many(client: umami.Client, count: int, prefix: str = "e") -> list[str]:
 
 def hold(collector: Collector, client: umami.Client, name: str = "xx") -> None:
     """Have all events wait until a flush, even in a full queue: one was answered 503, and comes first."""
-    client.configure(retry_wait=NEVER, retry_wait_max=NEVER)
+    client.configure(retry_wait=NEVER, retry_wait_max=NEVER, flush_interval=0)
     collector.fail(503)
     assert client.new_event(name) == {"queued": True}
-    assert not client.flush(0)  # does not wait for its batch to fill
     until(lambda: client.queue_stats().last_error is not None)
+    client.configure(flush_interval=NEVER)
 
 
 def drain(folder: Path, **settings: Any) -> umami.models.QueueStats:
