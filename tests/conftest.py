@@ -221,8 +221,8 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if request.param == "sync":
             return function(*args, **kwargs)
-        twin = getattr(function.__self__, f"{function.__name__}_async")
-        return anyio.run(partial(twin, *args, **kwargs), backend=request.param)
+        pair = getattr(function.__self__, f"{function.__name__}_async")
+        return anyio.run(partial(pair, *args, **kwargs), backend=request.param)
 
     return run
 

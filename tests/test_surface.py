@@ -109,9 +109,9 @@ def test_a_client_has_the_modules_functions(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORK)
 def test_an_async_twin_differs_in_nothing_but_being_awaited(name: str) -> None:
-    function, twin = getattr(umami, name), getattr(umami, f"{name}_async")
-    assert inspect.signature(twin) == inspect.signature(function)
-    assert inspect.iscoroutinefunction(twin)
+    function, pair = getattr(umami, name), getattr(umami, f"{name}_async")
+    assert inspect.signature(pair) == inspect.signature(function)
+    assert inspect.iscoroutinefunction(pair)
     assert not inspect.iscoroutinefunction(function)
 
 

@@ -107,7 +107,7 @@ def forbids_user(get_response: Any) -> Any:
 urlpatterns = [
     path("items/<int:number>", page, name="item"),
     re_path(r"^old/(?P<number>\d+)$", page, name="old"),
-    path("shop/", include(([path("shelf/<number>", page, name="shelf")], "shop"))),
+    path("shop/", include(([path("article/<number>", page, name="article")], "shop"))),
     path("buy", buy),
     path("abuy", buy_async),
     path("atracked", tracked_async),

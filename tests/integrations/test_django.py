@@ -149,7 +149,7 @@ def test_only_pages_count(serving: Serving, outbox: Outbox, caplog: pytest.LogCa
     [
         ("/items/17", "/items/<int:number>", "item"),
         ("/old/17", r"/old/(?P<number>\d+)", "old"),
-        ("/shop/shelf/3", "/shop/shelf/<number>", "shop:shelf"),
+        ("/shop/article/3", "/shop/article/<number>", "shop:article"),
     ],
 )
 def test_the_route_stands_for_the_path_if_asked(

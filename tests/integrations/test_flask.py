@@ -62,7 +62,7 @@ def site(client: Sent, config: dict[str, Any] | None = None, **options: Any) -> 
     app.add_url_rule("/login/<name>", "login", login)
     app.add_url_rule("/stream", "stream", stream)
     blueprint = flask.Blueprint("shop", "shop", url_prefix="/shop")
-    blueprint.add_url_rule("/shelf/<number>", "shelf", lambda number: number)
+    blueprint.add_url_rule("/article/<number>", "article", lambda number: number)
     app.register_blueprint(blueprint)
     return app
 
@@ -85,12 +85,12 @@ def test_a_page_view_says_which_page_was_seen_and_by_whom(client: Sent) -> None:
 
 def test_the_route_stands_for_the_path_if_asked(client: Sent) -> None:
     with werkzeug_serving(site(client, {"UMAMI_ROUTES": "template"})) as port:
-        for path in ("/items/17", "/shop/shelf/3", "/nowhere"):
+        for path in ("/items/17", "/shop/article/3", "/nowhere"):
             request(port, path)
         until(lambda: len(client.urls) == 2)
     views = [(payload["url"], payload["title"]) for payload in client.payloads]
     # A page view comes after its response: the next request may overtake it.
-    assert sorted(views) == [("/items/<int:number>", "item"), ("/shop/shelf/<number>", "shop.shelf")]
+    assert sorted(views) == [("/items/<int:number>", "item"), ("/shop/article/<number>", "shop.article")]
 
 
 @pytest.mark.parametrize("path", ["/buy", "/abuy"])
@@ -123,10 +123,10 @@ def test_the_configuration_sets_the_client_and_the_options(client: Sent) -> None
     config = {"UMAMI_HOSTNAME": "other.example.com", "UMAMI_EXCLUDE": ["/items/*"], "UMAMI_TAG": "a"}
     with werkzeug_serving(site(client, config, tag="b")) as port:
         request(port, "/items/1")
-        request(port, "/shop/shelf/1")
+        request(port, "/shop/article/1")
         until(lambda: client.urls)
     (view,) = client.payloads
-    assert (view["url"], view["hostname"], view["tag"]) == ("/shop/shelf/1", "other.example.com", "b")
+    assert (view["url"], view["hostname"], view["tag"]) == ("/shop/article/1", "other.example.com", "b")
 
 
 def test_an_application_may_come_later(client: Sent) -> None:

@@ -76,7 +76,7 @@ class Site:
             Route("/not-modified", lambda _: Response(status_code=304)),
             Route("/healthz", page),
             Mount("/static", routes=[Route("/page", page)]),
-            Mount("/shop", routes=[Route("/shelf/{id}", page, name="shelf")]),
+            Mount("/shop", routes=[Route("/article/{id}", page, name="article")]),
         ]
         return Starlette(routes=routes)
 
@@ -105,7 +105,7 @@ class Site:
         app.add_url_rule("/not-modified", "not-modified", lambda: Response(status=304))
         app.add_url_rule("/healthz", "healthz", page)
         app.add_url_rule("/static/page", "static", page)
-        app.add_url_rule("/shop/shelf/<id>", "shelf", page)
+        app.add_url_rule("/shop/article/<id>", "article", page)
         return app
 
 
@@ -387,9 +387,9 @@ def test_an_async_function_that_raises_fails_no_request(
 def test_a_route_of_a_mounted_application_is_named_whole() -> None:
     site = Site("asgi")
     with site.serving(routes="template") as port:
-        request(port, "/shop/shelf/3")
+        request(port, "/shop/article/3")
         until(lambda: site.client.urls)
-    assert site.client.urls == ["/shop/shelf/{id}"]
+    assert site.client.urls == ["/shop/article/{id}"]
     site.client.shutdown(60)
 
 
