@@ -104,4 +104,7 @@ def _route(scope: Scope) -> tuple[str | None, str | None]:
     if template is None:
         return None, None
     name = getattr(route, "name", None)
+    if route is None:
+        handler = scope.get("route_handler")  # of Litestar
+        name = getattr(handler, "name", None) or getattr(handler, "handler_name", None)
     return scope.get("root_path", "") + template, name if isinstance(name, str) else None

@@ -1,0 +1,30 @@
+"""Fixtures for the task queues."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import DEADLINE
+
+from integrations.web_servers import until
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis server, which listens on a Unix socket alone and keeps nothing."""
+    redis_server = shutil.which("redis-server")
+    if redis_server is None:
+        pytest.skip("redis-server is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "redis"
+        command = [redis_server, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                until(socket.exists)
+                yield f"unix://{socket}"
+            finally:
+                process.terminate()
+                process.wait(DEADLINE)
