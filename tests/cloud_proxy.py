@@ -53,7 +53,7 @@ class Internet:
         self.seen: list[Seen] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.internet = self  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -330,7 +330,9 @@ def test_what_something_else_refuses_is_kept_as_long_as_nothing_is_accepted(
     status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
     with Collector(umami=version(batch)) as collector:
-        client = make_client(url_base=collector.url, on_error=reports, item_retry_limit=0)
+        client = make_client(
+            url_base=collector.url, on_error=reports, item_retry_limit=0, retry_wait_max=0.02
+        )
         refusing = collector.fail(status, times=None, path="/api/*", body="blocked by ACME")
         names = send_many(client, 5)
         collector.wait_for(requests=20, timeout=DEADLINE)

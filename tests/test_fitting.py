@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import string
+import sys
 import threading
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -765,15 +766,18 @@ def test_a_dict_is_read_in_one_step_while_another_thread_changes_it(
                 return
 
     thread = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     thread.start()
     try:
-        for _ in range(300):
+        for _ in range(60):
             client.new_event("signup", custom_data=data)
             client.new_event("signup", custom_data={"in": data})
             client.new_revenue_event(5, custom_data=data)
     finally:
         ended.set()
         thread.join()
+        sys.setswitchinterval(interval)
 
 
 class Ownership(str):
@@ -899,11 +903,16 @@ def test_no_repair_shows_the_visitors_value_in_the_log(
 
 
 def test_no_thread_is_left_behind_to_tell_of_repairs(client: umami.Client) -> None:
+    before = set(threading.enumerate())  # reporters of other tests' clients perhaps
     client.new_event("signup", screen="x" * 12)
     assert client.flush(DEADLINE)
-    # Those that are alive: one whose start was interrupted, by another test, is listed for ever.
     until(
-        lambda: not any(each.name == "umami-reporter" and each.is_alive() for each in threading.enumerate())
+        lambda: (
+            not any(
+                each.name == "umami-reporter" and each.is_alive()
+                for each in set(threading.enumerate()) - before
+            )
+        )
     )
     client.new_event("signup", language=LONG_HEADER)
     assert client.flush(DEADLINE)

@@ -23,6 +23,7 @@ from umami._http.exporter import UmamiExporter
 from umami._http.poster import Poster
 from umami.collector import Collector
 from umami.models import QueueStats
+from umami.queue import senders
 from umami.queue.batch import Batch
 from umami.queue.destination_queue import DestinationQueue
 
@@ -239,8 +240,14 @@ ACTS = [look, flush, settle, change, stop, fill, turn_away]
 @pytest.mark.parametrize("after", [None, *ACTS])
 @pytest.mark.parametrize("before", [None, *ACTS])
 def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
-    before: Any, after: Any, collector: Collector, make_client: MakeClient, balanced: Balanced
+    before: Any,
+    after: Any,
+    collector: Collector,
+    make_client: MakeClient,
+    balanced: Balanced,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(senders, "_EXTRA_SENDER_SECONDS", NEVER)  # none ends but by the shutdown
     client = make_client(senders=1, shutdown_timeout=DEADLINE)
     destination = hold_the_sender(client, collector)
 
@@ -263,6 +270,8 @@ def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
     assert {name: times for name, times in stored(collector).items() if name != "elsewhere"} == once(
         *expected
     )
+    assert client.shutdown(DEADLINE)
+    assert not destination.senders  # they have ended
     balanced(client)
 
 

@@ -39,6 +39,7 @@ class EventQueue(BoundedQueue):
         """Register one more sender of a destination, unless it has `most`; tell whether it was registered."""
         if len(destination.senders) >= most:
             return False
+        self._included(destination)  # a shutdown has to find its sender
         destination.senders.add(sender)
         return True
 
