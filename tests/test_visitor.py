@@ -102,6 +102,23 @@ def test_a_function_tells_the_id_of_a_visitor_who_logs_in_later(client: Sent) ->
     assert [payload.get("id") for payload in client.payloads()] == [None, "17"]
 
 
+def test_an_event_in_a_block_has_its_data_and_its_own_keys_win(client: Sent) -> None:
+    given = {"plan": "pro", "variant": "b"}
+    client.configure(common_data={"release": "7", "plan": "none"})
+    with umami.visitor(data=given):
+        given["variant"] = "changed since"
+        client.new_event("signup", custom_data={"plan": "free"})
+        client.new_revenue_event(5)
+        client.new_page_view("Pricing", "/other")
+        with umami.visitor(data=None):
+            client.new_event("bare")
+    signup, revenue, view, bare = client.payloads()
+    assert signup["data"] == {"release": "7", "plan": "free", "variant": "b"}
+    assert revenue["data"] == {"release": "7", "plan": "pro", "variant": "b", "revenue": 5, "currency": "USD"}
+    assert "data" not in view
+    assert bare["data"] == {"release": "7", "plan": "none"}
+
+
 def test_a_block_ends_with_an_exception_and_can_be_entered_again(client: Sent) -> None:
     block = umami.visitor(url="/a")
     with pytest.raises(KeyError), block:

@@ -96,6 +96,8 @@ class Sends:
             url, referrer, language, ip_address, distinct_id, tag, ua = visitor.fill(
                 url, referrer, language, ip_address, distinct_id, tag, ua
             )
+            if visitor.data:
+                custom_data = {**visitor.data, **custom.copied(custom_data)}
         payload = {
             "name": event_name,
             "title": event_name if title is None else title,

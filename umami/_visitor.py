@@ -3,12 +3,13 @@
 It is a context variable, so each request, task, thread and greenlet has its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final
 
+from ._events import data as custom
 from ._events.values import given, native, written
 from ._user_agents import BROWSER_USER_AGENT
 from .errors import ValidationError
@@ -40,6 +41,7 @@ class Visitor:
     referrer: str | None = None
     distinct_id: str | int | Callable[[], str | int | None] | None = None
     tag: str | None = None
+    data: Mapping[str, Any] | None = None
 
     def fill(
         self,
@@ -122,6 +124,7 @@ def visitor(
     referrer: str | None = KEEP,
     distinct_id: str | int | Callable[[], str | int | None] | None = KEEP,
     tag: str | None = KEEP,
+    data: Mapping[str, Any] | None = KEEP,
 ) -> VisitorBlock:
     """Set the visitor for all sends in a block. They use these values for arguments that they are not given.
 
@@ -137,12 +140,14 @@ def visitor(
         distinct_id: Your own id for the visitor; or a function that returns it, for one who may log in later.
             It is called by each send that is not given an id.
         tag: A tag, to compare variants.
+        data: Custom data for each event in the block. An event's own keys win. Page views have none.
 
     Returns:
         A context manager, for `with` and `async with`.
 
     Raises:
-        ValidationError: A value is not a string. The sends check the rest, as they check their arguments.
+        ValidationError: A value is not a string, or `data` is not a mapping that can be encoded as JSON. The
+            sends check the rest, as they check their arguments.
 
     Example:
         ```python
@@ -151,7 +156,7 @@ def visitor(
             umami.new_revenue_event(19.99, "EUR")
         ```
     """
-    named = {
+    named: dict[str, Any] = {
         "ip_address": ip_address,
         "ua": ua,
         "language": language,
@@ -160,9 +165,12 @@ def visitor(
         "distinct_id": distinct_id,
         "tag": tag,
     }
-    fields = {name: value for name, value in named.items() if value is not KEEP}
+    fields: dict[str, Any] = {name: value for name, value in named.items() if value is not KEEP}
+    if data is not KEEP:
+        # A copy in plain values: the block may last, and the caller's own may change.
+        fields["data"] = None if data is None else custom.fit(data, lambda *_: None, field="data")
     for name, value in fields.items():
-        if value is None or written(value) is not None:
+        if name == "data" or value is None or written(value) is not None:
             continue
         if name != "distinct_id":
             raise ValidationError(f"{name} must be a string or None, got {given(value)}.")
@@ -174,7 +182,7 @@ def visitor(
     return VisitorBlock(fields)
 
 
-def current_visitor() -> dict[str, str | int]:
+def current_visitor() -> dict[str, Any]:
     """Return the visitor of the sends here, to carry it to another process: the arguments of `visitor`.
 
     Returns:

@@ -17,6 +17,8 @@ import umami
 from integrations.web_servers import Gated, Sent, request, until, uvicorn_serving, werkzeug_serving
 from umami.errors import ValidationError
 from umami.integrations import asgi, wsgi
+from umami.integrations._title import TitleReader
+from umami.integrations._web import Headers
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -130,6 +132,54 @@ def test_a_page_view_says_which_page_was_seen_and_by_whom(site: Site) -> None:
     assert view["title"] == ("item" if site.kind == "asgi" else "/items/17")
     assert (view["ip"], view["userAgent"]) == ("127.0.0.9", BROWSER)
     assert (view["language"], view["referrer"]) == ("de-DE", "https://example.org/")
+
+
+def test_the_title_is_read_from_the_page_if_asked_for(site: Site) -> None:
+    with site.serving(title="html") as port:
+        site.gate.set()
+        assert request(port, "/items/17", User_Agent=BROWSER)[0] == 200
+        until(lambda: len(site.client.urls) == 1)
+        assert request(port, "/stream", User_Agent=BROWSER)[0] == 200  # has no title
+        until(lambda: len(site.client.urls) == 2)
+    titles = {payload["url"]: payload["title"] for payload in site.client.payloads if "name" not in payload}
+    assert titles["/items/17"] == "A page"
+    assert titles["/stream"] in ("/stream", "<lambda>")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "headers", "title"),
+    [
+        (["<html><head><ti", "tle>\n Caf\xe9 &amp;\n bar", "</title><body>"], {}, "Caf\xe9 & bar"),
+        (["<TITLE lang='de'>Hallo</TITLE>"], {}, "Hallo"),
+        (["<p>", "x" * 20_000, "<title>too late</title>"], {}, None),
+        (["<title>" * 3000], {}, None),
+        (["<title></title>"], {}, None),
+        (["<title>A</title>"], {"content-encoding": "gzip"}, None),
+        (["<title>A</title>"], {"content-type": "application/json"}, None),
+        (["<title>A</title>"], {"content-type": "text/html; charset=nonsense"}, "A"),
+    ],
+)
+def test_a_title_is_read_as_the_pieces_pass(
+    pieces: list[str], headers: dict[str, str], title: str | None
+) -> None:
+    reader = TitleReader(Headers({"content-type": "text/html; charset=utf-8", **headers}.items()))
+    for piece in pieces:
+        reader.saw(piece.encode())
+    assert reader.title == title
+
+
+def test_the_events_of_a_request_have_its_data(site: Site, heard: Any) -> None:
+    def data(asked: Any) -> Any:
+        return {"plan": "pro"} if asked.query else "none"
+
+    with site.serving(page_views=False, data=data) as port:
+        assert request(port, "/buy?id=3", "POST", User_Agent=BROWSER, peer="127.0.0.9")[0] == 200
+        assert request(port, "/buy", "POST", User_Agent=BROWSER, peer="127.0.0.9")[0] == 200
+    first, second = site.client.payloads
+    assert first["data"] == {"plan": "pro", "revenue": 20, "currency": "EUR"}
+    assert second["data"] == {"revenue": 20, "currency": "EUR"}
+    assert second["ip"] == "127.0.0.9"  # only the data is left out
+    heard.wait_for("data")
 
 
 def test_a_send_in_a_request_knows_the_visitor_and_the_page(site: Site) -> None:

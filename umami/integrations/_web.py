@@ -15,6 +15,7 @@ from umami.errors import ValidationError
 
 from ._address import ClientAddress, anonymized
 from ._failures import Failures
+from ._title import TitleReader
 
 CAMPAIGN_KEYS: Final = (
     "utm_*",
@@ -108,12 +109,14 @@ class Response:
         headers: Its headers: `headers.get("content-type")`.
         route: The template of the route that answered, such as `/items/{id}`; None if it is not known.
         name: The name of that route; None if it is not known.
+        title: The `<title>` of the page, with `title="html"`; None without.
     """
 
     status: int
     headers: Headers
     route: str | None = None
     name: str | None = None
+    title: str | None = None
 
 
 def should_track(request: Request, response: Response) -> bool:
@@ -152,6 +155,7 @@ def should_track(request: Request, response: Response) -> bool:
 
 
 Identity = str | int | None
+Data = Mapping[str, Any]
 
 
 class Middleware:
@@ -171,7 +175,7 @@ class Middleware:
         include: Collection[str] = (),
         routes: Literal["path", "template"] = "path",
         keep_query: bool | Collection[str] = CAMPAIGN_KEYS,
-        title: Callable[[Request, Response], str | None] | None = None,
+        title: Callable[[Request, Response], str | None] | Literal["html"] | None = None,
         hostname: str | None = None,
         website_id: str | None = None,
         trusted_proxies: Collection[str] = (),
@@ -185,6 +189,7 @@ class Middleware:
         respect_gpc: bool = False,
         distinct_id: Callable[[Request], Identity | Awaitable[Identity]] | None = None,
         tag: str | Callable[[Request], str | Awaitable[str | None] | None] | None = None,
+        data: Data | Callable[[Request], Data | Awaitable[Data | None] | None] | None = None,
     ) -> None:
         """Wrap an application.
 
@@ -200,8 +205,9 @@ class Middleware:
                 says which route answered.
             keep_query: The query parameters that stay in a page's URL, as patterns; True for all, False for
                 none. By default those of campaigns.
-            title: Called with the request and its response; returns the page's title. By default that is the
-                route's name, or the path.
+            title: `html`: the page's `<title>`, if it is among the first 16 KiB of the response and these are
+                not compressed. Or a function, which is called with the request and its response and returns
+                the title. Otherwise the title is the route's name, or the path.
             hostname: The site's host name; by default the client's.
             website_id: The website; by default the client's.
             trusted_proxies: The networks of the proxies in front, such as `10.0.0.0/8`, and `unix` for a Unix
@@ -224,11 +230,14 @@ class Middleware:
                 none.
             tag: A tag for all events; or a function, which is called with the request. It may be async, as
                 `distinct_id` may.
+            data: Custom data for all events of a request but its page view; or a function, as for `tag`.
 
         Raises:
             ValidationError: An option is not valid.
             ModuleNotFoundError: `skip_bots` is set, and the extra `bots` is not installed.
         """
+        if title is not None and title != "html" and not callable(title):
+            raise ValidationError(f"title must be 'html' or a function, got {title!r}.")
         if routes not in ("path", "template"):
             raise ValidationError(f"routes must be 'path' or 'template', got {routes!r}.")
         if skip_bots:
@@ -242,13 +251,14 @@ class Middleware:
             "keep_query", ("*",) * keep_query if isinstance(keep_query, bool) else keep_query
         )
         self._by_template = routes == "template"
-        self._title = title
+        self._reads_title = title == "html"
+        self._title = title if callable(title) else None
         self._site = {"hostname": hostname, "website_id": website_id}
         address = ClientAddress(trusted_proxies, trusted_hops, forwarded_header, client_ip_header)
         self._client_ip = client_ip or (lambda request: address.of(request.peer, request.headers))
         self._send_ip, self._anonymize_ip = send_ip, anonymize_ip
         self._skip_bots, self._respect_gpc = skip_bots, respect_gpc
-        options: dict[str, Any] = {"distinct_id": distinct_id, "tag": tag}
+        options: dict[str, Any] = {"distinct_id": distinct_id, "tag": tag, "data": data}
         self._functions = {name: option for name, option in options.items() if callable(option)}
         self._async_names = [name for name, function in self._functions.items() if _is_async(function)]
         if self._async_names and not self._awaits:
@@ -257,6 +267,7 @@ class Middleware:
                 "for it. Pass a plain function."
             )
         self._tag = None if callable(tag) else tag
+        self._data = None if callable(data) else data
         self._failures = Failures("A request was not tracked")
 
     async def _ask(self, request: Request) -> None:
@@ -269,16 +280,23 @@ class Middleware:
                 except Exception as error:  # noqa: BLE001 - of a function of the user's
                     self._failures.note(error)
 
+    def _title_reader(self, response: Response) -> TitleReader | None:
+        """Return what reads the title of a response; None if nobody asked for it."""
+        return TitleReader(response.headers) if self._reads_title else None
+
     def _visitor(self, request: Request) -> AbstractContextManager[None]:
         """Return the block to handle a request in, whose sends are this visitor's. It never raises."""
         try:
             fields = request.fields = self._fields(request)
             if "distinct_id" in self._functions and "ua" in fields:
-                return umami.visitor(
-                    **fields,
-                    distinct_id=lambda: self._answer("distinct_id", request),  # who may log in yet
-                )
-            return umami.visitor(**fields)
+                # Called when something is sent: the visitor may log in yet.
+                fields = {**fields, "distinct_id": lambda: self._answer("distinct_id", request)}
+            data = self._answer("data", request) if "data" in self._functions else self._data
+            try:
+                return umami.visitor(**fields, data=data)
+            except ValidationError as error:  # of the data: all else are texts
+                self._failures.note(error)
+                return umami.visitor(**fields)
         except Exception as error:  # noqa: BLE001 - of a function of the user's
             self._failures.note(error)
             return nullcontext()
@@ -303,7 +321,7 @@ class Middleware:
         fields = request.fields or self._fields(request)
         if self._by_template and response.route:
             fields = {**fields, "url": self._url(request, response.route)}
-        title = self._title(request, response) if self._title else response.name
+        title = self._title(request, response) if self._title else response.title or response.name
         return {
             "page_title": title or request.path,
             "distinct_id": self._answer("distinct_id", request),

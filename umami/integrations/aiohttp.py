@@ -84,7 +84,13 @@ class _Middleware(Middleware):
         """Send the page view of a response that is not streamed."""
         seen = response.get(_IN_RESPONSE) or request.get(_IN_REQUEST)
         if seen is not None:
-            await self._finished_async(seen, _known(request, response))
+            known = _known(request, response)
+            reader = self._title_reader(known)
+            body = getattr(response, "body", None)
+            if reader is not None and isinstance(body, (bytes, bytearray)):
+                reader.saw(body)
+                known.title = reader.title
+            await self._finished_async(seen, known)
 
 
 def _seen(request: web.Request) -> Request:

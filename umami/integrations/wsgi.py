@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import Context, copy_context
 from typing import Any, Final, cast
 
+from ._title import TitleReader
 from ._web import Headers, Middleware, Request, Response, environ_headers, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
@@ -41,12 +42,19 @@ class UmamiMiddleware(Middleware):
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Handle one request."""
         request, response = _request(environ), Response(0, Headers(()))
+        reader: TitleReader | None = None
         environ[REQUEST] = request
 
         def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            nonlocal reader
             response.status = int(status.split(" ", 1)[0])
             response.headers = Headers((name.lower(), value) for name, value in headers)
+            reader = self._title_reader(response)
             return start_response(status, headers, *more)
+
+        def saw(piece: bytes) -> None:
+            if reader is not None:
+                reader.saw(piece)
 
         # The body is produced later, perhaps between those of other requests in the same thread.
         context = copy_context()
@@ -55,21 +63,29 @@ class UmamiMiddleware(Middleware):
 
         def finished() -> None:
             response.route, response.name = environ.get(ROUTE, (None, None))
+            response.title = None if reader is None else reader.title
             self._finished(request, response)
 
         files = environ.get("wsgi.file_wrapper")
         if isinstance(files, type) and isinstance(body, files):
             finished()  # the server sends the file by itself, and takes no other iterable for one
             return cast("Iterable[bytes]", body)
-        return (_SizedBody if isinstance(body, Sized) else _Body)(body, context, finished)
+        return (_SizedBody if isinstance(body, Sized) else _Body)(body, context, saw, finished)
 
 
 class _Body:
     """The body of a response. Each piece is produced in the context of the request."""
 
-    def __init__(self, body: Iterable[bytes], context: Context, finished: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        context: Context,
+        saw: Callable[[bytes], None],
+        finished: Callable[[], None],
+    ) -> None:
         self._body = body
         self._context = context
+        self._saw = saw
         self._finished = finished
         self._pieces: Iterator[bytes] | None = None
         self._is_complete = False
@@ -81,10 +97,12 @@ class _Body:
         if self._pieces is None:
             self._pieces = self._context.run(iter, self._body)
         try:
-            return self._context.run(next, self._pieces)
+            piece = self._context.run(next, self._pieces)
         except StopIteration:
             self._is_complete = True
             raise
+        self._saw(piece)
+        return piece
 
     def close(self) -> None:
         """Send the page view of a response that was produced to its end."""
