@@ -65,6 +65,16 @@ ALLOWED = {
         "umami.errors",
         "umami.settings",
     ),
+    "umami.cli": (
+        "umami",
+        "umami.cli",
+        "umami._clock",
+        "umami._user_agents",
+        "umami.collector",
+        "umami.errors",
+        "umami.settings",
+        "umami.spool",
+    ),
     "umami.settings": ("umami._checks", "umami._events.values", "umami.errors", "umami.models"),
     "umami._checks": (
         "umami._events.data",

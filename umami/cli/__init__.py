@@ -1,0 +1,93 @@
+"""The command `umami`. Each command is a module of its own, which is imported when it is asked for.
+
+A command's module has these names:
+
+- `NAME`, `SUMMARY`, `DESCRIPTION`, `EXAMPLES`: what `--help` says;
+- `add_arguments(parser)`: its arguments;
+- `run(arguments)`: does it, and returns the exit code, or raises a `CommandError`.
+
+It imports what is slow to import, the client included, in `run`: so `--help` and a wrong argument are
+answered at once.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final
+
+from ._errors import guarded
+from ._parser import Formatter
+
+COMMANDS: Final = ("collector", "spool")
+"""The commands. Each one's module has its name, with `_` in place of `-`."""
+
+_DESCRIPTION: Final = """\
+Sends events to Umami and shows what it has counted, from the terminal. The server, the website and all other
+settings are read from the environment, as by the Python client: UMAMI_URL, UMAMI_WEBSITE_ID, UMAMI_HOSTNAME.
+"""
+_EXIT_CODES: Final = """\
+Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted.
+
+"umami COMMAND --help" explains a command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: The arguments; by default, those of the process.
+
+    Returns:
+        The exit code.
+
+    Example:
+        ```python
+        main(["collector", "--stop-after", "60"])
+        ```
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] not in COMMANDS:
+        parser = _parser()
+        parser.parse_args(words)  # which ends with the help, the version or an error
+        parser.error("the first argument must be a command")
+    command = _module(words[0])
+    # Options may stand anywhere among the arguments, which argparse's own subcommands do not allow.
+    arguments = _parser_of(command).parse_intermixed_args(words[1:])
+    return guarded(functools.partial(command.run, arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Returns the parser for what precedes a command."""
+    from umami import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="umami",
+        usage="umami COMMAND [arguments]",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"umami {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        commands.add_parser(name, help=_module(name).SUMMARY, add_help=False)
+    return parser
+
+
+def _parser_of(command: Any) -> argparse.ArgumentParser:
+    """Returns the parser for a command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog=f"umami {command.NAME}",
+        description=command.DESCRIPTION,
+        epilog=f"examples:\n{command.EXAMPLES}",
+        formatter_class=Formatter,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name.replace('-', '_')}")

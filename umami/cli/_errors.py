@@ -1,0 +1,78 @@
+"""What ends a command early, and the exit codes.
+
+The command says in one line what happened and what to do, and shows no traceback for what a user can mend.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Final
+
+OK: Final = 0
+"""The command did what it was asked to."""
+FAILED: Final = 1
+"""It could not: the server refused or did not answer, or a check failed."""
+USAGE: Final = 2
+"""An argument or a setting is missing or wrong; nothing was done."""
+INTERRUPTED: Final = 130
+"""Ctrl-C ended it."""
+
+
+class CommandError(Exception):
+    """Ends the command with a message for the user.
+
+    Args:
+        message: One line: what is wrong, and what to do about it.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Runs a command, turns a user's errors into one line on stderr, and returns the exit code."""
+    try:
+        return run()
+    except CommandError as error:
+        return _said(str(error), error.code)
+    except KeyboardInterrupt:
+        return _said("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _close_stdout()
+        return FAILED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _said(f"{where}{error.strerror or error}", FAILED)
+    except Exception as error:
+        if (found := _of_client(error)) is None:
+            raise
+        return _said(*found)
+
+
+def _of_client(error: Exception) -> tuple[str, int] | None:
+    """Returns the message and the exit code for an error of the client; None if it is a programming error."""
+    from umami.errors import ResponseError, ValidationError
+
+    if isinstance(error, ValidationError):
+        return str(error), USAGE
+    if isinstance(error, ResponseError):
+        return f"{error} Is the server's URL right?", FAILED
+    httpx = sys.modules.get("httpx")  # an error of httpx cannot come before its import
+    if httpx is not None and isinstance(error, httpx.HTTPError):
+        return str(error), FAILED
+    return None
+
+
+def _said(message: str, code: int) -> int:
+    from ._output import complain
+
+    complain(message)
+    return code
+
+
+def _close_stdout() -> None:
+    """Has the interpreter flush stdout to nowhere at exit, after the reader of a pipe has left."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,127 @@
+"""`umami spool`: lists, sends or deletes the events in a spool."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from umami._clock import monotonic
+
+from ._errors import OK, USAGE, CommandError
+from ._output import counted, printable
+from ._signals import interrupted_by
+
+NAME: Final = "spool"
+SUMMARY: Final = "list, send or delete the events in a spool"
+DESCRIPTION: Final = "Lists the files in a spool's folder, sends their events, or deletes them.\n"
+EXAMPLES: Final = """\
+umami spool list /var/lib/shop/umami   # what is waiting
+umami spool send /var/lib/shop/umami   # send it to UMAMI_URL
+umami spool clear /var/lib/shop/umami  # delete it, after a question
+"""
+
+_PROGRESS_SECONDS: Final = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("action", choices=("list", "send", "clear"), help="list, send or delete")
+    parser.add_argument(
+        "folder", nargs="?", default=os.environ.get("UMAMI_SPOOL"), help="the folder (default: UMAMI_SPOOL)"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="stop sending after this time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--damaged",
+        action="store_true",
+        help="also send the events that can be read from damaged files",
+    )
+    parser.add_argument("--yes", action="store_true", help="delete without asking")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the action says."""
+    if not arguments.folder or not Path(arguments.folder).is_dir():
+        raise CommandError(
+            f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder", USAGE
+        )
+    from umami.errors import ValidationError
+
+    actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
+    try:
+        return actions[arguments.action](arguments)
+    except (OSError, ValueError, ValidationError) as error:
+        raise CommandError(str(error), USAGE) from error
+
+
+def _list_spool(arguments: argparse.Namespace) -> int:
+    from umami import spool
+
+    files = spool.files(arguments.folder)
+    for file in files:
+        events = "?" if file.events is None else f"{file.events:,}"
+        where, name = printable(file.exporter or "-"), printable(file.path.name)
+        print(f"{events:>10} events  {file.size:>12,} bytes  {file.state:10}  {where}  {name}")
+    waiting = [file.events or 0 for file in files if file.state == "waiting"]
+    print(f"Waiting to be sent: {counted(sum(waiting), 'event')} in {counted(len(waiting), 'file')}.")
+    return OK
+
+
+def _send_spool(arguments: argparse.Namespace) -> int:
+    import umami
+    from umami import spool
+
+    if arguments.damaged:
+        print(f"Read from damaged files: {counted(spool.read_damaged(arguments.folder), 'event')}.")
+    if refused := spool.read_rejected(arguments.folder):
+        print(f"Sending again after a rejection: {counted(refused, 'event')}.")
+    client = umami.Client(spool=arguments.folder, rejected=arguments.folder, shutdown_timeout=0)
+    end = monotonic() + arguments.timeout
+    with interrupted_by(signal.SIGINT, signal.SIGTERM):
+        try:
+            while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
+                stats = client.queue_stats()
+                if sys.stdout.isatty():
+                    print(f"\r{stats.delivered:,} sent, {stats.pending:,} left", end="", flush=True)
+                if monotonic() >= end:
+                    break
+        except KeyboardInterrupt:
+            pass
+    stats = client.queue_stats()
+    print(
+        f"\r{stats.delivered:,} sent, {stats.rejected:,} rejected, {sum(stats.dropped.values()):,} dropped, "
+        f"{stats.pending:,} left"
+    )
+    if stats.pending:
+        raise CommandError(
+            f"not all events were sent: {stats.last_error or 'the time was too short, see --timeout'}"
+        )
+    left = [file for file in spool.files(arguments.folder) if file.state == "waiting"]
+    if left:
+        names = ", ".join(sorted({file.exporter or "?" for file in left}))
+        raise CommandError(
+            f"{counted(sum(file.events or 0 for file in left), 'event')} not sent, because this command has "
+            f"no exporter named {names}. Use a client with that exporter, or with that server's user name "
+            "and password in url_base."
+        )
+    return OK
+
+
+def _clear_spool(arguments: argparse.Namespace) -> int:
+    from umami import spool
+
+    if not arguments.yes:
+        print(f"Delete all events in {arguments.folder}? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise CommandError("nothing was deleted")
+    cleared = spool.clear(arguments.folder)
+    events = sum(file.events or 0 for file in cleared)
+    print(f"Deleted: {counted(events, 'event')} in {counted(len(cleared), 'file')}.")
+    return OK
