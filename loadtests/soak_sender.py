@@ -1,6 +1,7 @@
 """The sender of the soak test: threads and an event loop send numbered events at a steady rate."""
 
 import asyncio
+import ctypes
 import json
 import logging
 import sys
@@ -175,6 +176,19 @@ class Sender:
         ]
 
 
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = tuple((f"field{number}", ctypes.c_size_t) for number in range(10))
+
+
+def memory() -> dict[str, int]:
+    """Return what is allocated: the bytes from malloc, and the number of Python's small objects."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo2
+    info = mallinfo2()
+    mapped, allocated = info.field4, info.field7  # hblkhd, uordblks
+    return {"used": mapped + allocated, "objects": sys.getallocatedblocks()}
+
+
 def main() -> None:
     """Run the task in the argument, until standard input ends."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -186,6 +200,7 @@ def main() -> None:
             "stats": sender.stats,
             "flush": sender.flush,
             "sent": sender.sent,
+            "memory": memory,
             "reported": lambda: dict(sender.reported),
         }
     )
