@@ -17,7 +17,7 @@ from conftest import DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
-from umami.errors import OperationNotAllowedError, ResponseError
+from umami.errors import OperationNotAllowedError, ResponseError, ValidationError
 
 Call = Callable[..., Any]
 NOW = datetime.now(timezone.utc)
@@ -95,6 +95,44 @@ def test_logout_forgets_the_token_even_if_the_server_is_away(
     with pytest.raises(httpx.HTTPStatusError):
         user.logout()
     assert not user.is_logged_in()
+
+
+def test_a_token_is_used_by_another_client_at_this_server_only(user: umami.Client, call: Call) -> None:
+    token = user.login("admin", PASSWORD).token
+    with umami.Client(url_base=user._state.settings.url_base) as other:
+        other.set_token(token)
+        assert other.is_logged_in()
+        assert call(other.websites) == user.websites()
+        other.set_url_base("http://127.0.0.1:9")
+        assert not other.is_logged_in()
+        other.set_token(None)
+        assert not other.is_logged_in()
+
+
+@pytest.mark.parametrize("token", ["", 5])
+def test_a_token_is_checked(user: umami.Client, token: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^token "):
+        user.set_token(token)
+    assert user.is_logged_in()
+
+
+def test_any_other_request_can_be_made(user: umami.Client, collector: Collector, call: Call) -> None:
+    answer = call(user.request, "POST", "/websites", json={"name": "Shop", "domain": "shop.example"})
+    assert answer.json()["name"] == "Shop"
+    found = call(user.request, "GET", "/websites", params={"page": 1, "search": "Shop"})
+    assert "Shop" in {website["name"] for website in found.json()["data"]}
+    assert query_of(collector)["page"] == "1"
+    with pytest.raises(httpx.HTTPStatusError, match="answered 404") as caught:
+        call(user.request, "GET", "/nothing")
+    assert caught.value.response.status_code == 404
+    for path in ("websites", "/api/websites"):
+        with pytest.raises(ValidationError, match=r"^path must begin with a slash and have no /api"):
+            call(user.request, "GET", path)
+
+
+def test_a_request_needs_no_login(client: umami.Client, collector: Collector, call: Call) -> None:
+    assert call(client.request, "GET", "/heartbeat").json() == {"ok": True}
+    assert "authorization" not in collector.requests[-1].headers
 
 
 def test_events_carry_the_token_from_login_to_logout(client: umami.Client, collector: Collector) -> None:

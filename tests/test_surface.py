@@ -44,6 +44,7 @@ LOCAL = {
     "clear_cloud_api_key": "()",
     "enable": "()",
     "disable": "()",
+    "set_token": "(token)",
     "is_logged_in": "()",
     "lifespan": "(app=None)",
     "queue_stats": "()",
@@ -65,6 +66,7 @@ NETWORK = {
     "logout": "()",
     "verify_token": "(check_server=True)",
     "heartbeat": "()",
+    "request": "(method, path, *, params=None, json=None)",
     "websites": "()",
     "active_users": "(website_id=None)",
     "website_stats": f"({STATS})",
@@ -238,9 +240,11 @@ def test_a_docstring_shows_an_example_of_this_very_function(name: str) -> None:
 
 RAISING = {
     "ValidationError": {"configure", "set_url_base", "set_cloud_api_key", *SENDS, "login", "active_users",
-                        "website_stats", "flush", "shutdown"},
-    "OperationNotAllowedError": {*SENDS, "login", "logout", "websites", "active_users", "website_stats"},
-    "httpx.HTTPStatusError": {*SENDS, "login", "logout", "websites", "active_users", "website_stats"},
+                        "website_stats", "flush", "shutdown", "request", "set_token"},
+    "OperationNotAllowedError": {*SENDS, "login", "logout", "request", "websites", "active_users",
+                        "website_stats"},
+    "httpx.HTTPStatusError": {*SENDS, "login", "logout", "request", "websites", "active_users",
+                        "website_stats"},
     "ResponseError": {"login", "websites", "active_users", "website_stats"},
 }  # fmt: skip
 

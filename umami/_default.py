@@ -41,12 +41,15 @@ login = _client.login
 login_async = _client.login_async
 logout = _client.logout
 logout_async = _client.logout_async
+set_token = _client.set_token
 is_logged_in = _client.is_logged_in
 verify_token = _client.verify_token
 verify_token_async = _client.verify_token_async
 heartbeat = _client.heartbeat
 heartbeat_async = _client.heartbeat_async
 
+request = _client.request
+request_async = _client.request_async
 websites = _client.websites
 websites_async = _client.websites_async
 active_users = _client.active_users

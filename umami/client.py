@@ -7,11 +7,11 @@ is written once, in `_sends.Sends`.
 import functools
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Self, Unpack
 
@@ -27,6 +27,9 @@ from ._submit import submit, submit_async
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website, WebsiteStats
 from .settings import SettingsDict, with_settings
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class Client(Sends):
@@ -296,6 +299,25 @@ class Client(Sends):
         if server.api_key is None:
             yield from endpoints.logout(server)
 
+    def set_token(self, token: str | None) -> None:
+        """Use the token of an earlier login, of another process perhaps, at the server that is set now.
+
+        Args:
+            token: The `token` that `login()` returned; None forgets it. `verify_token()` tells whether the
+                server still accepts it.
+
+        Raises:
+            ValidationError: The token is empty or not a string.
+
+        Example:
+            ```python
+            umami.set_token(os.environ["SHOP_UMAMI_TOKEN"])
+            ```
+        """
+        if token is not None and not (token := fields.text("token", token)):
+            raise ValidationError("token cannot be empty.")
+        self._state.set_token(token)
+
     def is_logged_in(self) -> bool:
         """Tell whether a login's token or an API key is set. Makes no request.
 
@@ -352,6 +374,38 @@ class Client(Sends):
         return (yield from endpoints.heartbeat(server))
 
     # Queries.
+
+    def _request(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
+    ) -> Flow["httpx.Response"]:
+        """Make any other request of Umami's API. A login's token or an API key goes along, if there is one.
+
+        Args:
+            method: The method, such as `GET`.
+            path: The path as in Umami's documentation, but without `/api`.
+            params: What goes into the URL's query.
+            json: What goes into the body, as JSON.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            ValidationError: The path does not begin with a slash, or begins with `/api/`.
+            httpx.HTTPStatusError: The server did not answer with 2xx.
+
+        Example:
+            ```python
+            times = {"startAt": 1767225600000, "endAt": 1798761600000, "type": "browser"}
+            answer = umami.request("GET", f"/websites/{site}/metrics", params=times)
+            for row in answer.json():
+                print(row["x"], row["y"])
+            ```
+        """
+        path = fields.text("path", path)
+        if not path.startswith("/") or path.startswith("/api/"):
+            raise ValidationError(f"path must begin with a slash and have no /api, got {given(path)}.")
+        return (yield from endpoints.request(self._state.server(), method, path, params, json))
 
     def _websites(self) -> Flow[list[Website]]:
         """Return every website of the account and of its teams, from all pages of the server's list.
@@ -616,6 +670,7 @@ class Client(Sends):
     logout, logout_async = call(_logout), call_async(_logout)
     verify_token, verify_token_async = call(_verify_token), call_async(_verify_token)
     heartbeat, heartbeat_async = call(_heartbeat), call_async(_heartbeat)
+    request, request_async = call(_request), call_async(_request)
     websites, websites_async = call(_websites), call_async(_websites)
     active_users, active_users_async = call(_active_users), call_async(_active_users)
     website_stats, website_stats_async = call(_website_stats), call_async(_website_stats)

@@ -172,6 +172,13 @@ def heartbeat(server: Server) -> Flow[bool]:
         return False
 
 
+def request(
+    server: Server, method: str, path: str, params: Mapping[str, Any] | None, json: Any
+) -> Flow["httpx.Response"]:
+    """Make a request that the client has no function for."""
+    return (yield from _asked(server.request(method, path, params=params, json=json)))
+
+
 def websites(server: Server) -> Flow[list[models.Website]]:
     """Read the account's websites, then those of its teams.
 
