@@ -189,6 +189,7 @@ def test_a_change_of_what_makes_a_batch_applies_to_events_that_wait(
 # Connections.
 
 
+@pytest.mark.slow
 def test_one_connection_only_until_the_server_has_answered(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -217,6 +218,7 @@ def slow(request: pytest.FixtureRequest) -> Iterator[Collector]:
         yield collector
 
 
+@pytest.mark.slow
 def test_a_backlog_brings_a_second_connection_and_never_a_third(
     slow: Collector, make_client: MakeClient
 ) -> None:
@@ -238,6 +240,7 @@ def test_single_sends_get_more_connections_up_to_eight(slow: Collector, make_cli
     assert stored(slow) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", [{"umami": "cloud"}], indirect=True)
 @pytest.mark.parametrize("senders", [1, 3])
 def test_the_setting_bounds_the_connections(senders: int, slow: Collector, make_client: MakeClient) -> None:
@@ -247,6 +250,7 @@ def test_the_setting_bounds_the_connections(senders: int, slow: Collector, make_
     assert len({request.client_port for request in slow.requests}) == senders
 
 
+@pytest.mark.slow
 def test_two_senders_share_one_batch_between_them(slow: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=slow.url, batch_size=10)
     send_many(client, 100)
@@ -255,6 +259,7 @@ def test_two_senders_share_one_batch_between_them(slow: Collector, make_client: 
     assert sizes(slow).count(5) > sizes(slow).count(10)
 
 
+@pytest.mark.slow
 def test_the_patience_for_an_answer_grows_with_the_events_of_the_request(
     collector: Collector, make_client: MakeClient
 ) -> None:

@@ -156,6 +156,7 @@ def believed(body: bytes) -> bytes:
     return body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["2.15", "2.16", "2.19", "3.0.1", "3.1", "cloud"])
 def test_a_server_that_does_not_check_for_bots_costs_no_requests_once_that_is_known(
     version: str, make_client: MakeClient, balanced: Balanced
@@ -229,6 +230,7 @@ def test_a_verdict_that_has_changed_meanwhile_is_noticed(
     assert (stats.rejected, stats.delivered) == (len(CRAWLERS), 3 * len(CRAWLERS))
 
 
+@pytest.mark.slow
 def test_bots_that_come_while_something_refuses_their_events_are_still_counted(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -252,6 +254,7 @@ def test_bots_that_come_while_something_refuses_their_events_are_still_counted(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_bots_behind_a_rate_limit_are_counted_where_the_batch_route_is_broken(
     collector: Collector, make_client: MakeClient
 ) -> None:

@@ -103,6 +103,7 @@ def broken_off_everywhere(
     assert moment > least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exported", "settings"),
     [
@@ -137,6 +138,7 @@ def test_a_settlement_that_is_broken_off_counts_each_event_once(
     broken_off_everywhere(make, settle, least=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["fresh", "again"])
 def test_a_batch_whose_taking_is_broken_off_is_taken_by_another(again: bool) -> None:
     def make() -> Queue:
@@ -148,6 +150,7 @@ def test_a_batch_whose_taking_is_broken_off_is_taken_by_another(again: bool) -> 
     broken_off_everywhere(make, Queue.take, least=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["fresh", "again"])
 def test_an_event_whose_dropping_is_broken_off_counts_once(again: bool) -> None:
     def make() -> Queue:

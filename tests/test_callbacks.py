@@ -229,6 +229,7 @@ def test_what_before_send_started_is_passed_to_it_once_it_has_returned(
     assert {event.name: event.tag for event in collector.events} == {"first": "seen", "later": "seen"}
 
 
+@pytest.mark.slow
 def test_greenlets_that_gevent_made_of_threads_late_each_have_their_own_before_send(
     collector: Collector, python: Callable[..., Any]
 ) -> None:
@@ -480,6 +481,7 @@ def test_an_on_error_that_raises_is_logged_and_called_again(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_an_on_error_that_blocks_holds_up_nobody(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -502,6 +504,7 @@ def test_an_on_error_that_blocks_holds_up_nobody(
     reports.wait_for(1001)
 
 
+@pytest.mark.slow
 def test_a_shutdown_does_not_wait_for_an_on_error_that_blocks(make_client: MakeClient) -> None:
     entered, go_on = threading.Event(), threading.Event()
 

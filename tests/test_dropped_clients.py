@@ -47,6 +47,7 @@ def test_a_dropped_client_delivers_and_its_threads_and_sockets_go(own_collector:
     until(lambda: open_files() <= files)
 
 
+@pytest.mark.slow
 def test_a_dropped_client_is_freed(collector: Collector) -> None:
     client = umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com")
     client.new_event("last")
@@ -62,6 +63,7 @@ def test_a_dropped_client_is_freed(collector: Collector) -> None:
     until(is_freed)
 
 
+@pytest.mark.slow
 def test_a_dropped_client_waits_out_an_outage(collector: Collector) -> None:
     before = threads()
     collector.fail(503, times=None)
@@ -117,6 +119,7 @@ def test_servers_that_are_not_used_any_more_cost_a_send_nothing(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_an_event_of_a_send_that_began_before_its_server_was_left_is_delivered(
     collector: Collector, other: Collector, make_client: MakeClient, balanced: Any
 ) -> None:

@@ -552,6 +552,7 @@ def test_sigterm_flushes_and_then_has_its_former_effect(
     assert (process.returncode, process.stdout, process.stderr) == (code, output, "")
 
 
+@pytest.mark.slow
 def test_sigterm_is_not_touched_unasked(collector: Collector, python: Run):
     program = """
         import os, signal, umami

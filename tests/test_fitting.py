@@ -752,6 +752,7 @@ def test_data_that_changes_meanwhile_is_refused(client: umami.Client, container:
             send()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [dict, lambda data: defaultdict(int, data), Counter])
 def test_a_dict_is_read_in_one_step_while_another_thread_changes_it(
     client: umami.Client, kind: Callable[[Any], Any]
@@ -902,6 +903,7 @@ def test_no_repair_shows_the_visitors_value_in_the_log(
     assert "visitor-secret" not in caplog.text
 
 
+@pytest.mark.slow
 def test_no_thread_is_left_behind_to_tell_of_repairs(client: umami.Client) -> None:
     before = set(threading.enumerate())  # reporters of other tests' clients perhaps
     client.new_event("signup", screen="x" * 12)

@@ -109,6 +109,7 @@ def test_a_flush_is_done_too_when_the_events_are_dropped(
     assert client.queue_stats().dropped == {"retry_limit": 5}
 
 
+@pytest.mark.slow
 def test_a_flush_waits_for_its_own_events_not_for_those_that_keep_coming(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_flush_waits_for_its_own_events_not_for_those_that_keep_coming(
         balanced(client)
 
 
+@pytest.mark.slow
 def test_a_flush_does_not_return_before_its_events_are_settled(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_flush_does_not_return_before_its_events_are_settled(
         assert set(names) <= set(stored(collector))
 
 
+@pytest.mark.slow
 def test_many_threads_may_flush_at_once(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -405,6 +408,7 @@ def test_shutdown_without_a_timeout_takes_the_settings(stuck: umami.Client) -> N
     assert not stuck.shutdown()
 
 
+@pytest.mark.slow
 def test_sends_during_a_shutdown_are_refused(
     collector: Collector, stuck: umami.Client, balanced: Balanced
 ) -> None:
@@ -435,6 +439,7 @@ def test_sends_during_a_shutdown_are_refused(
     balanced(stuck)
 
 
+@pytest.mark.slow
 def test_a_shutdown_ends_its_threads_although_sends_keep_coming(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -483,6 +488,7 @@ def test_an_impatient_shutdown_does_not_reopen_the_queue_while_another_goes_on(
     assert stuck.new_event("open again") == QUEUED
 
 
+@pytest.mark.slow
 def test_a_shutdown_ends_its_threads_although_flushes_keep_coming(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -609,6 +615,7 @@ def test_one_server_that_is_away_does_not_hold_up_another(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_changes_while_others_send_lose_nothing(
     collector: Collector, other: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

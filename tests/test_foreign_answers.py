@@ -117,6 +117,7 @@ def test_one_event_that_a_proxy_fails_on_does_not_hold_up_the_other_299(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_no_innocent_event_is_dropped_because_of_a_retry_limit(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -130,6 +131,7 @@ def test_no_innocent_event_is_dropped_because_of_a_retry_limit(
     assert sum(client.queue_stats().dropped.values()) == 1
 
 
+@pytest.mark.slow
 def test_one_event_that_umami_always_fails_on_holds_up_no_other_in_single_sends(
     make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -280,6 +282,7 @@ def test_a_rate_limit_leaves_requests_full_and_the_queue_drains(
     assert (stats.delivered, stats.rejected, stats.dropped) == (2000, 0, {})
 
 
+@pytest.mark.slow
 def test_a_429_with_a_time_is_obeyed_and_the_batch_stays_full(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -292,6 +295,7 @@ def test_a_429_with_a_time_is_obeyed_and_the_batch_stays_full(
     assert second.at - first.at >= 1.0
 
 
+@pytest.mark.slow
 def test_single_sends_under_a_rate_limit_drain_too(make_client: MakeClient) -> None:
     with Collector(umami="cloud") as server:
         limiter = Limiter(0.02, Answer(429, b'{"error":{"message":"Too many","code":"x","status":429}}'))
@@ -352,6 +356,7 @@ def test_a_gateway_that_times_out_always_costs_one_event_a_try(
 # Requests that something refuses for what they are.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "hint"),
     [

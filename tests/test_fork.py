@@ -511,6 +511,7 @@ def test_a_child_of_a_fork_in_c_ends_without_its_parents_events(
     assert stored(collector) == once("master")
 
 
+@pytest.mark.slow
 def test_uwsgi_without_threads_is_named_once(collector: Collector, python: Run):
     program = """
         uwsgi.has_threads = 0

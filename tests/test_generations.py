@@ -60,6 +60,7 @@ def routes(collector: Collector) -> list[str]:
     return [request.path for request in collector.requests]
 
 
+@pytest.mark.slow
 def test_each_of_many_events_is_stored_once(server: Collector, make_client: MakeClient) -> None:
     client = make_client(url_base=server.url)
     names = send_many(client, 200)
@@ -296,6 +297,7 @@ def test_batch_answers_without_cache_are_believed(version: str, make_client: Mak
     delivered(client, 150)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", BROKEN_BATCHES)
 def test_a_broken_batch_route_is_noticed_with_the_first_batch_and_left_alone(
     version: str, make_client: MakeClient, heard: Listener
@@ -310,6 +312,7 @@ def test_a_broken_batch_route_is_noticed_with_the_first_batch_and_left_alone(
     heard.wait_for("no working batch route")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.3", "3.4"])
 def test_no_request_has_more_events_than_the_server_takes(version: str, make_client: MakeClient) -> None:
     with Collector(umami=version) as server:

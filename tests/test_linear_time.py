@@ -202,6 +202,7 @@ def test_no_pattern_backtracks(name: str) -> None:
     assert slow == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "judge",
     [
@@ -220,6 +221,7 @@ def test_what_uses_them_is_linear_too(judge: Callable[[str], object]) -> None:
     assert [make(20) for make in FAMILIES if grows_too_fast(call, make)] == []
 
 
+@pytest.mark.slow
 def test_a_quadratic_pattern_is_found() -> None:
     for pattern, text in ((r"a+$", "a"), (r"Version/1.*Safari", "Version/1")):
         search = re.compile(pattern).search

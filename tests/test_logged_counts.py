@@ -94,6 +94,7 @@ def test_an_on_error_that_blocks_keeps_no_count_out_of_the_log(
     go_on.set()
 
 
+@pytest.mark.slow
 def test_a_job_logs_all_it_dropped_and_what_is_left() -> None:
     program = """
         import logging, umami
@@ -115,6 +116,7 @@ def test_a_job_logs_all_it_dropped_and_what_is_left() -> None:
     assert "shutdown_timeout (now 1.5 s)" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_too_soon_is_told_that_the_time_was_too_short() -> None:
     program = """
         import umami

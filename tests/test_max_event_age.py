@@ -45,6 +45,7 @@ def test_old_events_are_dropped_and_the_others_delivered(
     assert reports.counts() == {("dropped", "expired"): ages.count("o")}
 
 
+@pytest.mark.slow
 def test_events_grow_too_old_while_the_server_is_away(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_long_backlog_is_dropped_at_once(collector: Collector, make_client: Ma
     assert client.queue_stats().requests == 2
 
 
+@pytest.mark.slow
 def test_events_in_the_spool_grow_old_too(collector: Collector, tmp_path: Path) -> None:
     program = f"""
         import time, umami

@@ -257,6 +257,7 @@ BLOCKED = """
 """
 
 
+@pytest.mark.slow
 def test_a_blocked_network_fails_a_test_that_would_call_a_real_server(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, BLOCKED, "-o", "umami_network=block")
     assert "2 failed, 1 passed" in output, output
@@ -267,6 +268,7 @@ def test_a_blocked_network_fails_a_test_that_would_call_a_real_server(tmp_path: 
         )
 
 
+@pytest.mark.slow
 def test_an_unknown_value_of_the_option_is_refused(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, "", "-o", "umami_network=off")
     assert "umami_network must be 'allow' or 'block', got 'off'." in output

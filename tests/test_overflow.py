@@ -232,6 +232,7 @@ def test_block_without_patience_refuses_at_once(collector: Collector, make_clien
     assert client.new_event("impatient") == FULL
 
 
+@pytest.mark.slow
 def test_blocked_threads_all_get_in_once_there_is_room(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -382,6 +383,7 @@ def test_events_that_fill_a_batch_in_bytes_are_sent_at_once(
 # Under load.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
 def test_every_event_ends_in_one_place_under_load(
     overflow: str, collector: Collector, make_client: MakeClient, balanced: Balanced

@@ -216,6 +216,7 @@ def test_a_request_that_met_a_passing_trouble_is_repeated(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_the_log_says_it_once(collector: Collector, client: umami.Client, heard: Listener) -> None:
     collector.fail(503, times=10)
     send_many(client, 5)
@@ -225,6 +226,7 @@ def test_the_log_says_it_once(collector: Collector, client: umami.Client, heard:
     assert "answered 503" in heard.records[0].getMessage()
 
 
+@pytest.mark.slow
 def test_retry_after_holds_every_request_back_for_as_long(
     collector: Collector, make_client: MakeClient
 ) -> None:
@@ -236,6 +238,7 @@ def test_retry_after_holds_every_request_back_for_as_long(
     assert second.at - first.at >= 1.0
 
 
+@pytest.mark.slow
 def test_a_retry_after_date_is_waited_for(collector: Collector, make_client: MakeClient) -> None:
     client = make_client(retry_wait=0.001)
     date = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=2)
@@ -311,6 +314,7 @@ def test_flushes_try_once_early_in_each_retry_after(
     assert client.queue_stats().requests == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [None, DEADLINE])
 def test_a_flush_that_can_wait_as_long_as_the_server_asks_does(
     timeout: float | None, collector: Collector, make_client: MakeClient, heard: Listener
@@ -324,6 +328,7 @@ def test_a_flush_that_can_wait_as_long_as_the_server_asks_does(
     assert second - first > 0.99
 
 
+@pytest.mark.slow
 def test_the_next_retry_after_may_be_tried_early_again(
     collector: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
@@ -413,6 +418,7 @@ def silent(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"status": None, **request.param}
 
 
+@pytest.mark.slow
 def test_after_silence_one_event_asks_first_and_then_requests_grow_again(
     silent: dict[str, Any],
     collector: Collector,
@@ -465,6 +471,7 @@ def test_a_server_that_always_answers_unclearly_is_taken_at_its_word_after_one_e
     balanced(client)
 
 
+@pytest.mark.slow
 def test_silence_with_two_connections_costs_one_batch_too(
     make_client: MakeClient, balanced: Balanced, record_property: Record
 ) -> None:
@@ -481,6 +488,7 @@ def test_silence_with_two_connections_costs_one_batch_too(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_at_most_once_drops_what_may_be_stored_and_sends_nothing_twice(
     silent: dict[str, Any],
     collector: Collector,

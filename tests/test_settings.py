@@ -323,6 +323,7 @@ def test_a_misspelt_variable_is_named_once(
     assert result.stderr == f"The environment variable {wrong} has no effect. Did you mean {right}?\n"
 
 
+@pytest.mark.slow
 def test_variables_of_others_are_left_alone(python: Callable[..., Any], collector: Collector) -> None:
     others = {
         "UMAMI_PORT": "tcp://10.0.0.1:3000",
@@ -917,6 +918,7 @@ def test_a_spool_that_cannot_be_opened_changes_nothing(
     assert [event.name for event in collector.events] == ["signup"]
 
 
+@pytest.mark.slow
 def test_a_password_that_is_set_after_the_spool_opens_what_waits_for_it(
     collector: Collector, tmp_path: Path, python: Callable[..., Any]
 ) -> None:

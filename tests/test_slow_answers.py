@@ -104,6 +104,7 @@ def always(request: pytest.FixtureRequest) -> Iterator[RawServer]:
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("always", [byte_by_byte, body_byte_by_byte], indirect=True)
 def test_a_query_and_a_direct_send_end_in_time(
     always: RawServer, make_client: Callable[..., umami.Client], call: Callable[..., Any]

@@ -131,6 +131,7 @@ def test_an_acknowledged_event_survives_kill_9(
     record_property("duplicates in a round", duplicates)
 
 
+@pytest.mark.slow
 def test_an_outage_at_exit_leaves_the_events_to_the_next_process(
     collector: Collector,
     folder: Path,
@@ -246,6 +247,7 @@ def test_a_failing_disk_is_said_and_the_events_live_in_memory(
     assert str(folder) in caplog.text
 
 
+@pytest.mark.slow
 def test_a_torn_last_record_is_dropped_and_counted(folder: Path, orphan: Path) -> None:
     whole = umami.spool.files(folder)[0].events
     assert whole is not None

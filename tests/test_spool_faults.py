@@ -176,6 +176,7 @@ def test_a_child_that_lives_on_does_not_keep_its_parents_files(
         os.kill(child, 9)
 
 
+@pytest.mark.slow
 def test_a_client_that_is_forgotten_gives_its_files_up(
     collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
@@ -293,6 +294,7 @@ def test_an_error_in_a_settlement_counts_no_event_twice(
     assert stats.delivered + sum(stats.dropped.values()) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["torn", "damaged"])
 def test_a_file_for_another_exporter_is_left_as_it_is(
     damage: str, leave: Callable[..., Path], collector: Collector, folder: Path
@@ -333,6 +335,7 @@ def test_a_folder_that_others_may_use_is_named(
 # Damage.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [0, 3, 9])
 def test_the_other_events_of_a_damaged_file_are_sent(
     damaged: int, leave: Callable[..., Path], collector: Collector, folder: Path, balanced: Balanced
@@ -347,6 +350,7 @@ def test_the_other_events_of_a_damaged_file_are_sent(
     assert kept.suffix == ".damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [0, 6])
 def test_a_broken_frame_costs_its_event_alone(
     broken: int, leave: Callable[..., Path], collector: Collector, folder: Path
@@ -425,6 +429,7 @@ FULL = f"""
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_the_middle_of_a_record_leaves_whole_ones(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -487,6 +492,7 @@ def test_what_a_full_disk_does_not_take_is_sent_after_what_it_took(
     assert [event.name for event in collector.events] == [f"e{number}" for number in range(sent)]
 
 
+@pytest.mark.slow
 def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
     folder: Path, make_client: MakeClient
 ) -> None:
@@ -524,6 +530,7 @@ def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
 # at_most_once, the end of the process, and Ctrl-C.
 
 
+@pytest.mark.slow
 def test_at_most_once_leaves_what_was_surely_not_stored_to_the_next_process(
     collector: Collector, folder: Path, python: Run
 ) -> None:
@@ -592,6 +599,7 @@ def test_an_event_of_an_exit_handler_is_kept_too(
     assert stored(collector) == {"e": 1, "late": 1 if wait else 2}
 
 
+@pytest.mark.slow
 def test_a_write_that_is_broken_off_at_any_moment_confuses_nothing(
     own_collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
@@ -653,6 +661,7 @@ def test_a_process_that_ends_takes_nothing_over(
     assert drain(folder).delivered == 101
 
 
+@pytest.mark.slow
 def test_a_round_that_fails_does_not_end_the_watch(
     leave: Callable[..., Path],
     collector: Collector,

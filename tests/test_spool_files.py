@@ -53,6 +53,7 @@ def zero(file: Path, start: int, end: int) -> None:
 # Damage.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [0, 1, 5])
 def test_a_block_of_zeros_costs_the_events_in_it(block: int, left: Path, own_collector: Collector) -> None:
     size = left.stat().st_size / COUNT
@@ -73,6 +74,7 @@ def test_zeros_at_the_end_are_counted_by_their_size(left: Path) -> None:
     assert not list(left.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_was_made_longer_but_not_written_lost_nothing_else(
     left: Path, own_collector: Collector
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_file_that_was_made_longer_but_not_written_lost_nothing_else(
     assert 0 < stats.dropped["torn"] <= 3 * BLOCK / 200
 
 
+@pytest.mark.slow
 def test_what_was_counted_as_lost_is_not_counted_again(left: Path, own_collector: Collector) -> None:
     zero(left, BLOCK, 2 * BLOCK)
     own_collector.fail(503, times=None)
@@ -96,6 +99,7 @@ def test_what_was_counted_as_lost_is_not_counted_again(left: Path, own_collector
     assert second.delivered == first.pending == COUNT - first.dropped["spool_damaged"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_random_damage_never_raises_and_sends_only_what_was_queued(
     seed: int, left: Path, own_collector: Collector
@@ -124,6 +128,7 @@ def test_random_damage_never_raises_and_sends_only_what_was_queued(
         assert stats.delivered > COUNT - 5 * 8
 
 
+@pytest.mark.slow
 def test_what_was_lost_is_sent_once_it_can_be_read(
     left: Path, own_collector: Collector, capsys: pytest.CaptureFixture[str]
 ) -> None:

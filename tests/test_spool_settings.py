@@ -156,6 +156,7 @@ def test_a_folder_that_was_removed_is_made_anew(
     assert drain(copy).delivered == 2
 
 
+@pytest.mark.slow
 def test_a_relative_folder_of_the_environment_stays_where_it_was(
     folder: Path, tmp_path: Path, collector: Collector, python: Callable[..., Any]
 ) -> None:

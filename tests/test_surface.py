@@ -307,6 +307,7 @@ def test_importing_starts_no_thread_opens_no_socket_and_writes_nothing(python: C
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_configuring_and_asking_start_no_thread_either(python: Callable[..., Any]) -> None:
     program = """
         import threading, umami
@@ -332,6 +333,7 @@ HEAVY = (
 )
 
 
+@pytest.mark.slow
 def test_importing_leaves_for_later_what_no_call_needs_yet(python: Callable[..., Any]) -> None:
     program = """
         import sys, umami
@@ -398,6 +400,7 @@ def test_a_client_may_be_a_base_that_takes_all_other_names(collector: Collector)
     collector.wait_for(events=1, timeout=DEADLINE)
 
 
+@pytest.mark.slow
 def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable[..., Any]) -> None:
     """It takes a lock, and importing a module takes that module's: two threads could wait for each other."""
     program = """
@@ -413,6 +416,7 @@ def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_fork_in_the_middle_of_the_first_uses_imports(python: Callable[..., Any]) -> None:
     program = """
         import concurrent.futures.thread  # its fork hooks, registered while a fork waits, would be mixed up
@@ -448,6 +452,7 @@ def test_a_function_that_was_replaced_and_put_back_is_the_same(monkeypatch: pyte
     assert umami.new_event == before
 
 
+@pytest.mark.slow
 def test_threads_that_use_a_client_first_at_one_time_use_the_same(python: Callable[..., Any]) -> None:
     program = """
         import sys, threading, umami

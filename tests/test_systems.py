@@ -6,6 +6,7 @@ This is no run on Windows. It shows that nothing is used there without a look wh
 import subprocess
 from collections.abc import Callable
 
+import pytest
 from conftest import PASSWORD, SITE
 from process_helpers import settings
 from queue_helpers import stored
@@ -31,6 +32,7 @@ AS_ON_WINDOWS = """
 """
 
 
+@pytest.mark.slow
 def test_sends_and_queries_without_what_windows_lacks(
     collector: Collector, python: Callable[..., subprocess.CompletedProcess[str]]
 ):

@@ -33,6 +33,7 @@ QUEUED = {"queued": True}
 # Many at once.
 
 
+@pytest.mark.slow
 def test_many_threads_send_at_once(collector: Collector, make_client: MakeClient, balanced: Balanced) -> None:
     client = make_client()
     in_threads(20, lambda number: send_many(client, 50, f"{number}-"))
@@ -50,6 +51,7 @@ def test_the_events_of_each_thread_keep_their_order(collector: Collector, make_c
         assert mine == [f"{number}-{turn}" for turn in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 def test_custom_data_may_be_changed_by_another_thread(nested: bool, make_client: MakeClient) -> None:
     client = make_client(enabled=False)  # the data is encoded all the same
@@ -302,6 +304,7 @@ def test_a_send_that_is_broken_off_at_any_moment_blocks_nothing(
     assert moment > (2 if is_open else LEAST_MOMENTS)
 
 
+@pytest.mark.slow
 def test_finalizers_may_send_during_a_send(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -431,6 +434,7 @@ def test_a_log_handler_that_raises_does_not_make_it_worse(
 # Threads that have nothing to do.
 
 
+@pytest.mark.slow
 def test_idle_senders_leave_and_the_last_one_stays(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
@@ -477,6 +481,7 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
     queue.remove_sender(destination, "stays")
 
 
+@pytest.mark.slow
 def test_senders_leave_a_server_that_the_client_has_turned_away_from(
     collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:

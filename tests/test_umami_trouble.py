@@ -100,6 +100,7 @@ def test_an_event_is_kept_while_the_database_is_away_for_it_alone(
     settled(client, balanced, sent_meanwhile + 1)
 
 
+@pytest.mark.slow
 def test_the_database_stops_in_the_middle_of_a_batch(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -128,6 +129,7 @@ def test_the_database_bounces_in_the_middle_of_a_batch(
     settled(client, balanced, 500)
 
 
+@pytest.mark.slow
 def test_the_database_is_frozen_and_thaws(
     batch: bool,
     make_client: MakeClient,
@@ -159,6 +161,7 @@ def test_the_database_is_frozen_and_thaws(
 # Its patience and ours.
 
 
+@pytest.mark.slow
 def test_the_client_gives_a_batch_up_that_the_server_finishes(
     make_client: MakeClient, heard: Listener, balanced: Balanced, record_property: Record
 ) -> None:
@@ -177,6 +180,7 @@ def test_the_client_gives_a_batch_up_that_the_server_finishes(
     settled(client, balanced, 25)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_given_up_and_finished_all_the_same_is_not_repeated_with_at_most_once(
     make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:
@@ -230,6 +234,7 @@ def test_a_program_that_ends_in_the_middle_of_a_batch_says_so_though_the_server_
 # Its restarts.
 
 
+@pytest.mark.slow
 def test_the_server_is_asked_to_end_in_the_middle_of_a_batch(
     make_client: MakeClient,
     background: Callable[..., "Future[Any]"],
@@ -302,6 +307,7 @@ def test_with_at_most_once_a_batch_whose_server_is_killed_is_given_up_and_nothin
     balanced(client)
 
 
+@pytest.mark.slow
 def test_the_server_closes_a_connection_that_has_been_idle(
     batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -321,6 +327,7 @@ def test_the_server_closes_a_connection_that_has_been_idle(
     settled(client, balanced, 6)
 
 
+@pytest.mark.slow
 def test_the_server_starts_up_and_is_slow_at_first(
     batch: bool, make_client: MakeClient, heard: Listener, balanced: Balanced
 ) -> None:

@@ -340,6 +340,7 @@ def test_a_missing_value_of_pandas_is_no_moment(client: umami.Client) -> None:
         assert "must be a datetime" in refusal(client.new_event, "signup", timestamp=value)
 
 
+@pytest.mark.slow
 def test_no_library_is_imported_for_its_values(python: Callable[..., Any]) -> None:
     program = """
         import sys

@@ -165,6 +165,7 @@ def test_threads_have_a_visitor_each_and_a_copied_context_carries_it(client: Sen
     assert {each["name"]: each["url"] for each in client.payloads()} == {"none": "/", "carried": "/a"}
 
 
+@pytest.mark.slow
 def test_greenlets_have_a_visitor_each(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     pytest.importorskip("gevent")
     program = f"""

@@ -343,6 +343,7 @@ def test_a_connection_that_stays_busy_keeps_a_server_from_ending(collector, idle
         stopping.result()
 
 
+@pytest.mark.slow
 def test_a_server_ends_when_its_last_connection_has_been_idle_for_a_while(browse, background):
     with (
         Collector(keep_alive=1) as collector,

@@ -33,6 +33,7 @@ def names(collector: Collector) -> list[str | None]:
     return [event.name for event in collector.events]
 
 
+@pytest.mark.slow
 def test_a_locked_file_fails_as_a_database_that_is_away_and_is_written_to_later(file, stored, caplog):
     collector, http = stored
     other = sqlite3.connect(file, isolation_level=None)
@@ -198,6 +199,7 @@ def test_of_a_body_that_is_too_long_no_more_is_kept_than_shows_it(collector):
     assert len(collector.requests[0].body) == limit + 1
 
 
+@pytest.mark.slow
 def test_the_bodies_that_are_remembered_have_a_bound(browse):
     with Collector(keep_requests=1000) as collector:
         http = browse(collector)

@@ -79,6 +79,7 @@ def test_it_listens_on_ipv6(browse):
         assert collector.events[0].ip == "::1"
 
 
+@pytest.mark.slow
 def test_idle_connections_are_closed_after_a_while():
     with Collector(keep_alive=1) as collector, httpx.Client(limits=httpx.Limits(keepalive_expiry=60)) as http:
         http.get(f"{collector.url}/api/heartbeat")

@@ -85,6 +85,7 @@ def test_a_header_of_its_own_counts_from_a_trusted_peer_alone() -> None:
 addresses = st.ip_addresses(v=4).filter(lambda address: address not in ip_network("10.0.0.0/8"))
 
 
+@pytest.mark.slow
 @given(
     forged=st.lists(st.one_of(st.text(max_size=30), addresses.map(str)), max_size=60),
     visitor=addresses,

@@ -156,6 +156,7 @@ def test_a_task_that_runs_at_once_has_the_visitor_of_its_caller() -> None:
     assert [sent.url for sent in outbox.all] == ["/checkout", "/checkout"]
 
 
+@pytest.mark.slow
 def test_a_header_that_is_not_ours_fails_no_task(heard: Any) -> None:
     app = celery.Celery("foreign", broker="memory://")
     install(app)

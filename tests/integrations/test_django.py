@@ -236,6 +236,7 @@ def test_requests_at_the_same_time_do_not_mix(serving: Serving, outbox: Outbox) 
 # Users.
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_a_user_is_known_by_the_attribute_that_the_settings_name(serving: Serving, outbox: Outbox) -> None:
     from django.contrib.auth.models import User
