@@ -5,7 +5,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-fast test-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
+.PHONY: help demo test test-fast test-lowest test-frameworks-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-fast  the quick tests, in under a minute"
 	@echo "make coverage   statement and branch coverage, including threads and child processes"
 	@echo "make test-lowest  the whole suite with the lowest versions of the dependencies in pyproject.toml"
+	@echo "make test-frameworks-lowest  the frameworks' tests with their lowest versions; PYTHON=python3.10"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
 	@echo "make reliability   the fault tests on each installed Python, into docs/reliability.md"
@@ -72,6 +73,14 @@ test-lowest:
 	@sed -n '/^dependencies/,/^test/p' pyproject.toml | grep -oE '"[a-z0-9-]+>=[0-9.]+' \
 		| sed -e 's/"//' -e 's/>=/==/' > $(LOWEST)/constraints.txt
 	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) test VENV=$(LOWEST)
+
+# The lowest versions of the frameworks, of those extras that are named after a package; all else is the newest.
+test-frameworks-lowest: LOWEST = $(VENV)-frameworks-lowest
+test-frameworks-lowest:
+	@mkdir -p $(LOWEST)
+	@sed -n 's/^\([a-z]*\) = \["\1>=\([0-9.]*\)"\]$$/\1==\2/p' pyproject.toml > $(LOWEST)/constraints.txt
+	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) $(LOWEST)/.test VENV=$(LOWEST)
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) tests/integrations $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -25,7 +25,7 @@ from umami.errors import ValidationError
 aiohttp = pytest.importorskip("aiohttp")
 
 from aiohttp import web  # noqa: E402
-from aiohttp.test_utils import TestClient, TestServer  # noqa: E402
+from aiohttp.test_utils import TestClient, TestServer, unused_port  # noqa: E402
 
 from umami.integrations.aiohttp import install  # noqa: E402
 
@@ -345,8 +345,9 @@ def test_the_end_of_the_application_flushes() -> None:
 @pytest.mark.slow
 def test_the_example(collector: Collector) -> None:
     variables = environment(collector, flush_interval=600)
-    with running("-m", "examples.aiohttp_site", "0", errors=subprocess.STDOUT, **variables) as child:
-        port = int(child.says(r"Running on http://127\.0\.0\.1:(\d+)")[1])
+    port = unused_port()
+    with running("-m", "examples.aiohttp_site", str(port), errors=subprocess.STDOUT, **variables) as child:
+        child.says("Running on")
         assert request(port, "/items/17", User_Agent=BROWSER)[0] == 200
         assert request(port, "/buy", "POST", User_Agent=BROWSER)[0] == 200
         child.process.send_signal(signal.SIGTERM)
