@@ -14,13 +14,12 @@ from process_helpers import settings as environment
 
 import umami
 import umami.testing
-from integrations.web_servers import until
 from umami.collector import Collector
 from umami.errors import ValidationError
 
 celery = pytest.importorskip("celery")
 
-from celery.contrib.testing.worker import start_worker  # noqa: E402
+from celery import signals  # noqa: E402
 
 from umami.integrations.celery import install  # noqa: E402
 
@@ -30,9 +29,7 @@ import os, umami
 from celery import Celery
 from umami.integrations.celery import install
 
-app = Celery("tasks", broker="filesystem://")
-app.conf.broker_transport_options = dict.fromkeys(
-    ("data_folder_in", "data_folder_out", "control_folder"), os.environ["FOLDER"])
+app = Celery("tasks", broker=os.environ["BROKER"])
 install(app, events=["success", "failure", "retry"])
 
 @app.task
@@ -73,18 +70,20 @@ POOLS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", POOLS.values(), ids=POOLS)
-def test_the_visitor_travels_to_the_task(collector: Collector, tmp_path: Path, options: list[str]) -> None:
+def test_the_visitor_travels_to_the_task(
+    collector: Collector, redis_url: str, tmp_path: Path, options: list[str]
+) -> None:
     if "gevent" in options[0]:
         pytest.importorskip("gevent")
     (tmp_path / "tasks.py").write_text(PROGRAM)
-    (tmp_path / "broker").mkdir()
     variables = {
         **environment(collector, flush_interval=600),
-        "FOLDER": str(tmp_path / "broker"),
+        "BROKER": redis_url.replace("unix:", "redis+socket:"),
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
         "PYTHONWARNINGS": "ignore:This process:DeprecationWarning",
     }
-    worker = ["celery", "-A", "tasks", "worker", "-l", "INFO", *options]
+    quick = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
+    worker = ["celery", "-A", "tasks", "worker", "-l", "INFO", *quick, *options]
     with running("-m", *worker, errors=subprocess.STDOUT, **variables) as child:
         child.says("ready.")
         queued = subprocess.run(
@@ -161,15 +160,19 @@ def test_a_header_that_is_not_ours_fails_no_task(heard: Any) -> None:
     app = celery.Celery("foreign", broker="memory://")
     install(app)
 
-    @app.task(name="task")
+    @app.task
     def task() -> None:
         umami.new_event("seen")
 
-    worker = start_worker(app, perform_ping_check=False, loglevel="ERROR")
-    with umami.testing.capture() as outbox, worker:
-        for header in ({"shoe_size": 43}, {"url": 3}, "text"):
-            task.apply_async(headers={"umami": header})
-        until(lambda: len(outbox.all) == 3)
+    with umami.testing.capture() as outbox:
+        for header in ({"shoe_size": 43}, {"url": 3}, "text", {"url": "/checkout"}):
+            # As a worker does: one in this process would take four seconds.
+            task.push_request(umami=header)
+            signals.task_prerun.send(task, task_id="id", task=task)
+            task.run()
+            signals.task_postrun.send(task, task_id="id", task=task)
+            task.pop_request()
+    assert [sent.url for sent in outbox.all] == ["/", "/", "/", "/checkout"]
     assert heard.matching("A task was not tracked: TypeError")
 
 

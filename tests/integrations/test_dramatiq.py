@@ -158,7 +158,7 @@ def test_an_option_that_is_not_ours_fails_no_actor(outbox: Outbox, heard: Any) -
         for option in ({"shoe_size": 43}, {"url": 3}, "text"):
             actor.send_with_options(umami=option)
     assert len(outbox.all) == 3
-    assert heard.matching("A task was not tracked: TypeError")
+    assert heard.matching("A task was not tracked")
 
 
 @pytest.mark.parametrize("events", ["success", ["started"]])
