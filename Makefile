@@ -4,6 +4,8 @@ VENV ?= .venv
 # The number of processes for the tests; 0 for no extra process.
 WORKERS ?= 2
 BIN := $(VENV)/bin
+# The tests start hundreds of processes: each reads the modules compiled, which saves a fifth of a second of CPU.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-fast test-lowest test-frameworks-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
