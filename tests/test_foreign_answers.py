@@ -503,7 +503,9 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
             shutdown_timeout=0,  # what is left at the end is left
         )
         send_many(client, 2000)
-        until(lambda: client.queue_stats().requests >= {404: 3, 405: 2}.get(status, 6))
+        # A batch is halved at once. Of single sends, the first that fails may hold back all others.
+        least = {404: 3, 405: 2}.get(status, 6) if server.umami in ("3.1", "2.19") else 1
+        until(lambda: client.queue_stats().requests >= least)
         until(lambda: not client._state.route.destination.in_flight)
         asked = len(proxy.requests)
         send_many(client, 500, "later")

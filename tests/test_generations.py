@@ -222,7 +222,7 @@ def test_a_server_that_is_replaced_by_another_generation_is_learnt_anew(
         assert [event.user_agent for event in after.events if event.name == "agent"] == [SAFARI]
         assert len(after.identities) == 1
         if new not in WITHOUT_BATCHES:
-            assert "/api/send" not in routes(after)
+            assert routes(after)[-1] == "/api/batch"  # one under way may still have gone to the old route
     delivered(client, 42)
 
 

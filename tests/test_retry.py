@@ -253,8 +253,8 @@ def test_a_retry_after_date_is_waited_for(collector: Collector, make_client: Mak
 def test_a_retry_after_that_is_over_means_now(
     value: str, collector: Collector, make_client: MakeClient
 ) -> None:
-    make_client(retry_wait=NEVER, retry_wait_max=NEVER).new_event("prompt")
     collector.fail(429, headers={"Retry-After": value})
+    make_client(retry_wait=NEVER, retry_wait_max=NEVER).new_event("prompt")
     collector.wait_for(events=1, timeout=DEADLINE)
 
 
@@ -265,8 +265,8 @@ def test_a_retry_after_that_says_nothing_leaves_it_to_the_backoff(
     value: str, collector: Collector, make_client: MakeClient
 ) -> None:
     wait = 0.05
-    make_client(retry_wait=wait, retry_wait_max=wait, retry_after_max=NEVER).new_event("patient")
     collector.fail(503, headers={"Retry-After": value.encode().decode("latin-1")})
+    make_client(retry_wait=wait, retry_wait_max=wait, retry_after_max=NEVER).new_event("patient")
     collector.wait_for(events=1, timeout=DEADLINE)
     first, second = collector.requests
     assert second.at - first.at >= wait / 2
@@ -280,8 +280,8 @@ def test_a_retry_after_that_says_nothing_leaves_it_to_the_backoff(
 def test_an_absurd_retry_after_is_not_waited_for(
     value: str, collector: Collector, make_client: MakeClient
 ) -> None:
-    make_client(retry_after_max=0.01).new_event("impatient")
     collector.fail(503, headers={"Retry-After": value})
+    make_client(retry_after_max=0.01).new_event("impatient")
     collector.wait_for(events=1, timeout=DEADLINE)
 
 
