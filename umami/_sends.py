@@ -106,27 +106,19 @@ class Sends:
             "referrer": "" if referrer is REFERRER else referrer,
             "timestamp": timestamp,
         }
-        optional: dict[str, Any] = {}
-        if ip_address is not None:
-            optional["ip"] = ip_address
-        if tag is not None:
-            optional["tag"] = tag
-        if ua is not None and ua is not BROWSER_USER_AGENT:
-            optional["userAgent"] = ua
-        if browser is not None:
-            optional["browser"] = browser
-        if os is not None:
-            optional["os"] = os
-        if device is not None:
-            optional["device"] = device
         encoded = route.encoder.event(
             payload,
-            optional,
-            distinct_id=distinct_id,
             hostname=hostname,
             website_id=website_id,
             language="en-US" if language is LANGUAGE else language,
             screen=screen,
+            distinct_id=distinct_id,
+            ip_address=ip_address,
+            tag=tag,
+            ua=ua,
+            browser=browser,
+            os=os,
+            device=device,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -282,27 +274,19 @@ class Sends:
             "referrer": "" if referrer is REFERRER else referrer,
             "timestamp": timestamp,
         }
-        optional: dict[str, Any] = {}
-        if ip_address is not None:
-            optional["ip"] = ip_address
-        if tag is not None:
-            optional["tag"] = tag
-        if agent is not None and agent is not BROWSER_USER_AGENT:
-            optional["userAgent"] = agent
-        if browser is not None:
-            optional["browser"] = browser
-        if os is not None:
-            optional["os"] = os
-        if device is not None:
-            optional["device"] = device
         encoded = route.encoder.event(
             payload,
-            optional,
-            distinct_id=distinct_id,
             hostname=hostname,
             website_id=website_id,
             language="en-US" if language is LANGUAGE else language,
             screen=screen,
+            distinct_id=distinct_id,
+            ip_address=ip_address,
+            tag=tag,
+            ua=agent,
+            browser=browser,
+            os=os,
+            device=device,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -350,10 +334,11 @@ class Sends:
         encoded = route.encoder.identity(
             distinct_id,
             data,
-            {"ip": ip_address, "userAgent": ua},
             hostname=hostname,
             website_id=website_id,
+            ip_address=ip_address,
             timestamp=timestamp,
+            ua=ua,
         )
         if encoded and route.put(encoded):
             return {"queued": True}

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from umami._user_agents import BROWSER_USER_AGENT
 from umami.errors import ValidationError
 
 from . import data as custom
@@ -97,26 +98,35 @@ class Encoder:
     def event(
         self,
         payload: dict[str, Any],
-        optional: Mapping[str, Any],
-        /,
         *,
-        distinct_id: str | int | None,
         hostname: str | None,
         website_id: str | None,
         language: str,
         screen: str,
+        distinct_id: str | int | None,
+        ip_address: str | None,
+        tag: str | None,
+        ua: str | None,
+        browser: str | None,
+        os: str | None,
+        device: str | None,
     ) -> bytes | Dropped:
         """Return an encoded event or page view.
 
         Args:
             payload: Its `title`, `url`, `referrer` and `timestamp`; for an event `name` and `data` too. It
                 is changed.
-            optional: Other fields of its payload that are given.
-            distinct_id: As given to the send; the rest likewise.
-            hostname: See distinct_id.
-            website_id: See distinct_id.
-            language: See distinct_id.
-            screen: See distinct_id.
+            hostname: As given to the send; the rest likewise.
+            website_id: See hostname.
+            language: See hostname.
+            screen: See hostname.
+            distinct_id: See hostname.
+            ip_address: See hostname.
+            tag: See hostname.
+            ua: See hostname.
+            browser: See hostname.
+            os: See hostname.
+            device: See hostname.
 
         Raises:
             ValidationError: A value that the program chose is not valid.
@@ -157,11 +167,18 @@ class Encoder:
         referrer = payload["referrer"]
         if type(referrer) is not str or referrer:
             _put(payload, "referrer", referrer, self._note)
-        if optional:
-            for key in optional:
-                fitted = FIELDS[key](optional[key], self._note)
-                if fitted is not None:
-                    payload[key] = fitted
+        if ip_address is not None:
+            _put(payload, "ip", ip_address, self._note)
+        if tag is not None:
+            _put(payload, "tag", tag, self._note)
+        if ua is not None and ua is not BROWSER_USER_AGENT:
+            _put(payload, "userAgent", ua, self._note)
+        if browser is not None:
+            _put(payload, "browser", browser, self._note)
+        if os is not None:
+            _put(payload, "os", os, self._note)
+        if device is not None:
+            _put(payload, "device", device, self._note)
         timestamp = payload["timestamp"]
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
         encoded = self._encoded(head, payload)
@@ -173,12 +190,12 @@ class Encoder:
         self,
         distinct_id: str | int,
         data: Any,
-        optional: Mapping[str, Any],
-        /,
         *,
         hostname: str | None,
         website_id: str | None,
+        ip_address: str | None,
         timestamp: Any,
+        ua: str | None,
     ) -> bytes | Dropped:
         """Return an encoded `identify` record. Arguments and errors are as with `event`."""
         identity = fields.distinct_id(distinct_id, self._note)
@@ -186,8 +203,8 @@ class Encoder:
         if identity is None:
             raise ValidationError("The distinct_id is required.")
         payload: dict[str, Any] = {"id": identity, "data": data}
-        for key, value in optional.items():
-            _put(payload, key, value, self._note)
+        _put(payload, "ip", ip_address, self._note)
+        _put(payload, "userAgent", ua, self._note)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
         head = _make_head("identify", _scrubbed(site, self._note))
         return self._screened(head, self._encoded(head, payload))
