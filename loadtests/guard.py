@@ -1,4 +1,4 @@
-"""A regression test that counts instructions, with callgrind: of a send, and of settling an event.
+"""A regression test that counts instructions, with callgrind: of sends, and of settling an event.
 
 Unlike times, the counts hardly vary from run to run. `baseline.json` has them for several versions of Python.
 The test fails if a count is more than ten percent above. `python -m loadtests guard --update` records new
@@ -26,6 +26,8 @@ _PATHS: Final = {
     "new_event": ("event", "empty", _SENDS, 1),
     "new_page_view": ("page_view", "empty", _SENDS, 1),
     "new_revenue_event": ("revenue", "empty", _SENDS, 1),
+    "into a full queue": ("evict", "full", _SENDS, 1),
+    "with a spool": ("spool", "spooled", _SENDS, 1),
     "settling an event": ("settle", "fill", _BATCHES, BATCH),
 }
 """What is counted, by name: a path and a path to subtract, the number of runs, and the events of a run."""

@@ -2,11 +2,15 @@
 
 It does the same work in every run. There is one thread, no server and no garbage collection: threads do not
 start, and requests are answered at once, as Umami would.
+
+`evict` sends into a full queue that drops its oldest events, and `spool` with a spool. `full` and `spooled`
+prepare these, and `fill` prepares `settle`.
 """
 
 import gc
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +22,7 @@ from .guard import BATCH
 from .subjects import Ours
 
 _WARM_UP: Final = 4 * BATCH
+_FULL: Final = 2_000
 
 
 def _stay(self: threading.Thread) -> None:
@@ -57,8 +62,15 @@ def main() -> None:
     if path == "settle":
         walk(sends["event"], times * BATCH)
         walk(settle, times)
-    elif path == "fill":  # the first part of `settle`
+    elif path == "fill":
         walk(sends["event"], times * BATCH)
+    elif path in ("full", "evict"):
+        umami.configure(queue_size=_FULL, overflow="drop_oldest")
+        walk(sends["event"], 2 * _FULL + (times if path == "evict" else 0))
+    elif path in ("spooled", "spool"):
+        with tempfile.TemporaryDirectory() as folder:
+            umami.configure(spool=folder)
+            walk(sends["event"], _WARM_UP + (times if path == "spool" else 0))
     elif path == "empty":
         walk(lambda: None, times)
     else:
@@ -69,7 +81,9 @@ def main() -> None:
 
 
 def _sent(path: str, times: int) -> int:
-    return {"settle": times * BATCH, "fill": times * BATCH, "empty": 0}.get(path, times)
+    prepared = {"full": 2 * _FULL, "evict": 2 * _FULL, "spooled": _WARM_UP, "spool": _WARM_UP}.get(path, 0)
+    sent = {"settle": times * BATCH, "fill": times * BATCH, "empty": 0, "full": 0, "spooled": 0}
+    return prepared + sent.get(path, times)
 
 
 if __name__ == "__main__":

@@ -256,7 +256,7 @@ def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
 
     if before in (stop, turn_away) and after is settle:
         pytest.skip("there is no sender by then")
-    destination.inbox._events = HeldUp(bound(before), bound(after))
+    destination.inbox.events = HeldUp(bound(before), bound(after))
     answer = client.new_event("held up")
     collector.thaw()
     expected = ["first"]
@@ -290,7 +290,7 @@ def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_
     def look() -> None:
         assert client.queue_stats().pending == 0
 
-    destination.inbox._events = HeldUp(close, look)
+    destination.inbox.events = HeldUp(close, look)
     assert client.new_event("too late") == LATE
     agent._queue.reopen()
     assert client.flush(DEADLINE)
@@ -310,7 +310,7 @@ def test_two_equal_events_that_come_too_late_are_two(
         stop(client, collector)
         assert client.new_event("same", timestamp=at) == QUEUED
 
-    destination.inbox._events = HeldUp(None, second)
+    destination.inbox.events = HeldUp(None, second)
     assert client.new_event("same", timestamp=at) == QUEUED
     assert client.flush(DEADLINE)
     assert stored(collector) == {"first": 1, "same": 2}
@@ -324,14 +324,14 @@ def test_a_flush_waits_for_events_in_the_inbox(collector: Collector, make_client
     destination = queue_of(client)
     until(lambda: destination.inbox.room > 0)
     names = send_many(client, 50)
-    assert len(destination.inbox) == 50
+    assert len(destination.inbox.events) == 50
 
     def flush() -> None:
         flushed.append((client.flush(DEADLINE), len(collector.events)))
 
-    waiting = list(destination.inbox._events)
-    destination.inbox._events = HeldUp(None, flush)
-    destination.inbox._events.extend(waiting)
+    waiting = list(destination.inbox.events)
+    destination.inbox.events = HeldUp(None, flush)
+    destination.inbox.events.extend(waiting)
     assert client.new_event("not yet returned") == QUEUED
     assert flushed == [(True, 52)]
     assert stored(collector) == once("first", *names, "not yet returned")
@@ -350,7 +350,7 @@ def recalling(client: umami.Client) -> None:
             super().append(event)
             destination.inbox.room = 0
 
-    destination.inbox._events = Closed()
+    destination.inbox.events = Closed()
 
 
 @pytest.mark.slow
@@ -367,7 +367,7 @@ def test_a_send_that_is_broken_off_as_it_recalls_its_event_blocks_nothing(
         recalling(client)
         with contextlib.suppress(KeyboardInterrupt), at_moment(moment, break_off) as reached:
             client.new_event("broken off")
-        queue_of(client).inbox._events = deque(queue_of(client).inbox._events)
+        queue_of(client).inbox.events = deque(queue_of(client).inbox.events)
         in_threads(1, lambda number, client=client: send_many(client, 3))
         assert client.flush(DEADLINE)
         balanced(client)
@@ -515,7 +515,7 @@ def test_a_finalizer_that_forks_in_the_middle_of_a_send_leaves_the_event_to_both
                     if not children:
                         children.append(os.fork())
 
-            inbox._events = Forking()
+            inbox.events = Forking()
             assert client.new_event("second") == {"queued": True}
             if children[0]:
                 assert os.waitpid(children[0], 0)[1] == 0

@@ -615,10 +615,10 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def each_destination_holds_what_the_model_holds(self) -> None:
         for model in getattr(self, "models", ()):
-            assert sorted([*model.destination.held(), *model.destination.inbox._events]) == sorted(
+            assert sorted([*model.destination.held(), *model.destination.inbox.events]) == sorted(
                 model.pending
             )
-            assert model.destination.unsettled() + len(model.destination.inbox._events) == len(model.pending)
+            assert model.destination.unsettled() + len(model.destination.inbox.events) == len(model.pending)
             assert model.destination.senders == {model.sender_of[batch] for batch in model.wire}
 
     @invariant()
@@ -652,14 +652,14 @@ def test_events_wait_in_the_inbox_while_a_sender_is_at_work_and_are_counted_by_t
     assert queue_.add_sender(destination, "sender", 1)
     for number in range(3):
         destination.put(b"%d" % number)
-    assert (list(destination.inbox._events), list(destination.fresh)) == ([b"0", b"1", b"2"], [])
+    assert (list(destination.inbox.events), list(destination.fresh)) == ([b"0", b"1", b"2"], [])
     stats = queue_.stats()
     assert (stats.submitted, stats.pending, stats.pending_bytes) == (3, 3, 3)
-    assert (list(destination.inbox._events), list(destination.fresh)) == ([], [b"0", b"1", b"2"])
+    assert (list(destination.inbox.events), list(destination.fresh)) == ([], [b"0", b"1", b"2"])
     destination.put(b"3")
     batch = queue_.take(destination, "sender")
     assert batch is not None
     assert (batch.events, list(destination.fresh)) == ([b"0", b"1", b"2"], [b"3"])
     queue_.close()
     assert not destination.put(b"late")
-    assert not destination.inbox._events
+    assert not destination.inbox.events

@@ -126,6 +126,24 @@ def test_the_oldest_events_give_way(
     assert [event.name for event in collector.events] == ["e7", "e8", "e9"]
 
 
+def test_a_large_queue_drops_a_hundredth_at_a_time(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    client = make_client(queue_size=500, overflow="drop_oldest", flush_interval=NEVER)
+    hold(collector, client)
+    send_many(client, 499)
+    balanced(client)
+    assert client.queue_stats().dropped == {}
+    for name, dropped in (("a", 1), ("b", 6), ("c", 6), ("d", 6), ("e", 6), ("f", 6), ("g", 11)):
+        # The first is the one that was sent before, and came back.
+        client.new_event(name)
+        balanced(client)
+        assert client.queue_stats().dropped == {"queue_full": dropped}
+    assert client.flush(DEADLINE)
+    names = [event.name for event in collector.events]
+    assert names == [*(f"e{n}" for n in range(10, 499)), *"abcdefg"]
+
+
 def test_a_large_event_takes_the_room_of_several(
     collector: Collector, make_client: MakeClient, event_bytes: int, balanced: Balanced
 ) -> None:

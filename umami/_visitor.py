@@ -5,8 +5,9 @@ It is a context variable, so each request, task, thread and greenlet has its own
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ._events import data as custom
 from ._events.values import given, native, written
@@ -29,11 +30,9 @@ REFERRER: Final[str] = Default("")
 LANGUAGE: Final[str] = Default("en-US")
 
 
-class Visitor(NamedTuple):
-    """A visitor. None means that a value is unknown.
-
-    A middleware makes one for each request, and a tuple is made faster than a frozen dataclass.
-    """
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A visitor. None means that a value is unknown."""
 
     ip_address: str | None = None
     ua: str | None = None
@@ -94,9 +93,7 @@ class VisitorBlock:
         self._tokens: list[Token[Visitor | None]] = []
 
     def __enter__(self) -> None:
-        outer = current.get()
-        visitor = Visitor(**self._fields) if outer is None else outer._replace(**self._fields)
-        self._tokens.append(current.set(visitor))
+        self._tokens.append(current.set(replace(current.get() or Visitor(), **self._fields)))
 
     def __exit__(
         self,
@@ -173,7 +170,7 @@ def visitor(
         # A copy in plain values: the block may last, and the caller's own may change.
         fields["data"] = None if data is None else custom.fit(data, lambda *_: None, field="data")
     for name, value in fields.items():
-        if value is None or type(value) is str or name == "data" or written(value) is not None:
+        if name == "data" or value is None or written(value) is not None:
             continue
         if name != "distinct_id":
             raise ValidationError(f"{name} must be a string or None, got {given(value)}.")
@@ -204,5 +201,6 @@ def current_visitor() -> dict[str, Any]:
     visitor = current.get()
     if visitor is None:
         return {}
-    found = {**visitor._asdict(), "distinct_id": visitor.identity()}
+    found = {each.name: getattr(visitor, each.name) for each in fields(visitor)}
+    found["distinct_id"] = visitor.identity()
     return {name: value for name, value in found.items() if value is not None}

@@ -15,7 +15,7 @@ from umami.queue.exporter import Exported, Exporter, Limits
 from .batches import post_batch
 from .connections import Connections
 from .delivery import Delivery
-from .generations import Generation, may_name_agent, user_agent
+from .generations import Generation, may_name_agents, user_agent
 from .learned import MOST_BYTES, Learned
 from .messages import secrets_of
 from .single import post_one
@@ -91,7 +91,7 @@ class UmamiExporter(Exporter):
     def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[Sequence[int], str | None]]:
         """Yield the events of each request by their indexes, and the User-Agent that `post_batch` takes."""
         learned = self._learned
-        if not (learned.checks_bots and any(map(may_name_agent, events))):
+        if not (learned.checks_bots and may_name_agents(events)):
             yield range(len(events)), None  # as mostly
             return
         browsers: list[int] = []

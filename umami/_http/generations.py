@@ -4,7 +4,10 @@ The client does not ask for a version: the form of each answer shows which gener
 """
 
 import re
+from collections.abc import Sequence
 from enum import IntEnum
+from itertools import repeat
+from operator import contains
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -76,9 +79,9 @@ def _path(url: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
-def may_name_agent(event: bytes) -> bool:
-    """Tell, by one byte and so very fast, whether an event may have a User-Agent of its own."""
-    return _A in event
+def may_name_agents(events: Sequence[bytes]) -> bool:
+    """Tell, by one byte and so very fast, whether some of the events may have a User-Agent of their own."""
+    return any(map(contains, events, repeat(_A)))
 
 
 def user_agent(event: bytes) -> str | None:

@@ -49,14 +49,8 @@ def parsed(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-@lru_cache(_REMEMBERED)
-def _parsed_peer(text: str) -> tuple[Address, str] | tuple[None, None]:
-    """Return a peer's address, and how it is written.
-
-    The same peers come again and again. They are short, unlike what a header may hold.
-    """
-    address = parsed(text)
-    return (None, None) if address is None else (address, str(address))
+_parsed_peer: Final = lru_cache(_REMEMBERED)(parsed)
+"""The same peers come again and again. They are short, unlike what a header may hold."""
 
 
 class ClientAddress:
@@ -110,9 +104,9 @@ class ClientAddress:
             peer: The address of the connection's other end, as the server gives it; None at a Unix socket.
             headers: The request's headers.
         """
-        nearest, text = (None, None) if peer is None else _parsed_peer(peer)
+        nearest = None if peer is None else _parsed_peer(peer)
         if not (self._hops or self._trusts(nearest, is_unix=not peer)):
-            return text
+            return None if nearest is None else str(nearest)
         if self._own_header is not None:
             values = headers.all(self._own_header)
             found = parsed(values[-1]) if values else None

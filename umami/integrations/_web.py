@@ -253,8 +253,7 @@ class Middleware:
         self._by_template = routes == "template"
         self._reads_title = title == "html"
         self._title = title if callable(title) else None
-        site = {"hostname": hostname, "website_id": website_id}
-        self._site = {name: value for name, value in site.items() if value is not None}
+        self._site = {"hostname": hostname, "website_id": website_id}
         address = ClientAddress(trusted_proxies, trusted_hops, forwarded_header, client_ip_header)
         self._client_ip = client_ip or (lambda request: address.of(request.peer, request.headers))
         self._send_ip, self._anonymize_ip = send_ip, anonymize_ip
@@ -323,14 +322,12 @@ class Middleware:
         if self._by_template and response.route:
             fields = {**fields, "url": self._url(request, response.route)}
         title = self._title(request, response) if self._title else response.title or response.name
-        page_view = {
+        return {
             "page_title": title or request.path,
+            "distinct_id": self._answer("distinct_id", request),
             **{name: value for name, value in fields.items() if value is not None},
             **self._site,
         }
-        if "distinct_id" in self._functions:
-            page_view["distinct_id"] = self._answer("distinct_id", request)
-        return page_view
 
     def _is_page_view(self, request: Request, response: Response) -> bool:
         return (

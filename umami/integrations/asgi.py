@@ -1,6 +1,6 @@
 """Middleware for ASGI: Starlette, FastAPI, Litestar, Quart, Django under ASGI."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from ._title import TitleReader
@@ -42,28 +42,26 @@ class UmamiMiddleware(Middleware):
             await self._app(scope, receive, self._flushing(send))
         elif scope["type"] in ("http", "websocket"):
             request = _request(scope)
-            if self._async_names:
-                await self._ask(request)
+            await self._ask(request)
             with self._visitor(request):
                 await self._app(scope, receive, self._tracked(request, send))
         else:
             await self._app(scope, receive, send)
 
     def _tracked(self, request: Request, send: Send) -> Send:
-        response: Response | None = None
+        response = Response(0, Headers(()))
         reader: TitleReader | None = None
 
         async def tracked(message: Message) -> None:
-            nonlocal reader, response
+            nonlocal reader
             await send(message)
             kind = message["type"]
             if reader is not None and kind == "http.response.body":
                 reader.saw(message.get("body", b""))
             if kind == "http.response.start":
-                response = Response(message["status"], _RawHeaders(message.get("headers", ())))
+                response.status = message["status"]
+                response.headers = _headers(message.get("headers", ()))
                 reader = self._title_reader(response)
-            elif response is None:
-                pass  # of a WebSocket
             elif kind == "http.response.pathsend" or (
                 kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
             ):
@@ -96,28 +94,14 @@ def _request(scope: Scope) -> Request:
         scope.get("method", "GET"),
         path,
         scope.get("query_string", b"").decode("latin-1"),
-        _RawHeaders(scope["headers"]),
+        _headers(scope["headers"]),
         client[0] if client else None,
         scope,
     )
 
 
-class _RawHeaders(Headers):
-    """Headers as ASGI has them. They are decoded when they are asked for: most never are."""
-
-    __slots__ = ("_first", "_raw")
-
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._raw = list(raw)
-        self._first = {name.lower(): value for name, value in reversed(self._raw)}
-
-    def get(self, name: str) -> str:
-        value = self._first.get(name.encode())
-        return "" if value is None else value.decode("latin-1")
-
-    def all(self, name: str) -> list[str]:
-        wanted = name.encode()
-        return [value.decode("latin-1") for key, value in self._raw if key.lower() == wanted]
+def _headers(pairs: Any) -> Headers:
+    return Headers((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in pairs)
 
 
 def _route(scope: Scope) -> tuple[str | None, str | None]:

@@ -52,6 +52,14 @@ class Batch:
     events: list[bytes]
     numbers: Sequence[int]
     items: list[Item] | None = None
+    _size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes the events have. They must all be in it."""
+        if self._size is None:
+            self._size = sum(map(len, self.events))
+        return self._size
 
     @classmethod
     def of(cls, items: list[Item]) -> "Batch":

@@ -16,15 +16,17 @@ from umami.settings import Settings
 from .batch import Batch
 from .destination_queue import DestinationQueue
 from .destinations import Destinations
+from .discards import OVERFLOW, Why
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox, locked
-from .ledger import Ledger, Settlement
+from .ledger import Ledger, Settled
 from .reasons import QUEUE_FULL, SHUTDOWN
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store
 
 _LOAD_EVENTS: Final = 1_000
+_EVICTED_PART: Final = 100
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
 _MARGIN: Final = 256
 
@@ -144,8 +146,9 @@ class BoundedQueue:
         self._inside = True
         now = monotonic()
         for destination in tuple(self._destinations.active):
-            destination.inbox.room = 0
-            count = len(destination.inbox)
+            inbox = destination.inbox
+            inbox.room = 0
+            count = len(inbox.events)
             if count and not self.closing and not self.stopped:
                 self._bytes += destination.admit(count)
                 self._count += count
@@ -161,8 +164,10 @@ class BoundedQueue:
                 self._settings.queue_size - self._count,
                 (self._settings.queue_bytes - self._bytes) // LARGEST,
             )
-            room = free // max(1, len(self._destinations.active)) - _MARGIN
-            for destination in tuple(self._destinations.active):
+            if free <= _MARGIN:
+                return  # the queue is nearly full
+            room = free // max(1, len(self._destinations)) - _MARGIN
+            for destination in self._destinations:
                 destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
         finally:
             self._inside = False
@@ -232,27 +237,21 @@ class BoundedQueue:
         # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
         wake = destination.room_unwatched() < 1
         size = len(event)
-        if self._is_full(size):
-            self._rush()
-        if not (self._store is not None and self._put_into_store(destination, event, anyway=anyway)):
-            if not anyway and not self._make_room(destination, size):
-                return False
+        in_store = self._store is not None and self._put_into_store(destination, event, anyway=anyway)
+        taken = in_store or anyway or self._make_room(destination, size)
+        if taken and not in_store:
             destination.overtaken += destination.stored > 0
             destination.append(event, monotonic())
             self._count += 1
             self._bytes += size
-        self._ledger.submitted += 1
+        self._ledger.submitted += taken
         if self._is_full(size):
-            self._rush()
-        if wake or destination.fills_a_batch():
+            for each in self._destinations:
+                if each.rush():
+                    each.wake.notify()
+        if taken and (wake or destination.fills_a_batch()):
             destination.wake.notify()
-        return True
-
-    def _rush(self) -> None:
-        """Have all events sent without waiting for more: there is no room for more."""
-        for destination in self._destinations:
-            if destination.rush():
-                destination.wake.notify()
+        return taken
 
     def _attend(self, destination: DestinationQueue) -> None:
         """Make sure that a destination that was given an event has a sender."""
@@ -267,42 +266,38 @@ class BoundedQueue:
         """Tell whether there is room for `size` bytes, after dropping the oldest if that is the policy."""
         if self.closing:
             return False
-        if not self._is_full(size):
-            return True
-        if self._settings.overflow != "drop_oldest" or size > self._settings.queue_bytes:
-            return False
-        while self._is_full(size) and self._evict(destination):
-            pass
-        return not self._is_full(size)
+        while self._is_full(size):
+            if self._settings.overflow != "drop_oldest" or size > self._settings.queue_bytes:
+                return False
+            if not self._evict(destination):
+                return False
+        return True
 
     def _evict(self, first: DestinationQueue) -> bool:
+        """Drop a hundredth of the events: dropped one by one, each would cost a send four times as much."""
         for destination in (first, *self._destinations):
-            oldest = destination.evict()
+            oldest = destination.cut_oldest(max(1, self._count // _EVICTED_PART))
             if oldest is not None:
-                message = "The queue was full: the oldest events were dropped to make room."
-                self._drop_pending(destination, oldest, QUEUE_FULL, message)
+                self._drop_pending(destination, oldest, OVERFLOW)
                 return True
         return False
 
-    def _drop_pending(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> None:
+    def _drop_pending(self, destination: DestinationQueue, batch: Batch, why: Why) -> None:
         """Drop events that were cut from a destination, and report them."""
-        settlement = Settlement(destination, batch, self._settings, self._policy)
-        settlement.drop(reason, message)
-        self._commit(settlement)
-        for report in settlement.reports:
-            self._report(report)
+        self._commit(self._ledger.dropping(destination, batch, why.reason))
+        self._report(Report("dropped", why.reason, why.message, batch.events))
 
-    def _commit(self, settlement: Settlement) -> None:
-        """Count what a settlement has decided, and let go of the events that are settled."""
-        self._ledger.commit(settlement)
-        for ended in settlement.ended:
-            self._forget(settlement.destination, ended)
+    def _commit(self, settled: Settled) -> None:
+        """Count what was decided, and let go of the events that are settled."""
+        self._ledger.commit(settled)
+        for ended in settled.ended:
+            self._forget(settled.destination, ended)
         self._waiting.notify()
 
     def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
         """Release a batch's events from memory and from the store: they are settled."""
         self._count -= len(batch.events)
-        self._bytes -= sum(map(len, batch.events))
+        self._bytes -= batch.size
         if destination.partition is not None and batch.events:
             destination.partition.settle(batch.numbers)
 

@@ -54,5 +54,5 @@ class Destinations:
         """Leave a destination out, if it has nothing to do."""
         if destination is None or destination is self.current or destination.senders:
             return
-        if not destination.unsettled() and not destination.inbox.room and not len(destination.inbox):
+        if not destination.unsettled() and not destination.inbox.room and not destination.inbox.events:
             self.active.pop(destination, None)

@@ -34,14 +34,15 @@ class Inbox:
 
     Attributes:
         room: How many events it takes.
+        events: What is in it.
     """
 
-    __slots__ = ("_events", "_put_locked", "_recall", "room")
+    __slots__ = ("_put_locked", "_recall", "events", "room")
 
     def __init__(
         self, put_locked: Callable[[bytes], bool], recall: Callable[[bytes, deque[bytes]], bool]
     ) -> None:
-        self._events: deque[bytes] = deque()
+        self.events: deque[bytes] = deque()
         self._put_locked = put_locked
         self._recall = recall
         self.room = 0
@@ -55,23 +56,20 @@ class Inbox:
         Returns:
             Whether it was taken. If not, nothing was counted.
         """
-        events = self._events
+        events = self.events
         if len(events) < self.room and len(event) <= LARGEST:
             events.append(event)
             return self.room > 0 or self._recall(event, events)
         return self._put_locked(event)
 
-    def __len__(self) -> int:
-        return len(self._events)
-
     def clear(self) -> None:
         """Close it, and forget what is in it, as a fork's child does."""
         self.room = 0
-        self._events = deque()
+        self.events = deque()
 
     def move_to(self, events: deque[bytes], count: int) -> None:
         """Move the first `count` events, in one call that nothing can interrupt: none is lost or doubled."""
-        events.extend(islice(iter(self._events.popleft, None), count))
+        events.extend(islice(iter(self.events.popleft, None), count))
 
 
 class Guarded(Protocol):

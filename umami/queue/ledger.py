@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from umami.models import QueueStats
 from umami.settings import Settings
@@ -34,16 +34,30 @@ class Ledger:
     last_error: str | None = None
     _settled: "Settled | None" = None
 
-    def commit(self, settlement: "Settlement") -> None:
-        """Count what a settlement has decided, and let go of the events that are settled."""
-        self._settled = settlement.result(self)
+    def commit(self, settled: "Settled") -> None:
+        """Make the changes of a settlement."""
+        self._settled = settled
         self.finish()
 
     def finish(self) -> None:
-        """Make the changes of the last settlement. If something breaks that off, they are made again."""
+        """Make the changes of the last settlement, also if something has broken that off."""
         if self._settled is not None:
             self._settled.apply(self)
             self._settled = None
+
+    def dropping(self, destination: DestinationQueue, batch: Batch, reason: str) -> "Settled":
+        """Return what dropping a batch changes."""
+        dropped = {reason: self.dropped[reason] + len(batch.events)}
+        return Settled(
+            destination,
+            batch,
+            (batch,),
+            self.requests,
+            self.delivered,
+            self.rejected,
+            self.last_error,
+            dropped,
+        )
 
     def count_dropped(self, reason: str, count: int) -> None:
         """Count events that were never pending as dropped."""
@@ -75,21 +89,29 @@ class Settled(NamedTuple):
     Attributes:
         destination: The queue that the batch is of.
         batch: The batch.
-        ended: The events that are settled.
-        counts: The ledger's new values, by their names.
-        dropped: Those of `dropped`, by reason.
+        ended: The events that are settled. Some may be of other batches.
+        requests: The ledger's new value; the next three likewise.
+        delivered: See requests.
+        rejected: See requests.
+        last_error: See requests.
+        dropped: The ledger's new values, by reason.
     """
 
     destination: DestinationQueue
     batch: Batch
     ended: Sequence[Batch]
-    counts: dict[str, Any]
+    requests: int
+    delivered: int
+    rejected: int
+    last_error: str | None
     dropped: dict[str, int]
 
     def apply(self, ledger: Ledger) -> None:
         """Make the changes."""
-        for name, value in self.counts.items():
-            setattr(ledger, name, value)
+        ledger.requests = self.requests
+        ledger.delivered = self.delivered
+        ledger.rejected = self.rejected
+        ledger.last_error = self.last_error
         for reason, count in self.dropped.items():
             ledger.dropped[reason] = count  # `Counter.update` would add it
         self.destination.release(self.batch, self.ended)
@@ -125,25 +147,21 @@ class Settlement:
         self._delivered = 0
         self._rejected = 0
         self._requests = 0
-        self._dropped: Counter[str] = Counter()
+        self._dropped: dict[str, int] = {}
         self._last_error: str | None = None
 
     def result(self, ledger: Ledger) -> Settled:
         """Return what it changes in a ledger, and in the destination."""
-        counts = {
-            "requests": ledger.requests + self._requests,
-            "delivered": ledger.delivered + self._delivered,
-            "rejected": ledger.rejected + self._rejected,
-            "last_error": ledger.last_error if self._last_error is None else self._last_error,
-        }
-        dropped = {reason: ledger.dropped[reason] + count for reason, count in self._dropped.items()}
-        return Settled(self.destination, self._batch, self.ended, counts, dropped)
-
-    def drop(self, reason: str, message: str) -> None:
-        """Drop the batch."""
-        self.ended.append(self._batch)
-        self._dropped[reason] += len(self._batch.events)
-        self.reports.append(Report("dropped", reason, message, self._batch.events))
+        return Settled(
+            self.destination,
+            self._batch,
+            self.ended,
+            ledger.requests + self._requests,
+            ledger.delivered + self._delivered,
+            ledger.rejected + self._rejected,
+            ledger.last_error if self._last_error is None else self._last_error,
+            {reason: ledger.dropped[reason] + count for reason, count in self._dropped.items()},
+        )
 
     def keep_rejected(self, rejected: RejectedEvents) -> None:
         """Have the events kept that a server refused."""
@@ -156,7 +174,9 @@ class Settlement:
 
     def give_up(self, reason: str, message: str) -> None:
         """Drop the batch for an error."""
-        self.drop(reason, message)
+        self.ended.append(self._batch)
+        self._dropped[reason] = len(self._batch.events)
+        self.reports.append(Report("dropped", reason, message, self._batch.events))
         self._last_error = message
 
     def settle(self, exported: Exported, now: float) -> None:
@@ -264,7 +284,7 @@ class Settlement:
         self.reports.append(Report("rejected", reason, message, [item.event]))
 
     def _drop(self, item: Item, reason: str, message: str) -> None:
-        self._dropped[reason] += 1
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
         self.reports.append(Report("dropped", reason, message, [item.event]))
 
     def _keep(self, items: list[Item]) -> None:

@@ -16,7 +16,7 @@ from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
 from .inbox import locked
 from .ledger import Settlement
-from .reasons import EXPIRED, QUEUE_FULL, SHUTDOWN, TOO_LARGE
+from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
 from .reporter import Report
 from .store import Orphan, RejectedEvents
 
@@ -76,11 +76,8 @@ class EventQueue(BoundedQueue):
             now = monotonic()
             if destination.stored and len(destination.fresh) < self._settings.batch_size:
                 self._load(destination)
-            age = self._settings.max_event_age
-            if age is not None and (old := destination.cut_old(age)):
-                self._drop_pending(
-                    destination, old, EXPIRED, f"They were older than max_event_age ({age:g} s)."
-                )
+            if discarded := destination.cut_discarded():
+                self._drop_pending(destination, *discarded)
                 self._sleep(destination, 0.0)  # lets sends have the lock
                 continue
             wait = destination.wait(now)
@@ -157,7 +154,7 @@ class EventQueue(BoundedQueue):
         decide(settlement)
         if self.rejected is not None:  # before a flush returns, and before the store forgets them
             settlement.keep_rejected(self.rejected)
-        self._commit(settlement)
+        self._commit(settlement.result(self._ledger))
         self._wake_idle(settlement.destination, now)
 
     # Waiting, and stopping.

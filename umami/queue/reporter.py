@@ -65,10 +65,6 @@ class _Called:
         self.count = 0
         self.events: list[bytes] = []
 
-    def add(self, events: Sequence[bytes], unread: int) -> None:
-        self.count += len(events) + unread
-        self.events += events[: _SAMPLE - len(self.events)]
-
 
 @dataclass
 class _Log:
@@ -105,7 +101,7 @@ class Reporter:
         self._flushes = Waiting(self._lock)
         # What the log and `on_error` are still to be told, by kind, reason and message.
         self._to_log: Counter[tuple[str, str, str]] = Counter()
-        self._to_call: dict[tuple[str, str, str], _Called] = {}
+        self._to_call: defaultdict[tuple[str, str, str], _Called] = defaultdict(_Called)
         self._thread: _threads.Thread | None = None
         self._is_passing_on = False
         self._logs: defaultdict[tuple[str, str], _Log] = defaultdict(_Log)
@@ -121,14 +117,17 @@ class Reporter:
                 self._logs[kind, reason].held_back += len(events) + unread
                 self._logs[kind, reason].message = message
                 return
-            key = (kind, reason, message)
-            if key not in self._to_log and len(self._to_log) >= _MOST_MESSAGES:
+            key, count = (kind, reason, message), len(events) + unread
+            if len(self._to_log) >= _MOST_MESSAGES and key not in self._to_log:
                 key = (kind, reason, _MANY_MESSAGES)
-            self._to_log[key] += len(events) + unread
-            if events or unread:
-                if key not in self._to_call and len(self._to_call) >= _MOST_MESSAGES:
+            self._to_log[key] += count
+            if count:
+                if len(self._to_call) >= _MOST_MESSAGES and key not in self._to_call:
                     key = (kind, reason, _MANY_MESSAGES)
-                self._to_call.setdefault(key, _Called()).add(events, unread)
+                called = self._to_call[key]
+                called.count += count
+                if len(called.events) < _SAMPLE:
+                    called.events += events[: _SAMPLE - len(called.events)]
             if self._thread is None:
                 self._start()
             self._changed.notify_all()
@@ -226,7 +225,7 @@ class Reporter:
     def _pass_on(self) -> None:
         self._log_all()
         with self._lock:
-            to_call, self._to_call = self._to_call, {}
+            to_call, self._to_call = self._to_call, defaultdict(_Called)
         if self.on_error is None or sys.is_finalizing():
             return
         for (kind, reason, message), called in to_call.items():

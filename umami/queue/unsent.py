@@ -2,25 +2,32 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import groupby, islice
 from typing import Final
 
-from pydantic_core import from_json
-
 from .backoff import Backoff
 from .batch import Batch, Item
+from .discards import Rule, Why
 from .inbox import Inbox
 
-_MOST_OLD: Final = 1_000
+_MOST_LOOKED_AT: Final = 1_000
 
 
-def is_old(event: bytes, before: float) -> bool:
-    """Tell whether an event happened before a time, in epoch seconds, as its JSON says."""
-    try:
-        return bool(from_json(event)["payload"]["timestamp"] < before)
-    except (ValueError, LookupError, TypeError):
-        return False  # `before_send` took its time away
+def fitting(events: Iterable[bytes], most: int, room: int) -> int:
+    """Return how many of the first events make one batch, at least one.
+
+    Args:
+        events: The events.
+        most: The most events of a batch.
+        room: The most bytes of a batch, with one byte between two events.
+    """
+    fit = 0
+    for event in islice(events, most):
+        room -= len(event) + 1
+        if room < -1 and fit:
+            break
+        fit += 1
+    return fit
 
 
 class Fresh:
@@ -54,14 +61,20 @@ class Fresh:
         """How many bytes they have in one request, with one byte between two."""
         return self.bytes + len(self._events) - 1
 
-    def streak(self, before: float) -> tuple[bool, int]:
-        """Tell whether the oldest event happened before a time, and how many in a row are like it.
+    def fitting(self, most: int, room: int) -> int:
+        """Return how many of the first make one batch, at least one; see `fitting`."""
+        count = min(most, len(self._events))
+        if self.body_bytes <= room or sum(map(len, islice(self._events, count))) + count - 1 <= room:
+            return count  # nearly always, and found much faster
+        return fitting(self._events, most, room)
+
+    def streak(self, rule: Rule) -> tuple[Why | None, int]:
+        """Return why the oldest event must be dropped, if it must, and how many in a row are like it.
 
         No more than a thousand are looked at.
         """
-        streaks = groupby(islice(self._events, _MOST_OLD), partial(is_old, before=before))
-        old, events = next(streaks, (False, ()))
-        return old, sum(1 for _ in events)
+        why, events = next(groupby(islice(self._events, _MOST_LOOKED_AT), rule), (None, ()))
+        return why, sum(1 for _ in events)
 
     def append(self, event: bytes) -> None:
         """Take in one event."""
@@ -85,7 +98,7 @@ class Fresh:
         # In one call that nothing can interrupt: none is lost or doubled.
         batch.events.extend(islice(iter(self._events.popleft, None), len(batch.numbers)))
         self.first += len(batch.numbers)
-        self.bytes -= sum(map(len, batch.events))
+        self.bytes -= batch.size
 
     def repair(self, batches: Iterable[Batch]) -> None:
         """Set `first` and `bytes` by what is there, after a call was broken off.
@@ -119,9 +132,13 @@ class Returned:
         removed = set(numbers)
         self._items = [item for item in self._items if item.number not in removed]
 
-    def before(self, time: float) -> list[Item]:
-        """Return the events that happened before a time, in epoch seconds."""
-        return [item for item in self._items if is_old(item.event, time)]
+    def discarded(self, rule: Rule) -> tuple[Why | None, list[Item]]:
+        """Return why events must be dropped, if some must, and those that must for this reason."""
+        found = [(why, item) for item in self._items if (why := rule(item.event)) is not None]
+        if not found:
+            return None, []
+        first = found[0][0]
+        return first, [item for why, item in found if why == first]
 
     def next(
         self, now: float, backoff: Backoff, fits: Callable[[list[bytes]], int], *, others: bool
