@@ -26,7 +26,9 @@ from .retry import RetryPolicy
 from .store import Store
 
 _LOAD_EVENTS: Final = 1_000
+# How many events are dropped at once to make room: a small part of the queue, and few.
 _EVICTED_PART: Final = 100
+_MOST_EVICTED: Final = 16
 # Inboxes are closed so many events before the queue is full: as many threads may have found room at one time.
 _MARGIN: Final = 256
 
@@ -274,9 +276,10 @@ class BoundedQueue:
         return True
 
     def _evict(self, first: DestinationQueue) -> bool:
-        """Drop a hundredth of the events: dropped one by one, each would cost a send four times as much."""
+        """Drop a few events at once: dropped one by one, they would cost a send twice as much."""
+        most = max(1, min(self._count // _EVICTED_PART, _MOST_EVICTED))
         for destination in (first, *self._destinations):
-            oldest = destination.cut_oldest(max(1, self._count // _EVICTED_PART))
+            oldest = destination.cut_oldest(most)
             if oldest is not None:
                 self._drop_pending(destination, oldest, OVERFLOW)
                 return True
