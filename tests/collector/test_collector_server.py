@@ -178,35 +178,6 @@ def test_a_file_can_be_read_by_others_meanwhile(tmp_path, browse):
         other.close()
 
 
-# The page
-
-
-def test_the_page_stands_alone(http):
-    response = http.get("/")
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "<title>Umami collector</title>" in response.text
-    assert not re.search(r"""(?:src|href)=["'](?!data:)""", response.text)
-
-
-@pytest.mark.usefixtures("no_websites")
-def test_the_page_is_told_what_has_arrived(collector, http):
-    send(http, name="signup", url="/join", data={"plan": "<b>"})
-    send(http, title="Home", timestamp=1_700_000_000_000)
-    state = http.get("/collector/state").json()
-    assert (state["events"], state["requests"], state["websites"]) == (2, 2, 1)
-    view, event = state["latest"]
-    assert (view["type"], view["name"], view["at"]) == ("page view", "Home", 1_700_000_000_000)
-    assert (event["type"], event["name"], event["address"]) == ("custom event", "signup", "example.com/join")
-    assert event["data"] == {"plan": "<b>"}
-    assert len(collector.requests) == 2
-
-
-def test_the_page_gets_the_latest_events_only(http):
-    http.post("/api/batch", json=[item(name=f"e{i}") for i in range(60)])
-    latest = http.get("/collector/state").json()["latest"]
-    assert [event["name"] for event in latest] == [f"e{i}" for i in range(59, 9, -1)]
-
-
 # The extra
 
 

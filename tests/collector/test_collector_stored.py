@@ -81,7 +81,8 @@ def test_a_performance_event_has_a_path_and_a_title_alone(collector, http):
     assert (stored.type, stored.url_path, stored.title) == (EventType.PERFORMANCE, "/a", "T ")
     absent = ("hostname", "url_query", "name", "tag", "referrer_domain", "referrer_path", "data")
     assert [getattr(stored, name) for name in absent] == [None] * len(absent)
-    assert http.get("/collector/state").json()["latest"][0]["address"] == "/a"
+    [shown] = http.get("/collector/events").json()["events"]
+    assert (shown["kind"], shown["event"]) == ("performance", event)
 
 
 @pytest.mark.parametrize(("hostname", "name"), [("a\0", "DriverAdapterError"), ("a\0b", "TypeError")])

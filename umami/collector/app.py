@@ -13,11 +13,12 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from umami.collector.faults import Answer, Fault, FaultPlan
+from umami.collector.feed import Entry, Feed, Reception, Verdict
 from umami.collector.generations import Generation
 from umami.collector.ingest import ServerDiedError
-from umami.collector.ingest_routes import FAULT
+from umami.collector.ingest_routes import FAULT, RECEPTION
 from umami.collector.journal import Journal
-from umami.collector.page import STATE
+from umami.collector.page import STREAM, Page
 from umami.collector.records import Headers, Request
 from umami.collector.responses import API_HEADERS, on_http_error
 
@@ -26,7 +27,8 @@ TRANSPORT: Final = "umami.transport"
 
 _logger = logging.getLogger("umami.collector")
 
-_UNRECORDED: Final = frozenset({"/", STATE})
+_EVENT_ROUTES: Final = ("/send", "/batch", "/collect")
+"""How the paths end to which clients post events, in whatever version."""
 
 
 class CollectorApp:
@@ -35,6 +37,8 @@ class CollectorApp:
     Args:
         routes: Umami's routes.
         journal: Where requests are recorded.
+        feed: Gets an entry for each request for events that was refused, or met a fault.
+        page: Answers what is not Umami's.
         faults: The scripted faults.
         generation: The version of Umami to answer as.
         keep_alive: Seconds until an idle connection is closed. Answers announce it.
@@ -44,6 +48,8 @@ class CollectorApp:
         self,
         routes: list[Route],
         journal: Journal,
+        feed: Feed,
+        page: Page,
         faults: FaultPlan,
         generation: Generation,
         *,
@@ -52,6 +58,8 @@ class CollectorApp:
         self._generation = generation
         self._keep_alive = keep_alive
         self._journal = journal
+        self._feed = feed
+        self._page = page
         self._faults = faults
         self._router = Starlette(routes=routes, exception_handlers={HTTPException: on_http_error})
         self._router.router.redirect_slashes = False
@@ -63,9 +71,15 @@ class CollectorApp:
             if request is None:
                 return
             send = self._kept_alive(request, scope, send)
-            if _routed_path(scope) in _UNRECORDED:
-                await _respond(send, await self._answer(scope, request))
+            path = _routed_path(scope)
+            if path == "/" or path.startswith("/collector/"):
+                if path == STREAM:
+                    await self._page.stream(scope, receive, send)
+                else:
+                    await _respond(send, await self._answer(scope, request))
                 return
+            reception = Reception(request, scope["client"][0])
+            scope[RECEPTION] = reception
             # The fault is taken first: a test that has seen the request may change the faults.
             fault = self._faults.take(request.path)
             self._journal.received(request)
@@ -74,8 +88,11 @@ class CollectorApp:
                 return
             answer = await self._answer(scope, request)
             request.status = answer.status
+            if answer.status >= 400 and not reception.items:
+                self._note(reception, "rejected", f"Answered {answer.status}.", answer.status)
             await _respond(send, answer)
         except ServerDiedError:
+            self._note(scope[RECEPTION], "rejected", "This version of Umami crashes here.")
             await _hang_up(scope, receive)
         except asyncio.CancelledError:
             # The server is stopping and has closed the connection.
@@ -83,6 +100,7 @@ class CollectorApp:
 
     async def _fail(self, fault: Fault, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request as its fault says."""
+        self._note(scope[RECEPTION], "fault", f"Fault: {fault.describe()}.", fault.status)
         scope[FAULT] = fault
         normal = await self._answer(scope, request) if fault.stores_first else None
         await asyncio.sleep(fault.delay)
@@ -100,6 +118,11 @@ class CollectorApp:
             return
         request.status = answer.status
         await _respond(send, answer)
+
+    def _note(self, reception: Reception, verdict: Verdict, reason: str, status: int | None = None) -> None:
+        """Adds an entry for a whole request, if it was for events."""
+        if reception.request.method == "POST" and reception.request.path.endswith(_EVENT_ROUTES):
+            self._feed.add([Entry(reception, None, verdict, reason, status, is_event=False)])
 
     async def _answer(self, scope: Scope, request: Request) -> Answer:
         """Returns the answer of the routes, without sending it."""

@@ -10,6 +10,7 @@ import anyio.to_thread
 from umami.collector.app import CollectorApp
 from umami.collector.auth import Auth
 from umami.collector.faults import Fault, FaultPlan
+from umami.collector.feed import Feed
 from umami.collector.generations import find
 from umami.collector.ingest import Ingest
 from umami.collector.ingest_routes import IngestRoutes
@@ -103,6 +104,7 @@ class Collector:
         self._keep_alive = keep_alive
         self._store = Store(database)
         self._journal = Journal(keep_requests, events=self._store.count_events())
+        self._feed = Feed()
         self._faults = FaultPlan()
         self._auth = Auth(username, password, self._store.user_created_at, second_factor, api_key)
         secret = hashlib.sha512(f"{username}:{password}".encode()).hexdigest()
@@ -114,16 +116,25 @@ class Collector:
             geo_database=geo_database,
         )
         ingest_routes = IngestRoutes(
-            self._store, self._journal, ingest, generation=generation, node=node, item_delay=item_delay
+            self._store,
+            self._journal,
+            self._feed,
+            ingest,
+            generation=generation,
+            node=node,
+            item_delay=item_delay,
         )
+        page = Page(self, self._store, self._faults, self._feed, [host, *allow_hosts])
         routes = [
             *ingest_routes.routes,
             *QueryRoutes(
                 self._store, self._auth, generation=generation, version=umami.removeprefix("v")
             ).routes,
-            *Page(self._store, self._journal, [host, *allow_hosts]).routes,
+            *page.routes,
         ]
-        self._app = CollectorApp(routes, self._journal, self._faults, generation, keep_alive=keep_alive)
+        self._app = CollectorApp(
+            routes, self._journal, self._feed, page, self._faults, generation, keep_alive=keep_alive
+        )
         self._server: ServerThread | None = None
 
     def __repr__(self) -> str:
@@ -239,6 +250,7 @@ class Collector:
         self.database_back()
         self._store.clear()
         self._journal.clear()
+        self._feed.clear()
 
     def fail(
         self,
@@ -303,15 +315,18 @@ class Collector:
             items=items,
         )
         self._faults.add(fault)
+        self._feed.changed()
         return fault
 
     def thaw(self) -> None:
         """Continues the frozen requests, and ends the faults that freeze."""
         self._faults.thaw()
+        self._feed.changed()
 
     def clear_faults(self) -> None:
         """Removes all faults. Frozen requests stay frozen until `thaw`."""
         self._faults.clear()
+        self._feed.changed()
 
     def database_away(self) -> None:
         """Answers as an Umami whose database is down, until `database_back`.
@@ -329,10 +344,12 @@ class Collector:
             ```
         """
         self._store.is_away = True
+        self._feed.changed()
 
     def database_back(self) -> None:
         """Ends `database_away`."""
         self._store.is_away = False
+        self._feed.changed()
 
     def revoke_tokens(self) -> None:
         """Invalidates all tokens issued so far. Queries with them are answered with 401."""

@@ -83,6 +83,23 @@ class Fault:
         """Ends the fault: it applies to no further request."""
         self.times = self.hits
 
+    def describe(self) -> str:
+        """Returns what it does, in words."""
+        parts = [] if self.status is None else [f"answers {self.status}"]
+        if self.delay:
+            parts.append(f"{self.delay:g} s late")
+        if self.freeze:
+            parts.append("frozen until the thaw")
+        if self.cut == "body":
+            parts.append("cuts the connection within the answer")
+        elif self.cut:
+            parts.append(f"cuts the connection {self.cut} storing")
+        if self.store:
+            parts.append("stores the events first")
+        if self.items is not None:
+            parts.append("some events fail")
+        return ", ".join(parts) or "the normal answer"
+
     def item_error(self, index: int, item: Json) -> Json | None:
         """Returns the ``errorObject`` of the item with this index, or None if it does not fail."""
         if self.items is None:
@@ -145,6 +162,12 @@ class FaultPlan:
             self._faults.append(fault)
             if fault.freeze:
                 self._freezing.append(fault)
+
+    @property
+    def active(self) -> list[Fault]:
+        """The faults that are left, in order."""
+        with self._lock:
+            return [fault for fault in self._faults if not fault.is_spent]
 
     def take(self, path: str) -> Fault | None:
         """Uses up the first fault for `path` once, and returns it; None if there is none."""

@@ -13,7 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from umami.collector import replies, rules
+from umami.collector.entries import entry_for
 from umami.collector.faults import Fault
+from umami.collector.feed import Entry, Feed, Reception
 from umami.collector.forms import told
 from umami.collector.generations import Generation
 from umami.collector.ingest import Context, Ingest
@@ -30,6 +32,9 @@ Outcome = tuple[int, Json | str]
 FAULT: Final = "umami.fault"
 """The key in the ASGI scope for the fault that applies to a request."""
 
+RECEPTION: Final = "umami.reception"
+"""The key in the ASGI scope for the request's `Reception`."""
+
 _CHUNK: Final = 100
 """How many events are stored in one transaction. Other requests are served between transactions."""
 
@@ -38,12 +43,17 @@ _NODE_THAT_BREAKS_BATCHES: Final = 24
 _STORED_MODELS: Final = frozenset({"EventData", "Revenue"})
 
 
+class Scripted(dict[str, Any]):
+    """A reply that a fault gives: it is sent as it is."""
+
+
 class IngestRoutes:
     """Answers the ingestion routes.
 
     Args:
         store: Where events are stored.
         journal: Where stored events are counted.
+        feed: Gets an entry for each event.
         ingest: Processes one event.
         generation: The version of Umami to answer as.
         node: As for `Collector`.
@@ -54,6 +64,7 @@ class IngestRoutes:
         self,
         store: Store,
         journal: Journal,
+        feed: Feed,
         ingest: Ingest,
         *,
         generation: Generation,
@@ -62,6 +73,7 @@ class IngestRoutes:
     ) -> None:
         self._store = store
         self._journal = journal
+        self._feed = feed
         self._ingest = ingest
         self._generation = generation
         self._batch_works = generation.batch_runs_on_node_24 or node < _NODE_THAT_BREAKS_BATCHES
@@ -74,7 +86,7 @@ class IngestRoutes:
 
     async def _send(self, request: Request) -> Response:
         body = await read_json(request, self._generation)
-        [outcome] = await self._take_in([body], request)
+        [outcome] = await self._take_in([body], request, is_batch=False)
         return body_response(*outcome)
 
     async def _batch(self, request: Request) -> Response:
@@ -96,7 +108,7 @@ class IngestRoutes:
         message = "Cannot read private member #state from an object whose class did not declare it"
         return {"error_object": replies.exception("TypeError", message)}
 
-    async def _take_in(self, items: list[Any], request: Request) -> list[Outcome]:
+    async def _take_in(self, items: list[Any], request: Request, *, is_batch: bool = True) -> list[Outcome]:
         """Processes events one by one, and returns the outcome of each.
 
         It continues if the client disconnects, and ends if the server stops.
@@ -104,39 +116,48 @@ class IngestRoutes:
         peer = request.client.host if request.client else ""
         context = Context({name.lower(): value for name, value in request.headers.items()}, peer)
         fault: Fault | None = request.scope.get(FAULT)
+        reception: Reception = request.scope[RECEPTION]
+        reception.items = len(items)
         size = 1 if self._item_delay else _CHUNK
         outcomes: list[Outcome] = []
         for start in range(0, len(items), size):
             await asyncio.sleep(self._item_delay)
             chunk = items[start : start + size]
+            entries: list[Entry] = []
             try:
                 with self._store.writing() as rows:
                     for index, item in enumerate(chunk, start):
-                        outcomes.append(self._take_in_one(index, item, context, rows, fault))
+                        before = len(rows.events)
+                        reply = self._take_in_one(index, item, context, rows, fault)
+                        row = rows.events[-1] if len(rows.events) > before else {}
+                        entries.append(entry_for(reception, index if is_batch else None, reply, row))
+                        outcomes.append(self._outcome(reply))
             except sqlite3.Error as error:
                 _logger.error("Cannot store events: %s", error)  # noqa: TRY400 - the traceback adds nothing
-                outcomes[start:] = [self._outcome(replies.server_error(replies.database_away()))] * len(chunk)
+                reply = replies.server_error(replies.database_away())
+                outcomes[start:] = [self._outcome(reply)] * len(chunk)
+                self._feed.add(
+                    [Entry(reception, entry.index, "rejected", str(error), 500) for entry in entries]
+                )
             else:
                 self._journal.stored(len(rows.events))
+                self._feed.add(entries)
         return outcomes
 
-    def _take_in_one(
-        self, index: int, item: Any, context: Context, rows: Rows, fault: Fault | None
-    ) -> Outcome:
+    def _take_in_one(self, index: int, item: Any, context: Context, rows: Rows, fault: Fault | None) -> Json:
         error = None if fault is None else fault.item_error(index, item)
         if error is None:
-            reply = self._ingest.send(item, context, rows)
-        elif "error" in error:
-            return replies.status_of(error), error
-        elif error.get("meta", {}).get("modelName") in _STORED_MODELS:
+            return self._ingest.send(item, context, rows)
+        if "error" in error:
+            return Scripted(error)
+        if error.get("meta", {}).get("modelName") in _STORED_MODELS:
             self._ingest.send(item, context, rows)
-            reply = replies.server_error(replies.completed(error))
-        else:
-            reply = self._ingest.failure(replies.completed(error))
-        return self._outcome(reply)
+            return replies.server_error(replies.completed(error))
+        return self._ingest.failure(replies.completed(error))
 
     def _outcome(self, reply: Json) -> Outcome:
-        return replies.status_of(reply), told(reply, self._generation)
+        body = reply if isinstance(reply, Scripted) else told(reply, self._generation)
+        return replies.status_of(reply), body
 
 
 def _summary(outcomes: list[Outcome]) -> Json:

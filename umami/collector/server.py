@@ -120,6 +120,8 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, _Protocol) and connection.is_idle:
                     connection.shutdown()
+                elif isinstance(connection, _Protocol) and connection.is_of_the_page:
+                    connection.transport.abort()  # a page that is left open would go on for ever
         # A connection is removed only after its whole answer was sent.
         while self._finishes and (self.server_state.connections or self.server_state.tasks):  # noqa: ASYNC110 - uvicorn has no event for that
             await asyncio.sleep(_LOOK_AGAIN)
@@ -141,6 +143,11 @@ class _Protocol(H11Protocol):
         """Whether a request was answered and no other has begun. A new connection is not idle."""
         answered = self.cycle is not None and self.cycle.response_complete
         return answered and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+    @property
+    def is_of_the_page(self) -> bool:
+        """Whether its request is not for Umami, but for the collector's page."""
+        return self.cycle is not None and self.cycle.scope["path"].startswith("/collector/")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
