@@ -113,7 +113,7 @@ def summary(entry: Entry) -> Json:
         "at": entry.at,
         "kind": kind(entry),
         "verdict": entry.verdict,
-        **{name: _cut(value) for name, value in values.items() if value not in (None, "")},
+        "values": {name: _cut(value) for name, value in values.items() if value not in (None, "")},
     }
 
 

@@ -183,7 +183,7 @@ def _filtered(entries: Iterable[Entry], asked: Any) -> Iterator[Entry]:
     for entry in entries:
         if (verdict and entry.verdict != verdict) or (wanted and kind(entry) != wanted):
             continue
-        text = "\n".join(map(str, summary(entry).values())).lower() if words else ""
+        text = "\n".join(summary(entry)["values"].values()).lower() if words else ""
         if all(word in text for word in words):
             yield entry
 

@@ -70,7 +70,7 @@ export class Detail {
   async open(entry) {
     this.wanted = entry.id;
     this.element.hidden = false;
-    byId('detail-title').textContent = visible(entry.name || entry.url || entry.kind);
+    byId('detail-title').textContent = visible(entry.values.name || entry.values.url || entry.kind);
     let shown;
     try {
       const answer = await fetch(`/collector/entries/${entry.id}`);

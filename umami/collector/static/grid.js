@@ -9,13 +9,13 @@ export const COLUMNS = [
   ['time', 'Time', (entry) => clock(entry.at)],
   ['verdict', 'Result', (entry) => entry.verdict],
   ['kind', 'Kind', (entry) => entry.kind],
-  ['name', 'Name', (entry) => entry.name],
-  ['url', 'Address', (entry) => entry.url],
-  ['website', 'Website', (entry) => entry.website?.slice(0, 8)],
-  ['visitor', 'Visitor', (entry) => [entry.visitor, entry.ip, entry.agent].filter(Boolean).join(' · ')],
-  ['referrer', 'Referrer', (entry) => entry.referrer],
-  ['tag', 'Tag', (entry) => entry.tag],
-  ['data', 'Data or reason', (entry) => [entry.reason, entry.data].filter(Boolean).join(' ')],
+  ['name', 'Name', ({ values }) => values.name],
+  ['url', 'Address', ({ values }) => values.url],
+  ['website', 'Website', ({ values }) => values.website?.slice(0, 8)],
+  ['visitor', 'Visitor', ({ values }) => [values.visitor, values.ip, values.agent].filter(Boolean).join(' · ')],
+  ['referrer', 'Referrer', ({ values }) => values.referrer],
+  ['tag', 'Tag', ({ values }) => values.tag],
+  ['data', 'Data or reason', ({ values }) => [values.reason, values.data].filter(Boolean).join(' ')],
 ];
 
 const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
@@ -137,7 +137,7 @@ function makeRow(entry) {
   row.setAttribute('role', 'row');
   for (const [key, , value] of COLUMNS) {
     const each = cell(key, value(entry), 'gridcell');
-    if (key === 'verdict' || (key === 'data' && entry.reason)) each.classList.add(entry.verdict);
+    if (key === 'verdict' || (key === 'data' && entry.values.reason)) each.classList.add(entry.verdict);
     row.append(each);
   }
   return row;

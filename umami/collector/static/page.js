@@ -37,7 +37,7 @@ const texts = new WeakMap();
 function textOf(entry) {
   let text = texts.get(entry);
   if (text === undefined) {
-    text = Object.values(entry).join('\n').toLowerCase();
+    text = Object.values(entry.values).join('\n').toLowerCase();
     texts.set(entry, text);
   }
   return text;
