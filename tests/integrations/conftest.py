@@ -20,7 +20,20 @@ def redis_url() -> Iterator[str]:
         pytest.skip("redis-server is not installed")
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "redis"
-        command = [redis_server, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder]
+        # It stops by itself even if this process is killed.
+        command = [
+            "timeout",
+            "1h",
+            redis_server,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket),
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
                 until(socket.exists)
