@@ -2,7 +2,7 @@
 
 A command's module has these names:
 
-- `NAME`, `SUMMARY`, `DESCRIPTION`, `EXAMPLES`: what `--help` says;
+- `NAME`, `SUMMARY`, `USAGE`, `DESCRIPTION`, `EXAMPLES`: what `--help` says;
 - `add_arguments(parser)`: its arguments;
 - `run(arguments)`: does it, and returns the exit code, or raises a `CommandError`.
 
@@ -20,7 +20,11 @@ from typing import Any, Final
 from ._errors import guarded
 from ._parser import Formatter
 
-COMMANDS: Final = ("collector", "spool")
+COMMANDS: Final = (
+    *("event", "page-view", "revenue", "identify"),
+    *("login", "logout", "websites", "stats", "active"),
+    *("collector", "spool"),
+)
 """The commands. Each one's module has its name, with `_` in place of `-`."""
 
 _DESCRIPTION: Final = """\
@@ -81,6 +85,7 @@ def _parser_of(command: Any) -> argparse.ArgumentParser:
     """Returns the parser for a command's arguments."""
     parser = argparse.ArgumentParser(
         prog=f"umami {command.NAME}",
+        usage=command.USAGE,
         description=command.DESCRIPTION,
         epilog=f"examples:\n{command.EXAMPLES}",
         formatter_class=Formatter,

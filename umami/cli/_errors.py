@@ -11,7 +11,7 @@ OK: Final = 0
 """The command did what it was asked to."""
 FAILED: Final = 1
 """It could not: the server refused or did not answer, or a check failed."""
-USAGE: Final = 2
+WRONG: Final = 2
 """An argument or a setting is missing or wrong; nothing was done."""
 INTERRUPTED: Final = 130
 """Ctrl-C ended it."""
@@ -55,13 +55,15 @@ def _of_client(error: Exception) -> tuple[str, int] | None:
     from umami.errors import ResponseError, ValidationError
 
     if isinstance(error, ValidationError):
-        return str(error), USAGE
+        return str(error), WRONG
     if isinstance(error, ResponseError):
         return f"{error} Is the server's URL right?", FAILED
     httpx = sys.modules.get("httpx")  # an error of httpx cannot come before its import
-    if httpx is not None and isinstance(error, httpx.HTTPError):
-        return str(error), FAILED
-    return None
+    if httpx is None or not isinstance(error, httpx.HTTPError):
+        return None
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 401:
+        return f"{error} Run `umami login` again, or check UMAMI_API_KEY.", FAILED
+    return str(error), FAILED
 
 
 def _said(message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from umami._clock import monotonic
 
-from ._errors import OK, USAGE, CommandError
+from ._errors import OK, WRONG, CommandError
 from ._signals import interrupted_by
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "collector"
 SUMMARY: Final = "run a server that answers as Umami does, for development and tests"
+USAGE: Final = "umami collector [--port PORT] [options]"
 DESCRIPTION: Final = """\
 Runs a server that answers as Umami does, for development and tests. The first line of its output is its
 address. Open that in a browser to see the events it received.
@@ -77,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the server until it is stopped."""
     if not arguments.allow_remote and not _is_loopback(arguments.host):
         raise CommandError(
-            f"{arguments.host} is not a loopback address: add --allow-remote to allow it", USAGE
+            f"{arguments.host} is not a loopback address: add --allow-remote to allow it", WRONG
         )
     try:
         from umami.collector import Collector
     except ModuleNotFoundError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(str(error), WRONG) from error
     try:
         collector = Collector(
             arguments.host,
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             allow_hosts=arguments.allow_hosts,
         )
     except ValueError as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(str(error), WRONG) from error
     with interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:
             collector.start()
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             _wait(collector, arguments.stop_after, show=not arguments.quiet and sys.stdout.isatty())
         except OSError as error:
             raise CommandError(
-                f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}", USAGE
+                f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}", WRONG
             ) from error
         except KeyboardInterrupt:
             pass

@@ -9,12 +9,13 @@ from typing import Final
 
 from umami._clock import monotonic
 
-from ._errors import OK, USAGE, CommandError
+from ._errors import OK, WRONG, CommandError
 from ._output import counted, printable
 from ._signals import interrupted_by
 
 NAME: Final = "spool"
 SUMMARY: Final = "list, send or delete the events in a spool"
+USAGE: Final = "umami spool {list,send,clear} [FOLDER] [options]"
 DESCRIPTION: Final = "Lists the files in a spool's folder, sends their events, or deletes them.\n"
 EXAMPLES: Final = """\
 umami spool list /var/lib/shop/umami   # what is waiting
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Does what the action says."""
     if not arguments.folder or not Path(arguments.folder).is_dir():
         raise CommandError(
-            f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder", USAGE
+            f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder", WRONG
         )
     from umami.errors import ValidationError
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments)
     except (OSError, ValueError, ValidationError) as error:
-        raise CommandError(str(error), USAGE) from error
+        raise CommandError(str(error), WRONG) from error
 
 
 def _list_spool(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,177 @@
+"""The commands of the terminal that send, log in and query, against the collector."""
+
+import io
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from conftest import PASSWORD, SITE
+
+from umami import __version__
+from umami.cli import COMMANDS, main
+from umami.collector import Collector
+
+BOT = "Googlebot/2.1 (+http://www.google.com/bot.html)"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, collector: Collector) -> None:
+    for name in [each for each in os.environ if each.startswith("UMAMI_") and "TEST" not in each]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UMAMI_URL", collector.url)
+    monkeypatch.setenv("UMAMI_WEBSITE_ID", SITE)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+
+
+@pytest.fixture
+def logged_in(collector: Collector, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["login", "--username", "admin", "--password-stdin"]) == 0
+    capsys.readouterr()
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"umami {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_teaches_by_examples(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: umami {name} ")
+    assert f"examples:\n  umami {name}" in shown or name == "login"
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.15", "2.16", "2.17", "3.0.1", "3.4"])
+def test_a_send_says_that_it_was_stored_on_each_generation(version, capsys):
+    with Collector(umami=version) as server:
+        server.add_website("example.com", "example.com", SITE)
+        options = ["--server", server.url, "--hostname", "example.com"]
+        assert main(["event", "signup", "--data", "plan=pro", "seats:=3", *options]) == 0
+        assert capsys.readouterr().out.startswith("Stored: event signup. The server is Umami ")
+        assert server.events[-1].name == "signup"
+        assert server.events[-1].data == {"plan": "pro", "seats": 3}
+
+
+def test_the_other_sends(collector, capsys):
+    assert main(["page-view", "https://example.com/pricing?a=1", "--title", "Pricing"]) == 0
+    assert main(["revenue", "19.99", "EUR", "--name", "checkout", "--hostname", "example.com"]) == 0
+    assert main(["identify", "user-17", "--data", "plan=pro", "--hostname", "example.com"]) == 0
+    view, sale = collector.events
+    assert (view.title, view.hostname, sale.name) == ("Pricing", "example.com", "checkout")
+    assert sale.data == {"revenue": 19.99, "currency": "EUR"}
+    assert collector.identities[-1].data == {"plan": "pro"}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_refused_send_shows_the_servers_words(capsys):
+    send = ["event", "signup", "--hostname", "example.com"]
+    with Collector(auto_register=False) as server:
+        assert main([*send, "--server", server.url]) == 1
+    assert capsys.readouterr().err == "umami: the server refused it: 400 Website not found.\n"
+    assert main([*send, "--user-agent", BOT, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["outcome"] == "rejected"
+    assert said["message"].startswith("Umami dropped it as a bot's")
+
+
+@pytest.mark.parametrize(
+    ("words", "environment_", "code", "said"),
+    [
+        (
+            "event x --hostname a",
+            {"UMAMI_URL": ""},
+            2,
+            "no server is set: set UMAMI_URL, or pass --server URL",
+        ),
+        (
+            "event x",
+            {"UMAMI_WEBSITE_ID": ""},
+            2,
+            "no website is set: set UMAMI_WEBSITE_ID, or pass --website",
+        ),
+        ("event x", {}, 2, "no host name is set: set UMAMI_HOSTNAME, or pass --hostname NAME"),
+        ("event x --hostname a --server ftp://a", {}, 2, "url_base: The url must start with the HTTP scheme"),
+        ("event x --hostname a --server http://127.0.0.1:9", {}, 1, "not sent: http://127.0.0.1:9/api/"),
+        ("websites", {}, 2, "you are not logged in: run `umami login`, or set UMAMI_API_KEY"),
+        ("stats --last 1d --since 2026-01-01", {}, 2, "--last does not go with --since and --until"),
+        ("stats --since yesterday", {}, 2, "'yesterday' is not a time, such as 2026-03-01T12:30"),
+        ("login --username admin", {}, 2, "no password: there is no terminal to ask on"),
+        ("logout", {}, 1, "there is no login at http://127.0.0.1"),
+    ],
+)
+def test_a_users_error_is_one_line_that_says_what_to_do(words, environment_, code, said, monkeypatch, capsys):
+    for name, value in environment_.items():
+        monkeypatch.delenv(name) if not value else monkeypatch.setenv(name, value)
+    assert main(words.split()) == code
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert shown.err.startswith(f"umami: {said}")
+
+
+def test_a_disabled_send_needs_nothing(monkeypatch, capsys, collector):
+    monkeypatch.setenv("UMAMI_DISABLED", "1")
+    assert main(["event", "x"]) == 0
+    assert capsys.readouterr().out == "Nothing was sent: UMAMI_DISABLED is set.\n"
+    assert collector.events == ()
+
+
+def test_a_login_is_kept_for_its_owner_alone_until_the_logout(tmp_path, collector, capsys, monkeypatch):
+    assert main(["login", "--username", "admin", "--password-stdin"]) == 0
+    (file,) = (tmp_path / "umami").iterdir()
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
+    assert PASSWORD not in file.read_text() + capsys.readouterr().out
+    monkeypatch.delenv("UMAMI_URL")  # the only login's server is the default
+    assert main(["websites"]) == 0
+    assert main(["logout"]) == 0
+    assert not file.exists()
+    assert collector.requests[-1].path == "/api/auth/logout"
+
+
+def test_a_wrong_password_keeps_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UMAMI_PASSWORD", "wrong-secret")
+    assert main(["login", "--username", "admin"]) == 1
+    shown = capsys.readouterr()
+    assert "The user name or the password is wrong." in shown.err
+    assert "wrong-secret" not in shown.err
+    assert not (tmp_path / "umami").exists()
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_the_tables(collector, capsys):
+    collector.add_website("\x1b[31mShop\x07", "shop.example")
+    main(["page-view", "https://example.com/"])
+    capsys.readouterr()
+    assert main(["websites"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["ID", "NAME", "DOMAIN", "CREATEDAT"]
+    assert "\\x1b[31mShop\\x07" in shown
+    assert "\x1b" not in shown
+    assert main(["websites", "--json"]) == 0
+    assert {each["domain"] for each in json.loads(capsys.readouterr().out)} >= {"shop.example"}
+    assert main(["stats", "--last", "24h", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == ["sum,now,before", "pageviews,1,0", "visitors,1,0"]
+    assert main(["stats", SITE, "--since", "2026-01-01", "--until", "2026-01-02", "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["pageviews"], stats["until"][:23]) == (0, "2026-01-02T23:59:59.999")
+    assert main(["active", "--csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(",1")
+    assert main(["stats", "nothere"]) == 1
+    assert "this login sees no website nothere: there are " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_login_that_expired_is_said(collector, capsys):
+    collector.revoke_tokens()
+    assert main(["websites"]) == 1
+    assert capsys.readouterr().err.endswith("Run `umami login` again, or check UMAMI_API_KEY.\n")
+
+
+def test_the_log_is_shown_if_asked(capsys):
+    assert main(["event", "x", "--hostname", "example.com", "--verbose"]) == 0
+    assert "Events go to " in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""The client that a command works with: made of its options, the environment, and what `umami login` kept."""
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _logins
+from ._errors import WRONG, CommandError
+from ._output import printable
+
+if TYPE_CHECKING:
+    from umami import Client
+    from umami.models import Website
+    from umami.settings import Settings
+
+logger: Final = logging.getLogger("umami")
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that every command with a server has."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--server", metavar="URL", help="the Umami server (default: UMAMI_URL)")
+    group.add_argument("--timeout", metavar="SECONDS", type=float, help="per request (default: 10)")
+    group.add_argument("--verbose", action="store_true", help="print each request on stderr")
+
+
+@contextlib.contextmanager
+def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Client]":
+    """Yields a client for the server that the arguments or the environment name, logged in if it can be.
+
+    Args:
+        arguments: Those of `add_server`.
+        **settings: Further settings of the client.
+
+    Raises:
+        CommandError: No server is named.
+    """
+    import umami
+
+    with _log(verbose=arguments.verbose):
+        own = {"spool": None, "rejected": None, "mode": "queued", **settings}
+        given = {"url_base": arguments.server, "timeout": arguments.timeout}
+        own.update({name: value for name, value in given.items() if value is not None})
+        resolved = resolved_settings(own)
+        if not (resolved.url_base or resolved.api_key):
+            own["url_base"] = _only_login()
+        client = umami.Client(**own)
+        login = _logins.find(own.get("url_base") or resolved.url_base)
+        if login is not None and resolved.api_key is None:
+            client.set_token(login.token)
+        try:
+            yield client
+        finally:
+            client.shutdown(timeout=0)
+
+
+def resolved_settings(own: dict[str, Any]) -> "Settings":
+    """Returns all settings, the environment's included."""
+    from umami.settings import resolve
+
+    return resolve(own)
+
+
+def need_login(client: "Client") -> None:
+    """Raises a CommandError unless there is a login or an API key."""
+    if not client.is_logged_in():
+        raise CommandError("you are not logged in: run `umami login`, or set UMAMI_API_KEY", WRONG)
+
+
+def chosen_website(client: "Client", name: str | None) -> "Website":
+    """Returns the website with an id, a name or a domain; by default `UMAMI_WEBSITE_ID`, or the only one.
+
+    Raises:
+        CommandError: There is no such website, or none is named and there are several.
+    """
+    wanted = name or resolved_settings({}).website_id
+    websites = client.websites()
+    if wanted is None and len(websites) == 1:
+        return websites[0]
+    if wanted is None:
+        raise CommandError(f"name a website, or set UMAMI_WEBSITE_ID: {_listed(websites)}", WRONG)
+    found = [each for each in websites if each.id == wanted.lower()]
+    found = found or [each for each in websites if wanted in (each.name, each.domain)]
+    if not found:
+        raise CommandError(f"this login sees no website {wanted}: {_listed(websites)}")
+    if len(found) > 1:
+        ids = ", ".join(each.id for each in found)
+        raise CommandError(f"there are {len(found)} websites {wanted}: name one by its id, {ids}", WRONG)
+    return found[0]
+
+
+def _listed(websites: "list[Website]") -> str:
+    if not websites:
+        return "there is none yet"
+    names = [each.domain or each.name or each.id for each in websites]
+    return f"there are {', '.join(names[:5])}{' and others (umami websites)' if len(names) > 5 else ''}"
+
+
+def _only_login() -> str:
+    logins = _logins.all_logins()
+    if len(logins) == 1:
+        return logins[0].url
+    if logins:
+        urls = " or ".join(each.url for each in logins)
+        raise CommandError(f"you are logged in to several servers: pass --server {urls}", WRONG)
+    raise CommandError("no server is set: set UMAMI_URL, or pass --server URL", WRONG)
+
+
+@contextlib.contextmanager
+def _log(*, verbose: bool) -> Iterator[None]:
+    """Shows the client's log on stderr, or keeps it from there: the command says itself what happened."""
+    handler: logging.Handler = logging.NullHandler()
+    level = logger.level
+    if verbose:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Printable("%(levelname)s %(message)s"))
+        logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Printable(logging.Formatter):
+    """Formats a record as one line that is safe for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        return printable(super().format(record))

@@ -1,0 +1,42 @@
+"""`umami logout`: ends a login, and deletes its token."""
+
+import argparse
+from typing import Final
+
+from . import _logins
+from ._client import add_server, connected
+from ._errors import OK, CommandError
+from ._output import complain, say
+from .login import server_url
+
+NAME: Final = "logout"
+SUMMARY: Final = "log out, and delete the token"
+USAGE: Final = "umami logout [options]"
+DESCRIPTION: Final = (
+    "Logs out of a server, and deletes the token that `umami login` kept, even if the server is away."
+)
+EXAMPLES: Final = """\
+umami logout
+umami logout --server https://umami.example.com
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_server(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Logs out."""
+    with connected(arguments) as client:
+        import httpx
+
+        url = server_url(client)
+        if not _logins.forget(url):
+            raise CommandError(f"there is no login at {url}")
+        try:
+            client.logout()
+        except httpx.HTTPError as error:
+            complain(f"the server was not told: {error}")
+    say(f"Logged out of {url}.")
+    return OK
