@@ -248,6 +248,7 @@ WRONG = {
     "UMAMI_SPOOL_SYNC": "sometimes",
     "UMAMI_SPOOL_SYNC_INTERVAL": "0",
     "UMAMI_SPOOL_REQUIRED": "perhaps",
+    "UMAMI_MIRROR": "localhost:3000",
     "UMAMI_HEADERS": "X-Key: secret",
     "UMAMI_COMMON_DATA": "release=1.2",
     "UMAMI_VERIFY": "/no/such/authority.pem",

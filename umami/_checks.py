@@ -66,6 +66,18 @@ def checked_url(url: str | None) -> str:
     return url
 
 
+def checked_mirror(url: str) -> str:
+    """Return the base URL of a mirror.
+
+    Raises:
+        ValidationError: It cannot be a server's base URL, or has a user or password.
+    """
+    base = checked_url(url)
+    if "@" in base:
+        raise ValidationError("The url of a collector must not have a user name or password in it.")
+    return base
+
+
 def _is_host(name: str) -> bool:
     """Tell whether a name could be looked up: each part of it has 1 to 63 characters."""
     return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))

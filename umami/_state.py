@@ -355,6 +355,14 @@ class State:
                 self._session = late.new_session(lambda: self.settings.timeout, self.access)
             return self._session
 
+    def copy(self, event: bytes) -> None:
+        """Send a copy of an event to the mirror, best effort."""
+        self._connections.copy([event])
+
+    def finish_copies(self) -> None:
+        """Wait a moment for copies that are being sent."""
+        self._connections.finish_copies()
+
     def close(self) -> None:
         """Close the connections of the sync calls."""
         if self._session is not None:
@@ -447,6 +455,7 @@ def _forget_routes() -> None:
 def _close_all() -> None:
     for state in _states.members():
         state.close()
+        state.finish_copies()
 
 
 def _after_fork() -> None:

@@ -61,6 +61,8 @@ def _direct(state: State, route: Route, encoded: bytes, user_agent: str | None) 
     if isinstance(answer, dict) and "beep" in answer:
         # The answer itself looks like success.
         state.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))
+    if route.settings.mirror is not None:
+        state.copy(encoded)
     return answer
 
 

@@ -31,6 +31,7 @@ from ._checks import (
     checked_exporter,
     checked_folder,
     checked_headers,
+    checked_mirror,
     checked_proxy,
     checked_region,
     checked_url,
@@ -254,6 +255,11 @@ class Settings(BaseModel):
         description="A folder that keeps rejected events as JSON lines; `umami spool send` sends them again.",
     )
 
+    mirror: Annotated[str | None, _checks(checked_mirror)] = Field(
+        None,
+        description="The URL of a collector that gets a copy of what is delivered, best effort.",
+    )
+
     # How servers are reached.
     headers: Annotated[
         Headers | None, _checks(checked_headers), Environment(decode=_from_json, form="JSON")
@@ -292,6 +298,10 @@ class Settings(BaseModel):
     def _agree(self) -> Self:
         if self.exporter is not None and self.mode == "direct":
             raise ValueError("mode must be 'queued' with an exporter, which takes batches; got 'direct'.")
+        if self.mirror is not None and self.mirror == self.url_base:
+            raise ValueError(
+                "mirror must be another server than url_base, which would store each event twice."
+            )
         return self
 
 
@@ -331,6 +341,7 @@ class SettingsDict(TypedDict, total=False):
     spool_sync_interval: float
     spool_required: bool
     rejected: Folder | None
+    mirror: str | None
     headers: Headers | None
     verify: Verify
     cert: Cert | None

@@ -110,7 +110,6 @@ def lively(shown: Shown) -> None:
 def test_what_arrives_is_shown_live_with_what_became_of_it(shown):
     assert "umami.configure(" in shown.text("#empty")
     assert f"export UMAMI_URL={shown.collector.url}" in shown.text("#empty")
-    picture(shown, "collector-empty.png")
     lively(shown)
     shown.wait("#count-stored", "14")
     counts = [shown.text(f"#count-{name}") for name in ("stored", "rejected", "bot", "fault")]

@@ -18,6 +18,7 @@ from .delivery import Delivery
 from .generations import Generation, may_name_agents, user_agent
 from .learned import MOST_BYTES, Learned
 from .messages import secrets_of
+from .mirror import settled
 from .single import post_one
 from .target import Target
 
@@ -86,7 +87,10 @@ class UmamiExporter(Exporter):
                 delivery.failure = post_one(delivery, indexes[0])
             if delivery.failure is not None or self._uses_batches is not batches or delivery.must_stop:
                 break
-        return delivery.exported()
+        exported = delivery.exported()
+        if self._connections.settings().mirror is not None:
+            self._connections.copy(settled(events, exported))
+        return exported
 
     def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[Sequence[int], str | None]]:
         """Yield the events of each request by their indexes, and the User-Agent that `post_batch` takes."""
