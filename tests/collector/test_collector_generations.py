@@ -910,3 +910,39 @@ def test_the_pages_for_what_is_missing_are_nexts(server):
     response = http.post("/api/batch", json=[])
     assert response.headers["content-type"].startswith("text/html")
     assert re.match("<!DOCTYPE html>", response.text)
+
+
+@pytest.mark.parametrize("version", ["2.6", "2.15", "2.19"])
+@pytest.mark.parametrize(
+    ("system", "screen", "device"),
+    [
+        ("X11; Linux x86_64", "1920x1080", "desktop"),
+        ("X11; Linux x86_64", "1919x1080", "laptop"),
+        ("X11; CrOS x86_64 1.0", "2560x1440", "laptop"),
+        ("iPhone; CPU iPhone OS 17_0 like Mac OS X", "479x900", "mobile"),
+        ("iPhone; CPU iPhone OS 17_0 like Mac OS X", "820x900", "tablet"),
+        ("Amiga", "1920x1080", "desktop"),
+        ("Amiga", "1024x768", "laptop"),
+        ("Amiga", "479x900", "tablet"),
+        ("Amiga", "wide", "mobile"),
+        ("X11; Linux x86_64", "wide", "desktop"),
+        ("X11; Linux x86_64", "", None),
+    ],
+)
+def test_before_3_the_screen_tells_the_kind_of_device(
+    server: Server, version: str, system: str, screen: str, device: str | None
+) -> None:
+    collector, http = server(version)
+    ua = f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36"
+    answer = http.post("/api/send", json=item(name="signup", screen=screen), headers={"User-Agent": ua})
+    assert answer.status_code == 200, answer.text
+    (event,) = collector.events
+    assert event.device == device
+
+
+def test_2_19_stores_a_currency_of_100_characters(server: Server) -> None:
+    collector, http = server("2.19")
+    for length, status in ((100, 200), (101, 500)):
+        revenue = item(name="signup", data={"revenue": 1, "currency": "x" * length})
+        assert http.post("/api/send", json=revenue).status_code == status
+    assert collector.event_count == 2

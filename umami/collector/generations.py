@@ -93,6 +93,10 @@ class Generation:
     """Whether ``payload.userAgent`` goes into the column for the country, which has two characters."""
     splits_url: bool = False
     """Whether ``url`` is only split at its question mark, not parsed. An absolute URL is stored whole."""
+    device_by_screen: bool = False
+    """Whether the screen and the operating system tell the kind of device; otherwise the User-Agent does."""
+    max_currency: int = 10
+    """The longest currency of a revenue."""
     reads_campaigns: bool = True
     """Whether ``utm_*`` and click ids are stored in columns of their own, of 255 characters."""
     cuts_title: bool = True
@@ -212,6 +216,8 @@ _2_19: Final = replace(
     since=(2, 18),
     ignored_fields=_3_0_1.ignored_fields | _OTHER_SOURCES,
     checks_ip=True,
+    device_by_screen=True,
+    max_currency=100,
     errors="bare",
     config=(),
     page_size=10,

@@ -49,7 +49,6 @@ _AWAY_CODES: Final = ("P1001", "P1017")
 _COUNTRY_CHARACTERS: Final = 2
 _CAMPAIGN_CHARACTERS: Final = 255
 _DATA_CHARACTERS: Final = 500
-_CURRENCY_CHARACTERS: Final = 10
 _FIRST_MS: Final = -62_135_596_800_000
 _FIRST_ZONE_YEAR: Final = -100
 """In years up to this one, PostgreSQL reads the minus as the beginning of a time zone."""
@@ -175,7 +174,9 @@ class Ingest:
         cache = self._read_cache(context.headers.get("x-umami-cache")) if website else {}
         if website and not cache and not self._known(website, payload):
             return self._unknown_website(website)
-        visitor = visitors.identify(payload, context.headers, context.peer)
+        visitor = visitors.identify(
+            payload, context.headers, context.peer, device_by_screen=generation.device_by_screen
+        )
         is_located = visitors.is_local(visitor.ip) or (
             not payload.get("ip") and visitors.has_country(context.headers)
         )
@@ -279,7 +280,7 @@ class Ingest:
         _check_data(data, generation)
         row["data"] = json.dumps(data)
         if generation.stores_before_data:
-            _check_revenue(data, row["name"])
+            _check_revenue(data, row["name"], generation.max_currency)
 
     def _sign(self, content: Json) -> str:
         head = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
@@ -489,7 +490,7 @@ def _property_error(prop: Property, model: str, operation: str) -> Json | None:
     return None
 
 
-def _check_revenue(data: Json, name: str | None) -> None:
+def _check_revenue(data: Json, name: str | None, max_currency: int) -> None:
     """Raises the error of storing the revenue, if it would fail. The event is stored already."""
     revenue, currency = data.get("revenue"), data.get("currency")
     if not currency or not to_number(revenue) > 0:
@@ -508,5 +509,5 @@ def _check_revenue(data: Json, name: str | None) -> None:
     if problem:
         raise ServerError(replies.invalid_argument(operation, problem))
     _refuse_nul((currency,))
-    if len(currency) > _CURRENCY_CHARACTERS:
-        raise ServerError(replies.too_long("Revenue", operation, _CURRENCY_CHARACTERS))
+    if len(currency) > max_currency:
+        raise ServerError(replies.too_long("Revenue", operation, max_currency))

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from umami.collector.javascript import calendar
+from umami.collector.javascript import calendar, to_number
 
 LAPTOP_WIDTH: Final = 1920
 """A desktop browser on a screen of at most this width, in pixels, counts as a laptop."""
+
+_DESKTOP_WIDTH: Final = 1920
+_SMALL_LAPTOP_WIDTH: Final = 1024
+_MOBILE_WIDTH: Final = 479
 
 _ADDRESS_HEADERS: Final = (
     "true-client-ip",
@@ -105,6 +109,7 @@ _SYSTEMS: Final = (
     _rule("Linux", r"Linux|X11"),
     _rule("Mac OS", r"Mac_PowerPC|Macintosh"),
 )
+_MOBILE_SYSTEMS: Final = frozenset({"iOS", "Android OS", "BlackBerry OS", "Windows Mobile", "Amazon OS"})
 _ANDROID: Final = (r"droid ", r"; [^;]", r" bui|; wv\)|\) applew|; hmsc")
 _DEVICES: Final = (  # of a User-Agent in lower case
     _rule("tablet", r"\b(?:sm-[ptx]\w\w|gt-[pn]\d\d)"),
@@ -143,29 +148,32 @@ class Visitor:
         user_agent: The User-Agent, from the payload or the header.
         browser: The browser's name, such as ``chrome``.
         os: The operating system, such as ``Windows 10``.
-        device: ``desktop``, ``laptop``, ``mobile``, …
+        device: ``desktop``, ``laptop``, ``mobile``, …; None if only the screen tells, and there is none.
     """
 
     ip: str
     user_agent: str
     browser: str | None
     os: str | None
-    device: str
+    device: str | None
 
 
-def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) -> Visitor:
+def identify(
+    payload: Mapping[str, Any], headers: Mapping[str, str], peer: str, *, device_by_screen: bool = False
+) -> Visitor:
     """Determines the visitor of an event.
 
     Args:
         payload: The event's payload. It takes precedence.
         headers: The request's headers, by lower-case name.
         peer: The client's address.
+        device_by_screen: Whether the screen and the operating system tell the kind of device, as before
+            Umami 3.0.
     """
     user_agent = payload.get("userAgent") or headers.get("user-agent", "")
-    browser, system, device = _client(user_agent[:_LONGEST_READ])
-    width = payload.get("screen", "").partition("x")[0]
-    if device == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH:
-        device = "laptop"
+    browser, system, type_ = _client(user_agent[:_LONGEST_READ])
+    screen = payload.get("screen") or ""
+    device = _device_of_screen(screen, system) if device_by_screen else _device(type_, screen)
     return Visitor(
         ip=payload.get("ip") or _header_address(headers, peer),
         user_agent=user_agent,
@@ -173,6 +181,29 @@ def identify(payload: Mapping[str, Any], headers: Mapping[str, str], peer: str) 
         os=payload.get("os", system),
         device=payload.get("device", device),
     )
+
+
+def _device(type_: str, screen: str) -> str:
+    """Returns the kind of device, by the kind that the User-Agent tells."""
+    width = screen.partition("x")[0]
+    is_laptop = type_ == "desktop" and width.isdecimal() and int(width) <= LAPTOP_WIDTH
+    return "laptop" if is_laptop else type_
+
+
+def _device_of_screen(screen: str, system: str | None) -> str | None:
+    """Returns the kind of device as before Umami 3.0. No comparison holds for a width that is no number."""
+    if not screen:
+        return None
+    width = to_number(screen.partition("x")[0])
+    if system in _MOBILE_SYSTEMS:
+        return "tablet" if system == "Amazon OS" or width > _MOBILE_WIDTH else "mobile"
+    if system is not None:
+        return "laptop" if system == "Chrome OS" or width < _DESKTOP_WIDTH else "desktop"
+    if width >= _DESKTOP_WIDTH:
+        return "desktop"
+    if width >= _SMALL_LAPTOP_WIDTH:
+        return "laptop"
+    return "tablet" if width >= _MOBILE_WIDTH else "mobile"
 
 
 def is_local(ip: str) -> bool:
