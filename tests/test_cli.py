@@ -4,6 +4,7 @@ import io
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from umami.cli import COMMANDS, main
 from umami.collector import Collector
 
 BOT = "Googlebot/2.1 (+http://www.google.com/bot.html)"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector of the test's own, because some register websites."""
+    with Collector(password=PASSWORD) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

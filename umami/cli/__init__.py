@@ -23,7 +23,7 @@ from ._parser import Formatter
 COMMANDS: Final = (
     *("event", "page-view", "revenue", "identify"),
     *("login", "logout", "websites", "stats", "active"),
-    *("collector", "spool"),
+    *("doctor", "collector", "spool"),
 )
 """The commands. Each one's module has its name, with `_` in place of `-`."""
 
