@@ -82,7 +82,8 @@ def test_commands_exist(page: Path) -> None:
         if command == "make":
             assert re.search(rf"^{words[0]}:", makefile, re.MULTILINE), line
         elif command == "umami":
-            stopping = [sys.executable, "-m", "umami", *words, "--stop-after", "0"]
+            ending = ["--stop-after", "0"] if words[0] == "collector" else ["--help"]
+            stopping = [sys.executable, "-m", "umami", *words, *ending]
             subprocess.run(stopping, check=True, timeout=DEADLINE, capture_output=True)
         elif command.endswith("pip") and (
             named := re.search(r"umami[-_]analytics(?:\[(\w+)\]|-([\d.]+)-)?", line)

@@ -72,8 +72,10 @@ ALLOWED = {
         "umami._user_agents",
         "umami.collector",
         "umami.errors",
+        "umami.exporters",
         "umami.settings",
         "umami.spool",
+        "umami.testing",
     ),
     "umami.settings": ("umami._checks", "umami._events.values", "umami.errors", "umami.models"),
     "umami._checks": (

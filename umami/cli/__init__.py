@@ -15,6 +15,7 @@ import functools
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any, Final
 
 from ._errors import guarded
@@ -23,9 +24,9 @@ from ._parser import Formatter
 COMMANDS: Final = (
     *("event", "page-view", "revenue", "identify"),
     *("login", "logout", "websites", "stats", "active"),
-    *("doctor", "collector", "spool"),
+    *("import", "doctor", "collector", "spool"),
 )
-"""The commands. Each one's module has its name, with `_` in place of `-`."""
+"""The commands. Each one's module has its name, with `_` in place of `-` and after a keyword of Python."""
 
 _DESCRIPTION: Final = """\
 Sends events to Umami and shows what it has counted, from the terminal. The server, the website and all other
@@ -95,4 +96,5 @@ def _parser_of(command: Any) -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = name.replace("-", "_")
+    return import_module(f"{__name__}.{module}{'_' if iskeyword(module) else ''}")

@@ -1,0 +1,1 @@
+"""Imports the requests in web servers' logs as page views."""
