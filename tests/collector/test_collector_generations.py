@@ -946,3 +946,11 @@ def test_2_19_stores_a_currency_of_100_characters(server: Server) -> None:
         revenue = item(name="signup", data={"revenue": 1, "currency": "x" * length})
         assert http.post("/api/send", json=revenue).status_code == status
     assert collector.event_count == 2
+
+
+@pytest.mark.parametrize("version", ["2.11", "2.15", "2.16", "3.1"])
+def test_a_title_is_cut(server: Server, version: str) -> None:
+    collector, http = server(version)
+    assert http.post("/api/send", json=item(name="signup", title="x" * 600)).status_code == 200
+    (event,) = collector.events
+    assert event.title == "x" * 500

@@ -266,8 +266,10 @@ class Ingest:
         generation = self._generation
         row |= _split_page(payload) if generation.splits_url else _page(payload, generation)
         _refuse_nul(row[column] for column in _TEXT_COLUMNS)
-        if not generation.cuts_title and len(row["title"] or "") > _URL_UNITS:
-            raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _URL_UNITS))
+        if row["title"] is not None and len(row["title"]) > _URL_UNITS:
+            if not generation.cuts_title:
+                raise ServerError(replies.too_long("WebsiteEvent", "websiteEvent.create", _URL_UNITS))
+            row["title"] = cut(row["title"], _URL_UNITS)
         if generation.drops_tag:
             row["tag"] = None
         data = payload.get("data")
