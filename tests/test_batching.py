@@ -252,7 +252,7 @@ def test_the_setting_bounds_the_connections(senders: int, slow: Collector, make_
 
 @pytest.mark.slow
 def test_two_senders_share_one_batch_between_them(slow: Collector, make_client: MakeClient) -> None:
-    client = make_client(url_base=slow.url, batch_size=10)
+    client = make_client(url_base=slow.url, batch_size=10, flush_interval=NEVER)
     send_many(client, 100)
     assert client.flush(DEADLINE)
     assert set(sizes(slow)[:-4]) <= {10, 5}

@@ -418,7 +418,7 @@ def test_a_200_that_is_not_umamis_delivers_nothing_and_loses_nothing(
     fault: dict[str, Any], batch: bool, make_client: MakeClient, balanced: Balanced
 ) -> None:
     with Collector(umami=version(batch)) as collector:
-        client = make_client(url_base=collector.url, item_retry_limit=0)
+        client = make_client(url_base=collector.url, item_retry_limit=0, flush_interval=NEVER)  # one batch
         status = None if "cut" in fault else 200
         collector.fail(status, path="/api/batch" if batch else "/api/send", **fault)
         names = send_many(client, 3)
