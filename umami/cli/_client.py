@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _logins
 from ._errors import WRONG, CommandError
 from ._output import printable
 
@@ -39,6 +38,8 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
         CommandError: No server is named.
     """
     import umami
+
+    from . import _logins
 
     with _log(verbose=arguments.verbose):
         own = {"spool": None, "rejected": None, "mode": "queued", **settings}
@@ -100,6 +101,8 @@ def _listed(websites: "list[Website]") -> str:
 
 
 def _only_login() -> str:
+    from . import _logins
+
     logins = _logins.all_logins()
     if len(logins) == 1:
         return logins[0].url
