@@ -167,6 +167,12 @@ class Sender:
         """Flush each client, and return which flushes settled everything."""
         return [client.flush(timeout=120) for client in self.clients]
 
+    def memory(self) -> dict[str, int]:
+        """Return what is allocated, without what this program keeps of its own."""
+        own = sum(worker.refused.buffer_info()[1] * worker.refused.itemsize for worker in self.workers)
+        found = memory()
+        return {**found, "used": found["used"] - own}
+
     def sent(self) -> list[dict[str, Any]]:
         """Return what each worker has sent."""
         fields = ("number", "server", "sent", "refused", "slowest", "error")
@@ -200,7 +206,7 @@ def main() -> None:
             "stats": sender.stats,
             "flush": sender.flush,
             "sent": sender.sent,
-            "memory": memory,
+            "memory": sender.memory,
             "reported": lambda: dict(sender.reported),
         }
     )
