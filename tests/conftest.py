@@ -153,6 +153,11 @@ def with_version(version: str, *values: Any, name: str) -> Any:
     return pytest.param(*values, id=name, marks=[] if version in FAST_VERSIONS else [pytest.mark.slow])
 
 
+def slow(*values: Any) -> list[Any]:
+    """Return values of one parameter that `make test-fast` leaves out, since others take the same path."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder for a spool; it does not exist yet."""

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from cloud_proxy import API_KEY, Internet
-from conftest import DEADLINE, PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, SITE, slow
 from queue_helpers import SENDS
 
 import umami
@@ -52,7 +52,7 @@ QUERIES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.mark.parametrize("region", [None, "us", "eu"])
+@pytest.mark.parametrize("region", [None, "eu", *slow("us")])
 @pytest.mark.parametrize("function", QUERIES)
 def test_a_query_goes_to_the_data_host_with_the_key(
     cloud: umami.Client, internet: Internet, call: Call, function: str, region: str | None
@@ -118,7 +118,7 @@ def test_logout_has_nobody_to_tell(cloud: umami.Client, internet: Internet, call
 # Events.
 
 
-@pytest.mark.parametrize("region", [None, "us", "eu"])
+@pytest.mark.parametrize("region", [None, "eu", *slow("us")])
 @pytest.mark.parametrize("mode", ["queued", "direct"])
 @pytest.mark.parametrize("send", SENDS)
 def test_an_event_goes_to_the_event_host_without_a_credential(

@@ -88,6 +88,7 @@ def test_a_send_takes_linear_time_whatever_a_visitor_sends(
         assert is_linear(send, size), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_collector_reads_any_text_in_linear_time(name: str) -> None:
     texts = {length: SHAPES[name](length).encode(errors="replace").decode() for length in (16_384, 65_536)}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, PASSWORD, version
+from conftest import DEADLINE, PASSWORD, slow, version
 from queue_helpers import NEVER, Reports, send_many, sent, sizes, stored, until
 from reverse_proxy import Answer, ProxyRequest, ReverseProxy
 
@@ -325,7 +325,7 @@ def test_several_such_events_each_stand_alone_in_the_end(
     balanced(client)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 410, 413, 418, 451, 500, 501])
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 500, *slow(403, 405, 406, 410, 418, 451, 501)])
 def test_what_something_else_refuses_is_kept_as_long_as_nothing_is_accepted(
     status: int, batch: bool, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:
@@ -503,7 +503,7 @@ def test_a_long_answer_about_many_failures_is_read_whole(
 
 
 @pytest.mark.parametrize("form", ["text", "error", "long"])
-@pytest.mark.parametrize("status", [200, 400, 403, 500])
+@pytest.mark.parametrize("status", [200, 400, *slow(403, 500)])
 def test_a_server_that_repeats_the_credential_does_not_put_it_into_the_log(
     status: int,
     form: str,

@@ -22,7 +22,7 @@ from uuid import UUID
 
 import pydantic
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, SITE, slow
 from hostile_values import Values
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -247,7 +247,7 @@ def test_an_overlong_distinct_id_becomes_a_stable_digest(
 
 @pytest.mark.parametrize("key", ["utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term",
                                  "gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid"])  # fmt: skip
-@pytest.mark.parametrize("value", ["x" * 256, "%C3%A9" * 256, "é" * 300, "+" * 256, "x" * 5000])
+@pytest.mark.parametrize("value", ["x" * 256, "é" * 300, *slow("%C3%A9" * 256, "+" * 256, "x" * 5000)])
 def test_an_overlong_campaign_value_is_cut_and_its_neighbours_kept(
     client: umami.Client, stored: Callable[..., StoredEvent], key: str, value: str
 ) -> None:

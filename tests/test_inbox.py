@@ -237,8 +237,14 @@ def turn_away(client: umami.Client, collector: Collector) -> None:
 ACTS = [look, flush, settle, change, stop, fill, turn_away]
 
 
-@pytest.mark.parametrize("after", [None, *ACTS])
-@pytest.mark.parametrize("before", [None, *ACTS])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(before, after, marks=pytest.mark.slow if before and after else ())
+        for before in (None, *ACTS)
+        for after in (None, *ACTS)
+    ],
+)
 def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
     before: Any,
     after: Any,

@@ -38,13 +38,17 @@ def uses(path: Path) -> dict[str, Callable[[str], object]]:
     name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     module = importlib.import_module(name)
     found: dict[str, Callable[[str], object]] = {}
-    for node in ast.walk(ast.parse(path.read_text())):
+    text = path.read_text()
+    if not any(f".{method}" in text for method in METHODS):
+        return found  # reading its nodes would take longer than most tests
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in nodes:
         if not isinstance(node, ast.Attribute) or node.attr not in METHODS:
             continue
         owner = node.value
         if isinstance(owner, ast.Name) and isinstance(getattr(module, owner.id, None), re.Pattern):
             found[f"{owner.id}.{node.attr}"] = use_of(getattr(module, owner.id), node.attr)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         function, arguments = node.func, node.args

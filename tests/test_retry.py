@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, version
+from conftest import DEADLINE, slow, version
 from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, sizes, stored, until
 from tenacity import RetryCallState, stop_after_delay
 from tenacity.stop import stop_base
@@ -199,7 +199,7 @@ def test_a_restarted_server_gets_what_was_sent_meanwhile(
     balanced(client)
 
 
-@pytest.mark.parametrize("body", [None, "<h1>Come back later", b""], ids=["as Umami", "page", "empty"])
+@pytest.mark.parametrize("body", [None, *slow("<h1>Come back later", b"")], ids=["as Umami", "page", "empty"])
 @pytest.mark.parametrize("status", TRANSIENT)
 def test_a_request_that_met_a_passing_trouble_is_repeated(
     status: int, body: Any, batch: bool, make_client: MakeClient, balanced: Balanced

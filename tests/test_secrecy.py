@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from process_helpers import running
 
+pytestmark = pytest.mark.slow  # the fixture runs a pytest of its own
+
 LEAKS = {
     "a log line": """
         import logging
@@ -166,7 +168,6 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     return ending
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_test_fails_that_shows_a_secret_in(ended: Ended, leak: str) -> None:
     ending = ended(leak)

@@ -305,7 +305,7 @@ def test_of_enabled_and_disabled_the_one_that_disables_wins(
     ("wrong", "right"),
     [
         ("UMAMI_WEBSTE_ID", "UMAMI_WEBSITE_ID"),
-        ("UMAMI_ULR", "UMAMI_URL"),
+        pytest.param("UMAMI_ULR", "UMAMI_URL", marks=pytest.mark.slow),
         pytest.param("UMAMI_QEUE_SZE", "UMAMI_QUEUE_SIZE", marks=pytest.mark.slow),
         pytest.param("UMAMI_DISABLE", "UMAMI_DISABLED", marks=pytest.mark.slow),
         pytest.param("UMAMI_RETRY_WAITS", "UMAMI_RETRY_WAIT", marks=pytest.mark.slow),

@@ -83,6 +83,7 @@ def test_a_relative_url_needs_a_base():
         urls.parse("/path")
 
 
+@pytest.mark.slow
 @given(text=st.text())
 def test_any_text_is_a_url_or_is_none(text):
     try:
