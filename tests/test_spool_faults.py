@@ -190,7 +190,8 @@ def test_a_client_that_is_forgotten_gives_its_files_up(
 
     def delivered_by_another() -> bool:
         gc.collect()
-        return make_client(spool=str(folder)).flush(DEADLINE) and len(collector.events) == 5
+        with make_client(spool=str(folder)) as other:  # a busy machine may need many
+            return other.flush(DEADLINE) and len(collector.events) == 5
 
     until(delivered_by_another)
     assert stored(collector) == names(5)
