@@ -289,6 +289,7 @@ def test_a_line_of_ten_megabytes_is_malformed_and_costs_no_other(tmp_path: Path)
 # Sending.
 
 
+@pytest.mark.slow
 def test_a_log_is_imported_once(collector: Collector, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text(pages(30) + line("/bot", ua=BOT) + "nonsense\n")
@@ -353,10 +354,15 @@ def test_a_host_has_its_website(collector: Collector, run: Run, tmp_path: Path) 
     ("content", "arguments", "says"),
     [
         ("what is this\n", (), "no known format"),
-        (pages(1), ("--site", "x"), "HOST=UUID"),
-        (pages(1), ("--exclude-ip", "x"), "x"),
-        (pages(1), ("--format-regex", "("), "no regular expression"),
-        (pages(1), ("--rate", "0"), "--rate"),
+        *(
+            pytest.param(pages(1), arguments, says, marks=pytest.mark.slow)
+            for arguments, says in [
+                (("--site", "x"), "HOST=UUID"),
+                (("--exclude-ip", "x"), "x"),
+                (("--format-regex", "("), "no regular expression"),
+                (("--rate", "0"), "--rate"),
+            ]
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -372,6 +378,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert not collector.events
 
 
+@pytest.mark.slow
 def test_a_server_that_stores_no_times_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(pages(20))
     with Collector(umami="2.15") as old:
