@@ -214,7 +214,7 @@ class Sender(Importer):
 
     def __init__(
         self,
-        client: umami.Client,
+        client: "umami.Client",
         outstanding: Outstanding,
         checkpoints: Checkpoints | None,
         filter: Filter,  # noqa: A002
