@@ -507,11 +507,10 @@ def test_a_server_that_refuses_everything_is_asked_at_the_backoffs_pace(
         least = {404: 3, 405: 2}.get(status, 6) if server.umami in ("3.1", "2.19") else 1
         until(lambda: client.queue_stats().requests >= least)
         until(lambda: not client._state.route.destination.in_flight)
-        asked = len(proxy.requests)
         send_many(client, 500, "later")
-        assert asked <= 10
-        assert len(proxy.requests) == asked
         assert client.queue_stats().pending == 2500
+        # Of single sends, each sender may have had one under way when the first of them failed.
+        assert len(proxy.requests) <= 10
 
 
 @pytest.mark.slow
