@@ -18,7 +18,6 @@ from .delivery import Delivery
 from .generations import Generation, may_name_agents, user_agent
 from .learned import MOST_BYTES, Learned
 from .messages import secrets_of
-from .mirror import settled
 from .single import post_one
 from .target import Target
 
@@ -89,7 +88,7 @@ class UmamiExporter(Exporter):
                 break
         exported = delivery.exported()
         if self._connections.settings().mirror is not None:
-            self._connections.copy(settled(events, exported))
+            self._connections.copy(exported.settled(events))
         return exported
 
     def _requests(self, events: Sequence[bytes]) -> Iterator[tuple[Sequence[int], str | None]]:

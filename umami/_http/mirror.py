@@ -11,7 +11,6 @@ from typing import Any, Final
 from umami import _threads
 from umami._clock import monotonic
 from umami._user_agents import BROWSER_USER_AGENT
-from umami.queue.exporter import Exported, Status
 from umami.settings import Settings
 
 from . import late
@@ -29,7 +28,6 @@ _LAST_SECONDS: Final = 0.5
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _MOST_ANSWER: Final = 1024 * 1024
-_FINAL: Final = frozenset((Status.DELIVERED, Status.INCOMPLETE, Status.REJECTED))
 
 
 class Mirror:
@@ -149,11 +147,3 @@ class Mirror:
                 url,
                 problem,
             )
-
-
-def settled(events: Sequence[bytes], exported: Exported) -> list[bytes]:
-    """Return the events of a batch that will not be sent again: those that were delivered or rejected."""
-    failed = () if exported.failure is None else exported.failure.indexes
-    others = {index for index, outcome in exported.outcomes.items() if outcome.status not in _FINAL}
-    others.update(failed)
-    return [event for index, event in enumerate(events) if index not in others]

@@ -26,6 +26,9 @@ class Status(Enum):
     UNSENT = "unsent"  # not tried
 
 
+_SETTLED: Final = frozenset((Status.DELIVERED, Status.INCOMPLETE, Status.REJECTED))
+
+
 class Outcome(NamedTuple):
     """The outcome of one event.
 
@@ -106,6 +109,20 @@ class Exported:
                 raise TypeError(f"an outcome must be an Outcome with a Status, got {outcome!r}")
             if not isinstance(outcome.reason, str) or not isinstance(outcome.message, str):
                 raise TypeError(f"an outcome's reason and message must be strings, got {outcome!r}")
+
+    def settled(self, events: Sequence[bytes]) -> list[bytes]:
+        """Return the events of the batch that are not to be sent again. For exporters around another one.
+
+        Args:
+            events: The events of the batch.
+
+        Returns:
+            Those that were delivered or rejected.
+        """
+        others = {index for index, outcome in self.outcomes.items() if outcome.status not in _SETTLED}
+        if self.failure is not None:
+            others.update(self.failure.indexes)
+        return [event for index, event in enumerate(events) if index not in others]
 
 
 def _is_failure(failure: object) -> bool:

@@ -6,9 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from umami.exporters import Exported, Exporter, Limits, Status
-
-_SETTLED = frozenset((Status.DELIVERED, Status.INCOMPLETE, Status.REJECTED))
+from umami.exporters import Exported, Exporter, Limits
 
 
 class Outstanding:
@@ -76,11 +74,8 @@ class Watched(Exporter):
     def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
         """Deliver some events."""
         exported = self._exporter.export(events, deadline)
-        failed = set() if exported.failure is None else set(exported.failure.indexes)
-        for index, event in enumerate(events):
-            outcome = exported.outcomes.get(index)
-            if index not in failed and (outcome is None or outcome.status in _SETTLED):
-                self._settle(event)
+        for event in exported.settled(events):
+            self._settle(event)
         return exported
 
     @property
