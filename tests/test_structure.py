@@ -73,6 +73,7 @@ ALLOWED = {
         "umami.collector",
         "umami.errors",
         "umami.exporters",
+        "umami.integrations._address",
         "umami.settings",
         "umami.spool",
         "umami.testing",

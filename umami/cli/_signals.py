@@ -1,16 +1,22 @@
 """What Ctrl-C and SIGTERM do while a command runs."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+
+def interrupted_by(*signals: signal.Signals) -> AbstractContextManager[None]:
+    """Makes each of the signals raise KeyboardInterrupt."""
+    return handled_by(signal.default_int_handler, *signals)
 
 
 @contextmanager
-def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
-    """Makes each of the signals raise KeyboardInterrupt."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+def handled_by(handler: Callable[..., Any], *signals: signal.Signals) -> Iterator[None]:
+    """Has each of the signals call a function."""
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)

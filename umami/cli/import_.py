@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from umami._clock import monotonic
 
 from ._errors import FAILED, INTERRUPTED, OK, WRONG, CommandError
 from ._output import complain, counted, is_terminal, printable, say, show_json
+from ._signals import handled_by
 
 if TYPE_CHECKING:
     from ._import.importer import Counts, Importer, Log, Sender
@@ -149,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error), WRONG) from error
     if arguments.rate is not None and not arguments.rate > 0:
         raise CommandError("--rate must be a number of page views a second, above 0", WRONG)
-    shown = _Progress(arguments.files)
+    shown = _Progress()
     counts_first = arguments.dry_run or not (arguments.yes or arguments.follow or "-" in arguments.files)
     try:
         if counts_first:
@@ -305,8 +306,7 @@ def _state_file(arguments: argparse.Namespace, sites: dict[str, str]) -> Path:
     return _logins.folder() / f"import-{hashlib.sha256(where.encode()).hexdigest()[:16]}.json"
 
 
-@contextmanager
-def _stopping(importer: "Importer") -> Iterator[None]:
+def _stopping(importer: "Importer") -> AbstractContextManager[None]:
     """Have the first Ctrl-C or SIGTERM stop the import in good order, and the second one at once."""
 
     def stop(*_: Any) -> None:
@@ -314,12 +314,7 @@ def _stopping(importer: "Importer") -> Iterator[None]:
             raise KeyboardInterrupt
         importer.stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handled_by(stop, signal.SIGINT, signal.SIGTERM)
 
 
 def _is_wanted() -> bool:
@@ -403,8 +398,7 @@ def _duration(seconds: float) -> str:
 class _Progress:
     """One line on stderr, if that is a terminal: how far the log is, and how fast it goes."""
 
-    def __init__(self, files: list[str]) -> None:
-        self._files = files
+    def __init__(self) -> None:
         self._on = is_terminal(sys.stderr)
         self._due = self._began = monotonic()
         self._sender: Sender | None = None

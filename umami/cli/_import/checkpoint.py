@@ -50,6 +50,10 @@ class Tracker:
             self._head += line.data[: _HEAD - len(self._head)]
         self._last = line
 
+    def begins_like(self, place: Place) -> bool:
+        """Tell whether the log begins as the one of a place does."""
+        return sha256(self._head[: place.head_bytes]).hexdigest() == place.head
+
     def place(self) -> Place | None:
         """Return the place after the last line; None before the first, and after one that is too long."""
         last = self._last
@@ -108,13 +112,12 @@ class Checkpoints:
             file: The log, which is read from its beginning.
         """
         wanted = sorted(self._places, key=lambda place: place.offset)
-        head = bytearray()
+        tracker = Tracker()
         reached: Place | None = None
         position = 0
         for line in lines(file) if wanted else ():
             data = line.data or b""
-            if len(head) < _HEAD:
-                head += data[: _HEAD - len(head)]
+            tracker.saw(line)
             while position < len(wanted) and wanted[position].offset <= line.end:
                 place = wanted[position]
                 position += 1
@@ -123,7 +126,7 @@ class Checkpoints:
                 if (
                     length > 0
                     and sha256(data[:length]).hexdigest() == place.last
-                    and sha256(head[: place.head_bytes]).hexdigest() == place.head
+                    and tracker.begins_like(place)
                 ):
                     reached = place
             if position == len(wanted):

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -13,6 +12,7 @@ import umami
 from umami._clock import monotonic
 from umami._user_agents import is_bot
 from umami.errors import ValidationError
+from umami.integrations._address import anonymized
 
 from .checkpoint import Checkpoints, Place, Tracker
 from .filters import Filter
@@ -370,7 +370,6 @@ def _chained(first: Sequence[Line | None], rest: Iterator[Line | None]) -> Itera
 
 def _anonymous(address: str) -> str | None:
     try:
-        found = ip_address(address)
+        return anonymized(address)
     except ValueError:
         return None
-    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False).network_address)
