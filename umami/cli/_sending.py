@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ._client import add_server, connected, resolved_settings
@@ -13,6 +13,19 @@ from ._output import add_formats, complain, say, show_json
 if TYPE_CHECKING:
     from umami import Client
     from umami.models import QueueStats
+
+
+EVENT_OPTIONS: Final = ("url", "title", "referrer", "language", "screen", "distinct_id", "tag")
+"""The arguments of a send that `add_event` has options for."""
+
+
+def add_event(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of an event, with or without revenue."""
+    add_data(parser)
+    parser.add_argument("--url", help="the page's URL or path (default: /)")
+    parser.add_argument("--title", help="the page's title (default: the event's name)")
+    add_visitor(parser)
+    add_common(parser)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from ._sending import add_common, add_data, add_visitor, data_of, send
+from ._sending import EVENT_OPTIONS, add_event, data_of, send
 
 NAME: Final = "event"
 SUMMARY: Final = "send a custom event"
@@ -19,11 +19,7 @@ umami event backup --data host=$(hostname) --json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("name", metavar="NAME", help="the event's name, at most 50 characters")
-    add_data(parser)
-    parser.add_argument("--url", help="the page's URL or path (default: /)")
-    parser.add_argument("--title", help="the page's title (default: the event's name)")
-    add_visitor(parser)
-    add_common(parser)
+    add_event(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         f"event {arguments.name}",
         Client.new_event,
-        *("url", "title", "referrer", "language", "screen", "distinct_id", "tag"),
+        *EVENT_OPTIONS,
         event_name=arguments.name,
         custom_data=data_of(arguments),
     )

@@ -4,7 +4,7 @@ import argparse
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from ._sending import add_common, add_data, add_visitor, data_of, send
+from ._sending import EVENT_OPTIONS, add_event, data_of, send
 
 NAME: Final = "revenue"
 SUMMARY: Final = "send an event with an amount of money"
@@ -24,11 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "currency", metavar="CURRENCY", nargs="?", default="USD", help="its ISO 4217 code (default: USD)"
     )
     parser.add_argument("--name", default="revenue", help="the event's name (default: %(default)s)")
-    add_data(parser)
-    parser.add_argument("--url", help="the page's URL or path (default: /)")
-    parser.add_argument("--title", help="the page's title (default: the event's name)")
-    add_visitor(parser)
-    add_common(parser)
+    add_event(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments,
         f"revenue of {arguments.amount} {arguments.currency}",
         Client.new_revenue_event,
-        *("url", "title", "referrer", "language", "screen", "distinct_id", "tag"),
+        *EVENT_OPTIONS,
         revenue=arguments.amount,
         currency=arguments.currency,
         event_name=arguments.name,
