@@ -32,6 +32,7 @@ class Tasks:
         self.events = frozenset(events)
         self._client: Any = umami if client is None else client
         self._failures = Failures("A task was not tracked")
+        self._running: dict[str, AbstractContextManager[None]] = {}  # the visitors' blocks, by the tasks' ids
 
     def visitor(self, carried: Any) -> AbstractContextManager[None]:
         """Return the block to run a task in, for the visitor that its message names. It never raises.
@@ -46,7 +47,18 @@ class Tasks:
                 self._failures.note(error)
         return nullcontext()
 
-    def ended(self, task: str, outcome: str, error: BaseException | None = None) -> None:
+    def begin(self, task_id: str, carried: Any) -> None:
+        """Begin the block of a task, where one call begins it and another ends it."""
+        block = self._running[task_id] = self.visitor(carried)
+        block.__enter__()
+
+    def end(self, task_id: str) -> None:
+        """End the block of a task, if it was begun."""
+        block = self._running.pop(task_id, None)
+        if block is not None:
+            block.__exit__(None, None, None)
+
+    def send_outcome(self, task: str, outcome: str, error: BaseException | None = None) -> None:
         """Send the outcome of a task, if it is to be an event. It never raises."""
         if outcome in self.events:
             data = {"task": task} if error is None else {"task": task, "error": type(error).__name__}

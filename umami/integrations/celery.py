@@ -1,7 +1,6 @@
 """Celery: a task's sends know the visitor who caused it, and its outcome may be an event."""
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager
 from typing import Any
 
 from celery import Celery, signals
@@ -51,7 +50,6 @@ class _Receivers:
     def __init__(self, app: Celery, tasks: Tasks) -> None:
         self._app = app
         self._tasks = tasks
-        self._running: dict[str, AbstractContextManager[None]] = {}  # the visitors' blocks, by task ids
 
     def published(self, headers: dict[str, Any] | None = None, **_: Any) -> None:
         """Put the visitor into the headers of a message."""
@@ -62,14 +60,11 @@ class _Receivers:
     def begins(self, task_id: str, task: Any, **_: Any) -> None:
         """Begin the visitor's block."""
         if task.app is self._app:
-            block = self._running[task_id] = self._tasks.visitor(task.request.get(KEY))
-            block.__enter__()
+            self._tasks.begin(task_id, task.request.get(KEY))
 
     def ended(self, task_id: str, **_: Any) -> None:
         """End the visitor's block."""
-        block = self._running.pop(task_id, None)
-        if block is not None:
-            block.__exit__(None, None, None)
+        self._tasks.end(task_id)
 
     def success(self, sender: Any, **_: Any) -> None:
         """Send the event of a task that has succeeded."""
@@ -85,4 +80,4 @@ class _Receivers:
 
     def _send(self, outcome: str, task: Any, error: BaseException | None = None) -> None:
         if task.app is self._app:
-            self._tasks.ended(task.name, outcome, error)
+            self._tasks.send_outcome(task.name, outcome, error)

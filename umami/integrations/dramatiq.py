@@ -1,7 +1,6 @@
 """Dramatiq: an actor's sends know the visitor who caused the message, and its outcome may be an event."""
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager
 from typing import Any
 
 from dramatiq import Broker, Message, MessageProxy, Middleware
@@ -44,7 +43,6 @@ def install(broker: Broker, *, events: Collection[str] = (), client: "umami.Clie
 class _Middleware(Middleware):
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self._running: dict[str, AbstractContextManager[None]] = {}  # the visitors' blocks, by message ids
 
     def before_enqueue(self, _: Broker, message: Message[Any], delay: int | None) -> None:  # noqa: ARG002
         """Put the visitor into the options of a message, unless it is one that is tried again."""
@@ -54,8 +52,7 @@ class _Middleware(Middleware):
 
     def before_process_message(self, _: Broker, message: MessageProxy) -> None:
         """Begin the visitor's block."""
-        block = self._running[message.message_id] = self._tasks.visitor(message.options.get(KEY))
-        block.__enter__()
+        self._tasks.begin(message.message_id, message.options.get(KEY))
 
     def after_process_message(
         self,
@@ -67,15 +64,13 @@ class _Middleware(Middleware):
     ) -> None:
         """Send the outcome, and end the visitor's block."""
         if exception is None:
-            self._tasks.ended(message.actor_name, "success")
+            self._tasks.send_outcome(message.actor_name, "success")
         elif message.failed or not any(isinstance(each, Retries) for each in broker.middleware):
-            self._tasks.ended(message.actor_name, "failure", exception)
+            self._tasks.send_outcome(message.actor_name, "failure", exception)
         else:
-            self._tasks.ended(message.actor_name, "retry")
+            self._tasks.send_outcome(message.actor_name, "retry")
         self.after_skip_message(broker, message)
 
     def after_skip_message(self, _: Broker, message: MessageProxy) -> None:
         """End the visitor's block."""
-        block = self._running.pop(message.message_id, None)
-        if block is not None:
-            block.__exit__(None, None, None)
+        self._tasks.end(message.message_id)

@@ -54,11 +54,11 @@ class Job(rq.job.Job):
                 result = super().perform()
             except Exception as error:
                 if self.retries_left:
-                    tasks.ended(name, "retry")
+                    tasks.send_outcome(name, "retry")
                 else:
-                    tasks.ended(name, "failure", error)
+                    tasks.send_outcome(name, "failure", error)
                 raise
-            tasks.ended(name, "retry" if isinstance(result, rq.Retry) else "success")
+            tasks.send_outcome(name, "retry" if isinstance(result, rq.Retry) else "success")
             return result
 
 
