@@ -109,14 +109,23 @@ class Response:
         headers: Its headers: `headers.get("content-type")`.
         route: The template of the route that answered, such as `/items/{id}`; None if it is not known.
         name: The name of that route; None if it is not known.
-        title: The `<title>` of the page, with `title="html"`; None without.
     """
 
     status: int
     headers: Headers
     route: str | None = None
     name: str | None = None
-    title: str | None = None
+    reader: TitleReader | None = field(default=None, repr=False)
+
+    @property
+    def title(self) -> str | None:
+        """The `<title>` of the page, with `title="html"`; None without."""
+        return None if self.reader is None else self.reader.title
+
+    def saw(self, piece: Any) -> None:
+        """Take note of a piece of the body that is sent."""
+        if self.reader is not None:
+            self.reader.saw(piece)
 
 
 def should_track(request: Request, response: Response) -> bool:
@@ -280,9 +289,10 @@ class Middleware:
                 except Exception as error:  # noqa: BLE001 - of a function of the user's
                     self._failures.note(error)
 
-    def _title_reader(self, response: Response) -> TitleReader | None:
-        """Return what reads the title of a response; None if nobody asked for it."""
-        return TitleReader(response.headers) if self._reads_title else None
+    def _read_title(self, response: Response) -> None:
+        """Have the title of a response read as its body is sent, if somebody asked for it."""
+        if self._reads_title:
+            response.reader = TitleReader(response.headers)
 
     def _visitor(self, request: Request) -> AbstractContextManager[None]:
         """Return the block to handle a request in, whose sends are this visitor's. It never raises."""

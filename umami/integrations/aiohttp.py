@@ -85,11 +85,10 @@ class _Middleware(Middleware):
         seen = response.get(_IN_RESPONSE) or request.get(_IN_REQUEST)
         if seen is not None:
             known = _known(request, response)
-            reader = self._title_reader(known)
+            self._read_title(known)
             body = getattr(response, "body", None)
-            if reader is not None and isinstance(body, (bytes, bytearray)):
-                reader.saw(body)
-                known.title = reader.title
+            if isinstance(body, (bytes, bytearray)):
+                known.saw(body)
             await self._finished_async(seen, known)
 
 

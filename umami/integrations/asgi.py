@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ._title import TitleReader
 from ._web import Headers, Middleware, Request, Response, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
@@ -50,23 +49,20 @@ class UmamiMiddleware(Middleware):
 
     def _tracked(self, request: Request, send: Send) -> Send:
         response = Response(0, Headers(()))
-        reader: TitleReader | None = None
 
         async def tracked(message: Message) -> None:
-            nonlocal reader
             await send(message)
             kind = message["type"]
-            if reader is not None and kind == "http.response.body":
-                reader.saw(message.get("body", b""))
+            if kind == "http.response.body":
+                response.saw(message.get("body", b""))
             if kind == "http.response.start":
                 response.status = message["status"]
                 response.headers = _headers(message.get("headers", ()))
-                reader = self._title_reader(response)
+                self._read_title(response)
             elif kind == "http.response.pathsend" or (
                 kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
             ):
                 response.route, response.name = _route(request.raw)
-                response.title = None if reader is None else reader.title
                 await self._finished_async(request, response)
 
         return tracked

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import Context, copy_context
 from typing import Any, Final, cast
 
-from ._title import TitleReader
 from ._web import Headers, Middleware, Request, Response, environ_headers, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
@@ -42,19 +41,13 @@ class UmamiMiddleware(Middleware):
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Handle one request."""
         request, response = _request(environ), Response(0, Headers(()))
-        reader: TitleReader | None = None
         environ[REQUEST] = request
 
         def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            nonlocal reader
             response.status = int(status.split(" ", 1)[0])
             response.headers = Headers((name.lower(), value) for name, value in headers)
-            reader = self._title_reader(response)
+            self._read_title(response)
             return start_response(status, headers, *more)
-
-        def saw(piece: bytes) -> None:
-            if reader is not None:
-                reader.saw(piece)
 
         # The body is produced later, perhaps between those of other requests in the same thread.
         context = copy_context()
@@ -63,14 +56,13 @@ class UmamiMiddleware(Middleware):
 
         def finished() -> None:
             response.route, response.name = environ.get(ROUTE, (None, None))
-            response.title = None if reader is None else reader.title
             self._finished(request, response)
 
         files = environ.get("wsgi.file_wrapper")
         if isinstance(files, type) and isinstance(body, files):
             finished()  # the server sends the file by itself, and takes no other iterable for one
             return cast("Iterable[bytes]", body)
-        return (_SizedBody if isinstance(body, Sized) else _Body)(body, context, saw, finished)
+        return (_SizedBody if isinstance(body, Sized) else _Body)(body, context, response.saw, finished)
 
 
 class _Body:

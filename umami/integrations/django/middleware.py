@@ -9,7 +9,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 
 from umami.errors import ValidationError
-from umami.integrations._title import TitleReader
 from umami.integrations._web import Headers, Middleware, Request, Response, environ_headers
 
 from .configuration import middleware_options
@@ -99,38 +98,35 @@ class UmamiMiddleware(Middleware):
         try:
             headers = Headers((name.lower(), value) for name, value in response.items())
             known = Response(response.status_code, headers, *_route(seen.raw))
+            self._read_title(known)
+            if not response.streaming:
+                if known.reader is not None:  # `content` joins the body anew each time
+                    known.saw(response.content)
+                return known
             # A server may send a file by itself, and takes no other iterable for one.
-            reader = self._title_reader(known)
-            if not response.streaming or isinstance(response, FileResponse):
-                if reader is not None and not response.streaming:
-                    reader.saw(response.content)
-                    known.title = reader.title
+            if isinstance(response, FileResponse):
                 return known
             pieces = self._pieces_async if getattr(response, "is_async", False) else self._pieces
-            response.streaming_content = pieces(response.streaming_content, seen, known, reader)
+            response.streaming_content = pieces(response.streaming_content, seen, known)
         except Exception as error:  # noqa: BLE001 - of a response of the user's
             self._failures.note(error)
         return None
 
     # A piece is produced after the middleware has returned, perhaps between those of other requests.
 
-    def _pieces(
-        self, body: Iterable[bytes], seen: Request, known: Response, reader: TitleReader | None
-    ) -> Iterator[bytes]:
+    def _pieces(self, body: Iterable[bytes], seen: Request, known: Response) -> Iterator[bytes]:
         pieces, visitor = iter(body), self._visitor(seen)
         while True:
             with visitor:
                 piece = next(pieces, None)
             if piece is None:
                 break
-            if reader is not None:
-                reader.saw(piece)
+            known.saw(piece)
             yield piece
-        known.title = None if reader is None else reader.title
         self._finished(seen, known)
 
     async def _pieces_async(
-        self, body: AsyncIterable[bytes], seen: Request, known: Response, reader: TitleReader | None
+        self, body: AsyncIterable[bytes], seen: Request, known: Response
     ) -> AsyncIterator[bytes]:
         pieces, visitor = aiter(body), self._visitor(seen)
         while True:
@@ -138,10 +134,8 @@ class UmamiMiddleware(Middleware):
                 piece = await anext(pieces, None)
             if piece is None:
                 break
-            if reader is not None:
-                reader.saw(piece)
+            known.saw(piece)
             yield piece
-        known.title = None if reader is None else reader.title
         await self._finished_async(seen, known)
 
 
