@@ -149,6 +149,7 @@ def test_common_has_neither_referrer_nor_user_agent() -> None:
         ("GET / HTTP/1.1", "GET", "/"),
         ("GET /with space HTTP/1.1", "GET", "/with space"),
         ("GET http://example.com/a?b HTTP/1.1", "GET", "/a?b"),
+        ("GET //a/b?c HTTP/1.1", "GET", "/a/b?c"),
         (r"GET /\xc3\xa4\"q\" HTTP/1.1", "GET", '/\xe4"q"'),
         ("-", "", ""),
         (r"\x16\x03\x01", "", ""),
@@ -179,7 +180,7 @@ def test_texts_of_any_kind_are_read_as_apachelogs_reads_them(path: str, referrer
     )
     ours, theirs = common(text), parser.parse(text)
     assert ours.time == theirs.request_time.timestamp() == AT
-    assert ours.target == f"/{path}"
+    assert ours.target == f"/{path.lstrip('/')}"
     for mine, name, given_ in ((ours.referrer, "Referer", referrer), (ours.ua, "User-Agent", ua)):
         assert mine == (given_ if given_ != "-" else "")
         assert (theirs.headers_in[name] or "").encode("latin-1", "replace") in (given_.encode(), b"")

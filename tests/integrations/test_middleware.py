@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
@@ -568,7 +569,7 @@ def test_wsgi_refuses_async_functions(option: str) -> None:
         wsgi.UmamiMiddleware(lambda *_: None, **{option: function})
 
 
-def wsgi_response(body: Any, **options: Any) -> tuple[Sent, Any]:
+def wsgi_response(body: Any, middleware: dict[str, Any] | None = None, **options: Any) -> tuple[Sent, Any]:
     """Call a WSGI application behind the middleware, and return its client and the body."""
     client = Sent()
 
@@ -579,7 +580,8 @@ def wsgi_response(body: Any, **options: Any) -> tuple[Sent, Any]:
     environ: dict[str, Any] = {}
     setup_testing_defaults(environ)
     environ.update(options)
-    return client, wsgi.UmamiMiddleware(app, client=client)(environ, lambda *_: None)
+    wrapped = wsgi.UmamiMiddleware(app, client=client, **(middleware or {}))
+    return client, wrapped(environ, lambda *_: None)
 
 
 def test_a_body_that_the_server_gives_up_is_no_page_view() -> None:
@@ -620,3 +622,38 @@ def test_what_the_application_is_mounted_at_is_part_of_the_page() -> None:
     list(body)
     body.close()
     assert client.urls == ["/app/caf%C3%A9"]
+
+
+@pytest.mark.parametrize("path", ["//evil.example/items", "///evil.example/items"])
+def test_a_path_with_two_slashes_is_a_path_and_no_host(path: str) -> None:
+    client, body = wsgi_response([b""], PATH_INFO=path)
+    list(body)
+    body.close()
+    assert client.urls == ["/evil.example/items"]
+
+
+@pytest.mark.parametrize("option", ["should_track", "title", "client_ip"])
+@pytest.mark.parametrize("middleware", [asgi.UmamiMiddleware, wsgi.UmamiMiddleware])
+def test_options_that_nobody_awaits_take_no_async_functions(middleware: Any, option: str) -> None:
+    async def function(*_: Any) -> Any:
+        return None
+
+    with pytest.raises(ValidationError, match=f"^{option} must not be an async function"):
+        middleware(lambda *_: None, **{option: function})
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("203.0.113.7:4711", "203.0.113.0"),
+        ("[2001:db8:1:2::7]:4711", "2001:db8:1::"),
+        (ip_address("203.0.113.7"), "203.0.113.0"),
+        ("unknown", None),
+        (None, None),
+    ],
+)
+def test_what_a_function_says_is_the_address_is_cut_short(address: Any, sent: str | None) -> None:
+    client, body = wsgi_response([b""], middleware={"client_ip": lambda _: address, "anonymize_ip": True})
+    list(body)
+    body.close()
+    assert [view.get("ip") for view in client.payloads] == [sent]

@@ -153,7 +153,12 @@ def _network(text: str) -> Any:
     return network
 
 
-def anonymized(address: str) -> str:
-    """Return an address without its last octet, or without the last 80 bits of an IPv6 one."""
-    found = ip_address(address)
+def anonymized(address: str) -> str | None:
+    """Return an address without its last octet, or without the last 80 bits of an IPv6 one.
+
+    It is None for other text.
+    """
+    found = parsed(address)
+    if found is None:
+        return None
     return str(ip_network((found, 24 if found.version == 4 else 48), strict=False).network_address)

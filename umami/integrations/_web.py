@@ -251,6 +251,9 @@ class Middleware:
             raise ValidationError(f"routes must be 'path' or 'template', got {routes!r}.")
         if skip_bots:
             is_bot("")
+        for name, function in (("should_track", should_track), ("title", title), ("client_ip", client_ip)):
+            if _is_async(function):
+                raise ValidationError(f"{name} must not be an async function. Pass a plain function.")
         self._app = app
         self._client: Any = umami if client is None else client
         self._page_views, self._should_track = page_views, should_track
@@ -365,7 +368,9 @@ class Middleware:
             fields["referrer"] = get("referer") or None
             if self._send_ip:
                 address = self._client_ip(request)
-                fields["ip_address"] = anonymized(address) if address and self._anonymize_ip else address
+                if address is not None:
+                    address = anonymized(str(address)) if self._anonymize_ip else str(address)
+                fields["ip_address"] = address
         return fields
 
     def _answer(self, name: str, request: Request) -> Any:
@@ -379,6 +384,8 @@ class Middleware:
             return None
 
     def _url(self, request: Request, path: str) -> str:
+        if path.startswith("//"):
+            path = f"/{path.lstrip('/')}"  # or Umami would take its first part for a host
         if not request.query:
             return path
         pairs = request.query.split("&")
@@ -386,7 +393,7 @@ class Middleware:
         return f"{path}{'?' if kept else ''}{kept}"
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def _is_async(function: Any) -> bool:
     return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 

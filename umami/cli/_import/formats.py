@@ -75,7 +75,8 @@ def _request(line: str) -> tuple[str, str]:
 
 def _path(target: str) -> str:
     if target.startswith("/"):
-        return target
+        # With two slashes, Umami would take the first part for a host.
+        return f"/{target.lstrip('/')}" if target.startswith("//") else target
     parts = urlsplit(target)  # a proxy's request, with the whole URL
     return f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}" if parts.netloc else ""
 
