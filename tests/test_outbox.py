@@ -269,6 +269,16 @@ def test_a_blocked_network_fails_a_test_that_would_call_a_real_server(tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_blocked_network_also_stops_what_is_sent_at_import(tmp_path: Path) -> None:
+    program = """
+        import umami
+        umami.Client(url_base="https://umami.example.com", website_id="978435e2-7ba1-4337-9860-ec31ece2db60",
+                     hostname="example.com").new_event("imported")
+    """
+    output = run_pytest(tmp_path, program, "-o", "umami_network=block")
+    assert "code outside of a test may call an Umami server on this machine only, not https://umami" in output
+
+
 def test_an_unknown_value_of_the_option_is_refused(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, "", "-o", "umami_network=off")
     assert "umami_network must be 'allow' or 'block', got 'off'." in output

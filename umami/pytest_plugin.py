@@ -1,6 +1,7 @@
 """The pytest plugin: fixtures for tests of code that sends events. It does nothing unless they are used."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,10 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the ini option."""
+    """Check the ini option, and block the imports of tests too if it says so."""
     value = config.getini(_INI)
     if value not in ("allow", "block"):
         raise pytest.UsageError(f"{_INI} must be 'allow' or 'block', got {value!r}.")
+    if value == "block":
+        blocks = ExitStack()
+        blocks.enter_context(_blocked("code outside of a test"))
+        config.add_cleanup(blocks.close)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,11 +38,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Keep a test from calling a server that is not on this machine, if the ini option says so."""
     if item.config.getini(_INI) != "block":
         return (yield)
+    with _blocked(item.nodeid):
+        return (yield)
+
+
+def _blocked(who: str) -> AbstractContextManager[None]:
     from ._state import local_only
 
-    why = f"pytest's {_INI} is 'block': {item.nodeid} may call an Umami server on this machine only"
-    with local_only(why):
-        return (yield)
+    return local_only(f"pytest's {_INI} is 'block': {who} may call an Umami server on this machine only")
 
 
 @pytest.fixture

@@ -54,6 +54,8 @@ def test_an_address_is_read_however_a_proxy_writes_it(text: str, address: str | 
         (None, ["203.0.113.9"], {"trusted_proxies": TRUSTED}, None),
         (None, ["203.0.113.9"], {"trusted_proxies": ["unix"]}, "203.0.113.9"),
         ("", ["203.0.113.9"], {"trusted_proxies": ["unix"]}, "203.0.113.9"),
+        ("localhost", ["203.0.113.9"], {"trusted_proxies": ["unix"]}, "203.0.113.9"),
+        ("unknown", ["203.0.113.9"], {"trusted_proxies": ["unix"]}, None),
         ("10.0.0.1", ["6.6.6.6, 203.0.113.9"], {"trusted_hops": 1}, "203.0.113.9"),
         ("10.0.0.1", ["6.6.6.6, 203.0.113.9, 10.0.0.2"], {"trusted_hops": 2}, "203.0.113.9"),
         ("10.0.0.1", ["203.0.113.9"], {"trusted_hops": 2}, "10.0.0.1"),

@@ -15,6 +15,8 @@ from umami.errors import ValidationError
 UNIX: Final = "unix"
 """Stands among the trusted proxies for a peer at a Unix socket, which has no address."""
 
+_AT_UNIX_SOCKET: Final = (None, "", "localhost")
+"""What servers say of a peer at a Unix socket; the last is waitress's."""
 _MOST_HOPS: Final = 32
 _REMEMBERED: Final = 4096
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -105,7 +107,7 @@ class ClientAddress:
             headers: The request's headers.
         """
         nearest = None if peer is None else _parsed_peer(peer)
-        if not (self._hops or self._trusts(nearest, is_unix=not peer)):
+        if not (self._hops or self._trusts(nearest, is_unix=peer in _AT_UNIX_SOCKET)):
             return None if nearest is None else str(nearest)
         if self._own_header is not None:
             values = headers.all(self._own_header)
