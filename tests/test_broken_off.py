@@ -175,6 +175,9 @@ def test_what_the_log_is_told_adds_up_after_a_settlement_that_failed_in_the_stor
         def settle(self, numbers: Sequence[int]) -> None:
             raise OSError(5, "Input/output error")
 
+        def repair(self, end: int) -> None:
+            pass
+
     queue.destination.partition = Failing()  # type: ignore[assignment]
     with contextlib.suppress(OSError):
         queue.queue.settle(queue.destination, batch, Exported(EACH))

@@ -73,8 +73,7 @@ class SpoolPartition:
                 and last.index + last.count == index
                 and last.first + last.count == number
             ):
-                last.count += 1
-                last.unsettled += 1
+                last.count, last.unsettled = last.count + 1, last.unsettled + 1
                 return
         self._runs.append(_Run(number, 1, segment, index, 1))
 
@@ -113,6 +112,29 @@ class SpoolPartition:
             if not waiting.count:
                 self._waiting.popleft()
         return loaded, losses
+
+    def repair(self, end: int) -> None:
+        """Have each event in one place, after a call was broken off.
+
+        Args:
+            end: The number after the last event in memory: what has it or a later one is on disk alone.
+        """
+        for run in reversed(self._runs):
+            kept = max(0, min(run.count, end - run.first))
+            if kept == run.count:
+                continue
+            first = run.index + kept
+            if self._waiting and self._waiting[0].segment is run.segment:
+                self._waiting[0].first = min(self._waiting[0].first, first)
+            else:
+                self._waiting.appendleft(_Waiting(run.segment, first, 0))
+            run.count, run.unsettled = kept, run.unsettled - run.count + kept
+        self._runs = [run for run in self._runs if run.unsettled > 0]
+        for waiting in self._waiting:
+            waiting.events = None  # may have been read further than was taken
+            waiting.count = waiting.segment.unsettled_within(waiting.first, waiting.segment.count)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.count)
+        self.waiting = sum(waiting.count for waiting in self._waiting)
 
     def _lost(self, waiting: _Waiting, end: int, why: str = "") -> list[Loss]:
         """Give up the events of a file that come before index `end` and could not be read."""

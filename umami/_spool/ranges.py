@@ -46,10 +46,11 @@ class Ranges:
             self._replace(left, right, [part for part in (before, after) if part[0] < part[1]])
 
     def _replace(self, left: int, right: int, runs: list[tuple[int, int]]) -> None:
-        self._count -= sum(self._ends[left:right]) - sum(self._firsts[left:right])
-        self._count += sum(end - first for first, end in runs)
-        self._firsts[left:right] = [first for first, _ in runs]
-        self._ends[left:right] = [end for _, end in runs]
+        count = self._count - sum(self._ends[left:right]) + sum(self._firsts[left:right])
+        count += sum(end - first for first, end in runs)
+        firsts = [*self._firsts[:left], *(first for first, _ in runs), *self._firsts[right:]]
+        ends = [*self._ends[:left], *(end for _, end in runs), *self._ends[right:]]
+        self._count, self._firsts, self._ends = count, firsts, ends  # all or none, whatever interrupts this
 
     def without(self, others: "Ranges") -> "Ranges":
         """Return those of its numbers that another set has not."""

@@ -81,6 +81,7 @@ class Segment:
     """
 
     _open: ClassVar["_threads.Registry[Segment]"] = _threads.Registry()
+    _descriptor = -1  # also of one whose making was broken off
 
     def __init__(self, path: Path, descriptor: int, disk: Disk) -> None:
         self._disk = disk
@@ -334,10 +335,9 @@ class Segment:
         record = framed(EVENT, index, event)
         if self.size > self._name_again_at:
             record = self._named() + record
-        self._append(record)
+        self._append(record, 1)
         if self._sync_each:
             self._sync(len(record))
-        self.count = index + 1
         return index
 
     def _sync(self, size: int) -> None:
@@ -348,7 +348,7 @@ class Segment:
             self.most = -1
             with contextlib.suppress(OSError):
                 self._disk.truncate(self._descriptor, self.size - size)
-                self.size -= size
+                self.size, self.count = self.size - size, self.count - 1
             raise
         self.synced = self.size
 
@@ -400,19 +400,20 @@ class Segment:
         if self._lost or self._torn:
             self._append(listed(LOST, self.count, self._missing if self.name else [range(self.count)]))
 
-    def _append(self, record: bytes) -> None:
+    def _append(self, record: bytes, events: int = 0) -> None:
         size = len(record)
         try:
             written = self._write(self._descriptor, record)
             while written < size:
                 written += self._write(self._descriptor, record[written:])
+            # Both or none: readers ignore records whose count of events is not the file's.
+            self.size, self.count = self.size + size, self.count + events
         except BaseException:
             try:
                 self._disk.truncate(self._descriptor, self.size)
             except OSError:
                 self.most = -1
             raise
-        self.size += size
 
     def sync(self) -> None:
         """Have all of it on the disk itself, its name in the folder included.

@@ -75,10 +75,8 @@ class DestinationQueue:
         self.in_flight: dict[Batch, object] = {}
         self.senders: set[object] = set()
         self.backoff = Backoff(self.settings.batch_size)
-        self.overtaken = 0
-        self.interval_start = 0.0
-        self.inbox_checked_at = 0.0
-        self._urgent_below = 0
+        self.overtaken = self._urgent_below = 0
+        self.interval_start = self.inbox_checked_at = 0.0
         self.limits = Limits()
 
     # Events in, and senders that wait for them.
@@ -249,6 +247,10 @@ class DestinationQueue:
             else:
                 del self.in_flight[batch]  # they are all fresh still
         self.fresh.repair(self.in_flight)
+        if self.partition is not None:
+            self.partition.repair(self.fresh.end)
+            if self.stored:
+                self.wake.notify()  # a sender loads them: later events must not wait behind them
         self.put_back(None)
 
     def _fitting(self, events: Sequence[bytes]) -> int:

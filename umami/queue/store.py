@@ -48,6 +48,9 @@ class Partition(Protocol):
             The events, and what could not be read.
         """
 
+    def repair(self, end: int) -> None:
+        """After a call was broken off, count as in the store alone what is numbered from `end` on."""
+
     def settle(self, numbers: Sequence[int]) -> None:
         """Note that the events of these ascending numbers are settled. Numbers that it lacks are skipped."""
 
