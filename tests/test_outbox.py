@@ -279,6 +279,7 @@ def test_a_blocked_network_also_stops_what_is_sent_at_import(tmp_path: Path) -> 
     assert "code outside of a test may call an Umami server on this machine only, not https://umami" in output
 
 
+@pytest.mark.slow
 def test_an_unknown_value_of_the_option_is_refused(tmp_path: Path) -> None:
     output = run_pytest(tmp_path, "", "-o", "umami_network=off")
     assert "umami_network must be 'allow' or 'block', got 'off'." in output
