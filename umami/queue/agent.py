@@ -14,7 +14,7 @@ from umami._waiting import Steps, Work, run, run_async
 from umami.models import QueueStats
 from umami.settings import Settings
 
-from . import remaining
+from . import messages
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .orphans import Orphans
@@ -208,7 +208,7 @@ class Agent:
     def _warn_of_unsettled(self, what: str, began: float) -> bool:
         """Log, once a minute at most, why a call that began at a time returns False; return that."""
         stats, trouble = self._queue.stats(), self._queue.trouble()
-        message = remaining.of_flush(what, monotonic() - began, stats, trouble)
+        message = messages.of_flush(what, monotonic() - began, stats, trouble)
         self.reporter.add(Report("warning", "unsettled", message))
         return False
 
@@ -310,7 +310,7 @@ class Agent:
         """Log how many events are pending, if any are."""
         if stats.pending:
             seconds, trouble = self._settings.shutdown_timeout, self._queue.trouble()
-            logger.error("%s", remaining.of_end(what, seconds, stats, trouble, kept))
+            logger.error("%s", messages.of_end(what, seconds, stats, trouble, kept))
         return stats.pending > 0
 
     @property

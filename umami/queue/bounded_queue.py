@@ -16,11 +16,10 @@ from umami.settings import Settings
 from .batch import Batch
 from .destination_queue import DestinationQueue
 from .destinations import Destinations
-from .discards import OVERFLOW, Why
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox, locked
 from .ledger import Ledger, Settled
-from .reasons import QUEUE_FULL, SHUTDOWN
+from .reasons import OVERFLOW, QUEUE_FULL, SHUTDOWN, Why
 from .reporter import Report
 from .retry import RetryPolicy
 from .store import Store

@@ -13,9 +13,9 @@ from umami.settings import Settings
 
 from .backoff import Backoff
 from .batch import Batch, Item
-from .discards import Why, discard_rule
 from .exporter import Exporter, Failure, Limits
 from .inbox import LARGEST, Inbox
+from .reasons import Why, discard_rule
 from .retry import RetryPolicy
 from .store import Loss, Partition, Store
 from .unsent import Fresh, Returned, fitting

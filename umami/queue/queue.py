@@ -9,7 +9,7 @@ from umami._clock import monotonic
 from umami._waiting import Steps, Wait
 from umami.models import QueueStats
 
-from . import remaining
+from . import messages
 from .batch import Batch
 from .bounded_queue import BoundedQueue
 from .destination_queue import DestinationQueue
@@ -172,7 +172,7 @@ class EventQueue(BoundedQueue):
                 self.drop(TOO_LARGE, f"An event of {len(event)} bytes is larger than queue_bytes.", [event])
                 return TOO_LARGE
             if full and monotonic() >= give_up:
-                self.drop(QUEUE_FULL, remaining.of_full(self._settings), [event])
+                self.drop(QUEUE_FULL, messages.of_full(self._settings), [event])
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment
                 try:

@@ -1,6 +1,15 @@
-"""The reasons for drops: the keys of `QueueStats.dropped`, and the `reason` of an `ErrorReport`."""
+"""Why events are dropped: the reasons, and which waiting events are dropped because of a setting.
 
-from typing import Final
+A reason is a key of `QueueStats.dropped`, and the `reason` of an `ErrorReport`.
+"""
+
+from collections.abc import Callable
+from time import time
+from typing import Final, NamedTuple
+
+from pydantic_core import from_json
+
+from umami.settings import Settings
 
 QUEUE_FULL: Final = "queue_full"
 TOO_LARGE: Final = "too_large"
@@ -28,3 +37,34 @@ DROP_REASONS: Final = {
     SPOOL_DAMAGED: "its part of the spool is damaged or cannot be read",
 }
 """Every reason, and what it means."""
+
+
+class Why(NamedTuple):
+    """Why events are dropped: the reason that they are counted under, and a message for the log."""
+
+    reason: str
+    message: str
+
+
+Rule = Callable[[bytes], Why | None]
+"""Returns why an event must be dropped; None if it is to be sent."""
+
+OVERFLOW: Final = Why(QUEUE_FULL, "The queue was full: the oldest events were dropped to make room.")
+
+
+def discard_rule(settings: Settings) -> Rule | None:
+    """Return the rule for waiting events, asked before each batch is cut; None if no setting needs one."""
+    age = settings.max_event_age
+    if age is None:
+        return None
+    before = time() - age
+    expired = Why(EXPIRED, f"They were older than max_event_age ({age:g} s).")
+    return lambda event: expired if _happened_before(event, before) else None
+
+
+def _happened_before(event: bytes, before: float) -> bool:
+    """Tell whether an event happened before a time, in epoch seconds, as its JSON says."""
+    try:
+        return bool(from_json(event)["payload"]["timestamp"] < before)
+    except (ValueError, LookupError, TypeError):
+        return False  # `before_send` took its time away

@@ -7,8 +7,8 @@ from typing import Final
 
 from .backoff import Backoff
 from .batch import Batch, Item
-from .discards import Rule, Why
 from .inbox import Inbox
+from .reasons import Rule, Why
 
 _MOST_LOOKED_AT: Final = 1_000
 
