@@ -1,13 +1,13 @@
 # Each target creates its own virtual environment first. It only needs make and Python 3.10 or newer.
 PYTHON ?= python3
 VENV ?= .venv
-# The number of processes for the tests; 0 for no extra process.
-WORKERS ?= 2
+# The number of processes for the tests; 0 for no extra process. Tests wait a lot, so three suit two cores.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 # The tests start hundreds of processes: each reads the modules compiled, which saves a fifth of a second of CPU.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-fast test-lowest test-frameworks-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
+.PHONY: help environment demo test test-fast test-lowest test-frameworks-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test-frameworks-lowest  the frameworks' tests with their lowest versions; PYTHON=python3.10"
 	@echo "make lint   ruff and the strict type checker"
 	@echo "make docs   the documentation, into site/"
+	@echo "make environment  install what all of these need"
 	@echo "make reliability   the fault tests on each installed Python, into docs/reliability.md"
 	@echo "make loadtest        quick load tests of this client and others (minutes); loadtest-full rewrites docs/performance.*"
 	@echo "make loadtest-guard  instruction counts against loadtests/baseline.json; needs valgrind"
@@ -49,6 +50,8 @@ $(VENV)/.loadtest: $(BIN)/python pyproject.toml loadtests/peers.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[loadtest]'
 	-$(BIN)/python -m loadtests setup
 	@touch $@
+
+environment: $(VENV)/.test $(VENV)/.lint $(VENV)/.docs
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo

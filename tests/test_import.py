@@ -321,6 +321,7 @@ def test_a_log_is_imported_once(collector: Collector, run: Run, tmp_path: Path) 
     assert stored(collector) == Counter({f"/page/{number}": 1 for number in range(35)})
 
 
+@pytest.mark.slow
 def test_a_last_line_without_its_end_is_imported_once_too(
     collector: Collector, run: Run, tmp_path: Path
 ) -> None:
