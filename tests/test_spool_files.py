@@ -88,7 +88,8 @@ def test_a_file_that_was_made_longer_but_not_written_lost_nothing_else(
 def test_what_was_counted_as_lost_is_not_counted_again(left: Path, own_collector: Collector) -> None:
     zero(left, BLOCK, 2 * BLOCK)
     own_collector.fail(503, times=None)
-    client = umami.Client(spool=str(left.parent), shutdown_timeout=0)
+    client = umami.Client(spool=str(left.parent), shutdown_timeout=0, retry_wait=600, retry_wait_max=600)
+    until(lambda: client.queue_stats().last_error)  # no request is under way
     first = client.queue_stats()
     client.shutdown(0)
     client._state._storage.spool.close()  # type: ignore[union-attr] # as its end does
