@@ -79,7 +79,14 @@ AREAS = (
     (
         "Spool",
         "Acknowledged events survive `kill -9`, and are sent by the next process.",
-        ("test_spool", "test_spool_faults", "test_spool_files", "test_spool_model", "test_spool_settings"),
+        (
+            "test_spool",
+            "test_spool_faults",
+            "test_spool_files",
+            "test_spool_model",
+            "test_spool_settings",
+            "test_broken_off_spool",
+        ),
     ),
 )
 """What the tests are about: a heading, what they show if they pass, and their modules."""
