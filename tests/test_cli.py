@@ -108,7 +108,6 @@ def test_a_refused_send_shows_the_servers_words(capsys):
         ("event x --hostname a --server http://127.0.0.1:9", {}, 1, "not sent: http://127.0.0.1:9/api/"),
         ("websites", {}, 2, "you are not logged in: run `umami login`, or set UMAMI_API_KEY"),
         ("stats --last 1d --since 2026-01-01", {}, 2, "--last does not go with --since and --until"),
-        ("stats --since yesterday", {}, 2, "'yesterday' is not a time, such as 2026-03-01T12:30"),
         ("login --username admin", {}, 2, "no password: there is no terminal to ask on"),
         ("logout", {}, 1, "there is no login at http://127.0.0.1"),
     ],
@@ -120,6 +119,13 @@ def test_a_users_error_is_one_line_that_says_what_to_do(words, environment_, cod
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert shown.err.startswith(f"umami: {said}")
+
+
+@pytest.mark.parametrize("command", ["stats --since", "import x.log --until", "event x --time"])
+def test_each_command_reads_times_alike(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command.split(), "yesterday"])
+    assert "'yesterday' is not a time, such as 2026-03-01T12:30" in capsys.readouterr().err
 
 
 def test_a_disabled_send_needs_nothing(monkeypatch, capsys, collector):

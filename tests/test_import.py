@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from process_helpers import finished, running, settings
@@ -25,6 +26,7 @@ from umami.cli._import.filters import Filter
 from umami.cli._import.formats import FORMATS, common, detect, pattern, table
 from umami.cli._import.hits import Hit
 from umami.cli._import.importer import Importer
+from umami.cli._import.reading import _zstd_module
 from umami.cli._import.times import any_time
 from umami.collector import Collector
 
@@ -250,7 +252,7 @@ def test_tables_and_patterns_name_their_fields() -> None:
             "excluded User-Agents",
         ),
         ({"time": 5.0}, {"since": 6.0}, "before --since"),
-        ({"time": 6.0}, {"until": 6.0}, "after --until"),
+        ({"time": 6.0}, {"until": 5.9}, "after --until"),
         ({"host": "other.example"}, {"sites": {"example.com": "x"}}, "other sites"),
         ({"host": "Example.com"}, {"sites": {"example.com": "x"}}, None),
     ],
@@ -382,6 +384,102 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("unset", "says"),
+    [
+        ({"UMAMI_WEBSITE_ID": ""}, "no website is set"),
+        ({"UMAMI_HOSTNAME": ""}, "the log names no hosts"),
+        ({"UMAMI_DISABLED": "1"}, "UMAMI_DISABLED is set"),
+    ],
+)
+def test_without_what_each_page_view_needs_nothing_is_sent_and_no_line_counts_as_imported(
+    unset: dict[str, str], says: str, collector: Collector, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(pages(3))
+    ended = finished(
+        *("-c", IMPORT, "import", "--yes", "--state", str(tmp_path / "state.json"), str(tmp_path / "log")),
+        **{**settings(collector), **unset},
+    )
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert not collector.events
+    assert run("--yes", tmp_path / "log")["delivered"] == 3
+
+
+@pytest.mark.slow
+def test_a_pipe_goes_on_where_it_stopped(collector: Collector, tmp_path: Path) -> None:
+    def piped(text: bytes) -> Any:
+        process = subprocess.run(
+            [sys.executable, "-c", IMPORT, "import", "--json", "--state", str(tmp_path / "state"), "-"],
+            env={**os.environ, **settings(collector), "PYTHONPATH": str(ROOT)},
+            input=text,
+            capture_output=True,
+            timeout=DEADLINE,
+            check=True,
+        )
+        return json.loads(process.stdout)
+
+    assert piped(pages(30).encode())["delivered"] == 30
+    assert piped(pages(35).encode())["delivered"] == 5
+    again = piped(gzip.compress((pages(35) + pages(5, 40)).encode()))
+    assert (again["imported_before"], again["delivered"]) == (35, 5)
+    assert piped(pages(3, 50).encode())["delivered"] == 3  # another log
+    (tmp_path / "log").write_text(pages(35) + pages(6, 40))  # the same one, as a file
+    with (tmp_path / "log").open("rb") as file:
+        assert piped(file.read())["delivered"] == 1
+    assert set(stored(collector).values()) == {1}
+
+
+def compressed(text: str, ending: str) -> bytes:
+    if ending == "zst":
+        pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+        return bytes(_zstd_module().compress(text.encode()))
+    return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](text.encode())
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
+@pytest.mark.parametrize("damage", ["none", "short", "garbled"])
+def test_a_compressed_log_is_read_up_to_where_it_is_damaged(ending: str, damage: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    whole = compressed("".join(line(f"/{hash((n, 'x'))}", n) for n in range(8_000)), ending)
+    middle = len(whole) // 2
+    garbled = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
+    log.write_bytes({"none": whole, "short": whole[:middle], "garbled": garbled}[damage])
+    importer = Importer(Filter())
+    importer.scan(str(log))
+    if damage == "none":
+        assert (importer.counts.sent, importer.counts.damaged) == (8_000, [])
+    else:
+        assert importer.counts.sent < 8_000
+        assert [path for path, _ in importer.counts.damaged] == [str(log)]
+
+
+@pytest.mark.slow
+def test_a_damaged_log_costs_no_other(collector: Collector, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(gzip.compress(pages(2_000).encode())[:9_000])
+    (tmp_path / "good").write_text(pages(3, 5_000))
+    result = run("--yes", tmp_path / "bad", tmp_path / "good", code=1)
+    assert result["damaged"] == [str(tmp_path / "bad")]
+    assert result["delivered"] == result["sent"] > 3
+    assert {f"/page/{number}" for number in (0, 5_000, 5_002)} <= set(stored(collector))
+
+
+@pytest.mark.slow
+def test_a_second_import_with_the_same_checkpoints_is_refused(collector: Collector, tmp_path: Path) -> None:
+    log, state = tmp_path / "log", tmp_path / "state"
+    log.write_text(pages(3))
+    command = ("-c", IMPORT, "import", "--state", str(state), str(log))
+    with running(*command, "--follow", **settings(collector)) as child:
+        collector.wait_for(events=3, timeout=DEADLINE)
+        second = finished(*command, "--yes", **settings(collector))
+        child.process.send_signal(signal.SIGINT)
+        child.end()
+    assert second.returncode == 2
+    assert "is running" in second.stderr
+    assert len(collector.events) == 3
+
+
+@pytest.mark.slow
 def test_a_server_that_stores_no_times_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(pages(20))
     with Collector(umami="2.15") as old:
@@ -507,8 +605,6 @@ def test_on_a_terminal_it_asks_first(collector: Collector, tmp_path: Path) -> No
     log.write_text(pages(3))
     master, slave = pty.openpty()
     try:
-        import subprocess
-
         with subprocess.Popen(
             [sys.executable, "-c", IMPORT, "import", "--state", str(tmp_path / "s"), str(log)],
             env={**os.environ, **settings(collector), "PYTHONPATH": str(Path(__file__).parent.parent)},

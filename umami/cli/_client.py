@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from umami.settings import Settings
 
 logger: Final = logging.getLogger("umami")
+_QUIET: Final = logging.NullHandler()  # with a handler, Python itself prints nothing on stderr
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +42,9 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
 
     from . import _logins
 
-    with _log(verbose=arguments.verbose):
-        own = {"spool": None, "rejected": None, "mode": "queued", **settings}
-        given = {"url_base": arguments.server, "timeout": arguments.timeout}
-        own.update({name: value for name, value in given.items() if value is not None})
+    with log_shown(verbose=arguments.verbose):
+        own = {"spool": None, "rejected": None, "mode": "queued", **settings, **server_settings(arguments)}
         resolved = resolved_settings(own)
-        if not (resolved.url_base or resolved.api_key):
-            own["url_base"] = _only_login()
         client = umami.Client(**own)
         login = _logins.find(own.get("url_base") or resolved.url_base)
         if login is not None and resolved.api_key is None:
@@ -56,6 +53,20 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
             yield client
         finally:
             client.shutdown(timeout=0)
+
+
+def server_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings that the options of `add_server` make; the server may be that of the only login.
+
+    Raises:
+        CommandError: No server is named.
+    """
+    given = {"url_base": arguments.server, "timeout": arguments.timeout}
+    given = {name: value for name, value in given.items() if value is not None}
+    resolved = resolved_settings(given)
+    if not (resolved.url_base or resolved.api_key):
+        given["url_base"] = _only_login()
+    return given
 
 
 def resolved_settings(own: dict[str, Any]) -> "Settings":
@@ -113,15 +124,18 @@ def _only_login() -> str:
 
 
 @contextlib.contextmanager
-def _log(*, verbose: bool) -> Iterator[None]:
-    """Shows the client's log on stderr, or keeps it from there: the command says itself what happened."""
-    handler: logging.Handler = logging.NullHandler()
+def log_shown(*, verbose: bool) -> Iterator[None]:
+    """Shows the client's log on stderr, or keeps it from there: the command says itself what happened.
+
+    It is kept from there until the process ends, when the client would tell of unsent events again.
+    """
+    logger.addHandler(_QUIET)
     level = logger.level
+    handler = logging.StreamHandler(sys.stderr)
     if verbose:
-        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Printable("%(levelname)s %(message)s"))
         logger.setLevel(logging.DEBUG)
-    logger.addHandler(handler)
+        logger.addHandler(handler)
     try:
         yield
     finally:

@@ -40,7 +40,7 @@ def keep(url: str, username: str, token: str) -> Path:
     """Keeps a login, in place of an earlier one at the same server, and returns its file."""
     path = _file(url)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content = {"url": _shown(url), "username": username, "token": token}
+    content = {"url": one_form(url), "username": username, "token": token}
     # A temporary file is its owner's alone from the beginning, and a reader never sees half of it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".login-")
     try:
@@ -73,13 +73,13 @@ def all_logins() -> list[Login]:
 
 
 def _file(url: str) -> Path:
-    shown = _shown(url)
+    shown = one_form(url)
     host = urlsplit(shown).hostname or "server"
     safe = "".join(each if each.isalnum() or each in ".-" else "_" for each in host)[:100]
     return folder() / f"{safe}-{hashlib.sha256(shown.encode()).hexdigest()[:12]}.json"
 
 
-def _shown(url: str) -> str:
+def one_form(url: str) -> str:
     """Returns a server's URL in one form, without a proxy's user and password."""
     parts = urlsplit(url.strip())
     return parts._replace(netloc=parts.netloc.rpartition("@")[2].lower()).geturl().rstrip("/")

@@ -1,8 +1,10 @@
 """How help is laid out, and the types of arguments that several commands have."""
 
 import argparse
+import re
 import shutil
 import textwrap
+from datetime import datetime
 from typing import Any, Final
 
 _MOST_COLUMNS: Final = 100
@@ -22,3 +24,18 @@ class Formatter(argparse.HelpFormatter):
         return "\n\n".join(
             textwrap.fill(" ".join(each.split()), width, initial_indent=indent) for each in text.split("\n\n")
         )
+
+
+def moment(text: str) -> datetime:
+    """Reads a time: epoch seconds, or a date with or without a time in ISO's form, local unless it says."""
+    try:
+        if text.replace(".", "", 1).isdecimal():
+            return datetime.fromtimestamp(float(text)).astimezone()
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z")).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time, such as 2026-03-01T12:30") from None
+
+
+def last_moment(text: str) -> datetime:
+    """Reads the end of a range of time: as `moment`, but a date alone means the end of that day."""
+    return moment(f"{text}T23:59:59.999999" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)

@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ._client import add_server, connected, resolved_settings
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import add_formats, complain, say, show_json
+from ._parser import moment
 
 if TYPE_CHECKING:
     from umami import Client
@@ -67,16 +67,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     add_server(parser)
     add_formats(parser, csv=False)
-
-
-def moment(text: str) -> datetime:
-    """Reads a time: epoch seconds, or a date with or without a time in ISO's form, local unless it says."""
-    try:
-        if text.replace(".", "", 1).isdecimal():
-            return datetime.fromtimestamp(float(text)).astimezone()
-        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z")).astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time, such as 2026-03-01T12:30") from None
 
 
 def send(

@@ -2,25 +2,23 @@
 
 import argparse
 import hashlib
-import logging
-import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from umami._clock import monotonic
-
+from ._client import add_server, log_shown, resolved_settings, server_settings
 from ._errors import FAILED, INTERRUPTED, OK, WRONG, CommandError
-from ._output import complain, counted, is_terminal, printable, say, show_json
+from ._import import report
+from ._output import complain, is_terminal, printable
+from ._parser import last_moment, moment
 from ._signals import handled_by
 
 if TYPE_CHECKING:
-    from ._import.importer import Counts, Importer, Log, Sender
+    from ._import.checkpoint import Checkpoints
+    from ._import.filters import Filter
+    from ._import.importer import Importer
 
 NAME: Final = "import"
 SUMMARY: Final = "send the page views in web servers' logs"
@@ -38,11 +36,9 @@ umami import --dry-run access.log                   # what is in it, and what wo
 umami import access.log*                            # rotated and compressed logs too
 umami import --site example.com=UUID --site shop.example.com=UUID vhosts.log
 umami import --follow access.log                    # go on with what is added to it
-journalctl -o cat -u caddy | umami import -         # from a pipe, of which nothing is remembered
+zcat access.log.*.gz | umami import -               # from a pipe
 """
 
-_EVENTS_A_SECOND: Final = 130
-_PROGRESS_SECONDS: Final = 0.5
 _FLAGS: Final = {
     "assets": "images, scripts, style sheets and the like",
     "errors": "answers other than 2xx and 304",
@@ -83,7 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="the website of a host name in the logs; may be repeated. Other hosts are left out",
     )
-    where.add_argument("--server", metavar="URL", help="the Umami server (default: UMAMI_URL)")
     where.add_argument("--hostname", help="the host name, where the log has none (default: UMAMI_HOSTNAME)")
     what = parser.add_argument_group("what is sent")
     for name, kind in _FLAGS.items():
@@ -104,9 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, metavar="PATTERN", action="append", default=[], help=f"{kind}; may be repeated"
         )
     what.add_argument(
-        "--since", metavar="TIME", type=_moment, help="only from this time on: 2026-01-31, or with a time"
+        "--since", metavar="TIME", type=_since, help="only from this time on: 2026-01-31, or with a time"
     )
-    what.add_argument("--until", metavar="TIME", type=_moment, help="only before this time")
+    what.add_argument(
+        "--until", metavar="TIME", type=_until, help="only up to this time; a date means all of that day"
+    )
     what.add_argument("--anonymize-ip", action="store_true", help="set the last part of each address to zero")
     what.add_argument(
         "--without-time", action="store_true", help="for a server before Umami 2.17, which stores none"
@@ -122,106 +119,122 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to keep how far each log was imported (default: in the folder for the user's state)",
     )
     how.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_server(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Imports the logs."""
-    from ._import.filters import Filter
-    from ._import.importer import Importer, UnknownFormatError
+    from ._import.checkpoint import Checkpoints, WrongStateError, locked
+    from ._import.importer import UnknownFormatError
 
-    sites = dict(_pair(each, "--site", "HOST=UUID") for each in arguments.site)
-    sites = {host.lower(): website for host, website in sites.items()}
+    sites = {host.lower(): site for host, site in (_pair(each, "HOST=UUID") for each in arguments.site)}
     try:
-        chosen = Filter(
-            **{name: getattr(arguments, name) for name in _FLAGS},
-            bots=arguments.bots,
-            exclude=arguments.exclude,
-            include=arguments.include,
-            exclude_ip=arguments.exclude_ip,
-            exclude_ua=arguments.exclude_ua,
-            since=arguments.since,
-            until=arguments.until,
-            sites=sites,
-        )
-        make_parser = _parser(arguments)
+        chosen, make_parser = _filter(arguments, sites), _parser(arguments)
     except ModuleNotFoundError as error:
         raise CommandError(f"{error}, or use --bots keep", WRONG) from error
     except ValueError as error:
         raise CommandError(str(error), WRONG) from error
     if arguments.rate is not None and not arguments.rate > 0:
         raise CommandError("--rate must be a number of page views a second, above 0", WRONG)
-    shown = _Progress()
-    counts_first = arguments.dry_run or not (arguments.yes or arguments.follow or "-" in arguments.files)
-    try:
-        if counts_first:
-            counter = Importer(chosen, make_parser, shown.show)
-            with _stopping(counter):
-                for path in arguments.files:
-                    counter.scan(path)
-            shown.clear()
-            if counter.stopped.is_set():
-                return INTERRUPTED
-            _say_found(counter.counts, arguments)
+    state = _state_file(arguments, sites)
+    with log_shown(verbose=arguments.verbose), report.Progress() as progress:
+        try:
             if arguments.dry_run:
-                return OK
-            if not _is_wanted():
-                raise CommandError("nothing was sent")
-        return _send(arguments, chosen, make_parser, sites, shown)
-    except (UnknownFormatError, EOFError, ModuleNotFoundError) as error:
-        raise CommandError(str(error)) from error
-    finally:
-        shown.clear()
+                return _scan(arguments, chosen, make_parser, progress, Checkpoints(state))
+            _check_settings(arguments, sites)
+            with locked(state) as is_free:
+                if not is_free:
+                    raise CommandError(
+                        f"another import with the same {state} is running: wait for it, or name another "
+                        "file with --state",
+                        WRONG,
+                    )
+                checkpoints = Checkpoints(state)
+                if not (arguments.yes or arguments.follow or "-" in arguments.files):
+                    code = _scan(arguments, chosen, make_parser, progress, checkpoints)
+                    if code == INTERRUPTED:
+                        return code
+                    if not _is_wanted():
+                        raise CommandError("nothing was sent")
+                return _send(arguments, chosen, make_parser, progress, checkpoints, sites)
+        except UnknownFormatError as error:
+            raise CommandError(str(error), WRONG) from error
+        except WrongStateError as error:
+            raise CommandError(f"{error}. Name another file with --state", WRONG) from error
+        except ModuleNotFoundError as error:
+            raise CommandError(str(error)) from error
+
+
+def _scan(
+    arguments: argparse.Namespace,
+    chosen: "Filter",
+    make_parser: Any,
+    progress: report.Progress,
+    checkpoints: "Checkpoints",
+) -> int:
+    """Count what is in the logs, and say it."""
+    from ._import.importer import Importer
+
+    counter = Importer(chosen, make_parser, progress.show, checkpoints)
+    with _stopping(counter):
+        for path in arguments.files:
+            counter.scan(path)
+    progress.clear()
+    if counter.stopped.is_set():
+        complain("interrupted; nothing was sent")
+        return INTERRUPTED
+    report.say_found(counter.counts, arguments)
+    return FAILED if counter.counts.damaged else OK
 
 
 def _send(
-    arguments: argparse.Namespace, chosen: Any, make_parser: Any, sites: dict[str, str], shown: "_Progress"
+    arguments: argparse.Namespace,
+    chosen: "Filter",
+    make_parser: Any,
+    progress: report.Progress,
+    checkpoints: "Checkpoints",
+    sites: dict[str, str],
 ) -> int:
     import umami
 
-    from ._import.checkpoint import Checkpoints
-    from ._import.importer import OldServerError, Sender
+    from ._import.importer import NoHostError, OldServerError, Sender
     from ._import.outstanding import Outstanding, Watched
 
     outstanding = Outstanding()
     reports: dict[str, int] = {}
 
-    def report(error: Any) -> None:
+    def note(error: Any) -> None:
         name = f"{error.kind}: {error.reason}"
         reports[name] = reports.get(name, 0) + error.count
 
-    server: Any = {"url_base": arguments.server} if arguments.server else {}
-    exporter = Watched(umami.exporters.umami_exporter(**server), outstanding.settle)
-    settings: dict[str, Any] = {
-        "exporter": exporter,
-        "before_send": outstanding.before_send,
-        "on_error": report,
-    }
-    if arguments.hostname:
-        settings["hostname"] = arguments.hostname
-    if sites:
-        settings["website_id"] = next(iter(sites.values()))
-        settings.setdefault("hostname", next(iter(sites)))
-    logging.getLogger("umami").setLevel(logging.CRITICAL)  # the result says it all
-    client = umami.Client(**settings, shutdown_timeout=0, spool=None, enabled=True, mode="queued")
-    _check_site(client)
-    try:
-        checkpoints = Checkpoints(_state_file(arguments, sites))
-    except ValueError as error:
-        raise CommandError(f"{error}. Name another file with --state.", WRONG) from error
+    website: Any = {"website_id": next(iter(sites.values()))} if sites else {}
+    exporter = umami.exporters.umami_exporter(**server_settings(arguments))
+    client = umami.Client(
+        exporter=Watched(exporter, outstanding.settle),
+        before_send=outstanding.before_send,
+        on_error=note,
+        shutdown_timeout=0,
+        spool=None,
+        rejected=None,
+        mode="queued",
+        **website,
+    )
     sender = Sender(
         client,
         outstanding,
-        checkpoints,
         chosen,
         make_parser,
-        shown.show,
+        progress.show,
+        checkpoints,
         sites=sites,
+        hostname=arguments.hostname or resolved_settings({}).hostname or next(iter(sites), None),
         anonymize=arguments.anonymize_ip,
         tag_bots=arguments.bots == "tag",
         with_time=not arguments.without_time,
         rate=arguments.rate,
     )
-    shown.sends(sender, client)
+    progress.sends(sender.counts, client)
+    failure: CommandError | None = None
     try:
         with _stopping(sender):
             for number, path in enumerate(arguments.files, 1):
@@ -233,27 +246,45 @@ def _send(
                     break
     except OldServerError as error:
         raise CommandError(f"{error} Use --without-time to import anyway.") from error
-    finally:
-        shown.clear()
+    except NoHostError:
+        failure = CommandError("the log names no hosts: set UMAMI_HOSTNAME, or pass --hostname NAME", WRONG)
+    except OSError as error:
+        failure = CommandError(f"{error.filename or 'a log'}: {error.strerror or error}")
+    progress.clear()
     stats = client.queue_stats()
-    _say_sent(sender.counts, stats, reports, arguments)
+    report.say_sent(sender.counts, stats, reports, arguments)
+    if failure is not None:
+        raise failure
     if sender.stopped.is_set():
         complain("interrupted; the same command goes on where this one stopped")
         return INTERRUPTED
-    return FAILED if stats.rejected or stats.pending or stats.dropped else OK
+    return FAILED if stats.rejected or stats.pending or stats.dropped or sender.counts.damaged else OK
 
 
-def _check_site(client: Any) -> None:
-    """Refuse to start where each page view would be refused: without a website or a host name."""
-    import umami
+def _check_settings(arguments: argparse.Namespace, sites: dict[str, str]) -> None:
+    """Refuse to start where no page view could be sent."""
+    settings = resolved_settings({})
+    if not settings.enabled:
+        raise CommandError("UMAMI_DISABLED is set: nothing would be sent. --dry-run works", WRONG)
+    if not (sites or settings.website_id):
+        raise CommandError("no website is set: set UMAMI_WEBSITE_ID, or pass --site HOST=UUID", WRONG)
+    server_settings(arguments)
 
-    try:
-        with umami.testing.capture():
-            client.new_page_view("", "/")
-    except umami.errors.ValidationError as error:
-        raise CommandError(
-            f"{error} Set UMAMI_WEBSITE_ID and UMAMI_HOSTNAME, or use --site HOST=UUID and --hostname.", WRONG
-        ) from error
+
+def _filter(arguments: argparse.Namespace, sites: dict[str, str]) -> "Filter":
+    from ._import.filters import Filter
+
+    return Filter(
+        **{name: getattr(arguments, name) for name in _FLAGS},
+        bots=arguments.bots,
+        exclude=arguments.exclude,
+        include=arguments.include,
+        exclude_ip=arguments.exclude_ip,
+        exclude_ua=arguments.exclude_ua,
+        since=arguments.since,
+        until=arguments.until,
+        sites=sites,
+    )
 
 
 def _parser(arguments: argparse.Namespace) -> Any:
@@ -263,30 +294,30 @@ def _parser(arguments: argparse.Namespace) -> Any:
         parse = pattern(arguments.format_regex)
         return lambda: parse
     if arguments.format == "table":
-        columns = dict(
-            _pair(each, "--columns", "FIELD=COLUMN") for each in arguments.columns.split(",") if each
-        )
+        columns = dict(_pair(each, "FIELD=COLUMN") for each in arguments.columns.split(",") if each)
         unknown = columns.keys() - {*FIELDS, *EXTRA}
         if unknown:
             raise ValueError(f"--columns has unknown fields: {', '.join(sorted(unknown))}")
         return lambda: table(columns)
+    if arguments.columns:
+        raise ValueError("--columns needs --format table")
     return None if arguments.format == "auto" else FORMATS[arguments.format]
 
 
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+def _pair(text: str, form: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not (name.strip() and separator and value.strip()):
+        option = "--site" if form == "HOST=UUID" else "--columns"
         raise CommandError(f"{option} must be {form}, got {printable(text)}", WRONG)
     return name.strip(), value.strip()
 
 
-def _moment(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text).timestamp()  # without a zone, local time
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time such as 2026-01-31 or 2026-01-31T12:00"
-        ) from None
+def _since(text: str) -> float:
+    return moment(text).timestamp()
+
+
+def _until(text: str) -> float:
+    return last_moment(text).timestamp()
 
 
 def _state_file(arguments: argparse.Namespace, sites: dict[str, str]) -> Path:
@@ -295,15 +326,11 @@ def _state_file(arguments: argparse.Namespace, sites: dict[str, str]) -> Path:
         return Path(arguments.state)
     from . import _logins
 
-    names = ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_WEBSITE_ID")
-    where = "\n".join(
-        [
-            arguments.server or "",
-            *(os.environ.get(name, "") for name in names),
-            *map(repr, sorted(sites.items())),
-        ]
-    )
-    return _logins.folder() / f"import-{hashlib.sha256(where.encode()).hexdigest()[:16]}.json"
+    settings = resolved_settings({} if arguments.server is None else {"url_base": arguments.server})
+    server = _logins.one_form(settings.url_base or "")
+    websites = sorted(sites.items()) if sites else settings.website_id
+    name = hashlib.sha256(f"{server} {websites}".encode()).hexdigest()[:16]
+    return _logins.folder() / f"import-{name}.json"
 
 
 def _stopping(importer: "Importer") -> AbstractContextManager[None]:
@@ -323,121 +350,3 @@ def _is_wanted() -> bool:
         return True
     print("Import? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-# What is printed.
-
-
-def _say_found(counts: "Counts", arguments: argparse.Namespace) -> None:
-    if arguments.json and arguments.dry_run:
-        show_json(_record(counts))
-        return
-    for line in _lines(counts):
-        say(line)
-    if counts.first is not None and counts.last is not None:
-        first, last = (
-            datetime.fromtimestamp(each).astimezone().isoformat(" ", "minutes")
-            for each in (counts.first, counts.last)
-        )
-        say(f"from {first} to {last}")
-    rate = min(_EVENTS_A_SECOND, arguments.rate or _EVENTS_A_SECOND)
-    seconds = _duration(counts.sent / rate)
-    say(f"{counted(counts.sent, 'page view')} to send: about {seconds} at {rate:g} a second")
-
-
-def _say_sent(counts: "Counts", stats: Any, reports: dict[str, int], arguments: argparse.Namespace) -> None:
-    if arguments.json:
-        outcome = {"delivered": stats.delivered, "rejected": stats.rejected, "dropped": stats.dropped}
-        show_json({**_record(counts), **outcome, "unanswered": stats.pending, "reasons": reports})
-        return
-    for line in _lines(counts):
-        say(line)
-    say(f"{stats.delivered:>12,}  delivered")
-    for name, count in sorted(reports.items()):
-        if name.startswith(("rejected", "dropped")):
-            say(f"{count:>12,}  {name}")
-    if stats.pending:
-        say(f"{stats.pending:>12,}  not answered; the next run sends them")
-    if stats.last_error and (stats.pending or stats.rejected):
-        complain(f"the last error: {stats.last_error}")
-
-
-def _lines(counts: "Counts") -> Iterator[str]:
-    yield f"{counts.read:>12,}  lines read"
-    parts = [
-        ("imported before", counts.before),
-        ("headers", counts.headers),
-        ("malformed", counts.malformed),
-        *((f"left out: {reason}", count) for reason, count in counts.left_out.most_common()),
-        ("page views", counts.sent),
-    ]
-    for name, count in parts:
-        if count or name == "page views":
-            yield f"{count:>12,}  {name}"
-    for path, number in counts.examples:
-        yield f"{'':12}  malformed: {path}, line {number:,}"
-
-
-def _record(counts: "Counts") -> dict[str, Any]:
-    return {
-        "read": counts.read,
-        "imported_before": counts.before,
-        "headers": counts.headers,
-        "malformed": counts.malformed,
-        "left_out": dict(counts.left_out),
-        "sent": counts.sent,
-    }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class _Progress:
-    """One line on stderr, if that is a terminal: how far the log is, and how fast it goes."""
-
-    def __init__(self) -> None:
-        self._on = is_terminal(sys.stderr)
-        self._due = self._began = monotonic()
-        self._sender: Sender | None = None
-        self._stats: Callable[[], Any] | None = None
-        self._is_shown = False
-
-    def sends(self, sender: "Sender", client: Any) -> None:
-        """Show what is delivered from now on."""
-        self._sender, self._stats = sender, client.queue_stats
-        self._began = monotonic()
-
-    def show(self, log: "Log") -> None:
-        """Show how far it is. Called often; most calls return at once."""
-        now = monotonic()
-        if not self._on or now < self._due:
-            return
-        self._due = now + _PROGRESS_SECONDS
-        parts = [printable(Path(log.path).name)]
-        if log.size:
-            parts.insert(0, f"{min(1.0, log.position / log.size):4.0%}")
-        if self._sender is not None and self._stats is not None:
-            stats = self._stats()
-            done = stats.delivered + stats.rejected
-            parts += [f"{self._sender.counts.read:,} lines", f"{done:,} sent"]
-            parts.append(f"{done / max(now - self._began, 0.1):.0f}/s")
-            if log.size and log.position > log.size // 100:
-                left = (now - self._began) * (log.size / log.position - 1)
-                parts.append(f"{_duration(left)} left")
-            if stats.pending and stats.last_error:
-                parts.append("the server does not take them")
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write("\r" + "  ".join(parts)[:width].ljust(width))
-        sys.stderr.flush()
-        self._is_shown = True
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._is_shown:
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r" + " " * width + "\r")
-            sys.stderr.flush()
-            self._is_shown = False

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ._client import add_server, chosen_website, connected, need_login
 from ._errors import OK, WRONG, CommandError
 from ._output import add_formats, say, show, show_json
-from ._sending import moment
+from ._parser import last_moment, moment
 
 NAME: Final = "stats"
 SUMMARY: Final = "show a website's page views and visitors"
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--last", metavar="SPAN", type=_span, help="a number with m, h, d or w, such as 24h (default: 7d)"
     )
     parser.add_argument(
-        "--since", metavar="TIME", help="the beginning, such as 2026-02-01 or 2026-02-01T08:00"
+        "--since", metavar="TIME", type=moment, help="the beginning, such as 2026-02-01 or 2026-02-01T08:00"
     )
-    parser.add_argument("--until", metavar="TIME", help="the end (default: now)")
+    parser.add_argument("--until", metavar="TIME", type=last_moment, help="the end (default: now)")
     parser.add_argument(
         "--filter",
         dest="filters",
@@ -92,14 +92,7 @@ def _range(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
     now = datetime.now().astimezone()
     if not arguments.since:
         return now - (arguments.last or timedelta(days=7)), now
-    try:
-        since = moment(arguments.since)
-        until = now if not arguments.until else moment(arguments.until)
-    except argparse.ArgumentTypeError as error:
-        raise CommandError(str(error), WRONG) from error
-    if arguments.until and re.fullmatch(r"\d{4}-\d\d-\d\d", arguments.until):
-        until += timedelta(days=1) - timedelta(milliseconds=1)
-    return since, until
+    return arguments.since, arguments.until or now
 
 
 def _span(text: str) -> timedelta:

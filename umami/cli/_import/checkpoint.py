@@ -6,15 +6,20 @@ So a log is known by the hash of its beginning, and a place in it by the hash of
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Final
 
-from .reading import Line, lines
+from umami._clock import monotonic
+
+from .reading import DamagedError, Line, lines
 
 _HEAD: Final = 1024
 _VERSION: Final = 1
+_SAVE_SECONDS: Final = 1.0
 
 
 @dataclass
@@ -54,6 +59,10 @@ class Tracker:
         """Tell whether the log begins as the one of a place does."""
         return sha256(self._head[: place.head_bytes]).hexdigest() == place.head
 
+    def may_begin_like(self, place: Place) -> bool:
+        """Tell whether it may do so, as far as it has been read."""
+        return len(self._head) < place.head_bytes or self.begins_like(place)
+
     def place(self) -> Place | None:
         """Return the place after the last line; None before the first, and after one that is too long."""
         last = self._last
@@ -65,6 +74,10 @@ class Tracker:
         return Place(self._hashed[1], size, last.end, sha256(last.data).hexdigest())
 
 
+class WrongStateError(ValueError):
+    """A file does not hold checkpoints."""
+
+
 class Checkpoints:
     """The places of all logs that were imported to one destination, in a file.
 
@@ -72,7 +85,7 @@ class Checkpoints:
         path: The file. It is made with the first place.
 
     Raises:
-        ValueError: The file is not one of these.
+        WrongStateError: The file is not one of these.
         OSError: It cannot be read.
     """
 
@@ -85,7 +98,7 @@ class Checkpoints:
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no checkpoints of an import: {error!r}") from None
+            raise WrongStateError(f"{path} holds no checkpoints of an import: {error!r}") from None
 
     def save(self, place: Place, former: Place | None) -> None:
         """Remember a place, and write the file such that a crash leaves the old one or the new one.
@@ -109,26 +122,102 @@ class Checkpoints:
         """Return the place up to which a log was imported already, if it was.
 
         Args:
-            file: The log, which is read from its beginning.
+            file: The log, which is read from its beginning, no further than needed.
         """
         wanted = sorted(self._places, key=lambda place: place.offset)
         tracker = Tracker()
         reached: Place | None = None
-        position = 0
-        for line in lines(file) if wanted else ():
-            data = line.data or b""
-            tracker.saw(line)
-            while position < len(wanted) and wanted[position].offset <= line.end:
-                place = wanted[position]
-                position += 1
-                # A last line that had no end yet may have one now.
-                length = len(data) - (line.end - place.offset)
-                if (
-                    length > 0
-                    and sha256(data[:length]).hexdigest() == place.last
-                    and tracker.begins_like(place)
-                ):
-                    reached = place
-            if position == len(wanted):
-                break
+        is_begun = True
+        with suppress(DamagedError):  # whoever reads the log on will see
+            for line in lines(file) if wanted else ():
+                tracker.saw(line)
+                if is_begun:
+                    # A log that begins otherwise need not be read to the last place of all logs.
+                    wanted = [place for place in wanted if tracker.may_begin_like(place)]
+                    is_begun = line.end < _HEAD
+                while wanted and wanted[0].offset <= line.end:
+                    place = wanted.pop(0)
+                    # A last line that had no end yet may have one now.
+                    data = line.data or b""
+                    length = len(data) - (line.end - place.offset)
+                    is_there = length > 0 and sha256(data[:length]).hexdigest() == place.last
+                    if is_there and tracker.begins_like(place):
+                        reached = place
+                if not wanted:
+                    break
         return reached
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Keep other imports from the same checkpoints, as long as the block runs.
+
+    Each import writes all places that it knows. So those of two at a time would overwrite each other's.
+
+    Args:
+        path: The file of the checkpoints.
+
+    Returns:
+        False if another import uses them. On Windows, that is not found out.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield True
+        return
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+class Keeper:
+    """Keeps how far one log was imported, up to date within a second.
+
+    Args:
+        checkpoints: Where it is kept; None to keep nothing.
+        former: How far an earlier run came; None if there was none.
+        unanswered: Returns the ends of the lines that were sent and not answered yet.
+
+    Attributes:
+        start: Where the lines begin that were not imported before.
+        again: The ends of lines before that which were sent and not answered, and not sent again yet.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints | None, former: Place | None, unanswered: Callable[[], list[int]]
+    ) -> None:
+        self.start = 0 if former is None else former.offset
+        self.again = set(() if former is None else former.unanswered)
+        self._checkpoints, self._former, self._unanswered = checkpoints, former, unanswered
+        self._tracker = Tracker()
+        self._due = monotonic() + _SAVE_SECONDS
+
+    def saw(self, line: Line) -> None:
+        """Take note of the next line, which was sent or left out."""
+        self._tracker.saw(line)
+        self.again -= {line.end, self.start} if line.end >= self.start else {line.end}
+
+    def save_if_due(self) -> None:
+        """Save the place if a second has passed."""
+        if monotonic() >= self._due:
+            self.save()
+
+    def save(self) -> None:
+        """Save the place that was reached, with what is not answered."""
+        self._due = monotonic() + _SAVE_SECONDS
+        if self._checkpoints is None:
+            return
+        former, place = self._former, self._tracker.place()
+        if former is not None and (place is None or place.offset < former.offset):
+            place = former  # an earlier run came further
+        if place is None:
+            return
+        place = replace(place, unanswered=sorted({*self.again, *self._unanswered()}))
+        if place != former:
+            self._checkpoints.save(place, former)
+            self._former = place

@@ -77,7 +77,7 @@ class Filter:
         exclude_ip: Addresses and networks.
         exclude_ua: Patterns of User-Agents.
         since: The first moment, in epoch seconds.
-        until: The first moment that is too late.
+        until: The last moment, in epoch seconds.
         sites: The websites by their host names; hosts that are not in it are left out, unless it is empty.
 
     Raises:
@@ -123,7 +123,7 @@ class Filter:
             return "assets"
         if self._since is not None and hit.time < self._since:
             return "before --since"
-        if self._until is not None and hit.time >= self._until:
+        if self._until is not None and hit.time > self._until:
             return "after --until"
         if self._sites and hit.host.lower() not in self._sites:
             return "other sites"

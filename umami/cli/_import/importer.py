@@ -2,9 +2,9 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -14,19 +14,20 @@ from umami._user_agents import is_bot
 from umami.errors import ValidationError
 from umami.integrations._address import anonymized
 
-from .checkpoint import Checkpoints, Place, Tracker
+from .checkpoint import Checkpoints, Keeper
 from .filters import Filter
 from .formats import FORMATS, detect
 from .hits import Hit, Parser
 from .outstanding import Outstanding
-from .reading import Line, followed, lines, opened
+from .reading import DamagedError, Line, followed, lines, opened, rewind
 
 _SAMPLE_LINES: Final = 200
-_CHECKPOINT_SECONDS: Final = 1.0
+_SAMPLE_LINES_OF_PIPE: Final = 10  # a pipe may bring one now and then
 _MOST_OUTSTANDING: Final = 1_000
 _MOST_SHOWN: Final = 5
 _LOOK_EVERY: Final = 500
 _STOP_SECONDS: Final = 5.0
+_FLUSH_SECONDS: Final = 0.2
 _WITHOUT_TIMES: Final = ("Umami before", "Umami 2.16")
 
 
@@ -42,6 +43,7 @@ class Counts:
         left_out: Of these, requests that were left out, by reason.
         sent: Of these, page views that were sent, or would have been.
         examples: The first malformed lines, by their log and number.
+        damaged: Logs whose compressed data is damaged or ends too early, with what is wrong.
         first: The time of the earliest page view, in epoch seconds.
         last: The time of the latest.
     """
@@ -53,6 +55,7 @@ class Counts:
     left_out: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     examples: list[tuple[str, int]] = field(default_factory=list)
+    damaged: list[tuple[str, str]] = field(default_factory=list)
     first: float | None = None
     last: float | None = None
 
@@ -70,11 +73,13 @@ class Log:
         path: Its path; `-` for the standard input.
         size: The size of its file in bytes; 0 if it is not known.
         position: How many bytes of its file have been read.
+        lines: How many lines have been read.
     """
 
     path: str
     size: int = 0
     position: int = 0
+    lines: int = 0
 
 
 class UnknownFormatError(ValueError):
@@ -85,14 +90,18 @@ class OldServerError(Exception):
     """The server stores the time of no event."""
 
 
+class NoHostError(Exception):
+    """A log does not say for which host a request was, and there is no default."""
+
+
 class Importer:
-    """Reads logs and sends what they hold.
+    """Reads logs and counts what they hold.
 
     Args:
         filter: Says which requests are left out.
         make_parser: Makes a parser for each log; None finds out the format by its first lines.
-        counts: What is counted.
         progress: Called now and then with the log that is being read.
+        checkpoints: How far each log was imported; None if it is not known.
     """
 
     def __init__(
@@ -100,12 +109,14 @@ class Importer:
         filter: Filter,  # noqa: A002
         make_parser: Callable[[], Parser] | None = None,
         progress: Callable[[Log], object] = id,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.counts = Counts()
         self.stopped = threading.Event()
         self._filter = filter
         self._make_parser = make_parser
         self._progress = progress
+        self._checkpoints = checkpoints
 
     def scan(self, path: str) -> None:
         """Count what a log holds, without sending anything.
@@ -115,13 +126,28 @@ class Importer:
             UnknownFormatError: It is of no known format.
         """
         log = _log(path)
-        with opened(path) as (file, disk):
-            for _ in self._hits(log, disk, lines(file), 0, frozenset()):
+        with self._opened(log) as (file, disk, keeper):
+            for line, _ in self._hits(log, disk, lines(file), keeper):
+                if line is not None:
+                    keeper.saw(line)
                 if self.stopped.is_set():
                     return
 
+    @contextmanager
+    def _opened(
+        self, log: Log, unanswered: Callable[[], list[int]] = list
+    ) -> Iterator[tuple[IO[bytes], IO[bytes], Keeper]]:
+        """Open a log, and find how far it was imported. Damage ends the block, and is noted."""
+        with opened(log.path) as (file, disk):
+            former = None if self._checkpoints is None else self._checkpoints.find(file)
+            rewind(file, disk)
+            try:
+                yield file, disk, Keeper(self._checkpoints, former, unanswered)
+            except DamagedError as error:
+                self.counts.damaged.append((log.path, str(error)))
+
     def _hits(
-        self, log: Log, disk: IO[bytes], read: Iterator[Line | None], start: int, again: Collection[int]
+        self, log: Log, disk: IO[bytes], read: Iterator[Line | None], keeper: Keeper
     ) -> Iterator[tuple[Line | None, Hit | None]]:
         """Yield each line with the page view in it; None for a line that has none, or was imported before.
 
@@ -129,28 +155,28 @@ class Importer:
             log: The log.
             disk: Its file.
             read: Its lines. A line that is None is a pause in a log that is followed.
-            start: Where the lines begin that were not imported before.
-            again: The ends of lines before that which were not answered.
+            keeper: Knows which lines were imported before.
         """
-        counts, reason_of = self.counts, self._filter.reason
+        counts, reason_of, start, again = self.counts, self._filter.reason, keeper.start, keeper.again
         parser, read = self._parser(log, read)
-        number = begin = 0
+        begin = 0
         for line in read:
-            number += 1
-            if line is None or number % _LOOK_EVERY == 0:
+            if line is None:
+                self._progress(log)
+                yield None, None
+                continue
+            if log.lines % _LOOK_EVERY == 0:
                 if log.size:
                     with suppress(OSError, ValueError):
                         log.position = disk.tell()
                 self._progress(log)
-            if line is None:
-                yield None, None
-                continue
+            log.lines += 1
             counts.read += 1
             # An earlier run may have read a last line that had no end yet.
             is_new = begin >= start or line.end in again or (start <= line.end and start in again)
             begin = line.end
             # The first lines may say how to read what follows.
-            hit = self._read(parser, line, log, number) if is_new or number < _SAMPLE_LINES else None
+            hit = self._read(parser, line, log) if is_new or log.lines < _SAMPLE_LINES else None
             if not is_new:
                 counts.before += 1
                 hit = None
@@ -164,7 +190,7 @@ class Importer:
                     counts.saw(hit.time)
             yield line, hit
 
-    def _read(self, parser: Parser, line: Line, log: Log, number: int) -> Hit | None:
+    def _read(self, parser: Parser, line: Line, log: Log) -> Hit | None:
         try:
             if line.data is not None:
                 hit = parser(line.data.decode("utf-8", "replace").rstrip("\r\n"))
@@ -172,21 +198,25 @@ class Importer:
                 return hit
         except Exception:  # noqa: BLE001, S110 - whatever a parser makes of an odd line
             pass
+        self._note_malformed(log)
+        return None
+
+    def _note_malformed(self, log: Log) -> None:
         self.counts.malformed += 1
         if len(self.counts.examples) < _MOST_SHOWN:
-            self.counts.examples.append((log.path, number))
-        return None
+            self.counts.examples.append((log.path, log.lines))
 
     def _parser(self, log: Log, read: Iterator[Line | None]) -> tuple[Parser, Iterator[Line | None]]:
         if self._make_parser is not None:
             return self._make_parser(), read
         sample: list[Line | None] = []
+        enough = _SAMPLE_LINES_OF_PIPE if log.path == "-" else _SAMPLE_LINES
         for line in read:
             if line is None and (sample or self.stopped.is_set()):
                 break  # a log that is followed has no more for now
             if line is not None:
                 sample.append(line)
-            if len(sample) >= _SAMPLE_LINES:
+            if len(sample) >= enough:
                 break
         texts = [line.data.decode("utf-8", "replace").rstrip("\r\n") for line in sample if line and line.data]
         name = detect([text for text in texts if text])
@@ -204,8 +234,12 @@ class Sender(Importer):
     Args:
         client: The client, with `outstanding.before_send` as its `before_send` and a `Watched` exporter.
         outstanding: What is sent and not answered.
+        filter: Says which requests are left out.
+        make_parser: Makes a parser for each log; None finds out the format by its first lines.
+        progress: Called now and then with the log that is being read.
         checkpoints: Where it is kept how far each log was imported; None to keep nothing.
         sites: The websites by their host names.
+        hostname: The host name of requests whose log has none; None if there is none.
         anonymize: Whether to leave out the last part of each address.
         tag_bots: Whether the page views of bots get the tag `bot`.
         with_time: Whether to send the time of each request.
@@ -216,20 +250,21 @@ class Sender(Importer):
         self,
         client: "umami.Client",
         outstanding: Outstanding,
-        checkpoints: Checkpoints | None,
         filter: Filter,  # noqa: A002
         make_parser: Callable[[], Parser] | None = None,
         progress: Callable[[Log], object] = id,
+        checkpoints: Checkpoints | None = None,
         *,
         sites: Mapping[str, str] | None = None,
+        hostname: str | None = None,
         anonymize: bool = False,
         tag_bots: bool = False,
         with_time: bool = True,
         rate: float | None = None,
     ) -> None:
-        super().__init__(filter, make_parser, progress)
-        self._client, self._outstanding, self._checkpoints = client, outstanding, checkpoints
-        self._sites = sites or {}
+        super().__init__(filter, make_parser, progress, checkpoints)
+        self._client, self._outstanding = client, outstanding
+        self._sites, self._hostname = sites or {}, hostname
         self._anonymize, self._tag_bots, self._with_time = anonymize, tag_bots, with_time
         self._is_checked = not with_time
         self._interval = 1 / rate if rate else 0.0
@@ -237,8 +272,6 @@ class Sender(Importer):
 
     def send(self, path: str, *, follow: bool = False) -> None:
         """Import a log, from where an earlier run stopped. Returns early once `stopped` is set.
-
-        Of the standard input nothing is remembered: it cannot be read from its beginning again.
 
         Args:
             path: The log; `-` for the standard input.
@@ -248,72 +281,60 @@ class Sender(Importer):
             OSError: It cannot be read, or its place cannot be kept.
             UnknownFormatError: It is of no known format.
             OldServerError: The server stores no times, as its first answer shows.
+            NoHostError: The log has no host names, and there is no default.
         """
         log = _log(path)
-        former: Place | None = None
-        if path != "-" and self._checkpoints is not None:
-            with opened(path) as (file, _):
-                former = self._checkpoints.find(file)
-        again = set(() if former is None else former.unanswered)
-        tracker = Tracker()
-        try:
-            former = self._send_lines(log, tracker, former, again, follow=follow)
-            while not self.stopped.is_set() and not self._client.flush(0.2):
-                self._progress(log)
-        except BaseException:
-            self.stopped.set()
-            raise
-        finally:
-            # From now on nothing is sent: what is not answered then is sent by the next run.
-            if self._client.shutdown(_STOP_SECONDS if self.stopped.is_set() else None):
-                self._outstanding.clear()
-            if path != "-":
-                self._save(tracker, former, again)
+        with self._opened(log, self._outstanding.lines) as (file, disk, keeper):
+            try:
+                self._send_lines(log, file, disk, keeper, follow=follow)
+            except DamagedError:  # what was read before that is sent
+                self._finish(log, keeper)
+                raise
+            except BaseException:
+                self.stopped.set()
+                raise
+            else:
+                self._finish(log, keeper)
+            finally:
+                # From now on nothing is sent: what is not answered then is sent by the next run.
+                try:
+                    if self._client.shutdown(_STOP_SECONDS if self.stopped.is_set() else None):
+                        self._outstanding.clear()
+                finally:
+                    keeper.save()
 
     def _send_lines(
-        self, log: Log, tracker: Tracker, former: Place | None, again: set[int], *, follow: bool
-    ) -> Place | None:
-        start = 0 if former is None else former.offset
-        due = monotonic() + _CHECKPOINT_SECONDS
-        with opened(log.path) as (file, disk):
-            follows = follow and file is disk and log.path != "-"
-            read: Iterator[Line | None] = followed(log.path, file) if follows else lines(file)
-            for line, hit in self._hits(log, disk, read, start, again):
-                if line is not None:
-                    if hit is not None:
-                        self._send(hit, line.end)
-                    tracker.saw(line)
-                    again -= {line.end, start} if line.end >= start else {line.end}
-                    if hit is not None and not self._is_checked:
-                        self._check_server(log)
-                if self.stopped.is_set():
-                    break
-                if log.path != "-" and monotonic() >= due:
-                    former = self._save(tracker, former, again)
-                    due = monotonic() + _CHECKPOINT_SECONDS
-        return former
+        self, log: Log, file: IO[bytes], disk: IO[bytes], keeper: Keeper, *, follow: bool
+    ) -> None:
+        follows = follow and file is disk and log.path != "-"
+        read: Iterator[Line | None] = followed(log.path, file) if follows else lines(file)
+        for line, hit in self._hits(log, disk, read, keeper):
+            if line is not None:
+                if hit is not None:
+                    self._send(log, hit, line.end, keeper)
+                keeper.saw(line)
+                if hit is not None and not self._is_checked:
+                    self._check_server(log)
+            if self.stopped.is_set():
+                break
+            keeper.save_if_due()
 
-    def _save(self, tracker: Tracker, former: Place | None, again: Collection[int]) -> Place | None:
-        """Keep the place that was reached, with what is not answered."""
-        if self._checkpoints is None:
-            return former
-        place = tracker.place()
-        if former is not None and (place is None or place.offset < former.offset):
-            place = former  # an earlier run came further
-        if place is None:
-            return former
-        place = replace(place, unanswered=sorted({*again, *self._outstanding.lines()}))
-        if place != former:
-            self._checkpoints.save(place, former)
-        return place
+    def _finish(self, log: Log, keeper: Keeper) -> None:
+        """Wait until all is answered."""
+        while not self.stopped.is_set() and not self._client.flush(_FLUSH_SECONDS):
+            self._progress(log)
+            keeper.save_if_due()
 
-    def _send(self, hit: Hit, line: int) -> None:
-        self._wait()
+    def _send(self, log: Log, hit: Hit, line: int, keeper: Keeper) -> None:
+        self._wait(log, keeper)
+        hostname = hit.host or self._hostname
+        if not hostname:
+            raise NoHostError
         fields: dict[str, Any] = {
             "url": hit.target,
             "referrer": hit.referrer,
             "ip_address": _anonymous(hit.address) if self._anonymize else hit.address or None,
-            "hostname": hit.host or None,
+            "hostname": hostname,
             "website_id": self._sites.get(hit.host.lower()) if self._sites else None,
             "language": "",
             "screen": "",
@@ -332,28 +353,32 @@ class Sender(Importer):
                 self._client.new_page_view(fields.pop("title", ""), ua=hit.ua, **fields)
         except ValidationError:
             self.counts.sent -= 1
-            self.counts.malformed += 1
+            self._note_malformed(log)
 
     def _check_server(self, log: Log) -> None:
         """Find out by the first page view whether the server stores its time."""
-        while not self._client.flush(0.2) and not self.stopped.is_set():
+        while not self._client.flush(_FLUSH_SECONDS) and not self.stopped.is_set():
             self._progress(log)
         server = self._client.queue_stats().server or ""
         if server.startswith(_WITHOUT_TIMES):
             raise OldServerError(f"The server is {server}: it would date all page views at their arrival.")
         self._is_checked = True
 
-    def _wait(self) -> None:
+    def _wait(self, log: Log, keeper: Keeper) -> None:
         """Wait until the next page view may be sent: the rate, and how many are on their way."""
         while len(self._outstanding) >= _MOST_OUTSTANDING and not self.stopped.is_set():
             if self._client.queue_stats().pending == 0:
                 self._outstanding.clear()
             self.stopped.wait(0.02)
+            self._progress(log)
+            keeper.save_if_due()
         if self._interval:
             now = monotonic()
             self._next = max(self._next, now - 1) + self._interval
-            if self._next > now:
-                self.stopped.wait(self._next - now)
+            while self._next > (now := monotonic()) and not self.stopped.is_set():
+                self.stopped.wait(min(self._next - now, _FLUSH_SECONDS))
+                self._progress(log)
+                keeper.save_if_due()
 
 
 def _log(path: str) -> Log:

@@ -6,7 +6,9 @@ import io
 import lzma
 import os
 import sys
+import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +20,10 @@ LONGEST: Final = 65_536
 _POLL_SECONDS: Final = 0.5
 _NEWLINE: Final = 10
 _MAGIC: Final = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+
+
+class DamagedError(Exception):
+    """The compressed data of a log is damaged, or ends too early."""
 
 
 class Line(NamedTuple):
@@ -45,27 +51,117 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """
     with ExitStack() as stack:
         disk: Any = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
-        if not isinstance(disk, io.BufferedReader):
-            disk = io.BufferedReader(disk)
+        if not disk.seekable():
+            disk = io.BufferedReader(stack.enter_context(_Pipe(disk)))
         start = disk.peek(8)[:8]
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
         if kind is None:
             yield disk, disk
             return
         readers: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _zstd}
-        yield io.BufferedReader(stack.enter_context(readers[kind](disk)), 1 << 18), disk
+        yield io.BufferedReader(_Decompressed(stack.enter_context(readers[kind](disk))), 1 << 18), disk
+
+
+class _Decompressed(io.RawIOBase):
+    """Decompressed data, each read as much as there is at once: so what precedes damage is read first."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can go back."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return int(self._source.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what there is."""
+        data = self._source.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def rewind(file: IO[bytes], disk: IO[bytes]) -> None:
+    """Have a log that `opened` yielded begin again. Of a pipe, that is possible once."""
+    file.seek(0)
+    pipe = getattr(disk, "raw", None)
+    if isinstance(pipe, _Pipe):
+        pipe.keep_no_more()
+
+
+class _Pipe(io.RawIOBase):
+    """A pipe that can be read from its beginning again, once: what was read until then is in a file."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._kept: IO[bytes] = tempfile.SpooledTemporaryFile(1 << 20)  # noqa: SIM115 - closed by `close`
+        self._position = 0
+        self._keeps = True
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can go back."""
+        return True
+
+    def tell(self) -> int:
+        """Return how much has been read."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go back to the beginning."""
+        if offset or whence or not self._keeps:
+            raise io.UnsupportedOperation("a pipe can go back once, to its beginning")
+        self._keeps = False
+        self._kept.seek(0)
+        self._position = 0
+        return 0
+
+    def keep_no_more(self) -> None:
+        """Copy no more; if it did not go back, since its reader had all in memory, drop the copy."""
+        if self._keeps:
+            self._keeps = False
+            self._kept.truncate(0)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what there is."""
+        data = b"" if self._keeps else self._kept.read(len(buffer))
+        if not data:
+            data = self._source.read1(len(buffer))  # type: ignore[attr-defined]
+            if self._keeps:
+                self._kept.write(data)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Delete what was kept."""
+        self._kept.close()
+        super().close()
 
 
 def _zstd(file: Any) -> Any:
+    return _zstd_module().ZstdFile(file)
+
+
+def _zstd_module() -> Any:
     try:
         from compression import zstd  # type: ignore[import-not-found]  # from Python 3.14 on
     except ModuleNotFoundError:
         try:
-            from backports import zstd  # type: ignore[import-not-found]
+            from backports import zstd
         except ModuleNotFoundError:
             message = "Reading .zst needs Python 3.14 or backports.zstd: pip install backports.zstd"
             raise ModuleNotFoundError(message, name="backports.zstd") from None
-    return zstd.ZstdFile(file)
+    return zstd
 
 
 def lines(file: IO[bytes]) -> Iterator[Line]:
@@ -75,10 +171,21 @@ def lines(file: IO[bytes]) -> Iterator[Line]:
         file: The log.
 
     Raises:
-        EOFError: A compressed file ends too early.
-        OSError: It cannot be read, or its compressed data is damaged.
+        DamagedError: Its compressed data is damaged, or ends too early.
+        OSError: It cannot be read.
     """
-    return _lines(file, 0, partial=True)
+    try:
+        yield from _lines(file, 0, partial=True)
+    except OSError as error:
+        if error.errno is not None:  # the system's; those of gzip and bz2 have none
+            raise
+        raise DamagedError(str(error)) from error
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DamagedError(str(error)) from error
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":  # of a module that may not be there
+            raise
+        raise DamagedError(str(error)) from error
 
 
 def _lines(file: IO[bytes], end: int, *, partial: bool) -> Iterator[Line]:
