@@ -445,7 +445,7 @@ def test_a_compressed_log_is_read_up_to_where_it_is_damaged(ending: str, damage:
     middle = len(whole) // 2
     garbled = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
     log.write_bytes({"none": whole, "short": whole[:middle], "garbled": garbled}[damage])
-    importer = Importer(Filter())
+    importer = Importer(Filter(), lambda: common)
     importer.scan(str(log))
     if damage == "none":
         assert (importer.counts.sent, importer.counts.damaged) == (8_000, [])
