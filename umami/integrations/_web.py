@@ -234,9 +234,9 @@ class Middleware:
             skip_bots: Send no page views of bots, by Umami's own rule. This needs the extra `bots`.
             respect_gpc: Send no page views of visitors whose browser sends `Sec-GPC` or `DNT`, and nothing
                 about such a visitor with other events.
-            distinct_id: Called with the request when something is sent; returns your own id for the visitor.
-                An async function is awaited once, before the application handles the request. WSGI takes
-                none.
+            distinct_id: Called with the request when something is sent; returns your own id for the visitor,
+                a string or an integer. An async function is awaited once, before the application handles the
+                request. The WSGI middleware takes no async function.
             tag: A tag for all events; or a function, which is called with the request. It may be async, as
                 `distinct_id` may.
             data: Custom data for all events of a request but its page view; or a function, as for `tag`.
