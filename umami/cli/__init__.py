@@ -24,7 +24,7 @@ from ._parser import Formatter
 COMMANDS: Final = (
     *("event", "page-view", "revenue", "identify"),
     *("login", "logout", "websites", "stats", "active"),
-    *("import", "doctor", "collector", "spool"),
+    *("import", "doctor", "collector", "demo", "spool", "completion"),
 )
 """The commands. Each one's module has its name, with `_` in place of `-` and after a keyword of Python."""
 
@@ -35,7 +35,7 @@ settings are read from the environment, as by the Python client: UMAMI_URL, UMAM
 _EXIT_CODES: Final = """\
 Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted.
 
-"umami COMMAND --help" explains a command.
+"umami COMMAND --help" explains a command, with examples.
 """
 
 
@@ -54,31 +54,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         ```
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    return guarded(functools.partial(_run, words))
+
+
+def _run(words: Sequence[str]) -> int:
     if not words or words[0] not in COMMANDS:
         parser = _parser()
         parser.parse_args(words)  # which ends with the help, the version or an error
         parser.error("the first argument must be a command")
-    command = _module(words[0])
+    command = module_of(words[0])
     # Options may stand anywhere among the arguments, which argparse's own subcommands do not allow.
-    arguments = _parser_of(command).parse_intermixed_args(words[1:])
-    return guarded(functools.partial(command.run, arguments))
+    return int(command.run(_parser_of(command).parse_intermixed_args(words[1:])))
 
 
 def _parser() -> argparse.ArgumentParser:
     """Returns the parser for what precedes a command."""
     from umami import __version__
 
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"{name:{width}}  {module_of(name).SUMMARY}" for name in COMMANDS)
     parser = argparse.ArgumentParser(
         prog="umami",
         usage="umami COMMAND [arguments]",
         description=_DESCRIPTION,
-        epilog=_EXIT_CODES,
+        epilog=f"commands:\n{commands}\n\n{_EXIT_CODES}",
         formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"umami {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        commands.add_parser(name, help=_module(name).SUMMARY, add_help=False)
+    parser.add_argument(
+        "--version", action="version", version=f"umami {__version__}", help="show the version"
+    )
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
     return parser
 
 
@@ -95,6 +100,7 @@ def _parser_of(command: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def _module(name: str) -> Any:
+def module_of(name: str) -> Any:
+    """Returns the module of a command."""
     module = name.replace("-", "_")
     return import_module(f"{__name__}.{module}{'_' if iskeyword(module) else ''}")

@@ -33,7 +33,11 @@ class CommandError(Exception):
 def guarded(run: Callable[[], int]) -> int:
     """Runs a command, turns a user's errors into one line on stderr, and returns the exit code."""
     try:
-        return run()
+        try:
+            return run()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what the reader of a pipe did not want is found out here, not at exit
     except CommandError as error:
         return _said(str(error), error.code)
     except KeyboardInterrupt:

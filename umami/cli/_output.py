@@ -34,7 +34,8 @@ def complain(message: str) -> None:
 
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Tells whether the output goes to a terminal, and not to a pipe or a file."""
-    return (sys.stdout if stream is None else stream).isatty()
+    stream = sys.stdout if stream is None else stream
+    return stream is not None and stream.isatty()  # there is none if it was closed
 
 
 def has_colors(stream: TextIO | None = None) -> bool:

@@ -11,19 +11,21 @@ _MOST_COLUMNS: Final = 100
 
 
 class Formatter(argparse.HelpFormatter):
-    """Wraps each paragraph of a description to the terminal, and keeps the lines of the examples."""
+    """Wraps each paragraph to the terminal, and keeps the lines of those titled, say, `examples:`."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS) - 2
         super().__init__(prog, **{"max_help_position": 28, "width": width, **options})
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith("examples:\n"):
-            head, *lines = text.splitlines()
-            return "\n".join([head, *(f"  {line}" for line in lines)])
-        return "\n\n".join(
-            textwrap.fill(" ".join(each.split()), width, initial_indent=indent) for each in text.split("\n\n")
-        )
+        return "\n\n".join(_filled(each, width, indent) for each in text.strip().split("\n\n"))
+
+
+def _filled(paragraph: str, width: int, indent: str) -> str:
+    head, *lines = paragraph.splitlines()
+    if head.endswith(":"):
+        return "\n".join([head, *(f"  {line}" for line in lines)])
+    return textwrap.fill(" ".join(paragraph.split()), width, initial_indent=indent, subsequent_indent=indent)
 
 
 def moment(text: str) -> datetime:

@@ -53,10 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_argument_group("format")
     formats.add_argument(
         "--format",
+        metavar="FORMAT",
         default="auto",
         choices=("auto", "combined", "vhost_combined", "json", "cloudfront", "alb", "table"),
-        help="combined (or common) and vhost_combined, of Apache and nginx; json of nginx, Caddy, Traefik; "
-        "cloudfront; alb; table: CSV with a header, or lines of JSON (default: by the first lines)",
+        help="the log's format; combined (or common) and vhost_combined, of Apache and nginx; json of nginx, "
+        "Caddy, Traefik; cloudfront; alb; table: CSV with a header, or lines of JSON (default: by the first "
+        "lines)",
     )
     formats.add_argument(
         "--format-regex",

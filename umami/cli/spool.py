@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("action", choices=("list", "send", "clear"), help="list, send or delete")
     parser.add_argument(
-        "folder", nargs="?", default=os.environ.get("UMAMI_SPOOL"), help="the folder (default: UMAMI_SPOOL)"
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        default=os.environ.get("UMAMI_SPOOL"),
+        help="the folder (default: UMAMI_SPOOL)",
     )
     parser.add_argument(
         "--timeout",
