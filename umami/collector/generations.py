@@ -157,8 +157,27 @@ class Generation:
     """Whether operators in filters are names (``neq.``, ``c.``); otherwise signs (``!``, ``~``, ``!~``)."""
     separates_values: bool = True
     """Whether a comma in a filter separates alternative values."""
-    has_event_stats: bool = True
-    """Whether there is ``/events/stats``."""
+    has_late_filters: bool = True
+    """Whether there are the filters of 3.1: numbered ones, ``match``, ``excludeBounce``, campaigns,
+    ``distinctId`` and regular expressions."""
+    own_referrer_has_www: bool = False
+    """Whether a referrer must be equal to the host name, ``www.`` included, to count as the site's own."""
+    counts_empty_values: bool = False
+    """Whether metrics count the rows without a value, too."""
+    hour_unit_hours: int = 743
+    """The most hours of a period that a series may divide into hours."""
+    day_unit_months: int = 7
+    """The most months of a period that a series may divide into days."""
+    has_local_weeks: bool = True
+    """Whether the hours of a week are those of the time zone asked for; otherwise of UTC."""
+    counts_session_events: bool = True
+    """Whether the list of sessions has the key ``events``."""
+    date_range: tuple[str, str] = ("startDate", "endDate")
+    """The members of the range of dates."""
+    has_channels: bool = True
+    """Whether channels can be counted."""
+    missing_figures: frozenset[str] = frozenset()
+    """The query routes of a website that it does not have."""
     stats: Literal["change", "prev", "null", "sum"] = "sum"
     """The form of statistics. ``change``, ``prev``: each figure is an object, with its change or its previous
     value. ``null``, ``sum``: plain figures, and a ``comparison``; a sum of no rows is null, or 0."""
@@ -199,7 +218,14 @@ _3_0_3: Final = replace(
     login_user=("id", "username", "role", "createdAt", "isAdmin"),
     config=("cloudMode", "privateMode", "telemetryDisabled", "updatesDisabled"),
     separates_values=False,
-    has_event_stats=False,
+    has_late_filters=False,
+    own_referrer_has_www=True,
+    counts_empty_values=True,
+    hour_unit_hours=48,
+    day_unit_months=6,
+    has_local_weeks=False,
+    counts_session_events=False,
+    missing_figures=frozenset({"events/stats", "event-data"}),
     stats="null",
 )
 _3_0_1: Final = replace(
@@ -224,6 +250,9 @@ _2_19: Final = replace(
     pages_tell_order=True,
     parameters=(("url", "path"), ("host", "hostname")),
     names_operators=False,
+    has_channels=False,
+    date_range=("mindate", "maxdate"),
+    missing_figures=_3_0_1.missing_figures | {"metrics/expanded"},
     stats="prev",
 )
 _2_17: Final = replace(

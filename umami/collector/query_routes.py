@@ -11,8 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from umami.collector import queries, replies, rules
+from umami.collector import replies, rules
 from umami.collector.auth import Auth
+from umami.collector.figure_routes import figures_of
+from umami.collector.figures import totals
+from umami.collector.figures.query import CrashError, Query, canonical_uuid, check_page, check_range
 from umami.collector.generations import Generation
 from umami.collector.javascript import to_number
 from umami.collector.replies import Json
@@ -48,20 +51,15 @@ class QueryRoutes:
         website = "/api/websites/{website_id}"
         guarded = partial(partial, self._guarded)
         self.routes = [
-            Route("/api/websites", guarded(self._websites, check=queries.check_page)),
+            Route("/api/websites", guarded(self._websites, check=check_page)),
             Route("/api/websites", self._create_website, methods=["POST"]),
             Route(website, guarded(self._website)),
             Route(f"{website}/active", guarded(self._active)),
-            Route(f"{website}/stats", guarded(self._stats, check=queries.check_range)),
-            Route(f"{website}/metrics", guarded(self._metrics, check=queries.check_metrics)),
+            Route(f"{website}/stats", guarded(self._stats, check=check_range)),
         ]
         verify_methods = list(generation.verify_methods)
         for exists, route in (
             (generation.me is not None, Route("/api/me", guarded(self._me))),
-            (
-                generation.has_event_stats,
-                Route(f"{website}/events/stats", guarded(self._event_stats, check=queries.check_range)),
-            ),
             (not generation.is_cloud, Route("/api/heartbeat", self._ok)),
             (not generation.is_cloud, Route("/api/auth/login", self._login, methods=["POST"])),
             (
@@ -78,13 +76,17 @@ class QueryRoutes:
         ):
             if exists:
                 self.routes.append(route)
+        self.routes += [
+            Route(figure.route, guarded(partial(self._figure, figure.compute), check=figure.check))
+            for figure in figures_of(generation)
+        ]
 
     async def _guarded(
         self,
         endpoint: Endpoint,
         request: Request,
         *,
-        check: Callable[[queries.Query], Json | None] | None = None,
+        check: Callable[[Query], Json | None] | None = None,
         by_api_key: bool = True,
     ) -> Response:
         """Checks the parameters and the token. Since 2.16, Umami checks the parameters first."""
@@ -98,10 +100,10 @@ class QueryRoutes:
             return self._reply(replies.unauthorized())
         try:
             if "website_id" in request.path_params:
-                website_id = queries.canonical_uuid(unquote(request.path_params["website_id"]))
+                website_id = canonical_uuid(unquote(request.path_params["website_id"]))
                 request.path_params["website_id"] = website_id
             return await endpoint(request)
-        except queries.CrashError:
+        except CrashError:
             return crash_response(self._generation)
 
     def _is_authorized(self, request: Request, *, by_api_key: bool = True) -> bool:
@@ -112,18 +114,8 @@ class QueryRoutes:
             by_api_key or not self._auth.is_api_key(authorization, key)
         )
 
-    def _query(self, request: Request) -> queries.Query:
-        """Returns the request's parameters, with their names in Umami 3.1."""
-        query = queries.Query(request.query_params)
-        query.names_operators = self._generation.names_operators
-        query.separates_values = self._generation.separates_values
-        for own, name in self._generation.parameters:
-            query.pop(name, None)
-            if own in query:
-                query[name] = query.pop(own)
-            if query.get("type") == own:
-                query["type"] = name
-        return query
+    def _query(self, request: Request) -> Query:
+        return Query(request.query_params, self._generation)
 
     def _reply(self, reply: Any) -> Response:
         return json_response(reply, self._generation)
@@ -218,7 +210,7 @@ class QueryRoutes:
         return self._reply(self._store.website(request.path_params["website_id"]))
 
     async def _active(self, request: Request) -> Response:
-        count = queries.active_visitors(self._store, request.path_params["website_id"])
+        count = totals.active_visitors(self._store, request.path_params["website_id"])
         shape = self._generation.active
         return self._reply([{"x": count}] if shape == "rows" else {shape: count})
 
@@ -228,8 +220,8 @@ class QueryRoutes:
         if (generation.stats_need_website and not self._store.has_website(website_id)) or (
             generation.referrer_filter_fails and "referrer" in query
         ):
-            raise queries.CrashError
-        now, before = queries.stats(self._store, website_id, query)
+            raise CrashError
+        now, before = totals.stats(self._store, website_id, query)
         if not generation.counts_visits:
             now, before = _uniques(now), _uniques(before)
         if generation.stats == "change":
@@ -242,20 +234,17 @@ class QueryRoutes:
             now, before = _null_sums(now), _null_sums(before)
         return self._reply({**now, "comparison": before})
 
-    async def _event_stats(self, request: Request) -> Response:
-        website_id = request.path_params["website_id"]
-        return self._reply(queries.event_stats(self._store, website_id, self._query(request)))
-
-    async def _metrics(self, request: Request) -> Response:
-        rows = queries.metrics(self._store, request.path_params["website_id"], self._query(request))
-        return self._reply(replies.bad_request() if rows is None else rows)
+    async def _figure(self, compute: Callable[..., Any], request: Request) -> Response:
+        website_id, *ids = request.path_params.values()
+        reply = compute(self._store, website_id, self._query(request), *map(unquote, ids))
+        return self._reply(replies.bad_request() if reply is None else reply)
 
 
 def _null_sums(figures: Json) -> Json:
     """Replaces the sums of no rows with null, as Umami 3.0 answers them."""
     if figures["visits"]:
         return figures
-    return {name: None if name in queries.SUMS else value for name, value in figures.items()}
+    return {name: None if name in totals.SUMS else value for name, value in figures.items()}
 
 
 def _uniques(figures: Json) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 import time
@@ -15,7 +14,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from umami.collector.javascript import iso
+from umami.collector import sql_functions
+from umami.collector.flattened import Flattened
+from umami.collector.javascript import calendar, iso
 from umami.collector.records import EventType, Identity, StoredEvent
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _SESSION_COLUMNS = (
 
 _LOCK_SECONDS: Final = 1.0
 """How long to wait while another program writes to the file. Meanwhile no request is answered."""
+
+_KEPT_QUERIES: Final = 8
+"""How many results are kept for further pages."""
 
 _SCHEMA = f"""
     pragma journal_mode = wal;
@@ -79,6 +83,14 @@ def now_text() -> str:
     return iso(datetime.fromtimestamp(time.time(), timezone.utc))
 
 
+def moment_text(timestamp: float | None) -> str | None:
+    """Returns a time in epoch seconds as Umami formats it. None stays None."""
+    if timestamp is None:
+        return None
+    year, moment = calendar(round(timestamp * 1000))
+    return f"{year:04}{iso(moment)[4:]}"
+
+
 class Store:
     """The collector's database. Thread-safe.
 
@@ -97,10 +109,11 @@ class Store:
         # The events stay readable after the server has stopped, so the connection lives as long as the store.
         self._finalizer = weakref.finalize(self, self._connection.close)
         self._connection.row_factory = sqlite3.Row
-        # SQLite's own lower() supports ASCII only, and there are no regular expressions.
-        self._connection.create_function("lower", 1, _lower, deterministic=True)
-        self._connection.create_function("regexp", 2, _matches, deterministic=True)
+        sql_functions.register(self._connection)
         self._connection.executescript(_SCHEMA)
+        self._flattened = Flattened(self._connection)
+        self._kept: dict[tuple[Any, ...], list[sqlite3.Row]] = {}
+        self._kept_at = 0
         self._websites = {row["id"] for row in self.query("select id from website")}
         self.user_created_at = now_text()
         self.is_away = False
@@ -114,6 +127,26 @@ class Store:
         values = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         with self._lock:
             return self._connection.execute(sql, values).fetchall()
+
+    def query_kept(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """Does the same as `query`, and keeps the rows until something is written.
+
+        The pages of a list share what is computed over all its rows.
+        """
+        with self._lock:
+            changes = self._connection.total_changes
+            if changes != self._kept_at or len(self._kept) >= _KEPT_QUERIES:
+                self._kept.clear()
+                self._kept_at = changes
+            key = (sql, *parameters)
+            if key not in self._kept:
+                self._kept[key] = self.query(sql, parameters)
+            return self._kept[key]
+
+    def flatten_data(self) -> None:
+        """Brings the tables of custom data, ``event_data`` and ``session_data``, up to date."""
+        with self._lock:
+            self._flattened.update()
 
     @contextmanager
     def writing(self) -> Iterator[Rows]:
@@ -163,6 +196,7 @@ class Store:
         with self._lock, self._transaction():
             for table in ("session", "event", "identity"):
                 self._connection.execute(f"delete from {table}")  # noqa: S608
+            self._flattened.clear()
 
     def has_website(self, website_id: str) -> bool:
         """Whether a website is registered."""
@@ -207,28 +241,6 @@ class Store:
         found = "from website where name || char(10) || domain like '%' || :p1 || '%'"
         page = self.query(f"select * {found} order by id limit :p2 offset :p3", (search, limit, offset))
         return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
-
-
-def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """Compiles the pattern of a filter. It ignores case, unless it begins with ``(?c)`` or ``(?-i)``.
-
-    The first is for PostgreSQL, the second for the Cloud's ClickHouse.
-
-    Raises:
-        re.error: The pattern is invalid.
-    """
-    for heed_case in ("(?c)", "(?-i)"):
-        if pattern.startswith(heed_case):
-            return re.compile(pattern.removeprefix(heed_case))
-    return re.compile(pattern, re.IGNORECASE)
-
-
-def _matches(pattern: str, text: str | None) -> bool | None:
-    return None if text is None else compiled_pattern(pattern).search(text) is not None
 
 
 def _website(row: sqlite3.Row) -> Row:
