@@ -24,8 +24,8 @@ from urllib.parse import quote, unquote
 import pytest
 
 import umami
-from umami._http.endpoints import Server
 from umami._http.messages import Request
+from umami._http.server import Server
 
 CHATTY = (
     *(

@@ -24,6 +24,8 @@ OTHERS = {
     "_http/exchange.py": "servers' answers",
     "_http/proxies.py": "settings",
     "_http/verdicts.py": "servers' answers",
+    "_queries/describing.py": "docstrings",
+    "_queries/ranges.py": "a query's range",
     "_spool/records.py": "the spool's files",
     "_spool/segment.py": "file names",
     "settings.py": "settings",

@@ -434,7 +434,7 @@ QUERIES: dict[str, dict[str, Any]] = {"websites": {}, "active_users": {}, "websi
 
 
 @pytest.mark.parametrize("function", QUERIES)
-@pytest.mark.parametrize("status", [401, 500, *slow(400, 403, 404, 429, 502, 503)])
+@pytest.mark.parametrize("status", [401, 500, *slow(400, 403, 404)])
 def test_a_non_2xx_raises_with_the_response(
     user: umami.Client, collector: Collector, call: Call, function: str, status: int
 ) -> None:
@@ -442,7 +442,7 @@ def test_a_non_2xx_raises_with_the_response(
     with pytest.raises(httpx.HTTPStatusError) as caught:
         call(getattr(user, function), **QUERIES[function])
     assert caught.value.response.status_code == status
-    assert len(collector.requests) == 1  # a query is the caller's to repeat
+    assert len(collector.requests) == 1
 
 
 def test_a_revoked_token_raises_401(user: umami.Client, collector: Collector, call: Call) -> None:
@@ -514,6 +514,7 @@ def test_a_server_that_is_away_raises_httpxs_error(
     user: umami.Client, collector: Collector, call: Call
 ) -> None:
     collector.stop()
+    user.configure(query_timeout=0.2)
     with pytest.raises(httpx.ConnectError):
         call(user.websites)
 

@@ -374,8 +374,8 @@ def test_a_filter_that_the_server_ignores_is_refused(serve: Callable[..., Site],
         serve(version).website_stats(**DAY, host="docs.example.com")
 
 
-@pytest.mark.parametrize("value", [["DE", "AT"], ("DE",), 5, b"x", True])
-def test_a_filter_is_one_string(serve: Callable[..., Site], value: Any) -> None:
+@pytest.mark.parametrize("value", [["DE", 5], 5, b"x", True])
+def test_a_filter_is_text(serve: Callable[..., Site], value: Any) -> None:
     site = serve("3.1")
     with pytest.raises(ValidationError, match=r"^country must be a string, got "):
         site.website_stats(**DAY, country=value)

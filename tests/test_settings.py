@@ -234,6 +234,8 @@ WRONG = {
     "UMAMI_FLUSH_INTERVAL": "nan",
     "UMAMI_SENDERS": "65",
     "UMAMI_TIMEOUT": "0",
+    "UMAMI_QUERY_TIMEOUT": "0",
+    "UMAMI_SERVER_VERSION": "newest",
     "UMAMI_ITEM_TIMEOUT": "inf",
     "UMAMI_RETRY_WAIT": "0",
     "UMAMI_RETRY_WAIT_MAX": "soon",

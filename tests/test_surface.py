@@ -32,9 +32,11 @@ EVENT = (
     "browser=None, os=None, device=None"
 )
 STATS = (
-    "start_at, end_at, website_id=None, url=None, referrer=None, title=None, query=None, event=None, "
-    "host=None, os=None, browser=None, device=None, country=None, region=None, city=None"
+    "start_at=None, end_at=None, website_id=None, url=None, referrer=None, title=None, query=None, "
+    "event=None, host=None, os=None, browser=None, device=None, country=None, region=None, city=None, "
+    "*, period=None, timezone=None, compare=None, **filters"
 )
+RANGE = "start_at=None, end_at=None, website_id=None, *, period=None, timezone=None"
 LOCAL = {
     "configure": "(**settings)",
     "set_url_base": "(url)",
@@ -62,7 +64,7 @@ SENDS = {
     ),
 }
 NETWORK = {
-    "login": "(username, password, *, code=None)",
+    "login": "(username, password, *, code=None, remember=False)",
     "logout": "()",
     "verify_token": "(check_server=True)",
     "heartbeat": "()",
@@ -70,12 +72,23 @@ NETWORK = {
     "websites": "()",
     "active_users": "(website_id=None)",
     "website_stats": f"({STATS})",
+    "metrics": f"(type, {RANGE}, limit=None, offset=None, search=None, expanded=False, **filters)",
+    "pageviews": f"({RANGE}, unit='day', compare=None, **filters)",
+    "event_series": f"({RANGE}, unit='day', limit=None, **filters)",
+    "event_stats": f"({RANGE}, compare=None, **filters)",
+    "realtime": "(website_id=None)",
+    "date_range": "(website_id=None)",
+    "filter_values": f"(type, {RANGE}, search=None)",
+    "event_properties": f"({RANGE}, **filters)",
+    "event_values": f"(property_name, {RANGE}, event, **filters)",
+    "session_stats": f"({RANGE}, **filters)",
+    "weekly_sessions": f"({RANGE}, **filters)",
     **SENDS,
     "flush": "(timeout=None)",
     "shutdown": "(timeout=None)",
 }
 FUNCTIONS = {**LOCAL, **NETWORK, **{f"{name}_async": signature for name, signature in NETWORK.items()}}
-MODULES = {"errors", "exporters", "models", "spool", "testing"}
+MODULES = {"errors", "exporters", "filters", "models", "spool", "testing"}
 
 
 def signature_of(function: Callable[..., Any]) -> str:
@@ -128,7 +141,7 @@ def test_a_function_knows_its_name_and_its_types(name: str) -> None:
         assert parameter.annotation is not inspect.Parameter.empty, parameter.name
 
 
-@pytest.mark.parametrize("name", [*SENDS, "login", "website_stats"])
+@pytest.mark.parametrize("name", [*SENDS, "login", "metrics"])
 def test_a_wrong_call_is_told_by_the_name_that_was_called(name: str) -> None:
     with pytest.raises(TypeError, match=rf"\b{name}\(\) missing"):
         getattr(umami, name)()

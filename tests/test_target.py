@@ -2,7 +2,7 @@
 
 import pytest
 
-from umami._http.endpoints import Server
+from umami._http.server import Server
 from umami._http.target import named
 
 SELF_HOSTED = Server("https://umami.example/stats")

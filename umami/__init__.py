@@ -30,6 +30,7 @@ from ._version import __version__ as __version__
 
 if _typing.TYPE_CHECKING:
     from . import exporters as exporters
+    from . import filters as filters
     from . import models as models
     from . import spool as spool
     from . import testing as testing
@@ -38,7 +39,7 @@ if _typing.TYPE_CHECKING:
     from .client import Client as Client
 else:
     # All of that is imported when one of the names is first used (PEP 562).
-    _MODULES = ("errors", "exporters", "models", "spool", "testing")
+    _MODULES = ("errors", "exporters", "filters", "models", "spool", "testing")
 
     def __getattr__(name: str) -> object:
         if name.startswith("_") and name != "__all__":

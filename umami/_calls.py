@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from types import FunctionType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
 
+from ._http import endpoints
+from ._http.asking import status_of
 from ._http.messages import Flow
 
 P = ParamSpec("P")
@@ -18,39 +20,55 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Caller(Protocol):
-    """What a client has for its calls: the state, whose session runs flows, and the async sends."""
+class Asker(Protocol):
+    """What a client has for its queries: the state, whose session runs flows."""
 
-    @property
-    def _state(self) -> Any: ...
+    _state: Any
+
+
+class Caller(Protocol):
+    """What a client has for its async sends: the sends that await."""
+
     @property
     def _awaited(self) -> Any: ...
 
 
-C = TypeVar("C", bound=Caller)
+Q = TypeVar("Q", bound=Asker)
 S = TypeVar("S")
 
 
-def call(describe: Callable[Concatenate[C, P], Flow[T]]) -> Callable[Concatenate[C, P], T]:
-    """Return the sync function of a query."""
-    flow = _named(describe)
+def both(
+    describe: Callable[Concatenate[Q, P], Flow[T]],
+) -> tuple[Callable[Concatenate[Q, P], T], Callable[Concatenate[Q, P], Coroutine[Any, Any, T]]]:
+    """Return the sync and the async function of a query."""
+    flow, flow_async = _named(describe), _named(describe, "_async")
+    returns = get_args(describe.__annotations__["return"])[2]
 
-    def run(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return cast("T", self._state.session.run(flow(self, *args, **kwargs)))
+    def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        asked, state = flow(self, *args, **kwargs), self._state
+        return cast("T", state.session.run(_logged_in(state, asked, lambda: flow(self, *args, **kwargs))))
 
-    return _dressed(run, flow, get_args(describe.__annotations__["return"])[2])
+    async def run_async(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        asked, state = flow_async(self, *args, **kwargs), self._state
+        again = _logged_in(state, asked, lambda: flow_async(self, *args, **kwargs))
+        return cast("T", await state.session.run_async(again))
+
+    return _dressed(run, flow, returns), _dressed(run_async, flow_async, returns)
 
 
-def call_async(
-    describe: Callable[Concatenate[C, P], Flow[T]],
-) -> Callable[Concatenate[C, P], Coroutine[Any, Any, T]]:
-    """Return the async function of a query."""
-    flow = _named(describe, "_async")
-
-    async def run(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return cast("T", await self._state.session.run_async(flow(self, *args, **kwargs)))
-
-    return _dressed(run, flow, get_args(describe.__annotations__["return"])[2])
+def _logged_in(state: Any, flow: Flow[T], again: Callable[[], Flow[T]]) -> Flow[T]:
+    """Run a flow. If its token is refused, and the account is remembered, log in and run it again."""
+    account, token = state.account, state.token
+    try:
+        return (yield from flow)
+    except Exception as error:
+        # A login and a logout change the account.
+        if status_of(error) != 401 or account is None or token is None or state.account != account:
+            raise
+        if state.token == token:  # else another call has logged in again meanwhile
+            answer = yield from endpoints.login(state.server(), account[0], account[1], None)
+            state.renew_token(answer.token)
+    return (yield from again())
 
 
 def send_async(

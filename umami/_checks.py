@@ -25,6 +25,7 @@ _PAGE: Final = re.compile(
     r"|umami\.js|login|logout|dashboard|(?:websites|settings|share|teams/[^/]+)(?:/.*)?)$",
     re.IGNORECASE,
 )
+_VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
 _ESCAPES: Final = "# as %23, / as %2F, ? as %3F, @ as %40, [ as %5B, ] as %5D"
 
 
@@ -106,6 +107,17 @@ def checked_region(region: str | None) -> str | None:
     if region not in (None, "us", "eu"):
         raise ValidationError("region must be 'us', 'eu', or None.")
     return region
+
+
+def checked_version(version: Any) -> str:
+    """Return a version of Umami.
+
+    Raises:
+        ValidationError: It is not two or more numbers with dots between them.
+    """
+    if not isinstance(version, str) or not _VERSION.fullmatch(version.strip()):
+        raise ValidationError(f"server_version must be a version such as '2.19', got {given(version)}.")
+    return version.strip()
 
 
 def checked_common_data(data: Any) -> dict[str, Any]:

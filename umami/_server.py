@@ -3,7 +3,7 @@
 import base64
 from urllib.parse import unquote, urlsplit
 
-from ._http.endpoints import Server
+from ._http.server import Server
 from ._http.target import Target
 from .errors import OperationNotAllowedError
 from .settings import Settings

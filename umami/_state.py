@@ -18,11 +18,11 @@ from ._events.encoder import Encoder
 from ._http import late
 from ._http.access import Access
 from ._http.connections import Connections
-from ._http.endpoints import Server
 from ._http.exporter import UmamiExporter
-from ._http.filters import Dialect
 from ._http.generations import Generation
+from ._http.server import Server
 from ._http.target import Target, named
+from ._http.versions import Known
 from ._process import in_child, notice_fork, sigterm, will_flush
 from ._server import home_of, is_local, server_of
 from ._storage import Storage
@@ -31,6 +31,7 @@ from .queue.agent import Agent
 from .queue.destination_queue import BATCH_FRAME
 from .queue.exporter import Exporter
 from .queue.reporter import logger
+from .queue.retry import RetryPolicy
 from .settings import Settings, SettingsDict, disabled_by_environment, resolve, shown
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class State:
         self._own_lock = _threads.RLock()
         self._settings: Settings | None = None
         self._login: tuple[str | None, str] | None = None
+        self._account: tuple[str | None, str, str] | None = None
         self._access = Access(Settings.model_validate({}))
         self._agent: Agent | None = None
         self._storage = Storage()
@@ -84,8 +86,8 @@ class State:
         self._connections = Connections(
             functools.partial(late.new_poster, self.access), lambda: self.settings
         )
-        # How servers read a query's filter, as far as that is known, by their URLs.
-        self.dialects: dict[str, Dialect] = {}
+        # The servers' versions, as far as queries had to know them, by their URLs.
+        self.versions: dict[str, Known] = {}
         _states.add(self)
 
     @property
@@ -195,13 +197,13 @@ class State:
     def snapshot(self) -> Any:
         """Return what `restore` brings back: the settings of code, and the login."""
         with self._lock:
-            return self._code, self._login
+            return self._code, self._login, self._account
 
     def restore(self, snapshot: Any) -> None:
         """Undo what calls have set since a snapshot."""
-        code, login = snapshot
+        code, login, account = snapshot
         with self._lock:
-            self._login = login
+            self._login, self._account = login, account
             if self._code is not code:
                 self._code, self._settings = code, None
                 if self._agent is not None:
@@ -230,10 +232,29 @@ class State:
         return login[1] if login is not None and login[0] == self.settings.url_base else None
 
     def set_token(self, token: str | None) -> None:
-        """Store the token of a login at the server that is set now; None forgets it."""
+        """Store the token of a login at the server that is set now; None forgets it, and any account."""
         with self._lock:
             self._login = None if token is None else (self.settings.url_base, token)
+            self._account = None
             self.route = None
+
+    def renew_token(self, token: str) -> None:
+        """Store the token of a new login with the account that is remembered."""
+        with self._lock:
+            account = self._account
+            self.set_token(token)
+            self._account = account
+
+    @property
+    def account(self) -> tuple[str, str] | None:
+        """The user name and password to log in with again at the server that is set now, if it may."""
+        account = self._account
+        return account[1:] if account is not None and account[0] == self.settings.url_base else None
+
+    def remember(self, username: str, password: str) -> None:
+        """Keep an account in memory, to log in with again."""
+        with self._lock:
+            self._account = (self.settings.url_base, username, password)
 
     # Sends.
 
@@ -352,8 +373,12 @@ class State:
         """The connections of queries, logins and direct sends, which are made at the first call."""
         with self._lock:
             if self._session is None:
-                self._session = late.new_session(lambda: self.settings.timeout, self.access)
+                self._session = late.new_session(lambda: self.settings, self.access, self._policy)
             return self._session
+
+    def _policy(self) -> RetryPolicy:
+        """Return when a query that failed is made again."""
+        return RetryPolicy(self.settings, lambda report: logger.warning("%s", report.message))
 
     def copy(self, event: bytes) -> None:
         """Send a copy of an event to the mirror, best effort."""

@@ -9,30 +9,30 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Self, Unpack
 
-from ._calls import call, call_async, send_async
+from ._calls import both, send_async
 from ._checks import checked_api_key, checked_region, checked_url
 from ._events import fields
 from ._events.values import given
 from ._http import endpoints
 from ._http.messages import Flow
+from ._queries.figures import Figures
 from ._sends import Sends
 from ._state import State
 from ._submit import submit, submit_async
 from .errors import OperationNotAllowedError, ValidationError
-from .models import LoginResponse, QueueStats, Website, WebsiteStats
+from .models import LoginResponse, QueueStats, Website
 from .settings import SettingsDict, with_settings
 
 if TYPE_CHECKING:
     import httpx
 
 
-class Client(Sends):
+class Client(Sends, Figures):
     """Sends events to an Umami server or to Umami Cloud, and queries it.
 
     The functions of the module `umami` are the methods of one default client. Make more clients for more
@@ -232,7 +232,9 @@ class Client(Sends):
 
     # Authentication.
 
-    def _login(self, username: str, password: str, *, code: str | None = None) -> Flow[LoginResponse]:
+    def _login(
+        self, username: str, password: str, *, code: str | None = None, remember: bool = False
+    ) -> Flow[LoginResponse]:
         """Log in to a self-hosted server. Later calls use the token.
 
         Args:
@@ -240,6 +242,8 @@ class Client(Sends):
             password: Its password.
             code: For an account with a second factor: the six digits that its authenticator app shows, or
                 one of its backup codes.
+            remember: Keep the user name and password in memory, and log in again, once, if the server
+                refuses the token of a later call with 401. Not for an account with a second factor.
 
         Returns:
             The token and the account.
@@ -280,6 +284,8 @@ class Client(Sends):
                 )
         response = yield from endpoints.login(server, username, password, code)
         self._state.set_token(response.token)
+        if remember:
+            self._state.remember(username, password)
         return response
 
     def _logout(self) -> Flow[None]:
@@ -426,116 +432,6 @@ class Client(Sends):
         """
         return (yield from endpoints.websites(self._state.server(login=True)))
 
-    def _active_users(self, website_id: str | None = None) -> Flow[int]:
-        """Return how many visitors were on a website in the last five minutes.
-
-        Args:
-            website_id: The website; by default that of `set_website_id()`.
-
-        Returns:
-            Their number.
-
-        Raises:
-            OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is set.
-            httpx.HTTPStatusError: The server did not answer with 2xx.
-            ResponseError: The answer is not Umami's.
-
-        Example:
-            ```python
-            print(umami.active_users(), "visitors right now")
-            ```
-        """
-        server = self._state.server(login=True)
-        return (yield from endpoints.active_users(server, self._website(website_id)))
-
-    def _website_stats(
-        self,
-        start_at: datetime | date,
-        end_at: datetime | date,
-        website_id: str | None = None,
-        url: str | None = None,
-        referrer: str | None = None,
-        title: str | None = None,
-        query: str | None = None,
-        event: str | None = None,
-        host: str | None = None,
-        os: str | None = None,
-        browser: str | None = None,
-        device: str | None = None,
-        country: str | None = None,
-        region: str | None = None,
-        city: str | None = None,
-    ) -> Flow[WebsiteStats]:
-        """Return a website's sums over a range of time.
-
-        Args:
-            start_at: The first moment; a naive datetime is local time, a date its midnight.
-            end_at: The last moment, likewise.
-            website_id: The website; by default that of `set_website_id()`.
-            url: Only this URL path. This and all filters below are literal on every Umami: neither `t.co` nor
-                `a,b` is an operator.
-            referrer: Only from this referrer.
-            title: Only pages of this title.
-            query: Only this query string.
-            event: Only with this event.
-            host: Only this host name; from Umami 2.12 on.
-            os: Only this operating system.
-            browser: Only this browser.
-            device: Only this kind of device.
-            country: Only from this country.
-            region: Only from this region.
-            city: Only from this city.
-
-        Returns:
-            Page views, visitors, visits, bounces and the total time in seconds, and the same for the
-            period before. Custom events do not count as page views.
-
-        Raises:
-            OperationNotAllowedError: No server or no credential is set.
-            ValidationError: No website is set, `start_at` is after `end_at`, a filter is not a string, or the
-                server cannot apply it.
-            httpx.HTTPStatusError: The server did not answer with 2xx, or could not run the query.
-            ResponseError: The answer is not Umami's.
-
-        Example:
-            ```python
-            now = datetime.now()
-            stats = umami.website_stats(now - timedelta(days=7), now)
-            print(stats.pageviews, stats.visitors)
-            ```
-        """
-        server = self._state.server(login=True)
-        filters = {
-            "url": url,
-            "referrer": referrer,
-            "title": title,
-            "query": query,
-            "event": event,
-            "host": host,
-            "os": os,
-            "browser": browser,
-            "device": device,
-            "country": country,
-            "region": region,
-            "city": city,
-        }
-        return (
-            yield from endpoints.website_stats(
-                server, self._website(website_id), start_at, end_at, filters, self._state.dialects
-            )
-        )
-
-    def _website(self, website_id: str | None) -> str:
-        website = self._state.settings.website_id
-        if website_id is not None:
-            website = fields.text("website_id", website_id) or website
-        if not website:
-            raise ValidationError(
-                "The website_id must be set, either as a parameter here or via set_website_id()."
-            )
-        return website
-
     # The queue.
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -666,14 +562,12 @@ class Client(Sends):
 
     # Each description's two functions.
 
-    login, login_async = call(_login), call_async(_login)
-    logout, logout_async = call(_logout), call_async(_logout)
-    verify_token, verify_token_async = call(_verify_token), call_async(_verify_token)
-    heartbeat, heartbeat_async = call(_heartbeat), call_async(_heartbeat)
-    request, request_async = call(_request), call_async(_request)
-    websites, websites_async = call(_websites), call_async(_websites)
-    active_users, active_users_async = call(_active_users), call_async(_active_users)
-    website_stats, website_stats_async = call(_website_stats), call_async(_website_stats)
+    login, login_async = both(_login)
+    logout, logout_async = both(_logout)
+    verify_token, verify_token_async = both(_verify_token)
+    heartbeat, heartbeat_async = both(_heartbeat)
+    request, request_async = both(_request)
+    websites, websites_async = both(_websites)
     new_event_async = send_async(Sends.new_event)
     new_revenue_event_async = send_async(Sends.new_revenue_event)
     new_page_view_async = send_async(Sends.new_page_view)

@@ -1,5 +1,18 @@
 """The exceptions that umami raises."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._status_error import ResponseStatusError as ResponseStatusError  # noqa: PLC0414 - a public name
+else:
+
+    def __getattr__(name: str) -> object:
+        if name != "ResponseStatusError":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._status_error import ResponseStatusError  # it imports httpx
+
+        return ResponseStatusError
+
 
 class ValidationError(Exception):
     """An argument, a setting or a field of an event is not valid.
@@ -29,4 +42,11 @@ class ResponseError(ValueError):
 
     Usually `url_base` points at something else: a proxy's login page, another service, a website. The message
     says what came back and from where. It is a `ValueError`, as the JSON decoder's own error is.
+    """
+
+
+class UnsupportedError(OperationNotAllowedError):
+    """The server cannot do what the call asks for: its version of Umami is too old, or has no way to say it.
+
+    The message names the version that is needed, or the reason.
     """

@@ -5,7 +5,9 @@ Fields have Umami's own names. Unknown fields are ignored, and dates are the str
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ._table import Table as Table  # noqa: PLC0414 - a public name
 
 
 def _total(value: Any) -> Any:
@@ -15,7 +17,12 @@ def _total(value: Any) -> Any:
     return 0 if value is None else value
 
 
+def _text(value: Any) -> Any:
+    return "" if value is None else value
+
+
 Total = Annotated[int, BeforeValidator(_total)]
+Text = Annotated[str, BeforeValidator(_text)]
 
 
 class Model(BaseModel):
@@ -33,8 +40,8 @@ class User(Model):
     id: str
     username: str
     role: str = ""
-    createdAt: str | None = None  # noqa: N815
-    isAdmin: bool = False  # noqa: N815
+    createdAt: str | None = None
+    isAdmin: bool = False
 
 
 class LoginResponse(Model):
@@ -56,16 +63,16 @@ class Website(Model):
 
     id: str
     domain: str | None = None
-    createdAt: str | None = None  # noqa: N815
-    updatedAt: str | None = None  # noqa: N815
+    createdAt: str | None = None
+    updatedAt: str | None = None
     name: str | None = None
-    shareId: Any = None  # noqa: N815
-    resetAt: Any = None  # noqa: N815
-    deletedAt: Any = None  # noqa: N815
-    userId: str | None = None  # noqa: N815
-    teamId: str | None = None  # noqa: N815
+    shareId: Any = None
+    resetAt: Any = None
+    deletedAt: Any = None
+    userId: str | None = None
+    teamId: str | None = None
     user: WebsiteUser | None = None
-    createUser: WebsiteUser | None = None  # noqa: N815
+    createUser: WebsiteUser | None = None
 
 
 class WebsitesResponse(Model):
@@ -74,8 +81,8 @@ class WebsitesResponse(Model):
     websites: list[Website] = Field(alias="data")
     count: int
     page: int
-    pageSize: int  # noqa: N815
-    orderBy: str | None = None  # noqa: N815
+    pageSize: int
+    orderBy: str | None = None
 
 
 class WebsiteStatsCmp(Model):
@@ -119,6 +126,172 @@ def _before(figure: dict[str, Any]) -> Any:
         return figure["prev"]
     value, change = figure.get("value"), figure.get("change")
     return value - change if isinstance(value, (int, float)) and isinstance(change, (int, float)) else None
+
+
+class Metric(Model):
+    """A value and how often it occurs, as `metrics()` returns it.
+
+    Attributes:
+        x: The value; empty where the server has none.
+        y: Its visitors; of events, how often they happened.
+        country: The country of a city or region.
+    """
+
+    x: Text
+    y: Total
+    country: str | None = None
+
+
+class ExpandedMetric(Model):
+    """A value and its sums, as `metrics(…, expanded=True)` returns it. `totaltime` is in seconds."""
+
+    name: Text
+    pageviews: Total
+    visitors: Total
+    visits: Total
+    bounces: Total
+    totaltime: Total
+    country: str | None = None
+
+
+class Point(Model):
+    """A point of a series.
+
+    Attributes:
+        x: The beginning of the hour, day or other unit, in the query's time zone.
+        y: The number.
+    """
+
+    x: str
+    y: Total
+
+
+class SeriesBefore(Model):
+    """The series of the period before, or of the year before."""
+
+    pageviews: Table[Point]
+    sessions: Table[Point]
+
+
+class Series(SeriesBefore):
+    """Page views and sessions over time, as `pageviews()` returns them; `compare` if it was asked for."""
+
+    compare: SeriesBefore | None = None
+
+
+class EventPoint(Model):
+    """How often an event happened in a unit of time.
+
+    Attributes:
+        x: The event's name.
+        t: The beginning of the hour, day or other unit, in the query's time zone.
+        y: The number.
+    """
+
+    x: Text
+    t: str
+    y: Total
+
+
+class EventStatsCmp(Model):
+    """The sums of `EventStats`, for the period before."""
+
+    events: Total = 0
+    visitors: Total = 0
+    visits: Total = 0
+    uniqueEvents: Total = 0
+
+
+class EventStats(EventStatsCmp):
+    """The sums of a website's custom events, as `event_stats()` returns them."""
+
+    comparison: EventStatsCmp | None = None
+
+
+class DateRange(Model):
+    """The first and the last event of a website; None without events."""
+
+    startDate: str | None = Field(None, validation_alias=AliasChoices("startDate", "mindate"))
+    endDate: str | None = Field(None, validation_alias=AliasChoices("endDate", "maxdate"))
+
+
+class Value(Model):
+    """A value of a filter, and the number of events that have it."""
+
+    value: Text
+    count: Total = 0
+
+
+class EventProperty(Model):
+    """A key in the custom data of an event, and how often it occurs."""
+
+    eventName: Text = ""
+    propertyName: str
+    total: Total
+
+
+class PropertyValue(Model):
+    """A value in the custom data, and how often it occurs."""
+
+    value: Text
+    total: Total
+
+
+class SessionStats(Model):
+    """The sums of a website's sessions, as `session_stats()` returns them."""
+
+    pageviews: Total = 0
+    visitors: Total = 0
+    visits: Total = 0
+    countries: Total = 0
+    events: Total = 0
+
+
+class RealtimeEvent(Model):
+    """A page view, event or new session of the last half hour. `type` is `pageview`, `event` or `session`."""
+
+    type: str = Field("", validation_alias="__type")
+    sessionId: str | None = None
+    eventName: str | None = None
+    createdAt: str | None = None
+    browser: str | None = None
+    os: str | None = None
+    device: str | None = None
+    country: str | None = None
+    urlPath: str | None = None
+    referrerDomain: str | None = None
+    hostname: str | None = None
+
+
+class RealtimeSeries(Model):
+    """Page views and visitors a minute."""
+
+    views: Table[Point]
+    visitors: Table[Point]
+
+
+class RealtimeTotals(Model):
+    """The sums of the last half hour."""
+
+    views: Total = 0
+    visitors: Total = 0
+    events: Total = 0
+    countries: Total = 0
+
+
+class Realtime(Model):
+    """What happened in the last half hour, as `realtime()` returns it; at most 100 events.
+
+    `timestamp` is the server's time in epoch milliseconds.
+    """
+
+    countries: dict[str, Total]
+    urls: dict[str, Total]
+    referrers: dict[str, Total]
+    events: Table[RealtimeEvent]
+    series: RealtimeSeries
+    totals: RealtimeTotals
+    timestamp: int | None = None
 
 
 class QueueStats(Model):

@@ -36,6 +36,7 @@ from ._checks import (
     checked_region,
     checked_url,
     checked_verify,
+    checked_version,
 )
 from ._events.values import given
 from .errors import ValidationError
@@ -168,6 +169,9 @@ class Settings(BaseModel):
     region: Annotated[str | None, _checks(checked_region)] = Field(
         None, description="`us` or `eu`, for Umami Cloud."
     )
+    server_version: Annotated[str | None, _checks(checked_version)] = Field(
+        None, description="The server's version, such as `2.19`, for queries; unset: as its answers show it."
+    )
 
     common_data: Annotated[
         CommonData | None, _checks(checked_common_data), Environment(decode=_from_json, form="JSON")
@@ -210,6 +214,9 @@ class Settings(BaseModel):
     # Patience: connecting and answering, the server's time an item, and the waits between attempts.
     timeout: PositiveSeconds = Field(
         10.0, description="For connecting, and for an answer; for a query or a direct send, the total."
+    )
+    query_timeout: PositiveSeconds = Field(
+        60.0, description="For a query as a whole, with the requests that failed and were made again."
     )
     item_timeout: Seconds = Field(0.2, description="Added to `timeout` for each event of a batch.")
     retry_wait: Annotated[Wait, _or_strategy(PositiveSeconds, "seconds or a tenacity wait")] = Field(
@@ -313,6 +320,7 @@ class SettingsDict(TypedDict, total=False):
     hostname: str | None
     api_key: str | None
     region: str | None
+    server_version: str | None
     common_data: CommonData | None
     enabled: bool
     mode: Literal["queued", "direct"]
@@ -325,6 +333,7 @@ class SettingsDict(TypedDict, total=False):
     flush_interval: float
     senders: int | None
     timeout: float
+    query_timeout: float
     item_timeout: float
     retry_wait: Wait
     retry_wait_max: float

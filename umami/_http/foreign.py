@@ -1,7 +1,7 @@
 """Reads error answers that are not Umami's, but a proxy's, a gateway's or a firewall's."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -26,7 +26,7 @@ def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: boo
             limit.
     """
     status = reply.status
-    asked = _retry_after(reply)
+    asked = retry_after(reply.headers)
     said = words(reply.body)
     message = f"{url} answered {status}, not as Umami does{_hint(status, reply.body or b'')}"
     if status == 429 or (status == 503 and (asked is not None or just_accepted)):
@@ -64,9 +64,9 @@ def _hint(status: int, body: bytes) -> str:
     return "."
 
 
-def _retry_after(reply: Reply) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a `Retry-After` header asks for, in either of its forms, or None."""
-    value = reply.headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
         return float(value[:9])
     try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from umami import _threads
+from umami.queue.retry import RetryPolicy
+from umami.settings import Settings
 
 from .access import Access
 
@@ -34,12 +36,14 @@ def new_poster(access: Callable[[], Access]) -> "Poster":
     return Poster(access)
 
 
-def new_session(timeout: Callable[[], float], access: Callable[[], Access]) -> "Session":
+def new_session(
+    settings: Callable[[], Settings], access: Callable[[], Access], policy: Callable[[], RetryPolicy]
+) -> "Session":
     """Return a new `session.Session`."""
     load()
     from .session import Session
 
-    return Session(timeout, access)
+    return Session(settings, access, policy)
 
 
 if _threads.is_patched():

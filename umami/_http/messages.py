@@ -71,6 +71,8 @@ class Request:
     Attributes:
         private: Whether the content holds a credential, which must not follow a redirect to another host.
         hint: What to do if it is answered with 401.
+        once: Whether it is not repeated, even if it is a GET.
+        paced: Whether it counts toward the rate of requests that Umami Cloud allows.
     """
 
     method: str
@@ -80,6 +82,8 @@ class Request:
     content: bytes | None = field(default=None, repr=False)
     private: bool = False
     hint: str = ""
+    once: bool = False
+    paced: bool = False
 
 
 Flow = Generator[Request, "httpx.Response", T]

@@ -1,19 +1,28 @@
-"""Runs the calls that go straight through an httpx client, sync or async: queries, logins, direct sends."""
+"""Runs the calls that go straight through an httpx client, sync or async: queries, logins, direct sends.
+
+A GET that was not answered, or with a status that asks to try again, is repeated by the policy of the
+queue's retries, within `query_timeout`.
+"""
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import anyio.lowlevel
 import httpx
 
 from umami._clock import monotonic
+from umami.queue.retry import Attempts, RetryPolicy
+from umami.settings import Settings
 
 from .access import Access
 from .attempt import Attempt
+from .foreign import retry_after
 from .messages import Flow, Reply, Request, printable, secrets_of, without_secrets
+from .pacing import Pace
 from .redirects import Redirects, TooManyRedirectsError, shown
 from .routes import Routes
 from .transports import AsyncTransport, Transport
@@ -22,6 +31,12 @@ T = TypeVar("T")
 Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 
 _HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity"}
+_TRY_LATER: Final = frozenset((429, 502, 503, 504))
+_NOT_REACHED: Final = (httpx.ConnectError, httpx.ConnectTimeout)
+# Not a ReadTimeout: a query that takes too long would take as long again, and load the server for nothing.
+_LOST: Final = (*_NOT_REACHED, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_MOST_REACHED: Final = 64
+_LEAST_TIMEOUT: Final = 0.001
 _LATE: Final[dict[type[Exception], str]] = {
     httpx.ConnectTimeout: "no connection",
     httpx.WriteTimeout: "the request could not be sent",
@@ -31,18 +46,35 @@ _LATE: Final[dict[type[Exception], str]] = {
 logger: Final = logging.getLogger("umami")
 
 
+class _Wire(NamedTuple):
+    """How a flow's requests are made, and its waits: sync, or in an event loop."""
+
+    send: Send
+    sleep: Callable[[float], Awaitable[object]]
+    routes: Routes[Any]
+
+
 class Session:
     """Runs flows: with one client for all threads, and one for each event loop.
 
     Args:
-        timeout: Returns the seconds that a request may take as a whole, redirects included.
-        access: Returns how servers are reached: a change of it holds from the next call on.
+        settings: Returns the client's settings: a change of them holds from the next call on.
+        access: Returns how servers are reached, likewise.
+        policy: Returns when failed requests are made again.
     """
 
-    def __init__(self, timeout: Callable[[], float], access: Callable[[], Access]) -> None:
-        self._timeout = timeout
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        access: Callable[[], Access],
+        policy: Callable[[], RetryPolicy],
+    ) -> None:
+        self._settings = settings
         self._access = access
+        self._policy = policy
         self._redirects = Redirects()
+        self._pace = Pace()
+        self._reached: set[str] = set()  # the servers that have answered
         self._transport = Transport(access())
         self._client = httpx.Client(transport=self._transport, **_options())
         self._of_loop: anyio.lowlevel.RunVar[AsyncGenerator[tuple[httpx.AsyncClient, AsyncTransport], None]]
@@ -54,8 +86,11 @@ class Session:
         async def send(request: httpx.Request) -> httpx.Response:
             return self._client.send(request)
 
+        async def sleep(seconds: float) -> None:
+            time.sleep(seconds)  # noqa: ASYNC251 - no event loop runs this
+
         self._transport.switch(self._access())
-        return _completed(self._run(flow, send, self._transport))
+        return _completed(self._run(flow, _Wire(send, sleep, self._transport)))
 
     async def run_async(self, flow: Flow[T]) -> T:
         """Run a flow to its end without blocking the event loop, and return its result."""
@@ -65,14 +100,18 @@ class Session:
             self._of_loop.set(clients)
         client, transport = await anext(clients)
         transport.switch(self._access())
-        return await self._run(flow, client.send, transport)
+        return await self._run(flow, _Wire(client.send, anyio.sleep, transport))
 
-    async def _run(self, flow: Flow[T], send: Send, routes: Routes[Any]) -> T:
+    async def _run(self, flow: Flow[T], wire: _Wire) -> T:
         try:
             request = next(flow)
+            give_up = monotonic() + self._settings().query_timeout
             while True:
+                if request.paced and (seconds := self._pace.wait()):
+                    give_up += seconds  # it is not the server that is slow
+                    await wire.sleep(seconds)
                 try:
-                    response = await self._response(request, send, routes)
+                    response = await self._answered(request, wire, give_up)
                 except Exception as error:  # noqa: BLE001 - the flow decides
                     request = flow.throw(error)
                 else:
@@ -80,15 +119,50 @@ class Session:
         except StopIteration as end:
             return cast("T", end.value)
 
-    async def _response(self, request: Request, send: Send, routes: Routes[Any]) -> httpx.Response:
-        """Make one request of a flow, redirects followed, within its time.
+    async def _answered(self, request: Request, wire: _Wire, give_up: float) -> httpx.Response:
+        """Make one request of a flow until it is answered, or until there is no time for another attempt."""
+        policy = attempts = None
+        server = request.url.partition("/api")[0]
+        while True:
+            result: httpx.Response | httpx.TransportError
+            wait = None
+            try:
+                result = await self._response(request, wire, give_up)
+                if len(self._reached) < _MOST_REACHED:
+                    self._reached.add(server)
+                if result.status_code not in _TRY_LATER or request.method != "GET" or request.once:
+                    return result
+                wait = retry_after(result.headers)
+            except _LOST as error:
+                if request.method != "GET" or request.once:
+                    raise
+                # A server that has never answered is one that is named wrongly, most likely.
+                if isinstance(error, _NOT_REACHED) and server not in self._reached:
+                    raise
+                result = error
+            if policy is None or attempts is None:
+                policy = self._policy()
+                attempts = Attempts(policy)
+            if wait is not None:
+                wait = min(wait, policy.retry_after_max)
+            what = str(result) if isinstance(result, Exception) else f"answered {result.status_code}"
+            seconds = attempts.fail(policy, what, wait)
+            if attempts.is_over(policy) or monotonic() + seconds >= give_up:
+                if isinstance(result, Exception):
+                    raise result
+                return result
+            await wire.sleep(seconds)
+
+    async def _response(self, request: Request, wire: _Wire, give_up: float) -> httpx.Response:
+        """Make one request, redirects followed, within its time.
 
         Raises:
             httpx.TransportError: No answer came; the message names the request.
             ResponseError: The answer is too long.
         """
-        timeout = self._timeout()
-        give_up = monotonic() + timeout
+        routes, now = wire.routes, monotonic()
+        timeout = max(_LEAST_TIMEOUT, min(self._settings().timeout, give_up - now))
+        give_up = now + timeout
         headers = {**_HEADERS, **routes.access.headers, **request.headers}
         url = str(httpx.URL(request.url, params=request.params)) if request.params else request.url
         hop = replace(request, url=url, params=None, headers=headers)
@@ -96,7 +170,7 @@ class Session:
         try:
             hop = next(hops)
             while True:
-                response = await _sent(hop, send, give_up, routes)
+                response = await _sent(hop, wire.send, give_up, routes)
                 hop = hops.send(Reply(response.status_code, response.headers, response.content))
         except (StopIteration, TooManyRedirectsError):
             return response

@@ -1,0 +1,697 @@
+"""Figures: a website's sums, series and rankings, each described once (see `_calls.both`)."""
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overload
+
+from typing_extensions import Unpack
+
+import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
+from umami._calls import both
+from umami._events.fields import text
+from umami._events.values import given
+from umami._http import endpoints
+from umami._http import filters as filtering
+from umami._http.asking import asked, parsed, status_of
+from umami._http.messages import Flow, json_of
+from umami._http.server import Server, quoted
+from umami._http.versions import V2_16, Version, note, version_of, version_of_3
+from umami.errors import UnsupportedError, ValidationError
+from umami.filters import Filters, FiltersButEvent, OtherFilters, Value
+from umami.models import (
+    DateRange,
+    EventPoint,
+    EventProperty,
+    EventStats,
+    ExpandedMetric,
+    Metric,
+    PropertyValue,
+    Realtime,
+    Series,
+    SessionStats,
+    Table,
+    WebsiteStats,
+)
+
+from .describing import described
+from .query import Queries
+from .ranges import Range, local_timezone, range_of
+
+T = TypeVar("T")
+
+Moment = datetime | date
+Unit = Literal["year", "month", "day", "hour", "minute"]
+Compare = Literal["prev", "yoy"]
+MetricType = Literal[
+    "path", "entry", "exit", "referrer", "domain", "title", "query", "event", "tag", "hostname",
+    "utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term", "distinct_id", "browser", "os",
+    "device", "screen", "language", "country", "region", "city", "channel",
+]  # fmt: skip
+Filterable = Literal[
+    "path", "referrer", "title", "query", "event", "os", "browser", "device", "country", "region", "city",
+    "language", "hostname", "tag", "distinct_id", "utm_source", "utm_medium", "utm_campaign", "utm_content",
+    "utm_term",
+]  # fmt: skip
+
+_OF_2: Final = {"path": "url", "hostname": "host"}
+"""What Umami 2 calls the types of metrics and values that it names otherwise."""
+
+
+class MetricOptions(Filters, total=False):
+    """What `metrics` takes beside its own arguments, for type checkers."""
+
+    period: str | None
+    timezone: str | None
+    limit: int | None
+    offset: int | None
+    search: str | None
+
+
+class EventStatsAnswer(models.Model):
+    """How the sums of events are wrapped."""
+
+    data: models.EventStats
+
+
+class Figures(Queries):
+    """The figures of a client."""
+
+    @described
+    def _active_users(self, website_id: str | None = None) -> Flow[int]:
+        """Return how many visitors were on a website in the last five minutes.
+
+        Returns:
+            Their number.
+
+        Raises:
+            OperationNotAllowedError: No server or no credential is set.
+            ValidationError: No website is set.
+            httpx.HTTPStatusError: The server did not answer with 2xx.
+            ResponseError: The answer is not Umami's.
+
+        Example:
+            ```python
+            print(umami.active_users(), "visitors right now")
+            ```
+        """
+        server = self._state.server(login=True)
+        return (yield from endpoints.active_users(server, self._website(website_id)))
+
+    @described
+    def _website_stats(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        url: Value | None = None,
+        referrer: Value | None = None,
+        title: Value | None = None,
+        query: Value | None = None,
+        event: Value | None = None,
+        host: Value | None = None,
+        os: Value | None = None,
+        browser: Value | None = None,
+        device: Value | None = None,
+        country: Value | None = None,
+        region: Value | None = None,
+        city: Value | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        compare: Compare | None = None,
+        **filters: Unpack[OtherFilters],
+    ) -> Flow[WebsiteStats]:
+        """Return a website's sums over a range of time.
+
+        Args:
+            url: Only this URL path; `path` is the same. This and all filters below are literal on every
+                Umami: neither `t.co` nor `a,b` is an operator. A list means any of its values, and
+                `umami.filters` has what else Umami can do.
+            referrer: Only from this referrer.
+            title: Only pages of this title.
+            query: Only this query string.
+            event: Only with this event.
+            host: Only this host name; from Umami 2.12 on. `hostname` is the same.
+            os: Only this operating system.
+            browser: Only this browser.
+            device: Only this kind of device.
+            country: Only from this country.
+            region: Only from this region.
+            city: Only from this city.
+            compare: What `comparison` is about: `prev`, the period before, as by default; or `yoy`, the same
+                period a year before; the latter from Umami 3.1 on.
+            **filters: Also `path`, `hostname`, `language`, `tag`, `distinct_id`, `utm_source`, `utm_medium`,
+                `utm_campaign`, `utm_content`, `utm_term`, `segment`, `cohort`, `event_type`, `exclude_bounce`
+                and `match`.
+
+        Returns:
+            Page views, visitors, visits, bounces and the total time in seconds, and the same for the
+            period before. Custom events do not count as page views.
+
+        Example:
+            ```python
+            now = datetime.now()
+            stats = umami.website_stats(now - timedelta(days=7), now)
+            print(stats.pageviews, stats.visitors)
+            ```
+        """
+        server = self._state.server(login=True)
+        website = f"/websites/{quoted(self._website(website_id))}"
+        when = range_of(start_at, end_at, period, timezone)
+        given = filtering.checked(
+            {
+                "url": url, "referrer": referrer, "title": title, "query": query, "event": event,
+                "host": host, "os": os, "browser": browser, "device": device, "country": country,
+                "region": region, "city": city, **filters,
+            }
+        )  # fmt: skip
+        known = self._state.versions
+        but = ("host", "hostname")  # the answer shows whether the server has the filter
+        version = yield from self._version(server, website, given, but=but)
+        if compare == "yoy":
+            version = version or (yield from version_of(server, website, known, exact=False))
+            version.require((3, 1), 'compare="yoy"')
+        try:
+            stats, is_2 = yield from self._stats(server, website, when, given, version, compare)
+            if version is not None and is_2 != version.is_2 and not version.is_set:
+                # It is another server than the one that was asked: it was upgraded, or a proxy answered.
+                version = V2_16 if is_2 else (yield from version_of_3(server, website))
+                stats, _ = yield from self._stats(server, website, when, given, version, compare)
+                note(server, version, known)
+        except Exception:
+            known.pop(server.url_base or "", None)
+            raise
+        return stats
+
+    def _stats(
+        self,
+        server: Server,
+        website: str,
+        when: Range,
+        given: filtering.Given,
+        version: Version | None,
+        compare: str | None,
+    ) -> Flow[tuple[WebsiteStats, bool]]:
+        """Read the sums; tell also whether they came in the form of 2.x."""
+        params = when.parameters | filtering.parameters(given, version, but=("host", "hostname"))
+        if compare is not None:
+            params["compare"] = compare
+        request = server.request("GET", f"{website}/stats", params=params)
+        body = json_of((yield from asked(request, filters=filtering.shown(given))))
+        stats = parsed(models.WebsiteStats.model_validate, body, request)
+        views = body["pageviews"]
+        host = "host" if "host" in given else "hostname"
+        if host in given and isinstance(views, dict) and "change" in views:
+            raise UnsupportedError(
+                f"{host} cannot be used with this server: Umami before 2.12 ignores it, and answers for the "
+                "whole website."
+            )
+        return stats, isinstance(views, dict)
+
+    @described
+    def _metrics(
+        self,
+        type: MetricType,  # noqa: A002
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        search: str | None = None,
+        expanded: bool = False,
+        **filters: Unpack[Filters],
+    ) -> Flow[Table[Any]]:
+        """Return which values of a field occur in a range of time, and how often, the most frequent first.
+
+        Args:
+            type: The field: `path`, `entry`, `exit`, `referrer`, `domain`, `title`, `query`, `event`, `tag`,
+                `hostname`, `utm_source`, `utm_medium`, `utm_campaign`, `utm_content`, `utm_term`,
+                `distinct_id`, `browser`, `os`, `device`, `screen`, `language`, `country`, `region`, `city`
+                or `channel`. Older servers do not have all of them.
+            limit: How many values; by default Umami's limit of 500.
+            offset: How many of the first to leave out.
+            search: Only values that contain this text.
+            expanded: Return page views, visitors, visits, bounces and total time of each; from Umami 3.0 on.
+
+        Returns:
+            A table of `umami.models.Metric`, or of `umami.models.ExpandedMetric`.
+
+        Example:
+            ```python
+            for row in umami.metrics("path", period="yesterday", limit=10):
+                print(row.x, row.y)
+            ```
+        """
+        name = _checked_type("type", type, MetricType)
+        when = range_of(start_at, end_at, period, timezone)
+        params = {
+            "limit": _count("limit", limit),
+            "offset": _count("offset", offset, least=0),
+            "search": search,
+        }
+        route, since = ("/metrics/expanded", (3, 0)) if expanded else ("/metrics", (2, 0))
+        kind: Any = Table[ExpandedMetric] if expanded else Table[Metric]
+
+        def ask(called: str) -> Flow[Table[Any]]:
+            return self._get(
+                "metrics", route, kind, website_id=website_id, when=when, filters=filters,
+                params={"type": called, **params}, since=since,
+            )  # fmt: skip
+
+        return (yield from self._renamed(name, ask, website_id))
+
+    @described
+    def _pageviews(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        unit: Unit = "day",
+        compare: Compare | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[Series]:
+        """Return page views and sessions over time.
+
+        Args:
+            unit: The unit of time: `year`, `month`, `day`, `hour` or `minute`. Where it is too fine for the
+                range, Umami takes a coarser one: hours up to 30 days, minutes up to an hour.
+            compare: Also return the series of the period before, `prev`, or of the year before, `yoy`; from
+                Umami 3.0 on.
+
+        Returns:
+            Two tables of points, in the order of time; a unit without any is left out.
+
+        Example:
+            ```python
+            for point in umami.pageviews(period="7d").pageviews:
+                print(point.x, point.y)
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        params = {"unit": _one_of("unit", unit, Unit), "timezone": when.timezone or local_timezone()}
+        if compare is not None:
+            params["compare"] = _one_of("compare", compare, Compare)
+        return (
+            yield from self._get(
+                "pageviews",
+                "/pageviews",
+                Series,
+                website_id=website_id,
+                when=when,
+                filters=filters,
+                params=params,
+            )
+        )
+
+    @described
+    def _event_series(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        unit: Unit = "day",
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[Table[EventPoint]]:
+        """Return how often each event happened over time. Filter by `event` for one of them.
+
+        Args:
+            unit: The unit of time: `year`, `month`, `day`, `hour` or `minute`.
+            limit: Only so many events, the most frequent; from Umami 3.1 on.
+
+        Returns:
+            A table of points: the event's name `x`, the time `t`, the number `y`.
+
+        Example:
+            ```python
+            for point in umami.event_series(period="24h", unit="hour", event="signup"):
+                print(point.t, point.y)
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        params = {
+            "unit": _one_of("unit", unit, Unit),
+            "timezone": when.timezone or local_timezone(),
+            "limit": _count("limit", limit),
+        }
+        return (
+            yield from self._get(
+                "event_series", "/events/series", Table[EventPoint], website_id=website_id, when=when,
+                filters=filters, params=params, since=(2, 13),
+            )
+        )  # fmt: skip
+
+    @described
+    def _event_stats(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        compare: Compare | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[EventStats]:
+        """Return the sums of custom events. This needs Umami 3.1 or later.
+
+        Args:
+            compare: What `comparison` is about: `prev`, the period before, as by default; or `yoy`, the same
+                period a year before.
+
+        Returns:
+            How many events there were, of how many names, and by how many visitors in how many visits.
+
+        Example:
+            ```python
+            print(umami.event_stats(period="this_month").events)
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        params = {"compare": None if compare is None else _one_of("compare", compare, Compare)}
+        answer = yield from self._get(
+            "event_stats", "/events/stats", EventStatsAnswer, website_id=website_id, when=when,
+            filters=filters, params=params, since=(3, 1),
+        )  # fmt: skip
+        return answer.data
+
+    @described
+    def _realtime(self, website_id: str | None = None) -> Flow[Realtime]:
+        """Return what happened in the last half hour.
+
+        Returns:
+            The latest events, at most 100, the sums, and the countries, paths and referrers.
+
+        Example:
+            ```python
+            print(umami.realtime().totals.visitors, "visitors in the last half hour")
+            ```
+        """
+        params = {"timezone": local_timezone()}  # Umami 2 requires it
+        return (
+            yield from self._get(
+                "realtime", "", Realtime, website_id=website_id, params=params, root="/realtime"
+            )
+        )
+
+    @described
+    def _date_range(self, website_id: str | None = None) -> Flow[DateRange]:
+        """Return when a website's first and last event happened.
+
+        Returns:
+            Both times, None without events.
+
+        Example:
+            ```python
+            print("data since", umami.date_range().startDate)
+            ```
+        """
+        return (yield from self._get("date_range", "/daterange", DateRange, website_id=website_id))
+
+    @described
+    def _filter_values(
+        self,
+        type: Filterable,  # noqa: A002
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        search: str | None = None,
+    ) -> Flow[Table[models.Value]]:
+        """Return the values that a filter can have, the most frequent first: ten at most.
+
+        Args:
+            type: The filter's name, such as `country`.
+            search: Only values that contain this text.
+
+        Returns:
+            A table of values and their numbers of events.
+
+        Example:
+            ```python
+            umami.filter_values("path", period="7d", search="blog")
+            ```
+        """
+        name = _checked_type("type", type, Filterable)
+        when = range_of(start_at, end_at, period, timezone)
+
+        def ask(called: str) -> Flow[Table[models.Value]]:
+            return self._get(
+                "filter_values", "/values", Table[models.Value], website_id=website_id, when=when,
+                params={"type": called, "search": search}, since=(2, 6),
+            )  # fmt: skip
+
+        return (yield from self._renamed(name, ask, website_id))
+
+    @described
+    def _event_properties(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[Table[EventProperty]]:
+        """Return the keys in the custom data of events, and how often each occurs. Filters need Umami 3.0.
+
+        Returns:
+            A table of events' names, keys and numbers: 500 at most.
+
+        Example:
+            ```python
+            for row in umami.event_properties(period="30d"):
+                print(row.eventName, row.propertyName, row.total)
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        return (
+            yield from self._get(
+                "event_properties", "/event-data/properties", Table[EventProperty], website_id=website_id,
+                when=when, filters=filters, since=(2, 13), filters_since=(3, 0),
+            )
+        )  # fmt: skip
+
+    @described
+    def _event_values(
+        self,
+        property_name: str,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        event: str,
+        **filters: Unpack[FiltersButEvent],
+    ) -> Flow[Table[PropertyValue]]:
+        """Return the values of a key in the custom data of an event, and how often each occurs.
+
+        Args:
+            property_name: The key.
+            event: The event's name.
+            **filters: See `event_properties`; `event` apart.
+
+        Returns:
+            A table of values and numbers, the most frequent first: 100 at most.
+
+        Example:
+            ```python
+            for row in umami.event_values("plan", period="30d", event="signup"):
+                print(row.value, row.total)
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        name = text("event", event)
+        params = {"propertyName": text("property_name", property_name), "event": name, "eventName": name}
+        return (
+            yield from self._get(
+                "event_values", "/event-data/values", Table[PropertyValue], website_id=website_id, when=when,
+                filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
+            )
+        )  # fmt: skip
+
+    @described
+    def _session_stats(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[SessionStats]:
+        """Return the sums of sessions: visitors, visits, page views, events, and how many countries.
+
+        Returns:
+            The sums.
+
+        Example:
+            ```python
+            print(umami.session_stats(period="7d").countries, "countries")
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        return (
+            yield from self._get(
+                "session_stats", "/sessions/stats", SessionStats, website_id=website_id, when=when,
+                filters=filters, since=(2, 13),
+            )
+        )  # fmt: skip
+
+    @described
+    def _weekly_sessions(
+        self,
+        start_at: Moment | None = None,
+        end_at: Moment | None = None,
+        website_id: str | None = None,
+        *,
+        period: str | None = None,
+        timezone: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Flow[list[list[int]]]:
+        """Return how many visitors come at which hour of which day of the week. Filters need Umami 3.0.
+
+        Returns:
+            Seven lists, of Sunday to Saturday, of 24 numbers each.
+
+        Example:
+            ```python
+            monday = umami.weekly_sessions(period="30d")[1]
+            print(monday[9], "visitors on Mondays between nine and ten")
+            ```
+        """
+        when = range_of(start_at, end_at, period, timezone)
+        params = {"timezone": when.timezone or local_timezone()}
+        return (
+            yield from self._get(
+                "weekly_sessions", "/sessions/weekly", list[list[int]], website_id=website_id, when=when,
+                filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
+            )
+        )  # fmt: skip
+
+    def _renamed(self, name: str, ask: Callable[[str], Flow[T]], website_id: str | None) -> Flow[T]:
+        """Ask for a field by its name in the server's version, which Umami 2 may call otherwise."""
+        if name not in _OF_2:
+            return (yield from ask(name))
+        server = self._state.server(login=True)
+        version = self._known_version(server)
+        if version is None:
+            try:
+                return (yield from ask(name))
+            except Exception as error:
+                if status_of(error) != 400:
+                    raise
+                website = f"/websites/{quoted(self._website(website_id))}"
+                version = yield from version_of(server, website, self._state.versions, exact=False)
+                if not version.is_2:
+                    raise
+        return (yield from ask(_OF_2[name] if version.is_2 else name))
+
+    # Each description's two functions.
+
+    active_users, active_users_async = both(_active_users)
+    website_stats, website_stats_async = both(_website_stats)
+    pageviews, pageviews_async = both(_pageviews)
+    event_series, event_series_async = both(_event_series)
+    event_stats, event_stats_async = both(_event_stats)
+    realtime, realtime_async = both(_realtime)
+    date_range, date_range_async = both(_date_range)
+    filter_values, filter_values_async = both(_filter_values)
+    event_properties, event_properties_async = both(_event_properties)
+    event_values, event_values_async = both(_event_values)
+    session_stats, session_stats_async = both(_session_stats)
+    weekly_sessions, weekly_sessions_async = both(_weekly_sessions)
+
+    if TYPE_CHECKING:  # the rows of `metrics` depend on `expanded`, which only overloads can say
+
+        @overload
+        def metrics(
+            self,
+            type: MetricType,
+            start_at: Moment | None = None,
+            end_at: Moment | None = None,
+            website_id: str | None = None,
+            *,
+            expanded: Literal[False] = False,
+            **more: Unpack[MetricOptions],
+        ) -> Table[Metric]: ...
+
+        @overload
+        def metrics(
+            self,
+            type: MetricType,
+            start_at: Moment | None = None,
+            end_at: Moment | None = None,
+            website_id: str | None = None,
+            *,
+            expanded: Literal[True],
+            **more: Unpack[MetricOptions],
+        ) -> Table[ExpandedMetric]: ...
+
+        def metrics(self, type: MetricType, *args: Any, **kwargs: Any) -> Any: ...  # noqa: A002
+
+        @overload
+        async def metrics_async(
+            self,
+            type: MetricType,
+            start_at: Moment | None = None,
+            end_at: Moment | None = None,
+            website_id: str | None = None,
+            *,
+            expanded: Literal[False] = False,
+            **more: Unpack[MetricOptions],
+        ) -> Table[Metric]: ...
+
+        @overload
+        async def metrics_async(
+            self,
+            type: MetricType,
+            start_at: Moment | None = None,
+            end_at: Moment | None = None,
+            website_id: str | None = None,
+            *,
+            expanded: Literal[True],
+            **more: Unpack[MetricOptions],
+        ) -> Table[ExpandedMetric]: ...
+
+        async def metrics_async(self, type: MetricType, *args: Any, **kwargs: Any) -> Any: ...  # noqa: A002
+
+    else:
+        metrics, metrics_async = both(_metrics)
+
+
+def _camel(name: str) -> str:
+    """Return Umami's own name of a field."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
+
+
+def _checked_type(field: str, value: Any, kinds: Any) -> str:
+    return _camel(_one_of(field, value, kinds))
+
+
+def _one_of(field: str, value: Any, kinds: Any) -> str:
+    known = get_args(kinds)
+    if value not in known:
+        raise ValidationError(f"{field} must be one of {', '.join(known)}, got {given(value)}.")
+    return str(value)
+
+
+def _count(field: str, value: Any, *, least: int = 1) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ValidationError(f"{field} must be a whole number from {least} on, got {given(value)}.")
+    return value
