@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from ._events import data as custom
+from ._events.fields import tag as fit_tag
 from ._events.values import given, native, written
 from ._user_agents import BROWSER_USER_AGENT
 from .errors import ValidationError
@@ -146,8 +147,8 @@ def visitor(
         A context manager, for `with` and `async with`.
 
     Raises:
-        ValidationError: A value is not a string, or `data` is not a mapping that can be encoded as JSON. The
-            sends check the rest, as they check their arguments.
+        ValidationError: A value is not a string, `tag` has over 50 characters, or `data` is not a mapping that
+            can be encoded as JSON. The sends check the rest, as they check their arguments.
 
     Example:
         ```python
@@ -179,6 +180,8 @@ def visitor(
                 f"distinct_id must be a string, an integer, a function that returns one, or None, "
                 f"got {given(value)}."
             )
+    if fields.get("tag") is not None:
+        fit_tag(fields["tag"], lambda *_: None)
     return VisitorBlock(fields)
 
 

@@ -298,6 +298,27 @@ def test_a_function_that_raises_fails_no_request(
     assert "ZeroDivisionError: no" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("option", "answer"),
+    [("distinct_id", ["user"]), ("distinct_id", len), ("tag", 17), ("tag", "x" * 60), ("data", 17)],
+    ids=["list", "function", "number", "long", "no mapping"],
+)
+def test_a_function_that_returns_what_no_send_takes_fails_no_request(
+    site: Site, option: str, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "umami"), site.serving(**{option: lambda _: answer}) as port:
+        assert request(port, "/buy", "POST")[0] == 200
+        assert request(port, "/")[0] == 200
+        until(lambda: len(site.client.payloads) == 2)
+    assert option in caplog.text
+
+
+def test_a_tag_that_no_send_takes_is_refused_at_the_start() -> None:
+    for make in (asgi.UmamiMiddleware, wsgi.UmamiMiddleware):
+        with pytest.raises(ValidationError, match="^tag must have at most 50 characters"):
+            make(lambda *_: None, tag="x" * 60)
+
+
 def test_an_identity_is_asked_for_when_it_is_needed(site: Site) -> None:
     seen = []
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import translate
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, isroutine
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_plus
 
@@ -280,6 +280,7 @@ class Middleware:
             )
         self._tag = None if callable(tag) else tag
         self._data = None if callable(data) else data
+        umami.visitor(tag=self._tag, data=self._data)  # raises if they are not valid
         self._failures = Failures("A request was not tracked")
 
     async def _ask(self, request: Request) -> None:
@@ -288,7 +289,7 @@ class Middleware:
             request.known[name] = None
             if name != "distinct_id" or not self._is_private(request):
                 try:
-                    request.known[name] = await self._functions[name](request)
+                    request.known[name] = _checked(name, await self._functions[name](request))
                 except Exception as error:  # noqa: BLE001 - of a function of the user's
                     self._failures.note(error)
 
@@ -378,7 +379,7 @@ class Middleware:
         if name in request.known or name not in self._functions or name in self._async_names:
             return request.known.get(name)
         try:
-            return self._functions[name](request)
+            return _checked(name, self._functions[name](request))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
             return None
@@ -391,6 +392,15 @@ class Middleware:
         pairs = request.query.split("&")
         kept = "&".join(pair for pair in pairs if self._is_kept(unquote_plus(pair.partition("=")[0])))
         return f"{path}{'?' if kept else ''}{kept}"
+
+
+def _checked(name: str, answer: Any) -> Any:
+    """Return what a function of an option says, or raise here as each send in the view would."""
+    if isroutine(answer):
+        raise ValidationError(f"The function {name} must return a value, and not another function.")
+    if name != "data":  # checked by the visitor's block
+        umami.visitor(**{name: answer})
+    return answer
 
 
 def _is_async(function: Any) -> bool:
