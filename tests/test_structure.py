@@ -72,7 +72,7 @@ ALLOWED = {
         "umami.filters",
         "umami.models",
     ),
-    "umami._visitor": ("umami._events.data", "umami._events.values", "umami._user_agents", "umami.errors"),
+    "umami._visitor": ("umami._events", "umami._user_agents", "umami.errors"),
     # Thin parts on the public client.
     "umami.testing": ("umami._state", "umami._user_agents"),
     "umami.pytest_plugin": ("umami.testing", "umami.collector", "umami._state"),

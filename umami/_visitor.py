@@ -147,8 +147,8 @@ def visitor(
         A context manager, for `with` and `async with`.
 
     Raises:
-        ValidationError: A value is not a string, `tag` has over 50 characters, or `data` is not a mapping that
-            can be encoded as JSON. The sends check the rest, as they check their arguments.
+        ValidationError: A value is not a string, `tag` has over 50 characters, or `data` is not a mapping
+            that can be encoded as JSON. The sends check the rest, as they check their arguments.
 
     Example:
         ```python

@@ -315,7 +315,7 @@ def test_a_function_that_returns_what_no_send_takes_fails_no_request(
 
 def test_a_tag_that_no_send_takes_is_refused_at_the_start() -> None:
     for make in (asgi.UmamiMiddleware, wsgi.UmamiMiddleware):
-        with pytest.raises(ValidationError, match="^tag must have at most 50 characters"):
+        with pytest.raises(ValidationError, match=r"^tag must have at most 50 characters"):
             make(lambda *_: None, tag="x" * 60)
 
 

@@ -35,7 +35,7 @@ class Backoff:
 
     Attributes:
         proven: Whether a request was ever accepted.
-        failures: How many requests in a row have failed.
+        failures: How many requests in a row have failed, those of suspects included.
         window: The most events that the next batch may have.
         trouble: Why the last request failed, in words; None if it did not.
         asked_until: The monotonic time until which the destination asked to be left alone (`Retry-After`).
@@ -133,8 +133,8 @@ class Backoff:
             now: The monotonic time.
 
         Returns:
-            Whether the failure counts against all that wait. It does not where nothing else was to be
-            expected: a suspect failed again.
+            Whether the failure counts against its events. It does not if a batch was refused, which is halved
+            at once.
         """
         self.trouble = failure.message
         throttled = failure.trouble is Trouble.THROTTLED
@@ -168,8 +168,8 @@ class Backoff:
             self.window = 1
         for item in waiting:
             if (item.suspect or not expected) and not policy.is_endless:
-                item.outage = item.outage or Attempts(policy)
-                item.outage.fail(policy, failure.message, wait)
+                item.failed_while_waiting = item.failed_while_waiting or Attempts(policy)
+                item.failed_while_waiting.fail(policy, failure.message, wait)
         return True
 
     # Suspects.
@@ -187,7 +187,7 @@ class Backoff:
                 if other.suspect and not other.refused and other not in items:
                     other.accepted_when_failed = self._accepted
         for item in items:
-            item.tries += 1
+            item.failures_in_a_row += 1
             item.most = max(1, count // 2)
             if not item.suspect:
                 item.accepted_when_failed = self._accepted

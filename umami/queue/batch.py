@@ -15,9 +15,11 @@ class Item:
         event: Its encoded body.
         number: Its number in its queue.
         due: The monotonic time before which it is not sent again.
-        outage: The requests in a row that have failed while it waited, if their number matters.
-        tries: How many of the requests that failed in a row carried it.
-        answers: The times that the destination answered for it by itself and did not take it.
+        failed_while_waiting: The requests in a row that have failed while it waited, whether they carried it
+            or not. They are counted only if `retry_limit` is set.
+        failures_in_a_row: How many of the requests that failed in a row carried it. It counts those too whose
+            batch is halved at once.
+        own_failures: The times that the destination answered for it by itself and did not take it.
         doubts: How often it failed for a reason that may lie in it.
         most: The most events of a batch with it: half of the last that failed.
         suspect: Whether it failed alone.
@@ -29,9 +31,9 @@ class Item:
     event: bytes
     number: int
     due: float = 0.0
-    outage: Attempts | None = None
-    tries: int = 0
-    answers: Attempts | None = None
+    failed_while_waiting: Attempts | None = None
+    failures_in_a_row: int = 0
+    own_failures: Attempts | None = None
     doubts: int = 0
     most: int = sys.maxsize
     suspect: bool = False

@@ -263,7 +263,7 @@ class DestinationQueue:
         """Note that the last request of a batch was accepted."""
         if self.backoff.failures:
             for item in self.returned:
-                item.outage, item.tries = None, 0
+                item.failed_while_waiting, item.failures_in_a_row = None, 0
         self.backoff.succeed(self.settings.batch_size)
 
     def fail(self, failure: Failure, items: list[Item], policy: RetryPolicy, now: float) -> list[Item]:
@@ -280,7 +280,11 @@ class DestinationQueue:
         """
         if not self.backoff.fail(failure, items, self.returned, policy, now):
             return []
-        return [item for item in self.returned if item.outage is not None and item.outage.is_over(policy)]
+        return [
+            item
+            for item in self.returned
+            if item.failed_while_waiting is not None and item.failed_while_waiting.is_over(policy)
+        ]
 
     def put_back(self, sender: object) -> None:
         """Undo `cut` for what a sender has."""

@@ -206,9 +206,9 @@ class Settlement:
             if self._is_to_be_retried(item, outcome.status):
                 self._last_error = outcome.message
                 item.doubts += outcome.status is Status.DOUBTFUL
-                item.answers = item.answers or Attempts(self._policy)
-                delay = item.answers.fail(self._policy, outcome.message)
-                item.due = now + delays.setdefault(item.answers.count, delay)
+                item.own_failures = item.own_failures or Attempts(self._policy)
+                delay = item.own_failures.fail(self._policy, outcome.message)
+                item.due = now + delays.setdefault(item.own_failures.count, delay)
                 again.append(item)
             else:
                 self._end(item, outcome)
@@ -258,8 +258,8 @@ class Settlement:
         if len(failed) == 1 and destination.backoff.blames(failed[0], failure):
             [item] = failed
             if failure.blameless or (item.doubts < settings.item_retry_limit and not failure.decisive):
-                item.answers = item.answers or Attempts(self._policy)
-                delay = item.answers.fail(self._policy, failure.message)
+                item.own_failures = item.own_failures or Attempts(self._policy)
+                delay = item.own_failures.fail(self._policy, failure.message)
                 # What makes a server give no answer for one event, such as a lock in its database, may take
                 # minutes to go away; and each try may store the event once more.
                 patient = failure.stored_perhaps and item.doubts

@@ -163,8 +163,8 @@ class Returned:
         due = [item for item in self._items if item.due <= now and not item.suspect]
         if due:
             if backoff.failures:
-                due.sort(key=lambda item: (item.tries, item.number))
-                if due[0].tries and others:
+                due.sort(key=lambda item: (item.failures_in_a_row, item.number))
+                if due[0].failures_in_a_row and others:
                     return []
             count = fits([item.event for item in due])
             while count > min(item.most for item in due[:count]):
