@@ -20,8 +20,8 @@ Record = Callable[[str, object], None]
 
 DECISIVE = [400, 401, 403, 406, 410, 418, 422, 451]
 """Refusals that are the request's own, so that one more of an event that is alone with it settles it."""
-DOUBTFUL = [404, 405, 500, 501]
-"""Refusals that may be the server's own trouble."""
+DOUBTFUL = [404, 405, 408, 425, 500, 501]
+"""Refusals that may be the server's own trouble, or ask to try again later."""
 
 
 @pytest.fixture(params=["3.1", "cloud", "2.15", "2.19"])
@@ -71,6 +71,39 @@ def test_one_event_that_is_always_refused_is_rejected_once_others_are_accepted(
     assert f"answered {status}, not as Umami does" in reports.all[0].message
     assert b"poison" in reports.all[0].events[0]
     balanced(client)
+
+
+@pytest.mark.parametrize("status", [404, 408, 425])
+def test_an_event_that_is_to_be_tried_later_is_kept_though_others_are_accepted_meanwhile(
+    status: int, collector: Collector, make_client: MakeClient
+) -> None:
+    taken = 0
+
+    def refuse(request: ProxyRequest) -> Answer | None:
+        nonlocal taken
+        taken += "poison" not in request.names
+        return Answer(status) if "poison" in request.names and taken < 10 else None
+
+    with ReverseProxy(collector.url, refuse) as proxy:
+        client = make_client(url_base=proxy.url, item_retry_limit=20)
+        client.new_event("poison")
+        until(lambda: bool(proxy.requests))
+        names = send_until(client, lambda: taken >= 12)
+        assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys([*names, "poison"], 1)
+
+
+def test_a_firewall_that_answers_404_to_one_event_is_not_taken_for_a_server_without_the_route(
+    collector: Collector, make_client: MakeClient
+) -> None:
+    reports = Reports()
+    with ReverseProxy(collector.url, poison_is(Answer(404, b"<h1>Not found</h1>"))) as proxy:
+        client = make_client(url_base=proxy.url, on_error=reports, item_retry_limit=2, flush_interval=NEVER)
+        client.new_event("poison")
+        names = send_many(client, 20)
+        assert client.flush(DEADLINE)
+    assert stored(collector) == dict.fromkeys(names, 1)
+    assert reports.counts() == {("rejected", "404"): 1}
 
 
 @pytest.mark.parametrize("status", [403, 406])

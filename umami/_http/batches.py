@@ -196,9 +196,15 @@ def _post_first(delivery: Delivery, reply: Reply, indexes: Sequence[int]) -> Fai
 
 
 def _is_too_old(delivery: Delivery) -> bool:
-    """Tell an Umami that has no route for events from a proxy that has no server behind it."""
-    url = f"{delivery.target.send_url.removesuffix('/send')}/heartbeat"
-    reply = delivery.post(url, b"", [], method="GET")
+    """Tell an Umami that has no route for events from a proxy that has no server behind it, or blocks a body.
+
+    An Umami with the route answers a GET of it with another status than 404.
+    """
+    route = delivery.target.send_url
+    reply = delivery.post(route, b"", [], method="GET")
+    if not isinstance(reply, Reply) or reply.status != 404:
+        return False
+    reply = delivery.post(f"{route.removesuffix('/send')}/heartbeat", b"", [], method="GET")
     return (
         isinstance(reply, Reply)
         and reply.status == 200

@@ -40,8 +40,9 @@ def failure(reply: Reply, url: str, events: Sequence[int], *, just_accepted: boo
         reason=str(status),
         stored_perhaps=status in _SERVER_SILENT,
         retry_after=asked,
-        # A 404 or 5xx may have a cause in the proxy. Other refusals have their cause in the request.
-        decisive=400 <= status < 500 and status not in (404, 405),
+        # A 404, 405 or 5xx may have a cause in the proxy, and a 408 or 425 asks to try again later. Other
+        # refusals have their cause in the request.
+        decisive=trouble is Trouble.REFUSED and 400 <= status < 500 and status not in (404, 405),
     )
 
 
