@@ -1,6 +1,6 @@
 """Figures: a website's sums, series and rankings, each described once (see `_calls.both`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overload
 
@@ -55,6 +55,11 @@ Filterable = Literal[
 
 _OF_2: Final = {"path": "url", "hostname": "host"}
 """What Umami 2 calls the types of metrics and values that it names otherwise."""
+_SINCE: Final[Mapping[str, tuple[int, ...]]] = {
+    "path": (2, 0), "hostname": (2, 12), "tag": (2, 15), "domain": (3, 0), "channel": (2, 19),
+    **dict.fromkeys(("distinct_id", *(name for name in get_args(MetricType) if "utm_" in name)), (3, 1)),
+}  # fmt: skip
+"""The types that Umami 2 names otherwise, or that came later, and since when they are there."""
 
 
 class MetricOptions(Filters, total=False):
@@ -245,7 +250,7 @@ class Figures(Queries):
                 print(row.x, row.y)
             ```
         """
-        name = _checked_type("type", type, MetricType)
+        name = _one_of("type", type, MetricType)
         when = range_of(start_at, end_at, period, timezone)
         params = {
             "limit": _count("limit", limit),
@@ -257,11 +262,11 @@ class Figures(Queries):
 
         def ask(called: str) -> Flow[Table[Any]]:
             return self._get(
-                "metrics", route, kind, website_id=website_id, when=when, filters=filters,
-                params={"type": called, **params}, since=since,
+                f"metrics({'expanded=True' * expanded})", route, kind, website_id=website_id, when=when,
+                filters=filters, params={"type": called, **params}, since=since,
             )  # fmt: skip
 
-        return (yield from self._renamed(name, ask, website_id))
+        return (yield from self._named("metrics", name, ask, website_id))
 
     @described
     def _pageviews(
@@ -299,7 +304,7 @@ class Figures(Queries):
             params["compare"] = _one_of("compare", compare, Compare)
         return (
             yield from self._get(
-                "pageviews",
+                "pageviews()",
                 "/pageviews",
                 Series,
                 website_id=website_id,
@@ -345,7 +350,7 @@ class Figures(Queries):
         }
         return (
             yield from self._get(
-                "event_series", "/events/series", Table[EventPoint], website_id=website_id, when=when,
+                "event_series()", "/events/series", Table[EventPoint], website_id=website_id, when=when,
                 filters=filters, params=params, since=(2, 13),
             )
         )  # fmt: skip
@@ -379,7 +384,7 @@ class Figures(Queries):
         when = range_of(start_at, end_at, period, timezone)
         params = {"compare": None if compare is None else _one_of("compare", compare, Compare)}
         answer = yield from self._get(
-            "event_stats", "/events/stats", EventStatsAnswer, website_id=website_id, when=when,
+            "event_stats()", "/events/stats", EventStatsAnswer, website_id=website_id, when=when,
             filters=filters, params=params, since=(3, 1),
         )  # fmt: skip
         return answer.data
@@ -399,7 +404,7 @@ class Figures(Queries):
         params = {"timezone": local_timezone()}  # Umami 2 requires it
         return (
             yield from self._get(
-                "realtime", "", Realtime, website_id=website_id, params=params, root="/realtime"
+                "realtime()", "", Realtime, website_id=website_id, params=params, root="/realtime"
             )
         )
 
@@ -415,7 +420,7 @@ class Figures(Queries):
             print("data since", umami.date_range().startDate)
             ```
         """
-        return (yield from self._get("date_range", "/daterange", DateRange, website_id=website_id))
+        return (yield from self._get("date_range()", "/daterange", DateRange, website_id=website_id))
 
     @described
     def _filter_values(
@@ -443,16 +448,16 @@ class Figures(Queries):
             umami.filter_values("path", period="7d", search="blog")
             ```
         """
-        name = _checked_type("type", type, Filterable)
+        name = _one_of("type", type, Filterable)
         when = range_of(start_at, end_at, period, timezone)
 
         def ask(called: str) -> Flow[Table[models.Value]]:
             return self._get(
-                "filter_values", "/values", Table[models.Value], website_id=website_id, when=when,
+                "filter_values()", "/values", Table[models.Value], website_id=website_id, when=when,
                 params={"type": called, "search": search}, since=(2, 6),
             )  # fmt: skip
 
-        return (yield from self._renamed(name, ask, website_id))
+        return (yield from self._named("filter_values", name, ask, website_id))
 
     @described
     def _event_properties(
@@ -479,7 +484,7 @@ class Figures(Queries):
         when = range_of(start_at, end_at, period, timezone)
         return (
             yield from self._get(
-                "event_properties", "/event-data/properties", Table[EventProperty], website_id=website_id,
+                "event_properties()", "/event-data/properties", Table[EventProperty], website_id=website_id,
                 when=when, filters=filters, since=(2, 13), filters_since=(3, 0),
             )
         )  # fmt: skip
@@ -518,8 +523,8 @@ class Figures(Queries):
         params = {"propertyName": text("property_name", property_name), "event": name, "eventName": name}
         return (
             yield from self._get(
-                "event_values", "/event-data/values", Table[PropertyValue], website_id=website_id, when=when,
-                filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
+                "event_values()", "/event-data/values", Table[PropertyValue], website_id=website_id,
+                when=when, filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
             )
         )  # fmt: skip
 
@@ -547,7 +552,7 @@ class Figures(Queries):
         when = range_of(start_at, end_at, period, timezone)
         return (
             yield from self._get(
-                "session_stats", "/sessions/stats", SessionStats, website_id=website_id, when=when,
+                "session_stats()", "/sessions/stats", SessionStats, website_id=website_id, when=when,
                 filters=filters, since=(2, 13),
             )
         )  # fmt: skip
@@ -578,28 +583,31 @@ class Figures(Queries):
         params = {"timezone": when.timezone or local_timezone()}
         return (
             yield from self._get(
-                "weekly_sessions", "/sessions/weekly", list[list[int]], website_id=website_id, when=when,
+                "weekly_sessions()", "/sessions/weekly", list[list[int]], website_id=website_id, when=when,
                 filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
             )
         )  # fmt: skip
 
-    def _renamed(self, name: str, ask: Callable[[str], Flow[T]], website_id: str | None) -> Flow[T]:
-        """Ask for a field by its name in the server's version, which Umami 2 may call otherwise."""
-        if name not in _OF_2:
-            return (yield from ask(name))
+    def _named(
+        self, function: str, name: str, ask: Callable[[str], Flow[T]], website_id: str | None
+    ) -> Flow[T]:
+        """Ask for a field by its name in the server's version: Umami 2 calls some otherwise, or lacks it."""
+        if name not in _SINCE:
+            return (yield from ask(_camel(name)))
         server = self._state.server(login=True)
         version = self._known_version(server)
         if version is None:
             try:
-                return (yield from ask(name))
+                return (yield from ask(_camel(name)))
             except Exception as error:
                 if status_of(error) != 400:
                     raise
                 website = f"/websites/{quoted(self._website(website_id))}"
-                version = yield from version_of(server, website, self._state.versions, exact=False)
-                if not version.is_2:
+                version = yield from version_of(server, website, self._state.versions, exact=True)
+                if version.least >= (3,) and version.least >= _SINCE[name]:
                     raise
-        return (yield from ask(_OF_2[name] if version.is_2 else name))
+        version.require(_SINCE[name], f"{function}({name!r})")
+        return (yield from ask(_OF_2.get(name, name) if version.is_2 else _camel(name)))
 
     # Each description's two functions.
 
@@ -678,10 +686,6 @@ def _camel(name: str) -> str:
     """Return Umami's own name of a field."""
     first, *others = name.split("_")
     return first + "".join(map(str.title, others))
-
-
-def _checked_type(field: str, value: Any, kinds: Any) -> str:
-    return _camel(_one_of(field, value, kinds))
 
 
 def _one_of(field: str, value: Any, kinds: Any) -> str:

@@ -63,7 +63,7 @@ class Queries:
         """Ask for a figure of a website.
 
         Args:
-            name: The name of the function, for errors.
+            name: The call, for errors: `event_stats()`.
             route: The route below the website's own, such as `/stats`.
             kind: What the answer is read as.
             website_id: The website.
@@ -110,14 +110,14 @@ class Queries:
         """Return the server's version, if the query depends on it; ask the server if need be."""
         version = self._known_version(server)
         if version is not None:
-            version.require(since, f"{name}()")
+            version.require(since, name)
         filtered = bool(given) and filters_since > V2
         if version is None and (filtered or filtering.need_the_version(given, but=but)):
             exact = filtering.need_the_exact_version(given)
             version = yield from version_of(server, website, self._state.versions, exact=exact)
         try:
             if version is not None and filtered:
-                version.require(filters_since, f"A filter of {name}()")
+                version.require(filters_since, f"A filter of {name}")
             filtering.parameters(given, version)
         except UnsupportedError:
             self._state.versions.pop(server.url_base or "", None)  # it may be upgraded before the next call
@@ -146,6 +146,6 @@ def _check_route(name: str, request: Request, since: tuple[int, ...], response: 
     if response.status_code in NO_ROUTE:
         needed = ".".join(map(str, since))
         raise UnsupportedError(
-            f"{name}() needs Umami {needed} or later: {request.method} {response.request.url} answered "
+            f"{name} needs Umami {needed} or later: {request.method} {response.request.url} answered "
             f"{response.status_code}."
         )
