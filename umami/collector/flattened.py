@@ -17,7 +17,7 @@ from umami.collector.records import Property, flatten
 _TYPES: Final = {"string": 1, "number": 2, "boolean": 3, "date": 4, "array": 5}
 _SCHEMA: Final = """
     pragma temp_store = memory;
-    create temp table event_data (event, key, type, text, number, date, timestamp);
+    create temp table event_data (event integer, key, type, text, number, date, timestamp);
     create index temp.event_data_by_event on event_data (event);
     create temp table session_data (
         website_id, session_id, key, type, text, number, date, timestamp, primary key (session_id, key)

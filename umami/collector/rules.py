@@ -153,9 +153,10 @@ def unit(value: Any) -> Json | None:
 
 def time_zone(value: Any) -> Json | None:
     """The name of a time zone, or its offset (``+02:00``)."""
-    text = str(value)
+    if not isinstance(value, str):
+        return _expected("string", value)
     known = _time_zones()
-    is_zone = _OFFSET.fullmatch(text) or text.lower() in known or (not known and text)
+    is_zone = _OFFSET.fullmatch(value) or value.lower() in known or (not known and value)
     return None if is_zone else {"errors": ["Invalid timezone"]}
 
 

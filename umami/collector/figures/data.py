@@ -26,14 +26,15 @@ _COLUMNS: Final = (
 def event_data(store: Store, website_id: str, query: Query) -> Json:
     """Returns the answer of ``/event-data``: a page of events with their custom data, the newest first."""
     rows, page = _select(store, website_id, query), read_page(query)
-    count = store.query_kept(f"select count(distinct event.rowid) {rows.rows}", rows.values)[0][0]
+    ids = store.query_ids(
+        f"select event.rowid {rows.rows} group by 1 order by event.timestamp desc, event.rowid desc",
+        rows.values,
+    )
     found = store.query(
         f"select event.id as eventId, event.name as eventName, data.key as dataKey, {_COLUMNS}"
-        f" from (select distinct event.rowid as id, event.timestamp as at {rows.rows}"
-        f" order by at desc, id desc {rows.limited(page.size, page.offset)}) page"
-        " join event on event.rowid = page.id join event_data data on data.event = page.id"
-        " order by page.at desc, page.id desc, data.rowid",
-        rows.values,
+        " from json_each(:p1) page join event on event.rowid = page.value"
+        " join event_data data on data.event = page.value order by page.key, data.rowid",
+        (page.of(ids),),
     )
     data: dict[str, Json] = {}
     for row in map(dict, found):
@@ -43,7 +44,7 @@ def event_data(store: Store, website_id: str, query: Query) -> Json:
             {"websiteId": website_id, "eventId": event_id, "eventName": name, "eventProperties": []},
         )
         entry["eventProperties"].append(row)
-    return {"data": list(data.values()), "count": count, "page": page.number, "pageSize": page.size}
+    return {"data": list(data.values()), "count": len(ids), "page": page.number, "pageSize": page.size}
 
 
 def event_data_of(store: Store, website_id: str, _: Query, event_id: str) -> list[Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from umami.collector.figures.filters import (
@@ -17,7 +18,8 @@ from umami.collector.figures.filters import (
     select,
     select_views,
 )
-from umami.collector.figures.query import Query, Range, read_range
+from umami.collector.figures.query import CrashError, Query, Range, read_range
+from umami.collector.javascript import decode_uri_component
 from umami.collector.replies import Json
 from umami.collector.store import Store
 
@@ -27,6 +29,7 @@ _SEARCHED_VALUES: Final = 5
 _REFERRERS: Final = ("referrer", "domain")
 _PLACES: Final = ("city", "region")
 _CUSTOM_EVENT: Final = "2"
+_MALFORMED: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 
 _SEARCH: Final = (
     *("baidu.com", "bing.com", "chatgpt.com", "duckduckgo.com", "ecosia.org", "google.", "msn.com"),
@@ -146,13 +149,20 @@ def expanded_metrics(store: Store, website_id: str, query: Query) -> list[Json] 
 
 
 def values(store: Store, website_id: str, query: Query) -> list[Json]:
-    """Returns the answer of ``/values``: the ten most frequent values of a field."""
+    """Returns the answer of ``/values``: the ten most frequent values of a field.
+
+    Raises:
+        CrashError: As for `read_range`, or the search has a percent sign that does not encode a character.
+    """
     kind = query["type"]
     rows = select(website_id, query, read_range(query), {}, bounces=True, sessions=True)
     column = COLUMNS[kind]
     search = query.get("search")
     if search:
-        patterns = search.split(",")[:_SEARCHED_VALUES] if "," in search else [f"%{search}%"]
+        if _MALFORMED.search(search):
+            raise CrashError
+        listed = decode_uri_component(search)
+        patterns = listed.split(",")[:_SEARCHED_VALUES] if "," in listed else [f"%{search}%"]
         likes = [
             f"lower({column}) like {rows.parameter(pattern.lower())} escape '\\'" for pattern in patterns
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from umami.collector.figures.filters import Selection, select
+from umami.collector.figures.filters import select
 from umami.collector.figures.query import Page, Query, canonical_uuid, read_page, read_range
 from umami.collector.replies import Json
 from umami.collector.store import Store, moment_text
@@ -26,8 +26,9 @@ def events(store: Store, website_id: str, query: Query) -> Json:
             f" and (event.type = 2 and lower(event.name) like {pattern}"
             f" or event.type = 1 and lower(event.url_path) like {pattern})"
         )
-    count = store.query_kept(f"select count(*) {rows.rows}", rows.values)[0][0]
-    # The rows of the page are found first, so that those before it cost only a step in the index.
+    ids = store.query_ids(
+        f"select event.rowid {rows.rows} order by event.timestamp desc, event.rowid desc", rows.values
+    )
     found = store.query(
         f"select event.id, event.website_id as websiteId, event.session_id as sessionId,"
         f" {_CREATED_AT} as createdAt, event.hostname, event.url_path as urlPath,"
@@ -35,16 +36,14 @@ def events(store: Store, website_id: str, query: Query) -> Json:
         " event.referrer_query as referrerQuery, event.referrer_domain as referrerDomain,"
         f" {_PLACE}, session.device, session.os, session.browser, event.title as pageTitle,"
         " event.type as eventType, event.name as eventName, has_values(event.data) as hasData"
-        f" from (select event.rowid as id {rows.rows} order by event.timestamp desc, event.rowid desc"
-        f" {_limits(rows, page)}) page join event on event.rowid = page.id"
-        " left join session on session.session_id = event.session_id"
-        " order by event.timestamp desc, event.rowid desc",
-        rows.values,
+        " from json_each(:p1) page join event on event.rowid = page.value"
+        " left join session on session.session_id = event.session_id order by page.key",
+        (page.of(ids),),
     )
     data = [dict(row) for row in found]
     for row in data:
         row["hasData"] = bool(row["hasData"])
-    return _paged(data, count, page, query)
+    return _paged(data, len(ids), page, query)
 
 
 def sessions(store: Store, website_id: str, query: Query) -> Json:
@@ -82,7 +81,7 @@ def sessions(store: Store, website_id: str, query: Query) -> Json:
             **({"events": row["events"]} if events_too else {}),
             "createdAt": moment_text(row["last"]),
         }
-        for row in grouped[page.offset : page.offset + page.size]
+        for row in grouped[page.slice]
     ]
     return _paged(data, len(grouped), page, query)
 
@@ -138,10 +137,6 @@ def session_activity(store: Store, website_id: str, query: Query, session_id: st
         (website_id, canonical_uuid(session_id), span.start / 1000, span.end / 1000),
     )
     return [{**dict(row), "hasData": bool(row["hasData"])} for row in found]
-
-
-def _limits(rows: Selection, page: Page) -> str:
-    return rows.limited(page.size, page.offset)
 
 
 def _profile(row: Any) -> Json:
