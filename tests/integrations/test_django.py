@@ -19,7 +19,7 @@ from process_helpers import settings as environment
 
 import umami
 import umami.testing
-from integrations.web_servers import Gated, request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import WAITING, Gated, request, until, uvicorn_serving, werkzeug_serving
 from umami.collector import Collector
 from umami.errors import ValidationError
 
@@ -188,11 +188,14 @@ def test_a_file_is_a_page(serving: Serving, outbox: Outbox) -> None:
     assert urls(outbox) == ["/file"]
 
 
+@pytest.mark.parametrize("waiting", WAITING)
 @pytest.mark.parametrize("path", ["/items/1", "/atracked", "/file"])
-def test_direct_mode_does_not_block_the_event_loop(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_send_that_waits_does_not_block_the_event_loop(
+    path: str, waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.test import AsyncClient
 
-    server = Gated()
+    server = Gated(waiting)
 
     async def visit() -> None:
         server.opens_soon()

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import umami
-from integrations.web_servers import Gated, Sent, request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import WAITING, Gated, Sent, request, until, uvicorn_serving, werkzeug_serving
 from umami.errors import ValidationError
 from umami.integrations import asgi, wsgi
 from umami.integrations._title import TitleReader
@@ -543,8 +543,9 @@ def test_the_end_of_the_lifespan_flushes() -> None:
     assert [event["payload"]["name"] for event in client.exporter.events] == ["the last one"]
 
 
-def test_a_page_view_in_direct_mode_does_not_block_the_event_loop() -> None:
-    server = Gated()
+@pytest.mark.parametrize("waiting", WAITING)
+def test_a_page_view_that_waits_does_not_block_the_event_loop(waiting: str) -> None:
+    server = Gated(waiting)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         server.opens_soon()

@@ -6,14 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from conftest import DEADLINE, SITE
 
 import umami
-from umami.exporters import MemoryExporter
+from umami.exporters import Exported, Exporter, MemoryExporter
 
 
 class Sent(umami.Client):
@@ -44,13 +44,21 @@ def until(condition: Any) -> None:
         time.sleep(0.005)
 
 
+WAITING = ("direct mode", "full queue")
+"""Why a send waits for the server."""
+
+
 class Gated:
     """An Umami server that answers only when its gate is open.
 
     If the gate is to be opened by an event loop, a send that blocks that loop is not answered in time.
+
+    Args:
+        waiting: Why the sends of its client wait for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: str) -> None:
+        self._waiting = waiting
         self._gate = threading.Event()
         self._answered: list[tuple[bool, dict[str, Any]]] = []
 
@@ -60,18 +68,50 @@ class Gated:
 
     @property
     def payloads(self) -> list[dict[str, Any]]:
-        """What it was sent. It fails if an event came that no gate was opened for."""
+        """What it was sent, but for the filler. It fails if an event came that no gate was opened for."""
         assert all(in_time for in_time, _ in self._answered)
-        return [payload for _, payload in self._answered]
+        return [payload for _, payload in self._answered if payload.get("name") != "filler"]
+
+    def client(self) -> AbstractContextManager[umami.Client]:
+        """Start the server, and return a context manager with a client whose sends wait for it."""
+        return self._direct() if self._waiting == "direct mode" else self._full()
+
+    def _answer(self, event: dict[str, Any]) -> None:
+        self._answered.append((self._gate.wait(10), event["payload"]))
 
     @contextmanager
-    def client(self) -> Iterator[umami.Client]:
-        """Start the server, and yield a client in direct mode."""
+    def _full(self) -> Iterator[umami.Client]:
+        begun = threading.Event()
 
+        class GatedExporter(Exporter):
+            name = "gated"
+
+            def export(exporter, events: Any, deadline: float) -> Exported:  # noqa: N805
+                begun.set()
+                for event in events:
+                    self._answer(json.loads(event))
+                return Exported()
+
+        client = umami.Client(
+            exporter=GatedExporter(),
+            website_id=SITE,
+            hostname="example.com",
+            queue_size=1,
+            batch_size=1,
+            overflow="block",
+            block_timeout=60,
+            senders=1,
+        )
+        client.new_event("filler")
+        assert begun.wait(DEADLINE)  # an event that is under way has its room in the queue still
+        yield client
+        assert client.shutdown(DEADLINE)
+
+    @contextmanager
+    def _direct(self) -> Iterator[umami.Client]:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(handler) -> None:  # noqa: N805
-                body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
-                self._answered.append((self._gate.wait(10), body["payload"]))
+                self._answer(json.loads(handler.rfile.read(int(handler.headers["Content-Length"]))))
                 handler.send_response(200)
                 handler.end_headers()
                 handler.wfile.write(b'{"cache":"x"}')
