@@ -4,11 +4,13 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, ROOT, SITE
 
 from umami import __version__
 from umami.cli import COMMANDS, main
@@ -126,6 +128,52 @@ def test_each_command_reads_times_alike(command, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*command.split(), "yesterday"])
     assert "'yesterday' is not a time, such as 2026-03-01T12:30" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("collector --database /nowhere/x.db", "/nowhere/x.db: unable to open database file"),
+        ("collector --port 65536", "'65536' is not a port: use 1 to 65535, or 0 for a free one"),
+        ("demo --rate 0", "--visits must not be negative, and --rate must be above 0"),
+        ("stats --last 999999w", "'999999w' is longer than 100 years"),
+        ("import --format-regex ( x.log", "--format-regex: it is no regular expression"),
+        ("import --columns a=b x.log", "--columns needs --format table"),
+        ("import --state /dev/null/x x.log", "/dev/null"),
+        ("login --username \udcff", "is not valid UTF-8"),
+    ],
+)
+def test_a_wrong_argument_is_said_without_a_traceback(words, said, monkeypatch, capsys):
+    monkeypatch.setenv("UMAMI_PASSWORD", "x")
+    try:
+        code = main(words.split())
+    except SystemExit as error:
+        code = error.code
+    assert code in (1, 2)
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "end", "code"),
+    [
+        ("websites --csv", ">&-", 0),
+        ("websites --csv", "> /dev/full", 1),
+        ("websites --csv", "| (exec <&-; sleep 1)", 1),
+        ("spool list .", "| (exec <&-; sleep 1)", 1),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.usefixtures("logged_in")
+def test_a_closed_or_full_output_is_no_crash(words, end, code, tmp_path):
+    script = f"{sys.executable} -m umami {words} {end}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", script], check=False, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=DEADLINE
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr == ("umami: No space left on device\n" if "full" in end else "")
 
 
 def test_a_disabled_send_needs_nothing(monkeypatch, capsys, collector):

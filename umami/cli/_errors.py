@@ -3,8 +3,10 @@
 The command says in one line what happened and what to do, and shows no traceback for what a user can mend.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 OK: Final = 0
@@ -32,12 +34,12 @@ class CommandError(Exception):
 
 def guarded(run: Callable[[], int]) -> int:
     """Runs a command, turns a user's errors into one line on stderr, and returns the exit code."""
+    _open_streams()
     try:
         try:
             return run()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # what the reader of a pipe did not want is found out here, not at exit
+            sys.stdout.flush()  # that the reader of a pipe has left is found out here, and not at exit
     except CommandError as error:
         return _said(str(error), error.code)
     except KeyboardInterrupt:
@@ -45,6 +47,8 @@ def guarded(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         _close_stdout()
         return FAILED
+    except UnicodeError:
+        return _said("an argument, or what was read from stdin, is not valid UTF-8", WRONG)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _said(f"{where}{error.strerror or error}", FAILED)
@@ -77,8 +81,13 @@ def _said(message: str, code: int) -> int:
     return code
 
 
+def _open_streams() -> None:
+    """Opens stdout and stderr to nowhere if the caller has closed them (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+
+
 def _close_stdout() -> None:
     """Has the interpreter flush stdout to nowhere at exit, after the reader of a pipe has left."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,8 +34,7 @@ def complain(message: str) -> None:
 
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Tells whether the output goes to a terminal, and not to a pipe or a file."""
-    stream = sys.stdout if stream is None else stream
-    return stream is not None and stream.isatty()  # there is none if it was closed
+    return (sys.stdout if stream is None else stream).isatty()
 
 
 def has_colors(stream: TextIO | None = None) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import math
 import signal
+import sqlite3
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ _REMEMBERED_REQUESTS: Final = 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    add_port(parser)
     parser.add_argument("--database", metavar="FILE", help="SQLite file to keep events in (default: memory)")
     parser.add_argument(
         "--no-auto-register",
@@ -74,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_port(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--port`."""
+    parser.add_argument(
+        "--port", metavar="PORT", type=_port, default=0, help="port to listen on (default: a free one)"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Runs the server until it is stopped."""
     if not arguments.allow_remote and not _is_loopback(arguments.host):
@@ -99,20 +107,26 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise CommandError(str(error), WRONG) from error
+    except sqlite3.Error as error:
+        raise CommandError(f"{arguments.database}: {error}", WRONG) from error
     with interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:
-            collector.start()
+            start(collector, arguments.host, arguments.port)
             print(f"Umami collector listening on {collector.url}", flush=True)
             _wait(collector, arguments.stop_after, show=not arguments.quiet and sys.stdout.isatty())
-        except OSError as error:
-            raise CommandError(
-                f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror}", WRONG
-            ) from error
         except KeyboardInterrupt:
             pass
         finally:
             collector.stop()
     return OK
+
+
+def start(collector: Collector, host: str, port: int) -> None:
+    """Starts a collector; raises a CommandError if it cannot listen."""
+    try:
+        collector.start()
+    except OSError as error:
+        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror or error}", WRONG) from error
 
 
 def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
@@ -134,3 +148,9 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 1 to 65535, or 0 for a free one")
+    return int(text)

@@ -12,6 +12,7 @@ from umami._clock import monotonic
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import add_formats, is_terminal, say, show
 from ._signals import interrupted_by
+from .collector import add_port, start
 
 if TYPE_CHECKING:
     from umami import Client
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", metavar="NUMBER", type=float, default=10.0, help="visits a second (default: %(default)g)"
     )
-    parser.add_argument("--port", type=int, default=0, help="port of the collector (default: a free one)")
+    add_port(parser)
     parser.add_argument("--outage", action="store_true", help="stop the collector for a third of the visits")
     add_formats(parser)
     parser.add_argument("--stay", action="store_true", help="run the collector until Ctrl-C")
@@ -76,12 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     collector = Collector(port=arguments.port)
     with log_shown(verbose=False), interrupted_by(signal.SIGINT, signal.SIGTERM):
         try:
-            try:
-                collector.start()
-            except OSError as error:
-                raise CommandError(
-                    f"cannot listen on port {arguments.port}: {error.strerror}", WRONG
-                ) from error
+            start(collector, collector.host, arguments.port)
             say(f"Open {collector.url} in a browser to watch the events arrive.")
             sys.stdout.flush()
             website = collector.add_website("Demo", _HOST)

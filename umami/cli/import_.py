@@ -152,6 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
                         WRONG,
                     )
                 checkpoints = Checkpoints(state)
+                checkpoints.write()  # which shows now, and not after some events, whether it can
                 if not (arguments.yes or arguments.follow or "-" in arguments.files):
                     code = _scan(arguments, chosen, make_parser, progress, checkpoints)
                     if code == INTERRUPTED:
@@ -199,7 +200,7 @@ def _send(
 ) -> int:
     import umami
 
-    from ._import.importer import NoHostError, OldServerError, Sender
+    from ._import.importer import NoHostError, OldServerError, Sender, UnknownFormatError
     from ._import.outstanding import Outstanding, Watched
 
     outstanding = Outstanding()
@@ -250,6 +251,8 @@ def _send(
         raise CommandError(f"{error} Use --without-time to import anyway.") from error
     except NoHostError:
         failure = CommandError("the log names no hosts: set UMAMI_HOSTNAME, or pass --hostname NAME", WRONG)
+    except (UnknownFormatError, ModuleNotFoundError) as error:
+        failure = CommandError(str(error), WRONG)
     except OSError as error:
         failure = CommandError(f"{error.filename or 'a log'}: {error.strerror or error}")
     progress.clear()
@@ -293,7 +296,10 @@ def _parser(arguments: argparse.Namespace) -> Any:
     from ._import.formats import EXTRA, FIELDS, FORMATS, pattern, table
 
     if arguments.format_regex is not None:
-        parse = pattern(arguments.format_regex)
+        try:
+            parse = pattern(arguments.format_regex)
+        except ValueError as error:
+            raise ValueError(f"--format-regex: {error}") from error
         return lambda: parse
     if arguments.format == "table":
         columns = dict(_pair(each, "FIELD=COLUMN") for each in arguments.columns.split(",") if each)

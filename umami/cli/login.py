@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         url = server_url(client)
         username = arguments.username or os.environ.get("UMAMI_USERNAME") or _asked_name()
         password = _password(arguments, username, url)
+        f"{username}{password}".encode()  # or it is no text that can be sent
         token = _token(client, arguments.code, username, password)
     path = _logins.keep(url, username, token)
     say(f"Logged in to {url} as {username}. The token is kept in {path}.")

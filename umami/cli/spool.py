@@ -57,12 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(
             f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder", WRONG
         )
-    from umami.errors import ValidationError
-
     actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
     try:
         return actions[arguments.action](arguments)
-    except (OSError, ValueError, ValidationError) as error:
+    except ValueError as error:
         raise CommandError(str(error), WRONG) from error
 
 

@@ -25,6 +25,7 @@ umami stats example.com --filter url=/pricing country=DE --json
 """
 
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST: Final = timedelta(days=36_525)
 _SUMS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 _FILTERS: Final = (
     *("url", "referrer", "title", "query", "event", "host", "os", "browser", "device"),
@@ -99,7 +100,10 @@ def _span(text: str) -> timedelta:
     match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
     if match is None or not int(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a span, such as 30m, 24h, 7d or 4w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if span > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than 100 years")
+    return span
 
 
 def _filter(text: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ class Checkpoints:
             raise WrongStateError(f"{path} holds no checkpoints of an import: {error!r}") from None
 
     def save(self, place: Place, former: Place | None) -> None:
-        """Remember a place, and write the file such that a crash leaves the old one or the new one.
+        """Remember a place, in the file too.
 
         Args:
             place: The place.
@@ -109,6 +109,10 @@ class Checkpoints:
         """
         self._places = [each for each in self._places if each is not former]
         self._places.append(place)
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, such that a crash leaves the old one or the new one."""
         self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
         draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
         record = {"version": _VERSION, "logs": [asdict(each) for each in self._places]}
