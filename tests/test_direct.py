@@ -56,6 +56,17 @@ def test_a_send_returns_the_servers_answer(
 
 
 @pytest.mark.parametrize("send", SENDS)
+def test_the_bare_token_of_an_old_server_is_an_answer(
+    make_client: Callable[..., umami.Client], call: Call, send: str
+) -> None:
+    with Collector(umami="2.15") as server:
+        answer = call(getattr(make_client(url_base=server.url, mode="direct"), send), **SENDS[send])
+        assert len(server.events) + len(server.identities) == 1
+    assert answer.keys() == {"cache"}
+    assert answer["cache"].startswith("eyJ")
+
+
+@pytest.mark.parametrize("send", SENDS)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 429, 500, 503])
 def test_a_non_2xx_raises_at_the_call_and_is_not_repeated(
     direct: umami.Client, collector: Collector, call: Call, send: str, status: int

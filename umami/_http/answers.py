@@ -1,4 +1,4 @@
-"""Finds the message in an error answer: every generation of Umami has its own form for it.
+"""Finds the message in an error answer: every generation of Umami has its own form for it. And tells tokens.
 
 Before 2.16 an error is plain text. Then it is JSON: `{"error": …}` with a string, a list of strings, a
 ZodError, a serialized exception, and from 3.0 on `{"message", "code", "status"}` with the validation's tree
@@ -15,9 +15,15 @@ _MOST: Final = 300
 _MOST_DEPTH: Final = 20
 # Only so much of an answer is looked at, however long it is.
 _MOST_READ: Final = 4 * _MOST
+_TOKEN: Final = re.compile(rb"\s*eyJ[\w-]+\.[\w-]+\.[\w-]+\s*")
 _TITLE: Final = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
 # These say no more than the status does.
 _PLAIN_CODES: Final = frozenset(("bad-request", "unauthorized", "forbidden", "not-found", "server-error"))
+
+
+def is_token(body: bytes) -> bool:
+    """Tell whether a body is a bare token, as Umami before 2.16 answers to an event that it has stored."""
+    return _TOKEN.fullmatch(body) is not None
 
 
 def words(body: bytes | None) -> str | None:

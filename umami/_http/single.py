@@ -1,18 +1,13 @@
 """Posts one event to `/api/send`, and reads the answer."""
 
-import re
-from typing import Final
-
 from umami._user_agents import is_surely_browser
 from umami.queue.exporter import Failure, Status
 
 from . import verdicts
+from .answers import is_token
 from .delivery import Delivery
 from .generations import Generation, adapted
 from .messages import Reply
-
-# What Umami before 2.16 answers.
-_TOKEN: Final = re.compile(rb"\s*eyJ[\w-]+\.[\w-]+\.[\w-]+\s*")
 
 
 def post_one(delivery: Delivery, index: int) -> Failure | None:
@@ -37,7 +32,7 @@ def post_one(delivery: Delivery, index: int) -> Failure | None:
 def _read(delivery: Delivery, reply: Reply, index: int, agent: str | None) -> Failure | None:
     """Read a 2xx: its form tells the server's generation, and whether the event was dropped as a bot's."""
     text, learned = reply.body or b"", delivery.learned
-    if _TOKEN.fullmatch(text):
+    if is_token(text):
         learned.accepted(Generation.TEXT)
         return None
     answer = verdicts.decoded(text)
