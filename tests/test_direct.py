@@ -1,5 +1,6 @@
 """Direct mode: one POST for each send, which returns the server's answer."""
 
+import inspect
 import json
 import threading
 import time
@@ -249,6 +250,52 @@ def test_a_new_parameter_adds_its_field(
 ) -> None:
     call(direct.new_event, "signup", **new)
     assert collector.requests[0].json["payload"][field] == value
+
+
+ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
+    "hostname": ("other.example", "hostname", "other.example"),
+    "url": ("/there", "url", "/there"),
+    "website_id": ("11111111-2222-4333-8444-555555555555", "website", "11111111-2222-4333-8444-555555555555"),
+    "title": ("A title", "title", "A title"),
+    "custom_data": ({"plan": "pro"}, "data", {"plan": "pro"}),
+    "referrer": ("https://t.co/x", "referrer", "https://t.co/x"),
+    "language": ("de-CH", "language", "de-CH"),
+    "screen": ("800x600", "screen", "800x600"),
+    "ip_address": ("203.0.113.7", "ip", "203.0.113.7"),
+    "distinct_id": ("user-17", "id", "user-17"),
+    "tag": ("b", "tag", "b"),
+    "timestamp": (1_767_225_600, "timestamp", 1_767_225_600),
+    "ua": (FIREFOX, "userAgent", FIREFOX),
+    "browser": ("firefox", "browser", "firefox"),
+    "os": ("Linux", "os", "Linux"),
+    "device": ("laptop", "device", "laptop"),
+}
+"""Each argument that all sends may have: a value, its key in the payload, and what stands there."""
+REQUIRED: dict[str, tuple[Any, ...]] = {
+    "new_event": ("signup",),
+    "new_revenue_event": (19.99, "EUR"),
+    "new_page_view": ("Home", "/"),
+}
+
+
+@pytest.mark.parametrize("send", REQUIRED)
+def test_every_argument_reaches_the_server(direct: umami.Client, collector: Collector, send: str) -> None:
+    function = getattr(direct, send)
+    arguments = inspect.signature(function).parameters.keys() - {
+        "event_name",
+        "page_title",
+        "revenue",
+        "currency",
+    }
+    if send == "new_page_view":
+        arguments -= {"url"}
+    assert arguments <= ARGUMENTS.keys()
+    function(*REQUIRED[send], **{name: ARGUMENTS[name][0] for name in arguments})
+    payload = collector.requests[0].json["payload"]
+    expected = {ARGUMENTS[name][1]: ARGUMENTS[name][2] for name in arguments}
+    if send == "new_revenue_event":
+        expected["data"] = {"plan": "pro", "revenue": 19.99, "currency": "EUR"}
+    assert {key: payload.get(key) for key in expected} == expected
 
 
 def test_the_moment_is_the_calls(direct: umami.Client, collector: Collector) -> None:

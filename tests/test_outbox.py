@@ -185,7 +185,9 @@ def test_messages_where_nothing_or_too_much_was_sent(outbox: Outbox) -> None:
         outbox.one("a")
     with pytest.raises(AssertionError, match=r"^An event was sent: 'a', url='/'$"):
         outbox.assert_no_event()
-    with pytest.raises(TypeError, match=r"^An event has no field 'ulr'. The fields are: at, currency,"):
+    with pytest.raises(
+        TypeError, match=r"^An event has no field 'ulr'. The fields are: at, browser, currency,"
+    ):
         outbox.assert_event("a", ulr="/")
 
 

@@ -57,6 +57,9 @@ class SentEvent:
     ua: str = BROWSER_USER_AGENT
     distinct_id: str | None = None
     tag: str | None = None
+    browser: str | None = None
+    os: str | None = None
+    device: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     revenue: float | None = None
     currency: str | None = None
