@@ -13,6 +13,18 @@ _WORDS: Final = (
     # A message of zod 4; code and message of zod 3; the message of yup, which follows the field's name.
     (r"Invalid input: expected \w+, received undefined", "invalid_type", "Required", "is a required field"),
     (
+        r"Invalid input: expected (\w+), received NaN",
+        "invalid_type",
+        r"Expected \1, received nan",
+        r"must be a `\1` type, but the final value was: `NaN`.",
+    ),
+    (
+        r"Too small: expected number to be >(\d+)",
+        "too_small",
+        r"Number must be greater than \1",
+        r"must be greater than \1",
+    ),
+    (
         r"Invalid input: expected (\w+), received (\w+)",
         "invalid_type",
         r"Expected \1, received \2",

@@ -168,19 +168,17 @@ class Generation:
     """The most hours of a period that a series may divide into hours."""
     day_unit_months: int = 7
     """The most months of a period that a series may divide into days."""
+    early_figures: bool = False
+    """Whether figures are those of 2.x: lists and custom data cannot be filtered, rows have other keys."""
     has_local_weeks: bool = True
     """Whether the hours of a week are those of the time zone asked for; otherwise of UTC."""
     counts_session_events: bool = True
     """Whether the list of sessions has the key ``events``."""
-    date_range: tuple[str, str] = ("startDate", "endDate")
-    """The members of the range of dates."""
-    has_channels: bool = True
-    """Whether channels can be counted."""
     missing_figures: frozenset[str] = frozenset()
     """The query routes of a website that it does not have."""
-    stats: Literal["change", "prev", "null", "sum"] = "sum"
+    stats: Literal["change", "prev", "sum"] = "sum"
     """The form of statistics. ``change``, ``prev``: each figure is an object, with its change or its previous
-    value. ``null``, ``sum``: plain figures, and a ``comparison``; a sum of no rows is null, or 0."""
+    value. ``sum``: plain figures, and a ``comparison``."""
     counts_visits: bool = True
     """Whether there are visits. If not, visitors are called ``uniques``."""
     active: Literal["rows", "x", "visitors"] = "visitors"
@@ -226,7 +224,6 @@ _3_0_3: Final = replace(
     has_local_weeks=False,
     counts_session_events=False,
     missing_figures=frozenset({"events/stats", "event-data"}),
-    stats="null",
 )
 _3_0_1: Final = replace(
     _3_0_3,
@@ -250,9 +247,9 @@ _2_19: Final = replace(
     pages_tell_order=True,
     parameters=(("url", "path"), ("host", "hostname")),
     names_operators=False,
-    has_channels=False,
-    date_range=("mindate", "maxdate"),
-    missing_figures=_3_0_1.missing_figures | {"metrics/expanded"},
+    early_figures=True,
+    has_local_weeks=True,
+    missing_figures=_3_0_1.missing_figures | {"metrics/expanded", "event-data/{item_id}"},
     stats="prev",
 )
 _2_17: Final = replace(

@@ -230,21 +230,12 @@ class QueryRoutes:
             )
         if generation.stats == "prev":
             return self._reply({name: {"value": now[name], "prev": before[name]} for name in now})
-        if generation.stats == "null":
-            now, before = _null_sums(now), _null_sums(before)
         return self._reply({**now, "comparison": before})
 
     async def _figure(self, compute: Callable[..., Any], request: Request) -> Response:
         website_id, *ids = request.path_params.values()
         reply = compute(self._store, website_id, self._query(request), *map(unquote, ids))
         return self._reply(replies.bad_request() if reply is None else reply)
-
-
-def _null_sums(figures: Json) -> Json:
-    """Replaces the sums of no rows with null, as Umami 3.0 answers them."""
-    if figures["visits"]:
-        return figures
-    return {name: None if name in totals.SUMS else value for name, value in figures.items()}
 
 
 def _uniques(figures: Json) -> Json:

@@ -148,6 +148,8 @@ def date(value: Any) -> Json | None:
 
 def unit(value: Any) -> Json | None:
     """A unit of time of Umami's charts."""
+    if not isinstance(value, str):
+        return _expected("string", value)
     return None if value in _UNITS else {"errors": ["Invalid unit"]}
 
 

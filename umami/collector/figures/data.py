@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from umami.collector.figures.filters import Selection, select
+from umami.collector.figures.filters import Selection, select, select_rows
 from umami.collector.figures.query import CrashError, Query, canonical_uuid, read_page, read_range
 from umami.collector.replies import Json
 from umami.collector.store import Store
@@ -16,6 +16,10 @@ _SESSION_JOIN: Final = "join session_data data on data.session_id = event.sessio
 _VALUE: Final = (
     "case data.type when 2 then replace(data.text, '.0000', '')"
     " when 4 then substr(data.date, 1, 14) || '00:00Z' else data.text end"
+)
+_EARLY_VALUE: Final = (
+    "case data.type when 2 then replace(data.text, '.0000', '')"
+    " when 4 then substr(data.date, 1, 10) || ' ' || substr(data.date, 12, 3) || '00:00' else data.text end"
 )
 _COLUMNS: Final = (
     "data.text as stringValue, data.number as numberValue, data.date as dateValue, data.type as dataType,"
@@ -67,11 +71,22 @@ def event_data_events(store: Store, website_id: str, query: Query) -> list[Json]
     """Returns the answer of ``/event-data/events``: how often each value of an event's properties occurs.
 
     Raises:
-        CrashError: No event is given.
+        CrashError: No event is given. Umami 2.x counts the properties of all events then.
     """
-    if not query.get("event"):
+    generation, event = query.generation, query.get("event")
+    if not event and not generation.early_figures:
         raise CrashError
-    rows = _select(store, website_id, query)
+    store.flatten_data()
+    filters = None if generation.has_late_filters else {"event": event} if event else {}
+    rows = select(website_id, query, read_range(query), filters, bounces=True)
+    rows.joins.append(_JOIN)
+    if not event:
+        found = store.query(
+            "select event.name as eventName, data.key as propertyName, data.type as dataType,"
+            f" count(*) as total {rows.rows} group by 1, 2, 3 order by 1, 2, 3 limit {_PROPERTIES}",
+            rows.values,
+        )
+        return [dict(row) for row in found]
     found = store.query(
         "select event.name as eventName, data.key as propertyName, data.type as dataType,"
         f" data.text as propertyValue, count(*) as total {rows.rows}"
@@ -85,7 +100,8 @@ def event_data_fields(store: Store, website_id: str, query: Query) -> list[Json]
     """Returns the answer of ``/event-data/fields``: 100 values of properties, with their number."""
     rows = _select(store, website_id, query)
     found = store.query(
-        f"select data.key as propertyName, data.type as dataType, {_VALUE} as value, count(*) as total"
+        f"select data.key as propertyName, data.type as dataType, {_value(query)} as value,"
+        " count(*) as total"
         f" {rows.rows} group by 1, 2, 3 order by 2 desc, 1, 3 limit {_VALUES}",
         rows.values,
     )
@@ -95,6 +111,7 @@ def event_data_fields(store: Store, website_id: str, query: Query) -> list[Json]
 def event_data_properties(store: Store, website_id: str, query: Query) -> list[Json]:
     """Returns the answer of ``/event-data/properties``: how often each event has each property."""
     rows = _select(store, website_id, query)
+    _name_property(rows, query)
     found = store.query(
         f"select event.name as eventName, data.key as propertyName, count(*) as total {rows.rows}"
         f" group by 1, 2 order by 3 desc, 1, 2 limit {_PROPERTIES}",
@@ -106,8 +123,10 @@ def event_data_properties(store: Store, website_id: str, query: Query) -> list[J
 def event_data_values(store: Store, website_id: str, query: Query) -> list[Json]:
     """Returns the answer of ``/event-data/values``: how often each value of a property occurs."""
     rows = _select(store, website_id, query)
-    rows.where += f" and data.key = {rows.parameter(query['propertyName'])}"
-    return _values(store, rows, "count(*)")
+    rows.where += f" and data.key = {rows.parameter(query.get('propertyName'))}"
+    if query.generation.early_figures:
+        rows.where += f" and event.name = {rows.parameter(query.get('eventName'))}"
+    return _values(store, rows, "count(*)", query)
 
 
 def event_data_stats(store: Store, website_id: str, query: Query) -> Json:
@@ -140,6 +159,7 @@ def session_data(store: Store, website_id: str, _: Query, session_id: str) -> li
 def session_data_properties(store: Store, website_id: str, query: Query) -> list[Json]:
     """Returns the answer of ``/session-data/properties``: how many sessions have each property."""
     rows = _select(store, website_id, query, _SESSION_JOIN)
+    _name_property(rows, query)
     found = store.query(
         "select data.key as propertyName, count(distinct data.session_id) as total"
         f" {rows.rows} group by 1 order by 2 desc, 1 limit {_PROPERTIES}",
@@ -149,22 +169,38 @@ def session_data_properties(store: Store, website_id: str, query: Query) -> list
 
 
 def session_data_values(store: Store, website_id: str, query: Query) -> list[Json]:
-    """Returns the answer of ``/session-data/values``: how many sessions have each value of a property."""
+    """Returns the answer of ``/session-data/values``: how many sessions have each value of a property.
+
+    Raises:
+        CrashError: Always, for Umami 2.x.
+    """
+    if query.generation.early_figures:
+        raise CrashError
     rows = _select(store, website_id, query, _SESSION_JOIN)
     rows.where += f" and data.key = {rows.parameter(query.get('propertyName'))}"
-    return _values(store, rows, "count(distinct data.session_id)")
+    return _values(store, rows, "count(distinct data.session_id)", query)
 
 
 def _select(store: Store, website_id: str, query: Query, join: str = _JOIN) -> Selection:
     store.flatten_data()
-    rows = select(website_id, query, read_range(query), bounces=True)
+    rows = select_rows(website_id, query)
     rows.joins.append(join)
     return rows
 
 
-def _values(store: Store, rows: Selection, counted: str) -> list[Json]:
+def _name_property(rows: Selection, query: Query) -> None:
+    """Restricts the rows to the property that the query may name in Umami 2.x."""
+    if query.generation.early_figures and "propertyName" in query:
+        rows.where += f" and data.key = {rows.parameter(query['propertyName'])}"
+
+
+def _value(query: Query) -> str:
+    return _EARLY_VALUE if query.generation.early_figures else _VALUE
+
+
+def _values(store: Store, rows: Selection, counted: str, query: Query) -> list[Json]:
     found = store.query(
-        f"select {_VALUE} as value, {counted} as total {rows.rows}"
+        f"select {_value(query)} as value, {counted} as total {rows.rows}"
         f" group by 1 order by 2 desc, 1 limit {_VALUES}",
         rows.values,
     )

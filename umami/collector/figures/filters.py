@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from umami.collector.figures.query import CrashError, Query, Range
+from umami.collector.figures.query import CrashError, Query, Range, read_range
 from umami.collector.javascript import to_number
 from umami.collector.sql_functions import compiled_pattern
 
@@ -152,6 +152,12 @@ def select_views(
     selection = select(website_id, query, span, filters, sessions=sessions)
     selection.where += f" and event.type not in {NO_VIEWS}"
     return selection
+
+
+def select_rows(website_id: str, query: Query, *, sessions: bool = False) -> Selection:
+    """Does the same as `select`, for lists and custom data, which Umami 2.x does not filter."""
+    filters: dict[str, str] | None = {} if query.generation.early_figures else None
+    return select(website_id, query, read_range(query), filters, bounces=True, sessions=sessions)
 
 
 def foreign_referrer(query: Query) -> str:

@@ -80,8 +80,8 @@ class Query(dict[str, str]):
             self.pop(name, None)
             if own in self:
                 self[name] = self.pop(own)
-            if self.get("type") == own:
-                self["type"] = name
+            if self.get("type") in (own, name):
+                self["type"] = name if self["type"] == own else ""
         if not generation.has_late_filters:
             for name in [name for name in self if name in _LATE_PARAMETERS or name[-1:].isdigit()]:
                 del self[name]
@@ -147,6 +147,8 @@ def check_metrics(query: Query) -> Json | None:
 
 def check_values(query: Query) -> Json | None:
     """Checks the parameters of a list of values: a period, and a field."""
+    if query.generation.early_figures:
+        return rules.members(query, {"type": rules.text(), **_MOMENTS})
     late = frozenset() if query.generation.has_late_filters else _LATE_FIELDS
     field = rules.one_of(*(name for name in FIELDS if name not in late))
     return _check_range(query, {"type": field}, filters=False)
@@ -161,12 +163,28 @@ def check_moments(
     return lambda query: rules.members(query, needed, possible)
 
 
-check_series = check_moments({"timezone": rules.time_zone}, {"unit": rules.unit, "limit": rules.numeric})
+_check_series = check_moments({"timezone": rules.time_zone}, {"unit": rules.unit, "limit": rules.numeric})
+_check_early_series = check_moments({"unit": rules.unit, "timezone": rules.time_zone})
 check_weekly = check_moments({"timezone": rules.time_zone})
 check_event_data = check_moments()
 check_event_rows = check_moments(optional=_PAGE_RULES)
-check_event_values = check_moments({"propertyName": rules.text()})
+_check_event_values = check_moments({"propertyName": rules.text()})
 check_session_values = check_moments()
+
+
+def check_event_values(query: Query) -> Json | None:
+    """Checks the parameters of the values of an event's property."""
+    return (check_event_data if query.generation.early_figures else _check_event_values)(query)
+
+
+def check_series(query: Query) -> Json | None:
+    """Checks the parameters of a series of events."""
+    return (_check_early_series if query.generation.early_figures else _check_series)(query)
+
+
+def check_pageviews(query: Query) -> Json | None:
+    """Checks the parameters of a series of page views."""
+    return (_check_early_series if query.generation.early_figures else check_range)(query)
 
 
 def check_activity(query: Query) -> Json | None:
@@ -179,7 +197,12 @@ def _optional(checks: Mapping[str, rules.Check]) -> dict[str, rules.Check]:
 
 
 def _check_range(query: Query, own: Mapping[str, rules.Check], *, filters: bool = True) -> Json | None:
+    generation = query.generation
     checks = {**_optional(_RANGE_RULES), **own, **(_optional(_FILTER_RULES) if filters else {})}
+    if generation.early_figures:
+        checks |= _MOMENTS
+    if not generation.has_late_filters:
+        return rules.members(query, checks | {"compare": rules.optional(rules.text())})
     wrong = rules.members(query, checks)
     if {"startAt", "endAt"} <= query.keys() or {"startDate", "endDate"} <= query.keys():
         return wrong
@@ -228,14 +251,14 @@ def read_unit(query: Query, span: Range) -> str:
 
 
 def read_zone(query: Query) -> str | None:
-    """Returns the name of the time zone, or None if it is not given.
+    """Returns the name of the time zone, or None if it is not given. In Umami 2.x it is UTC then.
 
     Raises:
         CrashError: The database does not know it.
     """
     name = query.get("timezone")
     if name is None or name == "utc":
-        return None
+        return "utc" if query.generation.early_figures else None
     name = _ZONE_NAMES.get(name, name)
     try:
         find_zone(name)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from umami.collector.figures.filters import select
+from umami.collector.figures.filters import read_filters, select
 from umami.collector.figures.query import Query, Range
 from umami.collector.figures.series import views_and_visitors
 from umami.collector.replies import Json
@@ -22,6 +22,9 @@ def realtime(store: Store, website_id: str, query: Query) -> Json:
     now = time.time() * 1000
     span = Range((now // _MINUTE_MS - _MINUTES) * _MINUTE_MS, now)
     query["startAt"], query["endAt"] = f"{span.start:.0f}", f"{span.end:.0f}"
+    if query.generation.early_figures:
+        for name in read_filters(query):
+            del query[name]
     rows = select(website_id, query, span, bounces=True, sessions=True)
     hostname = ", event.hostname" if query.generation.has_late_filters else ""
     found = store.query(

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from umami.collector.figures.filters import select
-from umami.collector.figures.query import Page, Query, canonical_uuid, read_page, read_range
+from umami.collector.figures.filters import select_rows
+from umami.collector.figures.query import (
+    CrashError,
+    Page,
+    Query,
+    Range,
+    canonical_uuid,
+    read_page,
+    read_range,
+)
 from umami.collector.replies import Json
 from umami.collector.store import Store, moment_text
 
 _ACTIVITIES: Final = 500
+_CLICK_IDS: Final = ("gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid")
 _CREATED_AT: Final = "strftime('%Y-%m-%dT%H:%M:%fZ', event.timestamp, 'unixepoch')"
+_LATE_KEYS: Final = ("hostname", "country", "city", "device", "os", "browser", "hasData")
+"""The keys of an event that Umami 2.x does not have."""
+
 _PLACE: Final = "null as country, null as city"
 _PROFILE: Final = "session.browser, session.os, session.device, session.screen, session.language"
 _KINDS: Final = "coalesce(sum(event.type = 1), 0) as views, coalesce(sum(event.type = 2), 0) as events"
 
 
 def events(store: Store, website_id: str, query: Query) -> Json:
-    """Returns the answer of ``/events``: a page of events, the newest first."""
-    rows, page = select(website_id, query, read_range(query), bounces=True), read_page(query)
-    search = query.get("search")
+    """Returns the answer of ``/events``: a page of events, the newest first.
+
+    Raises:
+        CrashError: As for `read_range`, or the order is given to Umami 2.x.
+    """
+    rows, page = select_rows(website_id, query), read_page(query)
+    early, search = query.generation.early_figures, query.get("search")
+    if early and query.get("orderBy"):
+        raise CrashError  # the query is ordered already
     if search:
-        pattern = f"{rows.parameter(search.lower())} escape '\\'"
+        pattern = f"{rows.parameter(f'%{search}%'.lower() if early else search.lower())} escape '\\'"
         rows.where += (
             f" and (event.type = 2 and lower(event.name) like {pattern}"
             f" or event.type = 1 and lower(event.url_path) like {pattern})"
@@ -43,33 +62,41 @@ def events(store: Store, website_id: str, query: Query) -> Json:
     data = [dict(row) for row in found]
     for row in data:
         row["hasData"] = bool(row["hasData"])
+        if early:
+            for name in _LATE_KEYS:
+                del row[name]
     return _paged(data, len(ids), page, query)
 
 
 def sessions(store: Store, website_id: str, query: Query) -> Json:
     """Returns the answer of ``/sessions``: a page of sessions, the last seen first.
 
-    A session that was seen on several host names is in it once for each.
+    A session that was seen on several host names is in it once for each, but for Umami 2.x.
+
+    Raises:
+        CrashError: As for `events`.
     """
-    rows = select(website_id, query, read_range(query), bounces=True, sessions=True)
-    page, search = read_page(query), query.get("search")
+    rows, page = select_rows(website_id, query, sessions=True), read_page(query)
+    generation, search = query.generation, query.get("search")
+    early = generation.early_figures
+    if early and query.get("orderBy"):
+        raise CrashError
     if search:
         pattern = f"{rows.parameter(f'%{search}%'.lower())} escape '\\'"
         columns = ("distinct_id", "browser", "os", "device")
         found = " or ".join(f"lower(session.{column}) like {pattern}" for column in columns)
         rows.where += f" and ({found})"
-    events_too = query.generation.counts_session_events
     grouped = store.query_kept(
         f"select session.session_id, event.hostname, {_PROFILE}, min(event.timestamp) as first,"
         f" max(event.timestamp) as last, count(distinct event.visit_id) as visits, {_KINDS}"
-        f" {rows.rows} group by session.session_id, event.hostname order by last desc, min(event.rowid) desc",
+        f" {rows.rows} group by {'1' if early else '1, 2'} order by last desc, min(event.rowid) desc",
         rows.values,
     )
     data = [
         {
             "id": row["session_id"],
             "websiteId": website_id,
-            "hostname": row["hostname"],
+            **({} if early else {"hostname": row["hostname"]}),
             **_profile(row),
             "country": None,
             "region": None,
@@ -78,7 +105,7 @@ def sessions(store: Store, website_id: str, query: Query) -> Json:
             "lastAt": moment_text(row["last"]),
             "visits": row["visits"],
             "views": row["views"],
-            **({"events": row["events"]} if events_too else {}),
+            **({"events": row["events"]} if generation.counts_session_events else {}),
             "createdAt": moment_text(row["last"]),
         }
         for row in grouped[page.slice]
@@ -126,7 +153,9 @@ def session_activity(store: Store, website_id: str, query: Query, session_id: st
     Raises:
         CrashError: The id is not a UUID.
     """
-    span = read_range(query)
+    span, session_id = read_range(query), canonical_uuid(session_id)
+    if query.generation.early_figures:
+        return _early_activity(store, website_id, session_id, span)
     hostname = "event.hostname, " if query.generation.has_late_filters else ""
     found = store.query(
         f"select {_CREATED_AT} as createdAt, event.url_path as urlPath, event.url_query as urlQuery,"
@@ -134,9 +163,31 @@ def session_activity(store: Store, website_id: str, query: Query, session_id: st
         f" event.name as eventName, event.visit_id as visitId, {hostname}has_values(event.data) as hasData"
         " from event where website_id = :p1 and session_id = :p2 and timestamp between :p3 and :p4"
         f" order by timestamp desc, rowid desc limit {_ACTIVITIES}",
-        (website_id, canonical_uuid(session_id), span.start / 1000, span.end / 1000),
+        (website_id, session_id, span.start / 1000, span.end / 1000),
     )
     return [{**dict(row), "hasData": bool(row["hasData"])} for row in found]
+
+
+def _early_activity(store: Store, website_id: str, session_id: str, span: Range) -> list[Json]:
+    """Returns the last 500 events of a session, with all their columns, as Umami 2.x does."""
+    found = store.query(
+        "select event.id, event.website_id as websiteId, event.session_id as sessionId,"
+        f" event.visit_id as visitId, {_CREATED_AT} as createdAt, event.url_path as urlPath,"
+        " event.url_query as urlQuery, utm_source as utmSource, utm_medium as utmMedium,"
+        " utm_campaign as utmCampaign, utm_content as utmContent, utm_term as utmTerm,"
+        " event.referrer_path as referrerPath, event.referrer_query as referrerQuery,"
+        f" event.referrer_domain as referrerDomain, event.title as pageTitle"
+        f"{''.join(f', null as {name.replace(chr(95), str())}' for name in _CLICK_IDS)},"
+        " event.type as eventType, event.name as eventName, event.tag, event.hostname from event"
+        " where website_id = :p1 and session_id = :p2 and timestamp between :p3 and :p4"
+        f" order by timestamp desc, rowid desc limit {_ACTIVITIES}",
+        (website_id, session_id, span.start / 1000, span.end / 1000),
+    )
+    rows = [dict(row) for row in found]
+    for row in rows:
+        query = dict(parse_qsl(row["urlQuery"] or ""))
+        row.update({name.replace("_", ""): query.get(name) for name in _CLICK_IDS})
+    return rows
 
 
 def _profile(row: Any) -> Json:

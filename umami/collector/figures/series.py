@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from umami.collector.figures.filters import select, select_views
-from umami.collector.figures.query import Query, Range, read_range, read_unit, read_zone
+from umami.collector.figures.filters import select, select_rows, select_views
+from umami.collector.figures.query import CrashError, Query, Range, read_range, read_unit, read_zone
 from umami.collector.replies import Json
 from umami.collector.store import Store, moment_text
 
@@ -14,12 +14,19 @@ _HOURS: Final = 24
 
 
 def pageviews(store: Store, website_id: str, query: Query) -> Json:
-    """Returns the answer of ``/pageviews``: page views and visitors over time."""
+    """Returns the answer of ``/pageviews``: page views and visitors over time.
+
+    Raises:
+        CrashError: As for `read_range`, or the period to compare with is unknown.
+    """
     span = read_range(query)
     series = views_and_visitors(store, website_id, query, span)
     compare = query.get("compare")
     if not compare:
         return series
+    generation = query.generation
+    if compare not in ("prev", "yoy") and not generation.early_figures:
+        raise CrashError  # Umami 3.0 does not check it
     before = span.before(compare)
     compared = views_and_visitors(store, website_id, query, before)
     return {**series, **_dates(span), "compare": {**compared, **_dates(before)}}
@@ -67,7 +74,7 @@ def weekly_sessions(store: Store, website_id: str, query: Query) -> list[list[in
     if generation.has_late_filters:
         rows = select_views(website_id, query, read_range(query))
     else:
-        rows = select(website_id, query, read_range(query))
+        rows = select_rows(website_id, query)
     zone = read_zone(query) if generation.has_local_weeks else None
     hour = f"week_hour(event.timestamp, {rows.parameter(zone or 'utc')})"
     found = {

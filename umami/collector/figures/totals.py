@@ -11,9 +11,6 @@ from umami.collector.replies import Json
 from umami.collector.store import Store, moment_text
 
 STATS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
-SUMS: Final = ("pageviews", "bounces", "totaltime")
-"""The figures that are sums. In Umami 3.0 the sum of no rows is null."""
-
 _ACTIVE_SECONDS: Final = 300
 _FIRST_SECOND: Final = 946_684_800
 """Events before the year 2000 do not count in the range of dates."""
@@ -57,7 +54,7 @@ def date_range(store: Store, website_id: str, query: Query) -> Json:
         "select min(timestamp), max(timestamp) from event where website_id = :p1 and timestamp >= :p2",
         (website_id, _FIRST_SECOND),
     )[0]
-    names = query.generation.date_range
+    names = ("mindate", "maxdate") if query.generation.early_figures else ("startDate", "endDate")
     return dict(zip(names, (moment_text(first), moment_text(last)), strict=True))
 
 
@@ -88,5 +85,7 @@ def _event_stats(store: Store, website_id: str, query: Query, span: Range) -> Js
 
 
 def _earlier(query: Query, span: Range) -> Range:
-    # Before 3.1, statistics are always compared with the period right before.
-    return span.before(query.get("compare", "prev") if query.generation.has_late_filters else "prev")
+    generation = query.generation
+    # Umami 3.0 always compares with the period right before.
+    compares = generation.has_late_filters or generation.early_figures
+    return span.before(query.get("compare", "prev") if compares else "prev")
