@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, PASSWORD
+from conftest import DEADLINE, PASSWORD, SITE
 from typing_extensions import Self
 
 from umami.collector import Collector
@@ -119,3 +119,31 @@ def test_colours_are_shown_unless_they_are_not_wanted(environment, colors, serve
     with Terminal(tmp_path, server.url, "doctor", "--no-send", **environment) as terminal:
         assert ("\x1b[32mok" in terminal.until(None)) is colors
         assert terminal.process.wait(DEADLINE) == 1  # no website is set
+
+
+def test_an_import_asks_shows_how_far_it_is_and_stops_in_good_order(server, tmp_path):
+    log = tmp_path / f"access-{'x' * 50}.log"
+    browser = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+    line = '203.0.113.9 - - [15/Jun/2025:15:06:40 +0000] "GET /{} HTTP/1.1" 200 99 "-" "{}"\n'
+    log.write_text("".join(line.format(number, browser) for number in range(3000)))
+    own = {"UMAMI_WEBSITE_ID": SITE, "UMAMI_HOSTNAME": "example.com", "UMAMI_TIMEOUT": "1"}
+    with Terminal(tmp_path, server.url, "import", "--rate", "150", str(log), **own) as terminal:
+        terminal.until("3,000 page views to send: about 23 s at 130 a second")
+        terminal.until("Import? [y/N] ")
+        terminal.type("y\n")
+        server.wait_for(events=50, timeout=DEADLINE)
+        terminal.until(" sent  ")
+        server.stop()
+        terminal.until("the server does not take page views, so the import waits: ")
+        server.start()
+        terminal.until("the server takes page views again")
+        terminal.type("\x03")
+        shown = terminal.until(None)
+        assert terminal.process.wait(DEADLINE) == 130
+    lines = re.split(r"[\r\n]+", shown.replace("^C", ""))  # which the terminal shows
+    progress = [line for line in lines if re.match(r" *\d+%  [\d,]+ sent  \d+/s  ", line)]
+    assert any(" s left  " in line for line in progress)
+    assert max(map(len, progress)) < 60
+    assert "umami: interrupted; the same command goes on where this one stopped" in lines
+    [delivered] = [int(line.split()[0].replace(",", "")) for line in lines if line.endswith("  delivered")]
+    assert delivered == len({event.url_path for event in server.events}) < 3000

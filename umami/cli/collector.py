@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import math
+import os
 import signal
 import sqlite3
 import sys
@@ -47,8 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="refuse events for websites that have not been created",
     )
-    parser.add_argument("--username", default="admin", help="user name for the login (default: %(default)s)")
-    parser.add_argument("--password", default="umami", help="password for the login (default: %(default)s)")
+    parser.add_argument(
+        "--username",
+        metavar="NAME",
+        default=os.environ.get("UMAMI_USERNAME") or "admin",
+        help="user name for the login (default: UMAMI_USERNAME, or admin)",
+    )
+    parser.add_argument(
+        "--password",
+        metavar="TEXT",
+        default=os.environ.get("UMAMI_PASSWORD") or "umami",
+        help="password for the login (default: UMAMI_PASSWORD, or umami)",
+    )
     parser.add_argument(
         "--umami",
         metavar="VERSION",

@@ -84,6 +84,8 @@ def _checks(client: "Client", settings: "Settings", *, send: bool) -> Iterator[L
     parts = urlsplit("https://cloud.umami.is" if cloud else url)
     host = parts.hostname or ""
     yield _url(url, parts.scheme, host)
+    if not settings.enabled:
+        yield Line("disabled", "note", "UMAMI_DISABLED is set: only this command sends events")
     proxy = _proxy(settings, parts.scheme, host)
     yield Line("proxy", "ok", f"through {proxy}" if proxy else "none")
     if proxy is None:

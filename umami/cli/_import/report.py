@@ -138,20 +138,21 @@ class Progress:
         if now < self._due:
             return
         self._due = now + _SHOWN_SECONDS
-        parts = [printable(Path(log.path).name)]
-        if log.size:
-            parts.insert(0, f"{min(1.0, log.position / log.size):4.0%}")
+        parts = [f"{min(1.0, log.position / log.size):4.0%}"] if log.size else []
         if self._counts is not None and self._stats is not None:
             stats = self._stats()
             done = stats.delivered + stats.rejected
             self._note(stats, done, now)
-            parts += [f"{self._counts.read:,} lines", f"{done:,} sent"]
-            parts.append(f"{done / max(now - self._began, 0.1):.0f}/s")
-            if log.size and log.position > log.size // 100:
-                left = (now - self._began) * (log.size / log.position - 1)
-                parts.append(f"{_duration(left)} left")
+            parts += [f"{done:,} sent", f"{done / max(now - self._began, 0.1):.0f}/s"]
+            part = (
+                log.position * done / (log.size * self._counts.sent) if log.size and self._counts.sent else 0
+            )
+            if part > 0.01:  # of the log is answered
+                parts.append(f"{_duration((now - self._began) * (1 / part - 1))} left")
             if self._in_trouble:
                 parts.append("waiting for the server")
+            parts.append(f"{self._counts.read:,} lines")
+        parts.append(printable(Path(log.path).name))  # at the end, where a long one may be cut off
         if self._on:
             self._width = shutil.get_terminal_size().columns - 1
             sys.stderr.write("\r" + "  ".join(parts)[: self._width].ljust(self._width))
