@@ -1,6 +1,6 @@
 """The collector's page in a real browser: headless Chromium, driven by Playwright.
 
-Skipped where either is missing. Playwright is in the extra `test`; Chromium is the system's: `apt-get install chromium`.
+Skipped where either is missing. Playwright is in the extra `test`; for Chromium: `apt-get install chromium`.
 With UMAMI_SCREENSHOTS=1, the pictures in docs/images are made anew.
 """
 
