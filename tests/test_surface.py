@@ -84,10 +84,19 @@ NETWORK = {
     "session_stats": f"({RANGE}, **filters)",
     "weekly_sessions": f"({RANGE}, **filters)",
     **SENDS,
+    "session": "(session_id, website_id=None)",
+    "session_activity": f"(session_id, {RANGE})",
+    "session_properties": "(session_id, website_id=None)",
     "flush": "(timeout=None)",
     "shutdown": "(timeout=None)",
 }
-FUNCTIONS = {**LOCAL, **NETWORK, **{f"{name}_async": signature for name, signature in NETWORK.items()}}
+LISTS = {
+    "events": f"({RANGE}, search=None, page_size=500, **filters)",
+    "sessions": f"({RANGE}, search=None, page_size=500, **filters)",
+    "event_data": f"({RANGE}, page_size=500, **filters)",
+}
+ALIKE = {**NETWORK, **LISTS}
+FUNCTIONS = {**LOCAL, **ALIKE, **{f"{name}_async": signature for name, signature in ALIKE.items()}}
 MODULES = {"errors", "exporters", "filters", "models", "spool", "testing"}
 
 
@@ -248,7 +257,7 @@ def test_a_docstring_shows_an_example_of_this_very_function(name: str) -> None:
     code = textwrap.dedent(match[1])
     compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert f"umami.{name}(" in code or name.removesuffix("_async") == "shutdown", code
-    assert ("await " in code) == name.endswith("_async")
+    assert ("await " in code or "async for " in code) == name.endswith("_async")
 
 
 RAISING = {

@@ -9,11 +9,14 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import FunctionType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args, get_origin
+
+from pydantic import BaseModel
 
 from ._http import endpoints
 from ._http.asking import status_of
 from ._http.messages import Flow
+from ._rows import AsyncRows, Rows
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +37,7 @@ class Caller(Protocol):
 
 
 Q = TypeVar("Q", bound=Asker)
+R = TypeVar("R", bound=BaseModel)
 S = TypeVar("S")
 
 
@@ -54,6 +58,48 @@ def both(
         return cast("T", await state.session.run_async(again))
 
     return _dressed(run, flow, returns), _dressed(run_async, flow_async, returns)
+
+
+class Pages(Protocol[R]):
+    """A list that comes in pages.
+
+    Attributes:
+        count: How many rows the server said there are; None before the first page.
+        pages: How many pages were fetched.
+    """
+
+    count: int | None
+    pages: int
+
+    def page(self) -> Flow[list[R]]:
+        """Fetch the next page; an empty one at the end. A page that failed can be fetched again."""
+
+
+def listed(
+    describe: Callable[Concatenate[Q, P], Pages[R]],
+) -> tuple[Callable[Concatenate[Q, P], Rows[R]], Callable[Concatenate[Q, P], AsyncRows[R]]]:
+    """Return the sync and the async function of a list that comes in pages."""
+    pages, pages_async = _named(describe), _named(describe, "_async")
+    (row,) = get_args(describe.__annotations__["return"])
+
+    def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> Rows[R]:
+        found, state = pages(self, *args, **kwargs), self._state
+
+        def fetch() -> list[R]:
+            return cast("list[R]", state.session.run(_logged_in(state, found.page(), found.page)))
+
+        return Rows(found, fetch)
+
+    def run_async(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> AsyncRows[R]:
+        found, state = pages_async(self, *args, **kwargs), self._state
+
+        async def fetch() -> list[R]:
+            flow = _logged_in(state, found.page(), found.page)
+            return cast("list[R]", await state.session.run_async(flow))
+
+        return AsyncRows(found, fetch)
+
+    return _dressed(run, pages, Rows[row]), _dressed(run_async, pages_async, AsyncRows[row])  # type: ignore[valid-type]
 
 
 def _logged_in(state: Any, flow: Flow[T], again: Callable[[], Flow[T]]) -> Flow[T]:
@@ -97,7 +143,12 @@ def _named(describe: F, suffix: str = "") -> F:
     copy.__name__, copy.__qualname__ = name, f"Client.{name}"
     if suffix:
         sync = name.removesuffix(suffix)
-        copy.__doc__ = (describe.__doc__ or "").replace(f"umami.{sync}(", f"await umami.{name}(")
+        doc = describe.__doc__ or ""
+        # A list is not awaited, but read with `async for`.
+        returned: Any = get_origin(describe.__annotations__["return"])
+        is_list = returned is Pages
+        told = (f"for row in umami.{sync}(", f"async for row in umami.{name}(")
+        copy.__doc__ = doc.replace(*told if is_list else (f"umami.{sync}(", f"await umami.{name}("))
     return cast("F", copy)
 
 

@@ -3,7 +3,7 @@
 import csv
 import html
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, get_args
 
@@ -64,7 +64,11 @@ class Table(list[T]):
             umami.metrics("country", period="7d").to_csv("countries.csv")
             ```
         """
-        return write_csv(self, target)
+        with opened(target) as file:
+            write = csv_writer(file)
+            for row in self:
+                write(row)
+        return len(self)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the rows as a `pandas.DataFrame`. This needs pandas: `pip install umami-analytics[pandas]`.
@@ -128,23 +132,18 @@ class Table(list[T]):
         return core_schema.no_info_after_validator_function(cls, rows)
 
 
-def write_csv(rows: Iterable[BaseModel], target: "str | os.PathLike[str] | Writable") -> int:
-    """Write rows as CSV as they come, below a line with the first one's fields, and return their number."""
-    count = 0
-    with opened(target) as file:
-        writer = csv.writer(cast("Any", file), lineterminator="\n")
-        for row in rows:
-            if not count:
-                writer.writerow(type(row).model_fields)
-            writer.writerow(map(_cell, cells(row)))
-            count += 1
-    return count
+def csv_writer(file: Writable) -> Callable[[BaseModel], None]:
+    """Return a function that writes a row as CSV; before the first one it writes its fields' names."""
+    writer = csv.writer(cast("Any", file), lineterminator="\n")
+    head: list[str] = []
 
+    def write(row: BaseModel) -> None:
+        if not head:
+            head.extend(type(row).model_fields)
+            writer.writerow(head)
+        writer.writerow([_cell(getattr(row, name)) for name in head])
 
-def cells(row: BaseModel) -> Iterator[Any]:
-    """Yield the values of a row's fields."""
-    for name in type(row).model_fields:
-        yield getattr(row, name)
+    return write
 
 
 def _cell(value: Any) -> str:

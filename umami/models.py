@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ._table import Table as Table  # noqa: PLC0414 - a public name
+from ._rows import AsyncRows as AsyncRows  # noqa: PLC0414 - public names
+from ._rows import Rows as Rows  # noqa: PLC0414
+from ._table import Table as Table  # noqa: PLC0414
 
 
 def _total(value: Any) -> Any:
@@ -245,6 +247,91 @@ class SessionStats(Model):
     visits: Total = 0
     countries: Total = 0
     events: Total = 0
+
+
+class Event(Model):
+    """A page view, `eventType` 1, or a custom event, 2, as `events()` returns it."""
+
+    id: str
+    websiteId: str | None = None
+    sessionId: str
+    createdAt: str
+    hostname: str | None = None
+    urlPath: str | None = None
+    urlQuery: str | None = None
+    referrerPath: str | None = None
+    referrerQuery: str | None = None
+    referrerDomain: str | None = None
+    country: str | None = None
+    city: str | None = None
+    device: str | None = None
+    os: str | None = None
+    browser: str | None = None
+    pageTitle: str | None = None
+    eventType: int | None = None
+    eventName: str | None = None
+    hasData: bool | None = None
+
+
+class Session(Model):
+    """A session, as `sessions()` and `session()` return it; `totaltime` and `distinctId` of the latter alone.
+
+    `totaltime` is in seconds. A session that was seen on several host names is listed once for each.
+    """
+
+    id: str
+    websiteId: str | None = None
+    hostname: str | None = None
+    distinctId: str | None = None
+    browser: str | None = None
+    os: str | None = None
+    device: str | None = None
+    screen: str | None = None
+    language: str | None = None
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+    firstAt: str | None = None
+    lastAt: str | None = None
+    visits: Total = 0
+    views: Total = 0
+    events: Total = 0
+    totaltime: Total = 0
+
+
+class SessionActivity(Model):
+    """A page view or event of a session, as `session_activity()` returns it."""
+
+    createdAt: str
+    urlPath: str | None = None
+    urlQuery: str | None = None
+    referrerDomain: str | None = None
+    eventId: str | None = Field(None, validation_alias=AliasChoices("eventId", "id"))
+    eventType: int | None = None
+    eventName: str | None = None
+    visitId: str | None = None
+    hostname: str | None = None
+    hasData: bool | None = None
+
+
+class Property(Model):
+    """A key and value of custom data. `dataType` is 1 for texts, 2 numbers, 3 booleans, 4 dates, 5 lists."""
+
+    dataKey: str
+    dataType: int | None = None
+    stringValue: str | None = None
+    numberValue: float | None = None
+    dateValue: str | None = None
+    createdAt: str | None = None
+
+
+class EventData(Model):
+    """An event's custom data, as `event_data()` returns it."""
+
+    eventId: str
+    websiteId: str | None = None
+    eventName: str | None = None
+    eventProperties: Table[Property]
 
 
 class RealtimeEvent(Model):

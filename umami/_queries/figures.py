@@ -1,7 +1,6 @@
 """Figures: a website's sums, series and rankings, each described once (see `_calls.both`)."""
 
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overload
 
 from typing_extensions import Unpack
@@ -34,12 +33,11 @@ from umami.models import (
 )
 
 from .describing import described
-from .query import Queries
+from .query import Moment, Queries
 from .ranges import Range, local_timezone, range_of
 
 T = TypeVar("T")
 
-Moment = datetime | date
 Unit = Literal["year", "month", "day", "hour", "minute"]
 Compare = Literal["prev", "yoy"]
 MetricType = Literal[

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pydantic
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from umami._state import State
 
 T = TypeVar("T")
+Moment = datetime | date
 V2: Final = (2, 0)
 
 
@@ -40,6 +42,12 @@ class Queries:
                 "The website_id must be set, either as a parameter here or via set_website_id()."
             )
         return website
+
+    def _check(self, website_id: str | None, filters: Mapping[str, Any]) -> None:
+        """Raise at the call what is wrong with a list's arguments, before its first page is asked for."""
+        self._state.server(login=True)
+        self._website(website_id)
+        filtering.checked(filters)
 
     def _known_version(self, server: Server) -> Version | None:
         """Return the server's version, if the program has told it."""
