@@ -139,8 +139,9 @@ def values(store: Store, website_id: str, query: Query) -> list[Json] | Json | N
 
 
 def _is_known(kind: str, query: Query) -> bool:
-    late = kind.startswith("utm") or kind in ("distinctId", "domain")
-    return kind in COLUMNS and (query.generation.has_late_filters or not late)
+    if kind in ("utmSource", "utmMedium", "utmCampaign", "utmContent", "utmTerm", "distinctId"):
+        return query.generation.has_late_filters
+    return kind in COLUMNS and not (kind == "domain" and query.generation.early_figures)
 
 
 def _searching_filters(query: Query) -> dict[str, str]:
