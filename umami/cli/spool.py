@@ -4,14 +4,19 @@ import argparse
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from umami._clock import monotonic
 
-from ._errors import OK, WRONG, CommandError
-from ._output import counted, printable
+from ._client import log_shown
+from ._errors import INTERRUPTED, OK, WRONG, CommandError
+from ._output import counted, is_terminal, printable, say
 from ._signals import interrupted_by
+
+if TYPE_CHECKING:
+    from umami.models import ErrorReport
 
 NAME: Final = "spool"
 SUMMARY: Final = "list, send or delete the events in a spool"
@@ -41,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="stop sending after this time (default: %(default)s)",
+        help="stop sending after this time (default: %(default)g)",
     )
     parser.add_argument(
         "--damaged",
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also send the events that can be read from damaged files",
     )
     parser.add_argument("--yes", action="store_true", help="delete without asking")
+    parser.add_argument("--verbose", action="store_true", help="print each request on stderr")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,23 +91,36 @@ def _send_spool(arguments: argparse.Namespace) -> int:
         print(f"Read from damaged files: {counted(spool.read_damaged(arguments.folder), 'event')}.")
     if refused := spool.read_rejected(arguments.folder):
         print(f"Sending again after a rejection: {counted(refused, 'event')}.")
-    client = umami.Client(spool=arguments.folder, rejected=arguments.folder, shutdown_timeout=0)
+    reasons: Counter[str] = Counter()
+
+    def note(report: "ErrorReport") -> None:
+        reasons[f"{report.kind}: {report.reason}"] += report.count
+
     end = monotonic() + arguments.timeout
-    with interrupted_by(signal.SIGINT, signal.SIGTERM):
-        try:
-            while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
-                stats = client.queue_stats()
-                if sys.stdout.isatty():
-                    print(f"\r{stats.delivered:,} sent, {stats.pending:,} left", end="", flush=True)
-                if monotonic() >= end:
-                    break
-        except KeyboardInterrupt:
-            pass
+    with log_shown(verbose=arguments.verbose):
+        client = umami.Client(
+            spool=arguments.folder, rejected=arguments.folder, shutdown_timeout=0, on_error=note
+        )
+        is_interrupted = False
+        with interrupted_by(signal.SIGINT, signal.SIGTERM):
+            try:
+                while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
+                    stats = client.queue_stats()
+                    if is_terminal():
+                        print(f"\r{stats.delivered:,} sent, {stats.pending:,} left", end="", flush=True)
+                    if monotonic() >= end:
+                        break
+            except KeyboardInterrupt:
+                is_interrupted = True
     stats = client.queue_stats()
     print(
-        f"\r{stats.delivered:,} sent, {stats.rejected:,} rejected, {sum(stats.dropped.values()):,} dropped, "
-        f"{stats.pending:,} left"
+        f"{chr(13) * is_terminal()}{stats.delivered:,} sent, {stats.rejected:,} rejected, "
+        f"{sum(stats.dropped.values()):,} dropped, {stats.pending:,} left"
     )
+    for reason, count in sorted(reasons.items()):
+        say(f"{count:>10,}  {reason}")
+    if stats.pending and is_interrupted:
+        raise CommandError("interrupted; what is left stays in the spool", INTERRUPTED)
     if stats.pending:
         raise CommandError(
             f"not all events were sent: {stats.last_error or 'the time was too short, see --timeout'}"
