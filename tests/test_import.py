@@ -551,6 +551,22 @@ def test_after_a_kill_at_most_what_was_answered_since_the_last_checkpoint_is_sen
 
 
 @pytest.mark.slow
+def test_it_notes_what_was_answered_while_it_waits_for_the_last_answers(tmp_path: Path) -> None:
+    log, state = tmp_path / "access.log", tmp_path / "state.json"
+    log.write_text(pages(900))  # all of them may be on their way at once
+    command = ("-c", IMPORT, "import", "--yes", "--json", "--state", str(state), str(log))
+    with Collector(item_delay=0.01) as slow:
+        with running(*command, **settings(slow)) as child:
+            slow.wait_for(events=500, timeout=DEADLINE)
+            child.process.kill()
+            child.end()
+        # Of several thousand milliseconds, at most those since the last second are sent again.
+        assert json.loads(finished(*command, **settings(slow)).stdout)["delivered"] < 700
+        found = stored(slow)
+    assert set(found) == {f"/page/{number}" for number in range(900)}
+
+
+@pytest.mark.slow
 def test_an_outage_is_waited_out(collector: Collector, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text(pages(1500))
