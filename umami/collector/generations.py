@@ -170,8 +170,6 @@ class Generation:
     """The most months of a period that a series may divide into days."""
     early_figures: bool = False
     """Whether figures are those of 2.x: lists and custom data cannot be filtered, rows have other keys."""
-    has_local_weeks: bool = True
-    """Whether the hours of a week are those of the time zone asked for; otherwise of UTC."""
     counts_session_events: bool = True
     """Whether the list of sessions has the key ``events``."""
     missing_figures: frozenset[str] = frozenset()
@@ -221,7 +219,6 @@ _3_0_3: Final = replace(
     counts_empty_values=True,
     hour_unit_hours=48,
     day_unit_months=6,
-    has_local_weeks=False,
     counts_session_events=False,
     missing_figures=frozenset({"events/stats", "event-data"}),
 )
@@ -248,7 +245,6 @@ _2_19: Final = replace(
     parameters=(("url", "path"), ("host", "hostname")),
     names_operators=False,
     early_figures=True,
-    has_local_weeks=True,
     missing_figures=_3_0_1.missing_figures | {"metrics/expanded", "event-data/{item_id}"},
     stats="prev",
 )
@@ -257,6 +253,7 @@ _2_17: Final = replace(
     name="2.17",
     since=(2, 17),
     ignored_fields=_2_19.ignored_fields | {"id"},
+    missing_figures=_2_19.missing_figures | {"segments"},
     needs_identify_data=True,
     judges_header_first=True,
     reads_campaigns=False,

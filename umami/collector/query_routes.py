@@ -16,11 +16,13 @@ from umami.collector.auth import Auth
 from umami.collector.figure_routes import figures_of
 from umami.collector.figures import totals
 from umami.collector.figures.query import CrashError, Query, canonical_uuid, check_page, check_range
+from umami.collector.figures.segments import use_segment
 from umami.collector.generations import Generation
 from umami.collector.javascript import to_number
 from umami.collector.replies import Json
 from umami.collector.responses import bad_request_response, crash_response, json_response, read_json
 from umami.collector.store import Store
+from umami.collector.website_routes import WebsiteRoutes, check_segment, check_segments, check_update
 
 _CREDENTIALS: Final[Mapping[str, rules.Check]] = {"username": rules.text(), "password": rules.text()}
 _NEW_WEBSITE: Final[Mapping[str, rules.Check]] = {"name": rules.text(100), "domain": rules.text(500)}
@@ -76,6 +78,23 @@ class QueryRoutes:
         ):
             if exists:
                 self.routes.append(route)
+        websites = WebsiteRoutes(store, generation)
+        changing = partial(partial, self._changing)
+        segments = f"{website}/segments"
+        self.routes += [
+            Route(website, changing(websites.update, check=check_update), methods=["POST"]),
+            Route(website, changing(websites.delete), methods=["DELETE"]),
+            Route(f"{website}/reset", changing(websites.reset), methods=["POST"]),
+        ]
+        if "segments" not in generation.missing_figures:
+            one = f"{segments}/{{segment_id}}"
+            self.routes += [
+                Route(segments, guarded(websites.segments, check=check_segments)),
+                Route(segments, changing(websites.create_segment, check=check_segment), methods=["POST"]),
+                Route(one, guarded(websites.segment)),
+                Route(one, changing(websites.update_segment, check=check_segment), methods=["POST"]),
+                Route(one, changing(websites.delete_segment), methods=["DELETE"]),
+            ]
         self.routes += [
             Route(figure.route, guarded(partial(self._figure, figure.compute), check=figure.check))
             for figure in figures_of(generation)
@@ -103,6 +122,30 @@ class QueryRoutes:
                 website_id = canonical_uuid(unquote(request.path_params["website_id"]))
                 request.path_params["website_id"] = website_id
             return await endpoint(request)
+        except CrashError:
+            return crash_response(self._generation)
+
+    async def _changing(
+        self,
+        endpoint: Callable[[Request, Json], Awaitable[Response]],
+        request: Request,
+        *,
+        check: Callable[[Any, Generation], Json | None] | None = None,
+    ) -> Response:
+        """Does the same as `_guarded`, for a route that takes a body."""
+        body = {} if check is None else await read_json(request, self._generation)
+        is_authorized = self._is_authorized(request)
+        wrong = None if check is None else check(body, self._generation)
+        if wrong is not None and (is_authorized or self._generation.errors != "text"):
+            return bad_request_response(wrong, self._generation)
+        if self._store.is_away:
+            return crash_response(self._generation)
+        if not is_authorized:
+            return self._reply(replies.unauthorized())
+        try:
+            website_id = canonical_uuid(unquote(request.path_params["website_id"]))
+            request.path_params["website_id"] = website_id
+            return await endpoint(request, body)
         except CrashError:
             return crash_response(self._generation)
 
@@ -216,6 +259,7 @@ class QueryRoutes:
 
     async def _stats(self, request: Request) -> Response:
         website_id, query = request.path_params["website_id"], self._query(request)
+        use_segment(self._store, website_id, query)
         generation = self._generation
         if (generation.stats_need_website and not self._store.has_website(website_id)) or (
             generation.referrer_filter_fails and "referrer" in query
@@ -234,7 +278,9 @@ class QueryRoutes:
 
     async def _figure(self, compute: Callable[..., Any], request: Request) -> Response:
         website_id, *ids = request.path_params.values()
-        reply = compute(self._store, website_id, self._query(request), *map(unquote, ids))
+        query = self._query(request)
+        use_segment(self._store, website_id, query)
+        reply = compute(self._store, website_id, query, *map(unquote, ids))
         return self._reply(replies.bad_request() if reply is None else reply)
 
 

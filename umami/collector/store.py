@@ -45,6 +45,10 @@ _SESSION_COLUMNS = (
 _LOCK_SECONDS: Final = 1.0
 """How long to wait while another program writes to the file. Meanwhile no request is answered."""
 
+_SEGMENT_COLUMNS: Final = ("id", "website_id", "type", "name", "parameters", "created_at", "updated_at")
+_WEBSITES: Final = (
+    "select website.*, reset_at, share_id from website left join website_change on website_id = website.id"
+)
 _KEPT_QUERIES: Final = 8
 """How many results are kept for further pages."""
 
@@ -53,6 +57,11 @@ _SCHEMA = f"""
     pragma synchronous = off;
     create table if not exists website (
         id text primary key, name text, domain text, created_at text, updated_at text
+    );
+    create table if not exists website_change (website_id text primary key, reset_at text, share_id text);
+    create table if not exists segment (
+        id text primary key, website_id text, type text, name text, parameters text, created_at text,
+        updated_at text
     );
     create table if not exists session ({", ".join(_SESSION_COLUMNS)}, primary key (session_id));
     create table if not exists event ({", ".join(_EVENT_COLUMNS)});
@@ -244,14 +253,77 @@ class Store:
 
     def website(self, website_id: str) -> Row | None:
         """Returns a website as in Umami's API, or None."""
-        rows = self.query("select * from website where id = :p1", (website_id.lower(),))
+        rows = self.query(f"{_WEBSITES} where id = :p1", (website_id.lower(),))
         return _website(rows[0]) if rows else None
 
     def websites(self, search: str = "", limit: int = -1, offset: int = 0) -> tuple[list[Row], int]:
         """Returns a page of the websites whose name or domain contains `search`, and their total number."""
-        found = "from website where name || char(10) || domain like '%' || :p1 || '%'"
-        page = self.query(f"select * {found} order by id limit :p2 offset :p3", (search, limit, offset))
-        return [_website(row) for row in page], self.query(f"select count(*) {found}", (search,))[0][0]
+        found = "where name || char(10) || domain like '%' || :p1 || '%'"
+        page = self.query(f"{_WEBSITES} {found} order by id limit :p2 offset :p3", (search, limit, offset))
+        count: int = self.query(f"select count(*) from website {found}", (search,))[0][0]  # noqa: S608
+        return [_website(row) for row in page], count
+
+    def update_website(self, website_id: str, changes: Row) -> None:
+        """Sets the `name`, the `domain` or the `share_id` of a website, or any of them."""
+        with self._lock, self._transaction():
+            execute = self._connection.execute
+            for name in ("name", "domain"):
+                if name in changes:
+                    execute(f"update website set {name} = ? where id = ?", (changes[name], website_id))  # noqa: S608
+            if changes.keys() & {"name", "domain"}:
+                execute("update website set updated_at = ? where id = ?", (now_text(), website_id))
+            if "share_id" in changes:
+                self._change(website_id, "share_id", changes["share_id"])
+
+    def reset_website(self, website_id: str) -> None:
+        """Deletes the events, sessions and identities of a website."""
+        with self._lock, self._transaction():
+            self._delete_rows(website_id, ("event", "session", "identity"))
+            self._change(website_id, "reset_at", now_text())
+            self._connection.execute(
+                "update website set updated_at = ? where id = ?", (now_text(), website_id)
+            )
+
+    def delete_website(self, website_id: str) -> None:
+        """Deletes a website, with all that belongs to it."""
+        with self._lock, self._transaction():
+            self._delete_rows(website_id, ("event", "session", "identity", "segment", "website_change"))
+            self._connection.execute("delete from website where id = ?", (website_id,))
+            self._websites.discard(website_id)
+
+    def _delete_rows(self, website_id: str, tables: Sequence[str]) -> None:
+        for table in tables:
+            self._connection.execute(f"delete from {table} where website_id = ?", (website_id,))  # noqa: S608
+        self._flattened.clear()
+
+    def _change(self, website_id: str, column: str, value: str | None) -> None:
+        self._connection.execute(
+            f"insert into website_change (website_id, {column}) values (?, ?)"  # noqa: S608
+            f" on conflict (website_id) do update set {column} = excluded.{column}",
+            (website_id, value),
+        )
+
+    def set_segment(self, segment: Row) -> None:
+        """Stores a segment, or replaces the one with its id."""
+        columns = ", ".join(f":{name}" for name in _SEGMENT_COLUMNS)
+        with self._lock:
+            self._connection.execute(
+                f"insert or replace into segment values ({columns})",  # noqa: S608
+                {**segment, "parameters": json.dumps(segment["parameters"])},
+            )
+
+    def segments(self, website_id: str, condition: str = "1", *values: str) -> list[Row]:
+        """Returns the segments of a website for which a condition holds. Its parameters begin with `:p2`."""
+        rows = self.query(
+            f"select * from segment where website_id = :p1 and {condition} order by rowid",  # noqa: S608
+            (website_id, *values),
+        )
+        return [{**dict(row), "parameters": json.loads(row["parameters"])} for row in rows]
+
+    def delete_segment(self, segment_id: str) -> None:
+        """Deletes a segment."""
+        with self._lock:
+            self._connection.execute("delete from segment where id = ?", (segment_id,))
 
 
 def _website(row: sqlite3.Row) -> Row:
@@ -259,7 +331,7 @@ def _website(row: sqlite3.Row) -> Row:
         "id": row["id"],
         "name": row["name"],
         "domain": row["domain"],
-        "resetAt": None,
+        "resetAt": row["reset_at"],
         "userId": USER_ID,
         "teamId": None,
         "createdBy": USER_ID,
@@ -268,7 +340,7 @@ def _website(row: sqlite3.Row) -> Row:
         "deletedAt": None,
         "replayEnabled": False,
         "replayConfig": None,
-        "shareId": None,
+        "shareId": row["share_id"],
     }
 
 

@@ -226,12 +226,12 @@ def read_range(query: Query) -> Range:
 
     Raises:
         CrashError: It is given by ``startDate`` and ``endDate``, or is outside of JavaScript's calendar, or
-            the query names a segment or a cohort, which the collector does not have.
+            the query names a cohort, which the collector does not have.
     """
     span = Range(*(to_number(query[name]) if name in query else math.nan for name in ("startAt", "endAt")))
     if not (abs(span.start) <= MAX_DATE_MS and abs(span.end) <= MAX_DATE_MS):
         raise CrashError
-    if query.get("segment") or query.get("cohort"):
+    if query.get("cohort"):
         raise CrashError
     return span
 

@@ -75,7 +75,8 @@ def weekly_sessions(store: Store, website_id: str, query: Query) -> list[list[in
         rows = select_views(website_id, query, read_range(query))
     else:
         rows = select_rows(website_id, query)
-    zone = read_zone(query) if generation.has_local_weeks else None
+    # Umami 3.0 does not heed the time zone.
+    zone = read_zone(query) if generation.has_late_filters or generation.early_figures else None
     hour = f"week_hour(event.timestamp, {rows.parameter(zone or 'utc')})"
     found = {
         row[0]: row[1]
