@@ -23,7 +23,7 @@ from ._parser import Formatter
 
 COMMANDS: Final = (
     *("event", "page-view", "revenue", "identify"),
-    *("login", "logout", "websites", "stats", "active"),
+    *("login", "logout", "websites", "stats", "active", "export"),
     *("import", "doctor", "collector", "demo", "spool", "completion"),
 )
 """The commands. Each one's module has its name, with `_` in place of `-` and after a keyword of Python."""

@@ -4,10 +4,12 @@ import argparse
 import re
 import shutil
 import textwrap
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 _MOST_COLUMNS: Final = 100
+_LONGEST: Final = timedelta(days=36_525)
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Formatter(argparse.HelpFormatter):
@@ -41,3 +43,14 @@ def moment(text: str) -> datetime:
 def last_moment(text: str) -> datetime:
     """Reads the end of a range of time: as `moment`, but a date alone means the end of that day."""
     return moment(f"{text}T23:59:59.999999" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
+
+
+def span(text: str) -> timedelta:
+    """Reads a span of time: a number with m, h, d or w."""
+    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    if match is None or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a span, such as 30m, 24h, 7d or 4w")
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if span > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than 100 years")
+    return span

@@ -1,14 +1,13 @@
 """`umami stats`: a website's sums over a range of time."""
 
 import argparse
-import re
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ._client import add_server, chosen_website, connected, need_login
 from ._errors import OK, WRONG, CommandError
 from ._output import add_formats, say, show, show_json
-from ._parser import last_moment, moment
+from ._parser import last_moment, moment, span
 
 NAME: Final = "stats"
 SUMMARY: Final = "show a website's page views and visitors"
@@ -24,8 +23,6 @@ umami stats example.com --since 2026-02-01 --until 2026-02-28 --csv
 umami stats example.com --filter url=/pricing country=DE --json
 """
 
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_LONGEST: Final = timedelta(days=36_525)
 _SUMS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
 _FILTERS: Final = (
     *("url", "referrer", "title", "query", "event", "host", "os", "browser", "device"),
@@ -42,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a website's id, name or domain (default: UMAMI_WEBSITE_ID)",
     )
     parser.add_argument(
-        "--last", metavar="SPAN", type=_span, help="a number with m, h, d or w, such as 24h (default: 7d)"
+        "--last", metavar="SPAN", type=span, help="a number with m, h, d or w, such as 24h (default: 7d)"
     )
     parser.add_argument(
         "--since", metavar="TIME", type=moment, help="the beginning, such as 2026-02-01 or 2026-02-01T08:00"
@@ -94,16 +91,6 @@ def _range(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
     if not arguments.since:
         return now - (arguments.last or timedelta(days=7)), now
     return arguments.since, arguments.until or now
-
-
-def _span(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if match is None or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a span, such as 30m, 24h, 7d or 4w")
-    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    if span > _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is longer than 100 years")
-    return span
 
 
 def _filter(text: str) -> tuple[str, str]:

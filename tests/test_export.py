@@ -1,0 +1,133 @@
+"""`umami export`: rows to files, in each format, and an export that was interrupted."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE, PASSWORD, SITE
+
+import umami
+from umami.cli import main
+from umami.collector import Collector
+
+NOW = datetime.now(timezone.utc)
+EVENTS = 1_700
+
+
+@pytest.fixture(scope="module")
+def visited() -> Iterator[Collector]:
+    """A collector with more events than three pages, many of them of the same moment."""
+    with (
+        Collector(password=PASSWORD) as collector,
+        umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com") as client,
+    ):
+        for number in range(EVENTS):
+            at = NOW - timedelta(seconds=number // 3)
+            client.new_page_view(
+                f"Page, {number}", f"/{number % 7}", distinct_id=f"v{number % 9}", timestamp=at
+            )
+        assert client.flush(DEADLINE)
+        yield collector
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visited: Collector) -> Iterator[None]:
+    for name in [each for each in os.environ if each.startswith("UMAMI_") and "TEST" not in each]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UMAMI_URL", visited.url)
+    monkeypatch.setenv("UMAMI_WEBSITE_ID", SITE)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+    assert main(["login", "--username", "admin", "--password-stdin"]) == 0
+    yield
+    visited.clear_faults()
+
+
+def ids(path: Path) -> list[str]:
+    lines = path.read_text("utf-8").splitlines()
+    return [json.loads(line)["id"] for line in lines]
+
+
+def test_events_are_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "events.csv"
+    assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 0
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert len({row["id"] for row in rows}) == len(rows) == EVENTS
+    assert rows[0]["pageTitle"].startswith("Page, ")
+    assert list(rows[0]) == list(umami.models.Event.model_fields)
+    assert f"wrote {EVENTS:,} rows to {path}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_rows_go_to_stdout_unless_a_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["export", "metrics", "--since", "1d", "--type", "path"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert {row["x"] for row in rows} == {f"/{number}" for number in range(7)}
+    assert main(["export", "sessions", "--since", "1d", "--format", "jsonl"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(json.loads(line)["views"] for line in lines) == EVENTS
+    assert main(["export", "events", "--since", "1d", "--filter", "path=/3", "--format", "jsonl"]) == 0
+    assert {json.loads(line)["urlPath"] for line in capsys.readouterr().out.splitlines()} == {"/3"}
+
+
+def test_an_export_that_was_interrupted_goes_on(
+    tmp_path: Path, visited: Collector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    words = ["export", "events", "--since", "1d", "--output", str(path)]
+    visited.fail(None, path="/api/websites/*/events", times=3)
+    visited.fail(500, path="/api/websites/*/events", times=None)
+    assert main(words) == 1
+    assert not path.exists()
+    part = tmp_path / "events.jsonl.part"
+    before = len(part.read_text("utf-8").splitlines())
+    assert 0 < before < EVENTS
+    with part.open("a", encoding="utf-8") as file:
+        file.write('{"id": "cut o')  # as a crash leaves it
+    visited.clear_faults()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "goes on after" in capsys.readouterr().err
+    found = ids(path)
+    assert len(found) == len(set(found)) == EVENTS
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_an_export_of_something_else_begins_anew(tmp_path: Path, visited: Collector) -> None:
+    path = tmp_path / "events.jsonl"
+    visited.fail(None, path="/api/websites/*/events", times=3)
+    visited.fail(500, path="/api/websites/*/events", times=None)
+    assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 1
+    visited.clear_faults()
+    assert main(["export", "events", "--since", "2d", "--output", str(path)]) == 0
+    assert len(ids(path)) == EVENTS
+
+
+def test_rows_become_parquet(tmp_path: Path) -> None:
+    parquet: Any = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "events.parquet"
+    assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 0
+    table = parquet.read_table(path)
+    assert (table.num_rows, table.num_columns) == (EVENTS, len(umami.models.Event.model_fields))
+    assert set(table.column("eventType").to_pylist()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["events", "--format", "parquet"], "--format parquet needs --output FILE"),
+        (["events", "--since", "soon"], "--since: 'soon' is no time, and no span such as 30d"),
+        (["events", "--filter", "pth=/a"], "pth is not a filter"),
+        (["metrics", "--type", "pth"], "type must be one of path, "),
+    ],
+)
+def test_a_wrong_argument_is_said(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", *words]) == 2
+    assert message in capsys.readouterr().err
