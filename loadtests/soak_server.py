@@ -422,7 +422,7 @@ def number_of(item: Any) -> int:
 
 def numbers_of(request: Request) -> list[int]:
     """Return the numbers of the events that a request carried."""
-    items = request.json if request.path in INGESTION else []
+    items = request.json if request.path in INGESTION and request.method == "POST" else []
     return [number_of(item) for item in (items if isinstance(items, list) else [items])]
 
 
