@@ -237,3 +237,14 @@ def test_a_login_that_expired_is_said(collector, capsys):
 def test_the_log_is_shown_if_asked(capsys):
     assert main(["event", "x", "--hostname", "example.com", "--verbose"]) == 0
     assert "Events go to " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("outage", [False, True])
+def test_the_demo_needs_no_server_and_its_counts_agree(outage, monkeypatch, capsys):
+    monkeypatch.setenv("UMAMI_URL", "http://127.0.0.1:9")  # it has nothing to do with the demo
+    monkeypatch.setenv("UMAMI_DISABLED", "1")
+    words = ["demo", "--visits", "60", "--rate", "300"]
+    assert main([*words, "--outage"] if outage else words) == 0
+    shown = capsys.readouterr().out
+    assert "The counts agree." in shown
+    assert ("The collector is stopped." in shown) is outage

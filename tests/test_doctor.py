@@ -185,3 +185,11 @@ def test_the_lines_as_a_person_sees_them(doctor, collector, capsys):
     shown = capsys.readouterr().out
     assert f"ok    URL         {collector.url}\n" in shown
     assert "\x1b" not in shown
+
+
+def test_a_switch_that_is_off_is_noted(doctor, monkeypatch):
+    monkeypatch.setenv("UMAMI_DISABLED", "1")
+    with Collector() as server:
+        code, lines = doctor(server.url)
+    assert code == 0
+    assert lines["disabled"] == ("note", "UMAMI_DISABLED is set: only this command sends events")

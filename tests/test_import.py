@@ -544,7 +544,10 @@ def test_after_a_kill_at_most_what_was_answered_since_the_last_checkpoint_is_sen
         until(lambda: len(collector.events) > at + 50)
         child.process.kill()
         child.end()
-    run("--yes", log)
+    rotated = tmp_path / "access.log.1.gz"
+    rotated.write_bytes(gzip.compress(log.read_bytes()))
+    log.unlink()
+    run("--yes", rotated)
     found = stored(collector)
     assert set(found) == {f"/page/{number}" for number in range(2000)}
     assert sum(found.values()) - 2000 <= 700

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from umami._clock import monotonic
 
 from ._errors import FAILED, OK, WRONG, CommandError
-from ._output import add_formats, is_terminal, say, show
+from ._output import is_terminal, say
 from ._signals import interrupted_by
 from .collector import add_port, start
 
@@ -58,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_port(parser)
     parser.add_argument("--outage", action="store_true", help="stop the collector for a third of the visits")
-    add_formats(parser)
     parser.add_argument("--stay", action="store_true", help="run the collector until Ctrl-C")
 
 
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             ) as client:
                 _send(client, collector, arguments)
                 client.flush(timeout=_FLUSH_SECONDS)
-                code = _compare(client, collector, arguments)
+                code = _compare(client, collector)
             if arguments.stay:
                 say("The collector runs until Ctrl-C.")
                 sys.stdout.flush()
@@ -169,17 +168,15 @@ def _visit(client: "Client", number: int) -> None:
         client.new_page_view("Teapots", "/teapots", ip_address="198.51.100.7", ua=_BOT)
 
 
-def _compare(client: "Client", collector: "Collector", arguments: argparse.Namespace) -> int:
+def _compare(client: "Client", collector: "Collector") -> int:
     """Prints what the client counted beside what the collector did."""
     stats = client.queue_stats()
     stored = len(collector.events) + len(collector.identities)
-    rows = [
-        {"events": "sent", "client": stats.submitted, "collector": None},
-        {"events": "stored", "client": stats.delivered, "collector": stored},
-        {"events": "refused as a bot's", "client": stats.rejected, "collector": None},
-        {"events": "lost", "client": sum(stats.dropped.values()) + stats.pending, "collector": None},
-    ]
-    show(rows, ("events", "client", "collector"), arguments)
+    say(f"{stats.submitted:>8,}  sent")
+    say(f"{stats.delivered:>8,}  delivered, by the client's count")
+    say(f"{stored:>8,}  stored, by the collector's count")
+    say(f"{stats.rejected:>8,}  refused as a bot's")
+    say(f"{sum(stats.dropped.values()) + stats.pending:>8,}  lost")
     agreed = stats.delivered == stored and stats.submitted == stored + stats.rejected
     say("The counts agree." if agreed else "The counts differ.")
     return OK if agreed else FAILED
