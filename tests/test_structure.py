@@ -80,6 +80,8 @@ ALLOWED = {
     "umami.integrations": (
         "umami",
         "umami.integrations",
+        "umami._process",
+        "umami._submit",
         "umami._user_agents",
         "umami.errors",
         "umami.settings",

@@ -221,14 +221,14 @@ def watch() -> None:
         from multiprocessing import util
 
         if util.is_exiting():
-            _exit()
+            before_exit()
         else:
             # The last of the finalizers: others may send events.
-            util.Finalize(None, _exit, exitpriority=-100)
+            util.Finalize(None, before_exit, exitpriority=-100)
     celery = sys.modules.get("celery.signals")
     if celery is not None:
         # Its prefork workers run neither finalizers nor atexit handlers.
-        celery.worker_process_shutdown.connect(_exit, weak=False, dispatch_uid="umami")
+        celery.worker_process_shutdown.connect(before_exit, weak=False, dispatch_uid="umami")
 
 
 def will_flush() -> None:
@@ -248,7 +248,8 @@ def note_server() -> None:
         )
 
 
-def _exit(**_: object) -> None:
+def before_exit(**_: object) -> None:
+    """Deliver what all clients have queued, within their settings, as at the end of this process."""
     global _exiting  # noqa: PLW0603
     notice_fork()
     _exiting = True
@@ -290,7 +291,7 @@ def _after_fork() -> None:
 
 sigterm: Final = SigtermFlush(_flush_at_sigterm)
 
-atexit.register(_exit)
+atexit.register(before_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=sigterm.before_fork, after_in_parent=sigterm.after_fork_in_parent, after_in_child=_after_fork

@@ -4,7 +4,8 @@ Sending may be disabled, `before_send` may have dropped the event, a direct send
 queue drops an event or waits.
 """
 
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 from ._events.encoder import Dropped
 from ._http import endpoints
@@ -14,6 +15,9 @@ from ._state import Route, State
 from ._user_agents import BROWSER_USER_AGENT
 from .queue.reasons import BEFORE_SEND, TOO_LARGE
 from .queue.reporter import Report
+
+may_wait: Final = ContextVar("umami_may_wait", default=True)
+"""Whether a send may wait for room in a full queue. The page views of middlewares never do."""
 
 
 def submit(state: State, route: Route, encoded: bytes | Dropped, user_agent: str | None) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def submit(state: State, route: Route, encoded: bytes | Dropped, user_agent: str
         return _drop(state, route, encoded)
     if settings.mode == "direct":
         return state.session.run(_direct(state, route, encoded, user_agent))
-    patience = settings.block_timeout if settings.overflow == "block" else 0.0
+    patience = settings.block_timeout if settings.overflow == "block" and may_wait.get() else 0.0
     return _result(state.agent.put_late(route.destination, encoded, patience))
 
 
@@ -47,7 +51,7 @@ async def submit_async(
     if encoded and settings.enabled:
         if settings.mode == "direct":
             return await state.session.run_async(_direct(state, route, encoded, user_agent))
-        if settings.overflow == "block":
+        if settings.overflow == "block" and may_wait.get():
             return _result(
                 await state.agent.put_late_async(route.destination, encoded, settings.block_timeout)
             )

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from umami.integrations._address import ClientAddress, anonymized, parsed
-from umami.integrations._web import Headers
+from umami.integrations._request import Headers
 
 TRUSTED = ["10.0.0.0/8", "2001:db8::/32"]
 

@@ -18,7 +18,7 @@ from process_helpers import settings as environment
 
 import umami
 import umami.testing
-from integrations.web_servers import WAITING, Gated, Sent, request, until
+from integrations.web_servers import WAITING, Gated, Sent, full_client, request, until
 from umami.collector import Collector
 from umami.errors import ValidationError
 
@@ -322,6 +322,13 @@ def test_a_send_that_waits_does_not_block_the_event_loop(waiting: str) -> None:
     with server.client() as client:
         asyncio.run(visit())
     assert [payload["url"] for payload in server.payloads] == ["/"]
+
+
+def test_a_full_queue_delays_no_response() -> None:
+    with full_client() as client, serving(site(client=client)) as port:
+        for path in ("/", "/raised"):
+            assert request(port, path)[0] == 200
+        assert client.queue_stats().dropped == {"queue_full": 2}
 
 
 def test_a_wrong_option_is_refused_at_once() -> None:

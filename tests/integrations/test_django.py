@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,15 @@ from process_helpers import settings as environment
 
 import umami
 import umami.testing
-from integrations.web_servers import WAITING, Gated, request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import (
+    WAITING,
+    Gated,
+    full_client,
+    request,
+    until,
+    uvicorn_serving,
+    werkzeug_serving,
+)
 from umami.collector import Collector
 from umami.errors import ValidationError
 
@@ -208,6 +217,33 @@ def test_a_send_that_waits_does_not_block_the_event_loop(
         with override_settings(UMAMI=CONFIGURED):
             asyncio.run(visit())
     assert [payload["url"] for payload in server.payloads] == [path]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_async"),
+    [("/items/1", False), ("/file", False), ("/items/1", True), ("/file", True), ("/astream", True)],
+)
+def test_a_full_queue_delays_no_response(path: str, is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.test import AsyncClient, Client
+
+    async def visit() -> int:
+        answer: Any = await AsyncClient().get(path)
+        if path == "/astream":
+            assert [piece async for piece in answer.streaming_content] == [b"<html>", b"</html>"]
+        return int(answer.status_code)
+
+    monkeypatch.setattr(django_urls.gate, "wait", lambda _: True)
+    monkeypatch.setattr(umami, "new_event", lambda _: None)
+    with full_client() as client, override_settings(UMAMI=CONFIGURED):
+        for name in ("new_page_view", "new_page_view_async"):
+            monkeypatch.setattr(umami, name, getattr(client, name))
+        began = time.monotonic()
+        if is_async:
+            assert asyncio.run(visit()) == 200
+        else:
+            assert Client().get(path).status_code == 200
+        assert time.monotonic() - began < DEADLINE
+        assert client.queue_stats().dropped == {"queue_full": 1}
 
 
 def test_a_failure_to_track_is_logged_once_and_fails_no_request(

@@ -16,11 +16,20 @@ import httpx
 import pytest
 
 import umami
-from integrations.web_servers import WAITING, Gated, Sent, request, until, uvicorn_serving, werkzeug_serving
+from integrations.web_servers import (
+    WAITING,
+    Gated,
+    Sent,
+    full_client,
+    request,
+    until,
+    uvicorn_serving,
+    werkzeug_serving,
+)
 from umami.errors import ValidationError
 from umami.integrations import asgi, wsgi
+from umami.integrations._request import Headers
 from umami.integrations._title import TitleReader
-from umami.integrations._web import Headers
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -525,6 +534,50 @@ def test_a_root_path_is_part_of_the_page() -> None:
         until(lambda: site.client.urls)
     assert site.client.urls == ["/app/items/3"]
     site.client.shutdown(60)
+
+
+HEALTH = ["/healthz", "/app/healthz", "/app/healthz/", "/shop/readyz", "/app/shop/readyz"]
+
+
+@pytest.mark.parametrize("path", HEALTH)
+def test_a_health_check_below_a_mount_is_no_page(path: str) -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse
+    from starlette.routing import Mount, Route
+
+    def page(_: Any) -> Any:
+        return HTMLResponse(HTML)
+
+    checks = [Route("/readyz", page)]
+    routes = [Route("/healthz", page), Route("/healthz/", page), Mount("/shop", routes=checks)]
+    client = Sent()
+    app = asgi.UmamiMiddleware(Starlette(routes=[*routes, Route("/docs/healthz", page)]), client=client)
+    root = "/app" if path.startswith("/app") else ""
+    with uvicorn_serving(app, root_path=root) as port:
+        assert request(port, path.removeprefix(root))[0] == 200
+        assert request(port, "/docs/healthz")[0] == 200
+        until(lambda: client.urls)
+    assert client.urls == [f"{root}/docs/healthz"]
+    client.shutdown(60)
+
+
+def test_a_health_check_below_a_script_name_is_no_page() -> None:
+    for path, urls in (("/healthz", []), ("/healthz/", []), ("/docs/healthz", ["/app/docs/healthz"])):
+        client, body = wsgi_response([b""], SCRIPT_NAME="/app", PATH_INFO=path)
+        list(body)
+        body.close()
+        assert client.urls == urls
+
+
+def test_a_page_view_waits_for_no_room() -> None:
+    for serving, middleware, app in (
+        (uvicorn_serving, asgi.UmamiMiddleware, Site("asgi").starlette()),
+        (werkzeug_serving, wsgi.UmamiMiddleware, Site("wsgi").flask()),
+    ):
+        with full_client() as client, serving(middleware(app, client=client)) as port:
+            for _ in range(2):
+                assert request(port, "/")[0] == 200
+            until(lambda: client.queue_stats().dropped.get("queue_full") == 2)
 
 
 def test_the_end_of_the_lifespan_flushes() -> None:

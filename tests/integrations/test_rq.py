@@ -45,6 +45,11 @@ def again():
 def nobody():
     umami.new_event("nobody")
 
+own = umami.Client(hostname="example.com")
+
+def by_own_client():
+    own.new_event("by a client")
+
 def called(job, connection, *result):
     umami.new_event("called back")
 
@@ -53,6 +58,7 @@ if __name__ == "__main__":
     with umami.visitor(ip_address="203.0.113.7", distinct_id=lambda: "user-17"):
         jobs.enqueue("jobs.parent", on_success=rq.Callback("jobs.called"))
         jobs.enqueue("jobs.again", retry=rq.Retry(1))
+        jobs.enqueue("jobs.by_own_client")
     jobs.enqueue("jobs.nobody", meta={"shoe_size": 43})
 """
 
@@ -90,10 +96,12 @@ def test_the_visitor_travels_to_the_job_and_no_event_is_lost(
     assert sorted(by_visitor[True]) == [
         "again",
         "again",
+        "by a client",
         "child",
         "parent",
         "task failure",
         "task retry",
+        "task success",
         "task success",
         "task success",
     ]

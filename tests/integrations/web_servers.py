@@ -37,6 +37,32 @@ class Sent(umami.Client):
         return [payload["url"] for payload in self.payloads if "name" not in payload]
 
 
+@contextmanager
+def full_client() -> Iterator[umami.Client]:
+    """Yield a client whose queue is full, and whose sends wait for room longer than a request waits."""
+    gate = threading.Event()
+
+    class Held(MemoryExporter):
+        def export(self, events: Any, deadline: float | None) -> Any:
+            gate.wait()
+            return super().export(events, deadline)
+
+    client = umami.Client(
+        exporter=Held(),
+        website_id=SITE,
+        hostname="example.com",
+        queue_size=1,
+        overflow="block",
+        block_timeout=2 * DEADLINE,
+    )
+    client.new_event("first")
+    try:
+        yield client
+    finally:
+        gate.set()
+        assert client.shutdown(DEADLINE)
+
+
 def until(condition: Any) -> None:
     give_up = time.monotonic() + DEADLINE
     while not condition():

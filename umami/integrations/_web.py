@@ -1,20 +1,21 @@
 """The common part of both middlewares: the visitor of a request, and whether its response is a page view."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from fnmatch import translate
 from inspect import iscoroutinefunction, isroutine
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_plus
 
 import umami
+from umami._submit import may_wait
 from umami._user_agents import is_bot
 from umami.errors import ValidationError
 
 from ._address import ClientAddress, anonymized
 from ._failures import Failures
+from ._request import Request, Response
 from ._title import TitleReader
 
 CAMPAIGN_KEYS: Final = (
@@ -41,91 +42,9 @@ NO_PAGES: Final = (
     "/ping",
     "/metrics",
 )
-"""Paths that are no pages, unless `include` names them."""
+"""Paths that are no pages, unless `include` names them: whole ones, and those below a mount."""
 
 _SAFE: Final = "/:@!$&'()*+,;=~"
-
-
-class Headers:
-    """Headers, by their names in small letters."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in pairs:
-            self._values.setdefault(name, []).append(value)
-
-    def get(self, name: str) -> str:
-        """Return the first value of a header; blank without it."""
-        values = self._values.get(name)
-        return values[0] if values else ""
-
-    def all(self, name: str) -> list[str]:
-        """Return all values of a header."""
-        return self._values.get(name, [])
-
-
-def environ_headers(environ: Mapping[str, Any]) -> Headers:
-    """Return the headers of a request from its WSGI environ."""
-    return Headers(
-        (name.removeprefix("HTTP_").replace("_", "-").lower(), value)
-        for name, value in environ.items()
-        if name.startswith("HTTP_") or name in ("CONTENT_TYPE", "CONTENT_LENGTH")
-    )
-
-
-@dataclass
-class Request:
-    """A request, as a middleware shows it to the functions that it is given.
-
-    Attributes:
-        method: `GET`, say.
-        path: The path, decoded, with what the application is mounted at.
-        query: The query string, encoded.
-        headers: Its headers: `headers.get("user-agent")`.
-        peer: The address of the connection's other end; None if the server gives none, as at a Unix socket.
-        raw: What the server gave: the ASGI scope, the WSGI environ, or Django's request.
-        known: What functions among the options have returned before it was needed, by the options' names.
-        fields: Whose visit it is, as the sends take it.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: Headers
-    peer: str | None
-    raw: Any
-    known: dict[str, Any] = field(default_factory=dict, repr=False)
-    fields: dict[str, Any] | None = field(default=None, repr=False)
-
-
-@dataclass
-class Response:
-    """A response, as a middleware shows it to the functions that it is given.
-
-    Attributes:
-        status: 200, say.
-        headers: Its headers: `headers.get("content-type")`.
-        route: The template of the route that answered, such as `/items/{id}`; None if it is not known.
-        name: The name of that route; None if it is not known.
-    """
-
-    status: int
-    headers: Headers
-    route: str | None = None
-    name: str | None = None
-    reader: TitleReader | None = field(default=None, repr=False)
-
-    @property
-    def title(self) -> str | None:
-        """The `<title>` of the page, with `title="html"`; None without."""
-        return None if self.reader is None else self.reader.title
-
-    def saw(self, piece: Any) -> None:
-        """Take note of a piece of the body that is sent."""
-        if self.reader is not None:
-            self.reader.saw(piece)
 
 
 def should_track(request: Request, response: Response) -> bool:
@@ -257,7 +176,7 @@ class Middleware:
         self._app = app
         self._client: Any = umami if client is None else client
         self._page_views, self._should_track = page_views, should_track
-        self._is_excluded = _matcher("exclude", (*NO_PAGES, *_patterns("exclude", exclude)))
+        self._is_excluded = _matcher("exclude", exclude)
         self._is_included = _matcher("include", include)
         self._is_kept = _matcher(
             "keep_query", ("*",) * keep_query if isinstance(keep_query, bool) else keep_query
@@ -316,20 +235,30 @@ class Middleware:
             return nullcontext()
 
     def _finished(self, request: Request, response: Response) -> None:
-        """Send a page view if a response is one, after its last byte. It never raises."""
+        """Send a page view if a response is one, after its last byte. It never raises, nor waits for room.
+
+        With `overflow="block"` it would hold up the response where the framework ends it later, or else the
+        thread for the next request.
+        """
+        token = may_wait.set(False)
         try:
             if self._is_page_view(request, response):
                 self._client.new_page_view(**self._page_view(request, response))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
+        finally:
+            may_wait.reset(token)
 
     async def _finished_async(self, request: Request, response: Response) -> None:
         """Do as `_finished` does, and block no event loop: in direct mode a send waits for the server."""
+        token = may_wait.set(False)
         try:
             if self._is_page_view(request, response):
                 await self._client.new_page_view_async(**self._page_view(request, response))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
+        finally:
+            may_wait.reset(token)
 
     def _page_view(self, request: Request, response: Response) -> dict[str, Any]:
         fields = request.fields or self._fields(request)
@@ -347,9 +276,17 @@ class Middleware:
         return (
             self._page_views
             and self._should_track(request, response)
-            and (not self._is_excluded(request.path) or bool(self._is_included(request.path)))
+            and (not self._is_left_out(request) or bool(self._is_included(request.path)))
             and not self._is_private(request)
             and not (self._skip_bots and is_bot(request.headers.get("user-agent")))
+        )
+
+    def _is_left_out(self, request: Request) -> bool:
+        path = request.path
+        return bool(
+            self._is_excluded(path)
+            or _IS_NO_PAGE(path)
+            or (request.mount and _IS_NO_PAGE(path.removeprefix(request.mount)))
         )
 
     def _is_private(self, request: Request) -> bool:
@@ -416,3 +353,6 @@ def _patterns(option: str, patterns: Any) -> tuple[str, ...]:
 def _matcher(option: str, patterns: Any) -> Callable[[str], Any]:
     """Return a function that tells whether one of the patterns matches a whole text."""
     return re.compile("|".join(map(translate, _patterns(option, patterns))) or "(?!)").match
+
+
+_IS_NO_PAGE: Final = _matcher("exclude", [path + end for path in NO_PAGES for end in ("", "/")])

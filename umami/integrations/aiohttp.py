@@ -7,7 +7,8 @@ from aiohttp import web
 
 import umami
 
-from ._web import Headers, Middleware, Request, Response, should_track
+from ._request import Headers, Request, Response
+from ._web import Middleware, should_track
 
 __all__ = ["Request", "Response", "install", "should_track"]
 

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ._web import Headers, Middleware, Request, Response, should_track
+from ._request import Headers, Request, Response
+from ._web import Middleware, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
 
@@ -63,6 +64,7 @@ class UmamiMiddleware(Middleware):
                 kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
             ):
                 response.route, response.name = _route(request.raw)
+                request.mount = request.raw.get("root_path", "")
                 await self._finished_async(request, response)
 
         return tracked

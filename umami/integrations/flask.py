@@ -11,8 +11,9 @@ from umami.settings import resolve
 
 from . import wsgi
 from ._config import split
+from ._request import Headers, Request, Response
 from ._tracker import script
-from ._web import Headers, Request, Response, should_track
+from ._web import should_track
 
 __all__ = ["Request", "Response", "Umami", "should_track"]
 

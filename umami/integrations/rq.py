@@ -7,6 +7,7 @@ import rq
 import rq.job
 
 import umami
+from umami._process import before_exit
 
 from ._tasks import KEY, Tasks
 
@@ -65,9 +66,8 @@ class Job(rq.job.Job):
 class FlushMixin:
     """Delivers a job's events before the process that runs it ends. For a worker class of your own.
 
-    RQ runs each job in a process that ends without Python's exit handlers. The events of the default client
-    are delivered first, within its setting `shutdown_timeout`. If you make a `Client` yourself, call its
-    `flush` at the end of the job.
+    RQ runs each job in a process that ends without Python's exit handlers. The events of all clients are
+    delivered first, within their setting `shutdown_timeout`.
 
     Example:
         ```python
@@ -83,7 +83,7 @@ class FlushMixin:
             return bool(super().perform_job(*args, **options))  # type: ignore[misc]
         finally:
             if self.is_horse:
-                umami.shutdown()
+                before_exit()
 
 
 class Worker(FlushMixin, rq.Worker):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextvars import Context, copy_context
 from typing import Any, Final, cast
 
-from ._web import Headers, Middleware, Request, Response, environ_headers, should_track
+from ._request import Headers, Request, Response, environ_headers
+from ._web import Middleware, should_track
 
 __all__ = ["Request", "Response", "UmamiMiddleware", "should_track"]
 
@@ -115,7 +116,8 @@ class _SizedBody(_Body):
 
 
 def _request(environ: Environ) -> Request:
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    mount = environ.get("SCRIPT_NAME", "")
+    path = mount + environ.get("PATH_INFO", "")
     return Request(
         environ["REQUEST_METHOD"],
         path.encode("latin-1").decode("utf-8", "replace") or "/",
@@ -123,4 +125,5 @@ def _request(environ: Environ) -> Request:
         environ_headers(environ),
         environ.get("REMOTE_ADDR") or None,
         environ,
+        mount=mount.encode("latin-1").decode("utf-8", "replace"),
     )

@@ -8,7 +8,8 @@ Example:
     ```
 """
 
-from umami.integrations._web import Request, Response, should_track
+from umami.integrations._request import Request, Response
+from umami.integrations._web import should_track
 
 from .middleware import UmamiMiddleware
 from .tracking import track

@@ -9,7 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import FileResponse, HttpRequest, HttpResponseBase
 
 from umami.errors import ValidationError
-from umami.integrations._web import Headers, Middleware, Request, Response, environ_headers
+from umami.integrations._request import Headers, Request, Response, environ_headers
+from umami.integrations._web import Middleware
 
 from .configuration import middleware_options
 
@@ -164,6 +165,7 @@ def _seen(request: HttpRequest) -> Request:
         environ_headers(request.META),
         request.META.get("REMOTE_ADDR") or None,
         request,
+        mount=request.path.removesuffix(request.path_info),
     )
 
 
