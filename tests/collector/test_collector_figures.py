@@ -18,6 +18,7 @@ RANGE = {"startAt": DAY * 1000, "endAt": (DAY + 86_400) * 1000}
 VERSIONS = ("3.1", "3.0.1", "2.19")
 DATA = {"plan": "pro", "seats": 3, "deep": {"ok": True}, "at": "2026-01-05T10:20:30.000Z"}
 Ask = Callable[..., httpx.Response]
+Report = Callable[..., httpx.Response]
 
 
 def _event(visitor: str, minute: int, **payload: object) -> dict[str, Any]:
@@ -40,23 +41,32 @@ EVENTS = [
 
 
 @pytest.fixture(scope="module")
-def asks() -> Iterator[dict[str, Ask]]:
-    """Asks for a route of the website, by the version of the server."""
+def browsers() -> Iterator[dict[str, httpx.Client]]:
+    """Browsers in which the admin is logged in, by the version of the server. The servers have the events."""
     with ExitStack() as stack:
-        found: dict[str, Ask] = {}
+        found: dict[str, httpx.Client] = {}
         for version in VERSIONS:
             collector = stack.enter_context(Collector(umami=version))
             http = stack.enter_context(httpx.Client(base_url=collector.url, headers={"User-Agent": CHROME}))
             http.post("/api/batch", json=EVENTS).raise_for_status()
             login = http.post("/api/auth/login", json={"username": "admin", "password": "umami"}).json()
             http.headers["Authorization"] = f"Bearer {login['token']}"
-
-            def ask(path: str, http: httpx.Client = http, **query: object) -> httpx.Response:
-                params = httpx.QueryParams({**RANGE, **query})
-                return http.get(f"/api/websites/{SITE}/{path}", params=params)
-
-            found[version] = ask
+            found[version] = http
         yield found
+
+
+@pytest.fixture(scope="module")
+def asks(browsers: dict[str, httpx.Client]) -> dict[str, Ask]:
+    """Asks for a route of the website, by the version of the server."""
+
+    def of(http: httpx.Client) -> Ask:
+        def ask(path: str, **query: object) -> httpx.Response:
+            params = httpx.QueryParams({**RANGE, **query})
+            return http.get(f"/api/websites/{SITE}/{path}", params=params)
+
+        return ask
+
+    return {version: of(http) for version, http in browsers.items()}
 
 
 @pytest.fixture
@@ -346,6 +356,72 @@ def test_totals(asks: dict[str, Ask]) -> None:
 )
 def test_a_route_that_came_later_is_not_found(asks: dict[str, Ask], version: str, path: str) -> None:
     assert asks[version](path, type="path").status_code == 404
+
+
+@pytest.fixture
+def report(browsers: dict[str, httpx.Client]) -> Report:
+    """Asks for a report."""
+
+    def post(kind: str, filters: dict[str, str] | None = None, **parameters: object) -> httpx.Response:
+        period = {"startDate": "2026-01-02", "endDate": "2026-01-03T00:00:00Z"}
+        body = {"websiteId": SITE, "type": kind, "filters": filters or {}}
+        return browsers["3.1"].post(
+            f"/api/reports/{kind}", json={**body, "parameters": {**period, **parameters}}
+        )
+
+    return post
+
+
+@pytest.mark.parametrize(
+    ("goal", "filters", "numbers"),
+    [
+        ({"type": "path", "value": "/pricing"}, {}, (2, 3)),
+        ({"type": "path", "value": "/pri*"}, {}, (2, 3)),
+        ({"type": "path", "value": "/PRI*"}, {}, (0, 3)),
+        ({"type": "event", "value": "signup"}, {}, (1, 3)),
+        ({"type": "path", "value": "/"}, {"language": "en-US"}, (1, 1)),
+    ],
+)
+def test_goal(
+    report: Report, goal: dict[str, str], filters: dict[str, str], numbers: tuple[int, int]
+) -> None:
+    assert report("goal", filters, **goal).json() == dict(zip(("num", "total"), numbers, strict=True))
+
+
+def test_utm(report: Report) -> None:
+    assert report("utm").json() == {
+        "utm_source": [{"utm": "mail", "views": 1}],
+        "utm_medium": [{"utm": "email", "views": 1}],
+        "utm_campaign": [],
+        "utm_term": [],
+        "utm_content": [],
+    }
+
+
+def test_breakdown(report: Report) -> None:
+    rows = report("breakdown", fields=["path", "language"]).json()
+    assert rows[0] == {
+        "views": "2",
+        "visitors": 1,
+        "visits": 2,
+        "bounces": 2,
+        "totaltime": "0",
+        "path": "/",
+        "language": "de-DE",
+    }
+    assert len(rows) == 4
+    assert report("breakdown", fields=[]).status_code == 500
+    assert report("breakdown", fields=["x"]).status_code == 400
+
+
+def test_retention(report: Report) -> None:
+    day = {"visitors": 3, "returnVisitors": 3, "percentage": 100}
+    assert report("retention").json() == [{"date": "2026-01-02T00:00:00Z", "day": 0, **day}]
+    days = [
+        (row["date"], row["day"], row["visitors"], row["returnVisitors"])
+        for row in report("retention", timezone="Europe/Berlin").json()
+    ]
+    assert days == [("2026-01-02 00:00:00", 0, 3, 3), ("2026-01-02 00:00:00", 1, 3, 1)]
 
 
 def test_realtime(browse: Callable[..., httpx.Client]) -> None:

@@ -16,6 +16,7 @@ from umami.collector.auth import Auth
 from umami.collector.figure_routes import figures_of
 from umami.collector.figures import totals
 from umami.collector.figures.query import CrashError, Query, canonical_uuid, check_page, check_range
+from umami.collector.figures.reports import REPORTS, Report, check_report, report_span
 from umami.collector.figures.segments import use_segment
 from umami.collector.generations import Generation
 from umami.collector.javascript import to_number
@@ -95,6 +96,11 @@ class QueryRoutes:
                 Route(one, changing(websites.update_segment, check=check_segment), methods=["POST"]),
                 Route(one, changing(websites.delete_segment), methods=["DELETE"]),
             ]
+        if not generation.early_figures:
+            for kind, report in REPORTS.items():
+                check = partial(_check_report, kind)
+                endpoint = changing(partial(self._report, report), check=check)
+                self.routes.append(Route(f"/api/reports/{kind}", endpoint, methods=["POST"]))
         self.routes += [
             Route(figure.route, guarded(partial(self._figure, figure.compute), check=figure.check))
             for figure in figures_of(generation)
@@ -143,8 +149,9 @@ class QueryRoutes:
         if not is_authorized:
             return self._reply(replies.unauthorized())
         try:
-            website_id = canonical_uuid(unquote(request.path_params["website_id"]))
-            request.path_params["website_id"] = website_id
+            if "website_id" in request.path_params:
+                website_id = canonical_uuid(unquote(request.path_params["website_id"]))
+                request.path_params["website_id"] = website_id
             return await endpoint(request, body)
         except CrashError:
             return crash_response(self._generation)
@@ -276,12 +283,22 @@ class QueryRoutes:
             return self._reply({name: {"value": now[name], "prev": before[name]} for name in now})
         return self._reply({**now, "comparison": before})
 
+    async def _report(self, report: Report, _: Request, body: Json) -> Response:
+        website_id, parameters = body["websiteId"].lower(), body["parameters"]
+        query = Query({name: str(value) for name, value in body["filters"].items()}, self._generation)
+        use_segment(self._store, website_id, query)
+        return self._reply(report(self._store, website_id, query, report_span(parameters), parameters))
+
     async def _figure(self, compute: Callable[..., Any], request: Request) -> Response:
         website_id, *ids = request.path_params.values()
         query = self._query(request)
         use_segment(self._store, website_id, query)
         reply = compute(self._store, website_id, query, *map(unquote, ids))
         return self._reply(replies.bad_request() if reply is None else reply)
+
+
+def _check_report(kind: str, body: Any, _: Generation) -> Json | None:
+    return check_report(body, kind)
 
 
 def _uniques(figures: Json) -> Json:

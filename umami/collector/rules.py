@@ -16,7 +16,7 @@ from zoneinfo import available_timezones
 
 from umami.collector import urls
 from umami.collector.generations import Generation
-from umami.collector.javascript import UNDEFINED, length, to_number, type_name
+from umami.collector.javascript import MAX_DATE_MS, UNDEFINED, length, to_number, type_name
 from umami.collector.replies import Json
 
 Check = Callable[[Any], "Json | None"]
@@ -41,8 +41,9 @@ _LAST_YEAR: Final = 275_760
 _UNITS: Final = ("year", "month", "hour", "day", "minute")
 
 
-def _expected(expected: str, value: Any) -> Json:
-    return {"errors": [f"Invalid input: expected {expected}, received {type_name(value)}"]}
+def expected(kind: str, value: Any) -> Json:
+    """Returns the message that a value is not of a kind."""
+    return {"errors": [f"Invalid input: expected {kind}, received {type_name(value)}"]}
 
 
 def text(limit: int | None = None) -> Check:
@@ -50,7 +51,7 @@ def text(limit: int | None = None) -> Check:
 
     def check(value: Any) -> Json | None:
         if not isinstance(value, str):
-            return _expected("string", value)
+            return expected("string", value)
         if limit is not None and length(value) > limit:
             return {"errors": [f"Too big: expected string to have <={limit} characters"]}
         return None
@@ -61,14 +62,14 @@ def text(limit: int | None = None) -> Check:
 def uuid(value: Any) -> Json | None:
     """A UUID with dashes, of an existing version and variant."""
     if not isinstance(value, str):
-        return _expected("string", value)
+        return expected("string", value)
     return None if _UUID.fullmatch(value) else {"errors": ["Invalid UUID"]}
 
 
 def address(value: Any) -> Json | None:
     """A URL or a path."""
     if not isinstance(value, str):
-        return _expected("string", value)
+        return expected("string", value)
     try:
         urls.parse(value, "https://localhost")
     except urls.InvalidURLError:
@@ -78,7 +79,7 @@ def address(value: Any) -> Json | None:
 
 def record(value: Any) -> Json | None:
     """An object with any members."""
-    return None if isinstance(value, dict) else _expected("record", value)
+    return None if isinstance(value, dict) else expected("record", value)
 
 
 def one_of(*options: str) -> Check:
@@ -96,7 +97,7 @@ def number(low: int, high: int) -> Check:
 
     def check(value: Any) -> Json | None:
         if type_name(value) != "number":
-            return _expected("number", value)
+            return expected("number", value)
         if value < low:
             return {"errors": [f"Too small: expected number to be >={low}"]}
         return {"errors": [f"Too big: expected number to be <={high}"]} if value > high else None
@@ -146,17 +147,24 @@ def date(value: Any) -> Json | None:
     return None if is_date else {"errors": ["Invalid input: expected date, received Date"]}
 
 
+def moment(value: Any) -> Json | None:
+    """A time in epoch milliseconds, or a `date`."""
+    if type_name(value) == "number":
+        return None if abs(value) <= MAX_DATE_MS else date("")
+    return date(value)
+
+
 def unit(value: Any) -> Json | None:
     """A unit of time of Umami's charts."""
     if not isinstance(value, str):
-        return _expected("string", value)
+        return expected("string", value)
     return None if value in _UNITS else {"errors": ["Invalid unit"]}
 
 
 def time_zone(value: Any) -> Json | None:
     """The name of a time zone, or its offset (``+02:00``)."""
     if not isinstance(value, str):
-        return _expected("string", value)
+        return expected("string", value)
     known = _time_zones()
     is_zone = _OFFSET.fullmatch(value) or value.lower() in known or (not known and value)
     return None if is_zone else {"errors": ["Invalid timezone"]}
@@ -193,7 +201,7 @@ def members(
         The tree of messages, or None.
     """
     if not isinstance(value, dict):
-        return _expected("object", value)
+        return expected("object", value)
     wrong = {
         name: found
         for name, check in required.items()
@@ -282,7 +290,7 @@ def _commerce(value: Any) -> Json | None:
     found = value.get("commerce", UNDEFINED) if isinstance(value, dict) else UNDEFINED
     if found is UNDEFINED or isinstance(found, dict):
         return None
-    return {"errors": [], "properties": {"commerce": _expected("object", found)}}
+    return {"errors": [], "properties": {"commerce": expected("object", found)}}
 
 
 @cache
@@ -339,7 +347,7 @@ def check_send(body: Any, generation: Generation) -> Json | None:
 def check_batch(body: Any, generation: Generation) -> Json | None:
     """Checks that a batch is an array of objects. The objects themselves are checked later."""
     if not isinstance(body, list):
-        return _expected("array", body)
+        return expected("array", body)
     if generation.max_batch is not None and len(body) > generation.max_batch:
         return {"errors": [f"Too big: expected array to have <={generation.max_batch} items"]}
     wrong = [record(item) for item in body]

@@ -52,7 +52,7 @@ _RANGE_RULES: Final[dict[str, rules.Check]] = {
     "unit": rules.unit,
     "compare": rules.one_of("prev", "yoy"),
 }
-_FILTER_RULES: Final[dict[str, rules.Check]] = {
+FILTER_RULES: Final[dict[str, rules.Check]] = {
     "segment": rules.uuid,
     "cohort": rules.uuid,
     "eventType": rules.positive_integer,
@@ -159,7 +159,7 @@ def check_moments(
 ) -> Check:
     """Returns the check of a query that needs ``startAt`` and ``endAt``, and perhaps more."""
     needed = {**_MOMENTS, **(required or {})}
-    possible = {**_FILTER_RULES, **(optional or {})}
+    possible = {**FILTER_RULES, **(optional or {})}
     return lambda query: rules.members(query, needed, possible)
 
 
@@ -198,7 +198,7 @@ def _optional(checks: Mapping[str, rules.Check]) -> dict[str, rules.Check]:
 
 def _check_range(query: Query, own: Mapping[str, rules.Check], *, filters: bool = True) -> Json | None:
     generation = query.generation
-    checks = {**_optional(_RANGE_RULES), **own, **(_optional(_FILTER_RULES) if filters else {})}
+    checks = {**_optional(_RANGE_RULES), **own, **(_optional(FILTER_RULES) if filters else {})}
     if generation.early_figures:
         checks |= _MOMENTS
     if not generation.has_late_filters:
