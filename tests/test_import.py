@@ -616,6 +616,13 @@ def test_a_log_is_followed_through_its_rotation(collector: Collector, tmp_path: 
     assert len(Checkpoints(state)._places) == 2
 
 
+@pytest.mark.slow
+def test_what_cannot_grow_is_not_followed(collector: Collector, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.gz").write_bytes(gzip.compress(pages(3).encode()))
+    result = run("--follow", tmp_path / "log.gz")
+    assert (result["read"], result["delivered"]) == (3, 3)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_on_a_terminal_it_asks_first(collector: Collector, tmp_path: Path) -> None:
     import pty

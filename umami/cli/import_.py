@@ -242,9 +242,8 @@ def _send(
         with _stopping(sender):
             for number, path in enumerate(arguments.files, 1):
                 follows = arguments.follow and number == len(arguments.files)
-                sender.send(path, follow=follows)
-                while follows and not sender.stopped.is_set():  # its successor, after a rotation
-                    sender.send(path, follow=True)
+                while sender.send(path, follow=follows) and not sender.stopped.is_set():
+                    pass  # its successor, after a rotation
                 if sender.stopped.is_set():
                     break
     except OldServerError as error:

@@ -1,11 +1,8 @@
 """Sends the page views in logs, and counts what becomes of each line."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, Final
 
 import umami
@@ -15,6 +12,7 @@ from umami.errors import ValidationError
 from umami.integrations._address import anonymized
 
 from .checkpoint import Checkpoints, Keeper
+from .counts import Counts, Log
 from .filters import Filter
 from .formats import FORMATS, detect
 from .hits import Hit, Parser
@@ -29,57 +27,6 @@ _LOOK_EVERY: Final = 500
 _STOP_SECONDS: Final = 5.0
 _FLUSH_SECONDS: Final = 0.2
 _WITHOUT_TIMES: Final = ("Umami before", "Umami 2.16")
-
-
-@dataclass
-class Counts:
-    """What became of the lines. The sums balance.
-
-    Attributes:
-        read: Lines read in this run.
-        before: Of these, lines that were imported by an earlier run.
-        headers: Of these, lines that hold no request, such as a header.
-        malformed: Of these, lines that cannot be read.
-        left_out: Of these, requests that were left out, by reason.
-        sent: Of these, page views that were sent, or would have been.
-        examples: The first malformed lines, by their log and number.
-        damaged: Logs whose compressed data is damaged or ends too early, with what is wrong.
-        first: The time of the earliest page view, in epoch seconds.
-        last: The time of the latest.
-    """
-
-    read: int = 0
-    before: int = 0
-    headers: int = 0
-    malformed: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    sent: int = 0
-    examples: list[tuple[str, int]] = field(default_factory=list)
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-    first: float | None = None
-    last: float | None = None
-
-    def saw(self, moment: float) -> None:
-        """Widen the range of time."""
-        self.first = moment if self.first is None else min(self.first, moment)
-        self.last = moment if self.last is None else max(self.last, moment)
-
-
-@dataclass
-class Log:
-    """One log as it is read.
-
-    Attributes:
-        path: Its path; `-` for the standard input.
-        size: The size of its file in bytes; 0 if it is not known.
-        position: How many bytes of its file have been read.
-        lines: How many lines have been read.
-    """
-
-    path: str
-    size: int = 0
-    position: int = 0
-    lines: int = 0
 
 
 class UnknownFormatError(ValueError):
@@ -125,7 +72,7 @@ class Importer:
             OSError: It cannot be read.
             UnknownFormatError: It is of no known format.
         """
-        log = _log(path)
+        log = Log.of(path)
         with self._opened(log) as (file, disk, keeper):
             for line, _ in self._hits(log, disk, lines(file), keeper):
                 if line is not None:
@@ -270,12 +217,15 @@ class Sender(Importer):
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
 
-    def send(self, path: str, *, follow: bool = False) -> None:
+    def send(self, path: str, *, follow: bool = False) -> bool:
         """Import a log, from where an earlier run stopped. Returns early once `stopped` is set.
 
         Args:
             path: The log; `-` for the standard input.
-            follow: Whether to go on with what is added to it.
+            follow: Whether to go on with what is added to it, if it is a plain file.
+
+        Returns:
+            Whether it was followed until it was rotated away, so that it has a successor.
 
         Raises:
             OSError: It cannot be read, or its place cannot be kept.
@@ -283,10 +233,11 @@ class Sender(Importer):
             OldServerError: The server stores no times, as its first answer shows.
             NoHostError: The log has no host names, and there is no default.
         """
-        log = _log(path)
+        log = Log.of(path)
         with self._opened(log, self._outstanding.lines) as (file, disk, keeper):
+            follows = follow and file is disk and path != "-"
             try:
-                self._send_lines(log, file, disk, keeper, follow=follow)
+                self._send_lines(log, file, disk, keeper, follow=follows)
             except DamagedError:  # what was read before that is sent
                 self._finish(log, keeper)
                 raise
@@ -302,12 +253,13 @@ class Sender(Importer):
                         self._outstanding.clear()
                 finally:
                     keeper.save()
+            return follows
+        return False  # it is damaged
 
     def _send_lines(
         self, log: Log, file: IO[bytes], disk: IO[bytes], keeper: Keeper, *, follow: bool
     ) -> None:
-        follows = follow and file is disk and log.path != "-"
-        read: Iterator[Line | None] = followed(log.path, file) if follows else lines(file)
+        read: Iterator[Line | None] = followed(log.path, file) if follow else lines(file)
         for line, hit in self._hits(log, disk, read, keeper):
             if line is not None:
                 if hit is not None:
@@ -379,13 +331,6 @@ class Sender(Importer):
                 self.stopped.wait(min(self._next - now, _FLUSH_SECONDS))
                 self._progress(log)
                 keeper.save_if_due()
-
-
-def _log(path: str) -> Log:
-    try:
-        return Log(path, 0 if path == "-" else Path(path).stat().st_size)
-    except OSError:
-        return Log(path)
 
 
 def _chained(first: Sequence[Line | None], rest: Iterator[Line | None]) -> Iterator[Line | None]:

@@ -16,7 +16,7 @@ from umami.cli._output import complain, counted, is_terminal, printable, say, sh
 if TYPE_CHECKING:
     from umami.models import QueueStats
 
-    from .importer import Counts, Log
+    from .counts import Counts, Log
 
 _EVENTS_A_SECOND: Final = 130
 _SHOWN_SECONDS: Final = 0.5
