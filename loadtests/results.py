@@ -73,7 +73,10 @@ def deviation(values: list[float]) -> float:
 
 def judged(goal: Goal, rounds: Rounds) -> dict[str, Any]:
     """Judge a goal by the median of its figure over all rounds."""
-    figures = [figure for measured in rounds if (figure := _figure(goal, measured)) is not None]
+    if goal.spread:
+        figures = _within_spread(goal, rounds)
+    else:
+        figures = [figure for measured in rounds if (figure := _figure(goal, measured)) is not None]
     verdict: dict[str, Any] = {"text": goal.text, "at_most": goal.at_most, "at_least": goal.at_least}
     if not figures:
         return verdict | {"figure": None, "met": None}
@@ -82,6 +85,18 @@ def judged(goal: Goal, rounds: Rounds) -> dict[str, Any]:
         goal.at_least is None or figure >= goal.at_least
     )
     return verdict | {"figure": round(figure, 4), "mad": round(deviation(figures), 4), "met": met}
+
+
+def _within_spread(goal: Goal, rounds: Rounds) -> list[float]:
+    """Return what each round is of the 95th percentile of all that it is compared with."""
+    of, to = (
+        [measured[case][goal.metric] for measured in rounds for case in cases if case in measured]
+        for cases in (goal.of, goal.to)
+    )
+    if len(to) < 2:
+        return []
+    upper_end = statistics.quantiles(to, n=20, method="inclusive")[-1]
+    return [figure / upper_end for figure in of]
 
 
 def _figure(goal: Goal, measured: dict[str, Metrics]) -> float | None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, ROOT
 
+from loadtests.model import Goal
+from loadtests.results import judged
+
 pytestmark = pytest.mark.slow
 
 
@@ -49,3 +52,17 @@ def test_a_campaign_compares_the_ledger_with_what_the_server_stored(tmp_path: Pa
     assert result["complete"]
     assert all(result["holds"].values()), result
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("tracked", "is_met"), [([3.0, 9.0, 4.0], True), ([5.5, 5.2, 1.0], False)])
+def test_a_figure_with_a_wide_spread_is_compared_with_that_of_all_rounds(
+    tracked: list[float], is_met: bool
+) -> None:
+    before, after = [2.0, 3.0, 4.0], [1.0, 5.0, 2.0]
+    rounds = [
+        {"before": {"p99": a}, "tracked": {"p99": b}, "after": {"p99": c}}
+        for a, b, c in zip(before, tracked, after, strict=True)
+    ]
+    goal = Goal("p99", "p99", ("tracked",), ("before", "after"), at_most=1, spread=True)
+    assert judged(goal, rounds)["met"] is is_met
+    assert judged(goal, [])["met"] is None

@@ -173,24 +173,14 @@ def middleware(quick: bool) -> Scenario:
                     at_most=1.3,
                 ),
                 Goal(
-                    f"middleware's p99 ÷ the worse of two untracked, {case}",
+                    f"middleware's p99 ÷ the 95th percentile of the untracked runs', {case}",
                     "p99_ms",
                     (f"middleware, {case}",),
-                    (f"no tracking, {case}",),
+                    (f"no tracking, {case}", f"no tracking again, {case}"),
                     at_most=1,
-                    to_metric="worse_p99_ms",
+                    spread=True,
                 ),
             ]
-
-    def derive(measured: dict[str, Metrics]) -> None:
-        """Add the worse p99 of the two untracked services, of which one ran before and one after."""
-        for rate in rates:
-            for state in _SERVERS:
-                case = f"{rate:,}/s, {state}"
-                before = measured.get(f"no tracking, {case}", {})
-                after = measured.get(f"no tracking again, {case}", {})
-                if "p99_ms" in before and "p99_ms" in after:
-                    before["worse_p99_ms"] = max(before["p99_ms"], after["p99_ms"])
 
     return Scenario(
         "middleware",
@@ -198,7 +188,9 @@ def middleware(quick: bool) -> Scenario:
         "uvicorn and Starlette in one process, and requests at a fixed rate, whether earlier ones are "
         f"answered or not, for {3 if quick else 10} s after a warm-up. A page view is sent by the handler, "
         "by the middleware, or not at all. Times count from when a request was due. The analytics server is "
-        "healthy, slow (half a second per answer) or dead (it refuses connections).",
+        "healthy, slow (half a second per answer) or dead (it refuses connections). A p99 differs from one run "
+        "of the same service to the next, so the middleware's median is compared with the 95th percentile of "
+        "the runs without tracking, of which each round has one before and one after it.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs a request", 1),
@@ -207,5 +199,4 @@ def middleware(quick: bool) -> Scenario:
             Column("errors", "errors", 0),
         ),
         tuple(goals),
-        derive,
     )
