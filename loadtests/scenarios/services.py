@@ -188,9 +188,9 @@ def middleware(quick: bool) -> Scenario:
         "uvicorn and Starlette in one process, and requests at a fixed rate, whether earlier ones are "
         f"answered or not, for {3 if quick else 10} s after a warm-up. A page view is sent by the handler, "
         "by the middleware, or not at all. Times count from when a request was due. The analytics server is "
-        "healthy, slow (half a second per answer) or dead (it refuses connections). A p99 differs from one run "
-        "of the same service to the next, so the middleware's median is compared with the 95th percentile of "
-        "the runs without tracking, of which each round has one before and one after it.",
+        "healthy, slow (half a second per answer) or dead (it refuses connections). A p99 differs from "
+        "run to run, so the middleware's median is compared with the 95th percentile of the runs without "
+        "tracking, of which each round has one before and one after it.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs a request", 1),
