@@ -10,7 +10,8 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -153,15 +154,11 @@ def _zstd(file: Any) -> Any:
 
 
 def _zstd_module() -> Any:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]  # from Python 3.14 on
-    except ModuleNotFoundError:
-        try:
-            from backports import zstd
-        except ModuleNotFoundError:
-            message = "Reading .zst needs Python 3.14 or backports.zstd: pip install backports.zstd"
-            raise ModuleNotFoundError(message, name="backports.zstd") from None
-    return zstd
+    for name in ("compression.zstd", "backports.zstd"):  # the former from Python 3.14 on
+        with suppress(ModuleNotFoundError):
+            return import_module(name)
+    message = "Reading .zst needs Python 3.14 or backports.zstd: pip install backports.zstd"
+    raise ModuleNotFoundError(message, name="backports.zstd")
 
 
 def lines(file: IO[bytes]) -> Iterator[Line]:
