@@ -107,7 +107,7 @@ class Table(list[T]):
         return pl.DataFrame(self.to_dicts(), infer_schema_length=None)
 
     def _columns(self) -> list[str]:
-        return list(type(self[0]).model_fields) if self else []
+        return list(self[0].model_dump()) if self else []
 
     def __repr__(self) -> str:
         shown = [*map(repr, self[:_SHOWN])]
@@ -138,10 +138,11 @@ def csv_writer(file: Writable) -> Callable[[BaseModel], None]:
     head: list[str] = []
 
     def write(row: BaseModel) -> None:
+        values = row.model_dump()
         if not head:
-            head.extend(type(row).model_fields)
+            head.extend(values)
             writer.writerow(head)
-        writer.writerow([_cell(getattr(row, name)) for name in head])
+        writer.writerow([_cell(values[name]) for name in head])
 
     return write
 

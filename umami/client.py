@@ -21,6 +21,7 @@ from ._events.values import given
 from ._http import endpoints
 from ._http.messages import Flow
 from ._queries.figures import Figures
+from ._queries.reports import Reports
 from ._queries.rows import RowQueries
 from ._sends import Sends
 from ._state import State
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class Client(Sends, Figures, RowQueries):
+class Client(Sends, Figures, RowQueries, Reports):
     """Sends events to an Umami server or to Umami Cloud, and queries it.
 
     The functions of the module `umami` are the methods of one default client. Make more clients for more

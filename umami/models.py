@@ -24,6 +24,7 @@ def _text(value: Any) -> Any:
 
 
 Total = Annotated[int, BeforeValidator(_total)]
+Amount = Annotated[float, BeforeValidator(_total)]
 Text = Annotated[str, BeforeValidator(_text)]
 
 
@@ -379,6 +380,192 @@ class Realtime(Model):
     series: RealtimeSeries
     totals: RealtimeTotals
     timestamp: int | None = None
+
+
+class FunnelStep(Model):
+    """A step of a funnel.
+
+    Attributes:
+        type: `path` or `event`.
+        value: The path or the event's name.
+        visitors: How many took it, after the steps before it.
+        previous: How many took the step before.
+        dropped: How many of those did not take this one.
+        dropoff: The share of `dropped`; None if there were none before.
+        remaining: The share of the first step's visitors; None if there were none.
+    """
+
+    type: str
+    value: str
+    visitors: Total = 0
+    previous: Total = 0
+    dropped: Total = 0
+    dropoff: float | None = None
+    remaining: float | None = None
+
+
+class RetentionRow(Model):
+    """How many of the visitors of `date` came back `day` days later; `percentage` of all that day."""
+
+    date: str
+    day: int
+    visitors: Total
+    returnVisitors: Total
+    percentage: Amount
+
+
+class Journey(Model):
+    """A way through a website: paths and events, None where there was no further step."""
+
+    items: list[str | None]
+    count: Total
+
+
+class GoalResult(Model):
+    """How many visitors reached a goal, `num`, of how many, `total`."""
+
+    num: Total
+    total: Total
+
+
+class UtmValue(Model):
+    """A campaign parameter's value and its page views."""
+
+    utm: Text
+    views: Total
+
+
+class Utm(Model):
+    """The values of the campaign parameters."""
+
+    utm_source: Table[UtmValue]
+    utm_medium: Table[UtmValue]
+    utm_campaign: Table[UtmValue]
+    utm_content: Table[UtmValue]
+    utm_term: Table[UtmValue]
+
+
+class NamedValue(Model):
+    """A name, and its visitors or its revenue."""
+
+    name: Text
+    value: Amount
+
+
+class AttributionTotal(Model):
+    """The sums of an attribution."""
+
+    pageviews: Total = 0
+    visitors: Total = 0
+    visits: Total = 0
+
+
+class Attribution(Model):
+    """Which origins led to a goal: visitors, or revenue if a currency was asked for."""
+
+    referrer: Table[NamedValue]
+    paidAds: Table[NamedValue]
+    utm_source: Table[NamedValue]
+    utm_medium: Table[NamedValue]
+    utm_campaign: Table[NamedValue]
+    utm_content: Table[NamedValue]
+    utm_term: Table[NamedValue]
+    total: AttributionTotal
+
+
+class Breakdown(Model):
+    """The sums of a combination of values.
+
+    These are attributes too, by Umami's names: `row.path`, `row.country`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    views: Total = 0
+    visitors: Total = 0
+    visits: Total = 0
+    bounces: Total = 0
+    totaltime: Total = 0
+
+
+class RevenuePoint(Model):
+    """The revenue `y` of an event `x` in a unit of time that begins at `t`, and the number of payments."""
+
+    x: Text
+    t: str
+    y: Amount
+    count: Total = 0
+
+
+class RevenueTotalCmp(Model):
+    """The sums of `RevenueTotal`, for the period before. `arpu` is the revenue a session."""
+
+    sum: Amount = 0.0
+    count: Total = 0
+    average: Amount = 0.0
+    unique_count: Total = 0
+    arpu: Amount = 0.0
+    total_sessions: Total = 0
+
+
+class RevenueTotal(RevenueTotalCmp):
+    """The sums of the revenue."""
+
+    comparison: RevenueTotalCmp | None = None
+
+
+class Revenue(Model):
+    """The revenue in a currency. Umami 3.0 has `chart` and `total` alone."""
+
+    chart: Table[RevenuePoint]
+    total: RevenueTotal
+    country: Table[NamedValue] = Field(default_factory=Table)
+    region: Table[NamedValue] = Field(default_factory=Table)
+    referrer: Table[NamedValue] = Field(default_factory=Table)
+    channel: Table[NamedValue] = Field(default_factory=Table)
+
+
+class Percentiles(Model):
+    """Half, three quarters and 95 % of visitors saw at most this: milliseconds, but for `cls`."""
+
+    p50: Amount = 0.0
+    p75: Amount = 0.0
+    p95: Amount = 0.0
+
+
+class VitalsPoint(Percentiles):
+    """The percentiles in a unit of time that begins at `t`."""
+
+    t: str
+
+
+class VitalsRow(Percentiles):
+    """The percentiles of a page, title, device or browser."""
+
+    name: Text
+    count: Total = 0
+
+
+class VitalsSummary(Model):
+    """The percentiles of all measures, and how often they were measured."""
+
+    lcp: Percentiles
+    inp: Percentiles
+    cls: Percentiles
+    fcp: Percentiles
+    ttfb: Percentiles
+    count: Total = 0
+
+
+class WebVitals(Model):
+    """How fast pages were for visitors."""
+
+    chart: Table[VitalsPoint]
+    summary: VitalsSummary
+    pages: Table[VitalsRow]
+    pageTitles: Table[VitalsRow]
+    devices: Table[VitalsRow]
+    browsers: Table[VitalsRow]
 
 
 class QueueStats(Model):

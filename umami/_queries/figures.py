@@ -248,7 +248,7 @@ class Figures(Queries):
                 print(row.x, row.y)
             ```
         """
-        name = _one_of("type", type, MetricType)
+        name = one_of("type", type, MetricType)
         when = range_of(start_at, end_at, period, timezone)
         params = {
             "limit": _count("limit", limit),
@@ -297,9 +297,9 @@ class Figures(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        params = {"unit": _one_of("unit", unit, Unit), "timezone": when.timezone or local_timezone()}
+        params = {"unit": one_of("unit", unit, Unit), "timezone": when.timezone or local_timezone()}
         if compare is not None:
-            params["compare"] = _one_of("compare", compare, Compare)
+            params["compare"] = one_of("compare", compare, Compare)
         return (
             yield from self._get(
                 "pageviews()",
@@ -342,7 +342,7 @@ class Figures(Queries):
         """
         when = range_of(start_at, end_at, period, timezone)
         params = {
-            "unit": _one_of("unit", unit, Unit),
+            "unit": one_of("unit", unit, Unit),
             "timezone": when.timezone or local_timezone(),
             "limit": _count("limit", limit),
         }
@@ -380,7 +380,7 @@ class Figures(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        params = {"compare": None if compare is None else _one_of("compare", compare, Compare)}
+        params = {"compare": None if compare is None else one_of("compare", compare, Compare)}
         answer = yield from self._get(
             "event_stats()", "/events/stats", EventStatsAnswer, website_id=website_id, when=when,
             filters=filters, params=params, since=(3, 1),
@@ -446,7 +446,7 @@ class Figures(Queries):
             umami.filter_values("path", period="7d", search="blog")
             ```
         """
-        name = _one_of("type", type, Filterable)
+        name = one_of("type", type, Filterable)
         when = range_of(start_at, end_at, period, timezone)
 
         def ask(called: str) -> Flow[Table[models.Value]]:
@@ -591,12 +591,12 @@ class Figures(Queries):
     ) -> Flow[T]:
         """Ask for a field by its name in the server's version: Umami 2 calls some otherwise, or lacks it."""
         if name not in _SINCE:
-            return (yield from ask(_camel(name)))
+            return (yield from ask(camel(name)))
         server = self._state.server(login=True)
         version = self._known_version(server)
         if version is None:
             try:
-                return (yield from ask(_camel(name)))
+                return (yield from ask(camel(name)))
             except Exception as error:
                 if status_of(error) != 400:
                     raise
@@ -605,7 +605,7 @@ class Figures(Queries):
                 if version.least >= (3,) and version.least >= _SINCE[name]:
                     raise
         version.require(_SINCE[name], f"{function}({name!r})")
-        return (yield from ask(_OF_2.get(name, name) if version.is_2 else _camel(name)))
+        return (yield from ask(_OF_2.get(name, name) if version.is_2 else camel(name)))
 
     # Each description's two functions.
 
@@ -680,13 +680,14 @@ class Figures(Queries):
         metrics, metrics_async = both(_metrics)
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     """Return Umami's own name of a field."""
     first, *others = name.split("_")
     return first + "".join(map(str.title, others))
 
 
-def _one_of(field: str, value: Any, kinds: Any) -> str:
+def one_of(field: str, value: Any, kinds: Any) -> str:
+    """Return a value, which must be one of a Literal's."""
     known = get_args(kinds)
     if value not in known:
         raise ValidationError(f"{field} must be one of {', '.join(known)}, got {given(value)}.")
