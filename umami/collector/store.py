@@ -8,8 +8,7 @@ import threading
 import time
 import uuid
 import weakref
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
@@ -122,7 +121,7 @@ class Store:
         sql_functions.register(self._connection)
         self._connection.executescript(_SCHEMA)
         self._flattened = Flattened(self._connection)
-        self._kept: dict[tuple[Any, ...], Any] = {}
+        self._kept: dict[tuple[Any, ...], list[sqlite3.Row]] = {}
         self._kept_at = 0
         self._websites = {row["id"] for row in self.query("select id from website")}
         self.user_created_at = now_text()
@@ -143,24 +142,14 @@ class Store:
 
         The pages of a list share what is computed over all its rows.
         """
-        rows: list[sqlite3.Row] = self._keep(lambda: self.query(sql, parameters), sql, *parameters)
-        return rows
-
-    def query_ids(self, sql: str, parameters: Sequence[Any] = ()) -> array[int]:
-        """Does the same as `query_kept`, for a query of one integer a row: a million rows take 8 MB."""
-        ids: array[int] = self._keep(
-            lambda: array("q", (row[0] for row in self.query(sql, parameters))), "ids", sql, *parameters
-        )
-        return ids
-
-    def _keep(self, compute: Callable[[], Any], *key: Any) -> Any:
         with self._lock:
             changes = self._connection.total_changes
             if changes != self._kept_at or len(self._kept) >= _KEPT_QUERIES:
                 self._kept.clear()
                 self._kept_at = changes
+            key = (sql, *parameters)
             if key not in self._kept:
-                self._kept[key] = compute()
+                self._kept[key] = self.query(sql, parameters)
             return self._kept[key]
 
     def flatten_data(self) -> None:

@@ -29,16 +29,16 @@ _COLUMNS: Final = (
 
 def event_data(store: Store, website_id: str, query: Query) -> Json:
     """Returns the answer of ``/event-data``: a page of events with their custom data, the newest first."""
-    rows, page = _select(store, website_id, query), read_page(query)
-    ids = store.query_ids(
-        f"select event.rowid {rows.rows} group by 1 order by event.timestamp desc, event.rowid desc",
-        rows.values,
-    )
+    store.flatten_data()
+    rows, page = select_rows(website_id, query), read_page(query)
+    rows.where += " and exists (select 1 from event_data data where data.event = event.rowid)"
+    count = store.query_kept(f"select count(*) {rows.rows}", rows.values)[0][0]
     found = store.query(
         f"select event.id as eventId, event.name as eventName, data.key as dataKey, {_COLUMNS}"
-        " from json_each(:p1) page join event on event.rowid = page.value"
-        " join event_data data on data.event = page.value order by page.key, data.rowid",
-        (page.of(ids),),
+        f" from ({rows.page(page)}) page join event on event.rowid = page.id"
+        " join event_data data on data.event = page.id"
+        " order by event.timestamp desc, event.rowid desc, data.rowid",
+        rows.values,
     )
     data: dict[str, Json] = {}
     for row in map(dict, found):
@@ -48,7 +48,7 @@ def event_data(store: Store, website_id: str, query: Query) -> Json:
             {"websiteId": website_id, "eventId": event_id, "eventName": name, "eventProperties": []},
         )
         entry["eventProperties"].append(row)
-    return {"data": list(data.values()), "count": len(ids), "page": page.number, "pageSize": page.size}
+    return {"data": list(data.values()), "count": count, "page": page.number, "pageSize": page.size}
 
 
 def event_data_of(store: Store, website_id: str, _: Query, event_id: str) -> list[Json]:

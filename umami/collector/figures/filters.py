@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from umami.collector.figures.query import CrashError, Query, Range, read_range
+from umami.collector.figures.query import CrashError, Page, Query, Range, read_range
 from umami.collector.javascript import to_number
 from umami.collector.sql_functions import compiled_pattern
 
@@ -87,6 +87,14 @@ class Selection:
         """Returns the SQL of a limit and an offset, and adds their values."""
         self.values += [row_count(limit), row_count(offset)]
         return f"limit :p{len(self.values) - 1} offset :p{len(self.values)}"
+
+    def page(self, page: Page) -> str:
+        """Returns the query for the row ids of a page, the newest event first.
+
+        It walks an index, so that it reads little more than the page.
+        """
+        newest = "order by event.timestamp desc, event.rowid desc"
+        return f"select event.rowid as id {self.rows} {newest} {self.limited(page.size, page.slice.start)}"
 
     def parameter(self, value: object) -> str:
         """Adds a value, and returns the name of its parameter."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import uuid
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -117,10 +115,6 @@ class Page:
     def slice(self) -> slice:
         """Where its rows are among all rows."""
         return slice((self.number - 1) * self.size, self.number * self.size)
-
-    def of(self, ids: array[int]) -> str:
-        """Returns its part of the ids of all rows, as JSON."""
-        return json.dumps(ids[self.slice].tolist())
 
 
 def check_range(query: Query) -> Json | None:

@@ -45,9 +45,7 @@ def events(store: Store, website_id: str, query: Query) -> Json:
             f" and (event.type = 2 and lower(event.name) like {pattern}"
             f" or event.type = 1 and lower(event.url_path) like {pattern})"
         )
-    ids = store.query_ids(
-        f"select event.rowid {rows.rows} order by event.timestamp desc, event.rowid desc", rows.values
-    )
+    count = store.query_kept(f"select count(*) {rows.rows}", rows.values)[0][0]
     found = store.query(
         f"select event.id, event.website_id as websiteId, event.session_id as sessionId,"
         f" {_CREATED_AT} as createdAt, event.hostname, event.url_path as urlPath,"
@@ -55,9 +53,10 @@ def events(store: Store, website_id: str, query: Query) -> Json:
         " event.referrer_query as referrerQuery, event.referrer_domain as referrerDomain,"
         f" {_PLACE}, session.device, session.os, session.browser, event.title as pageTitle,"
         " event.type as eventType, event.name as eventName, has_values(event.data) as hasData"
-        " from json_each(:p1) page join event on event.rowid = page.value"
-        " left join session on session.session_id = event.session_id order by page.key",
-        (page.of(ids),),
+        f" from ({rows.page(page)}) page join event on event.rowid = page.id"
+        " left join session on session.session_id = event.session_id"
+        " order by event.timestamp desc, event.rowid desc",
+        rows.values,
     )
     data = [dict(row) for row in found]
     for row in data:
@@ -65,7 +64,7 @@ def events(store: Store, website_id: str, query: Query) -> Json:
         if early:
             for name in _LATE_KEYS:
                 del row[name]
-    return _paged(data, len(ids), page, query)
+    return _paged(data, count, page, query)
 
 
 def sessions(store: Store, website_id: str, query: Query) -> Json:
