@@ -157,7 +157,7 @@ def _zstd_module() -> Any:
     for name in ("compression.zstd", "backports.zstd"):  # the former from Python 3.14 on
         with suppress(ModuleNotFoundError):
             return import_module(name)
-    message = "Reading .zst needs Python 3.14 or backports.zstd: pip install backports.zstd"
+    message = "Reading .zst needs Python 3.14 or backports.zstd: pip install 'umami-analytics[cli]'"
     raise ModuleNotFoundError(message, name="backports.zstd")
 
 
