@@ -127,12 +127,15 @@ class FaultyServer:
 
     def calm(self) -> None:
         """End the faults. A lost batch route does not come back."""
+        # A thread that has failed leaves the server as it was, and requests without a record.
+        self.overlooked |= not all(thread.is_alive() for thread in self._threads)
         self._calm.set()
         self._threads[0].join()
 
     def report(self) -> dict[str, Any]:
         """Stop the collector, and return the report."""
         time.sleep(self._patience)  # until the last requests are recorded
+        self.overlooked |= not self._threads[1].is_alive()
         self._ended.set()
         self._threads[1].join()
         self.collector.stop()
