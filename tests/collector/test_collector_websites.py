@@ -116,3 +116,9 @@ def test_segments_of_2_x_are_a_list(browse: Callable[..., httpx.Client]) -> None
         segment = http.post(f"/api/websites/{SITE}/segments", json=body).json()
         listed = http.get(f"/api/websites/{SITE}/segments", params={"type": "segment"}).json()
         assert listed == [segment]
+
+
+def test_there_are_no_teams_links_and_pixels(admin: httpx.Client) -> None:
+    for path in ("me/teams", "teams", "links", "pixels"):
+        assert admin.get(f"/api/{path}").json() == {"data": [], "count": 0, "page": 1, "pageSize": 20}
+    assert [site["id"] for site in admin.get("/api/me/websites").json()["data"]] == [SITE]

@@ -15,7 +15,14 @@ from umami.collector import replies, rules
 from umami.collector.auth import Auth
 from umami.collector.figure_routes import figures_of
 from umami.collector.figures import totals
-from umami.collector.figures.query import CrashError, Query, canonical_uuid, check_page, check_range
+from umami.collector.figures.query import (
+    CrashError,
+    Query,
+    canonical_uuid,
+    check_page,
+    check_range,
+    read_page,
+)
 from umami.collector.figures.reports import REPORTS, Report, check_report, report_span
 from umami.collector.figures.segments import use_segment
 from umami.collector.generations import Generation
@@ -63,6 +70,14 @@ class QueryRoutes:
         verify_methods = list(generation.verify_methods)
         for exists, route in (
             (generation.me is not None, Route("/api/me", guarded(self._me))),
+            (
+                generation.errors in ("bare", "object"),
+                Route("/api/me/websites", guarded(self._websites, check=check_page)),
+            ),
+            *(
+                (not generation.early_figures, Route(f"/api/{things}", guarded(self._none, check=check_page)))
+                for things in ("me/teams", "teams", "links", "pixels")
+            ),
             (not generation.is_cloud, Route("/api/heartbeat", self._ok)),
             (not generation.is_cloud, Route("/api/auth/login", self._login, methods=["POST"])),
             (
@@ -238,6 +253,11 @@ class QueryRoutes:
         if self._generation.pages_tell_order:
             return self._reply({**reply, "orderBy": query.get("orderBy", "name")})
         return self._reply(reply if search is None else {**reply, "search": search})
+
+    async def _none(self, request: Request) -> Response:
+        """Returns a page of what the collector does not have."""
+        page = read_page(self._query(request))
+        return self._reply({"data": [], "count": 0, "page": page.number, "pageSize": page.size})
 
     async def _create_website(self, request: Request) -> Response:
         body = await read_json(request, self._generation)
