@@ -23,6 +23,7 @@ from ._http.messages import Flow
 from ._queries.figures import Figures
 from ._queries.reports import Reports
 from ._queries.rows import RowQueries
+from ._queries.things import Things
 from ._sends import Sends
 from ._state import State
 from ._submit import submit, submit_async
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-class Client(Sends, Figures, RowQueries, Reports):
+class Client(Sends, Figures, RowQueries, Reports, Things):
     """Sends events to an Umami server or to Umami Cloud, and queries it.
 
     The functions of the module `umami` are the methods of one default client. Make more clients for more

@@ -382,6 +382,49 @@ class Realtime(Model):
     timestamp: int | None = None
 
 
+class Team(Model):
+    """A team. `accessCode` lets others join it."""
+
+    id: str
+    name: str | None = None
+    accessCode: str | None = Field(None, repr=False)
+    createdAt: str | None = None
+
+
+class Link(Model):
+    """A short link that Umami counts and forwards to `url`."""
+
+    id: str
+    name: str | None = None
+    url: str | None = None
+    slug: str | None = None
+    teamId: str | None = None
+    createdAt: str | None = None
+
+
+class Pixel(Model):
+    """An image whose views Umami counts."""
+
+    id: str
+    name: str | None = None
+    slug: str | None = None
+    teamId: str | None = None
+    createdAt: str | None = None
+
+
+class Segment(Model):
+    """A saved set of filters, `segment`, or of visitors, `cohort`.
+
+    The filters of these names take its `id`.
+    """
+
+    id: str
+    name: str | None = None
+    type: str | None = None
+    parameters: dict[str, Any] = {}
+    createdAt: str | None = None
+
+
 class FunnelStep(Model):
     """A step of a funnel.
 

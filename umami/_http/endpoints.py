@@ -149,12 +149,25 @@ def _listed(request: Request) -> Flow[list[dict[str, Any]]]:
     return (yield from _maybe_listed(request, there=True)) or []
 
 
+def listed(
+    server: Server, *paths: str, params: Mapping[str, Any] | None = None
+) -> Flow[list[dict[str, Any]] | None]:
+    """Read a list from the first of some routes that the server has; None if it has none of them."""
+    for path in paths:
+        found = yield from _maybe_listed(server.request("GET", path, params=params))
+        if found is not None:
+            return found
+    return None
+
+
 def _maybe_listed(request: Request, *, there: bool = False) -> Flow[list[dict[str, Any]] | None]:
     """Read a list; None if the server has no such route, unless it must be there."""
     found: dict[str, dict[str, Any]] = {}
     for _ in range(2):  # 3.x does not sort some lists: a row may be on two pages, and another on no page
         for page in range(1, _MOST_PAGES):
-            of_page = replace(request, params={"page": page, "pageSize": _PAGE_SIZE})
+            of_page = replace(
+                request, params={**(request.params or {}), "page": page, "pageSize": _PAGE_SIZE}
+            )
             response = yield of_page
             if response.status_code in NO_ROUTE and not there:
                 return None

@@ -98,7 +98,7 @@ class Figures(Queries):
             ```
         """
         server = self._state.server(login=True)
-        return (yield from endpoints.active_users(server, self._website(website_id)))
+        return (yield from endpoints.active_users(server, self._website_id(website_id)))
 
     @described
     def _website_stats(
@@ -159,7 +159,7 @@ class Figures(Queries):
             ```
         """
         server = self._state.server(login=True)
-        website = f"/websites/{quoted(self._website(website_id))}"
+        website = f"/websites/{quoted(self._website_id(website_id))}"
         when = range_of(start_at, end_at, period, timezone)
         given = filtering.checked(
             {
@@ -600,7 +600,7 @@ class Figures(Queries):
             except Exception as error:
                 if status_of(error) != 400:
                     raise
-                website = f"/websites/{quoted(self._website(website_id))}"
+                website = f"/websites/{quoted(self._website_id(website_id))}"
                 version = yield from version_of(server, website, self._state.versions, exact=True)
                 if version.least >= (3,) and version.least >= _SINCE[name]:
                     raise

@@ -9,7 +9,7 @@ import pydantic
 
 from umami._events import fields
 from umami._http import filters as filtering
-from umami._http.asking import NO_ROUTE, checked, unexpected
+from umami._http.asking import NO_ROUTE, checked, parsed, unexpected
 from umami._http.messages import Flow, Request, json_of
 from umami._http.server import Server, quoted
 from umami._http.versions import Version, version_of, version_set
@@ -33,7 +33,7 @@ class Queries:
     if TYPE_CHECKING:
         _state: State
 
-    def _website(self, website_id: str | None) -> str:
+    def _website_id(self, website_id: str | None) -> str:
         website = self._state.settings.website_id
         if website_id is not None:
             website = fields.text("website_id", website_id) or website
@@ -46,7 +46,7 @@ class Queries:
     def _check(self, website_id: str | None, filters: Mapping[str, Any]) -> None:
         """Raise at the call what is wrong with a list's arguments, before its first page is asked for."""
         self._state.server(login=True)
-        self._website(website_id)
+        self._website_id(website_id)
         filtering.checked(filters)
 
     def _known_version(self, server: Server) -> Version | None:
@@ -86,7 +86,7 @@ class Queries:
             UnsupportedError: The server does not have the route, or cannot apply a filter.
         """
         server = self._state.server(login=True)
-        website = f"{root}/{quoted(self._website(website_id))}"
+        website = f"{root}/{quoted(self._website_id(website_id))}"
         given = filtering.checked(filters or {})
         version = yield from self._version(
             server, website, given, since=since, name=name, filters_since=filters_since
@@ -148,6 +148,15 @@ def read_as(kind: type[T], request: Request, response: "httpx.Response") -> T:
         return cast("T", _reader(cast("Any", kind)).validate_json(response.content))
     except pydantic.ValidationError as error:
         raise unexpected(request, json_of(response), error) from None
+
+
+def read_rows(kind: type[T], rows: Any, request: Request) -> T:
+    """Return decoded rows as a value of a type.
+
+    Raises:
+        ResponseError: They have another form.
+    """
+    return cast("T", parsed(_reader(cast("Any", kind)).validate_python, rows, request))
 
 
 def _check_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:

@@ -67,7 +67,7 @@ class Reports(Queries):
             since: The first version that has it.
         """
         server = self._state.server(login=True)
-        website = self._website(website_id)
+        website = self._website_id(website_id)
         held = filtering.checked(filters)
         path = f"/websites/{quoted(website)}"
         version = yield from self._version(server, path, held, since=since, name=call)

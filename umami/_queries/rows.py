@@ -286,7 +286,7 @@ class RowQueries(Queries):
             ```
         """
         found = yield from self._get(
-            "session()", f"/sessions/{_id(session_id)}", Found, website_id=website_id, since=(2, 13)
+            "session()", f"/sessions/{session_id_of(session_id)}", Found, website_id=website_id, since=(2, 13)
         )
         if found.root is None or isinstance(found.root, Nothing):
             raise ValidationError(f"session_id: the website has no session {given(session_id)}.")
@@ -320,8 +320,8 @@ class RowQueries(Queries):
         when = range_of(start_at, end_at, period, timezone)
         return (
             yield from self._get(
-                "session_activity()", f"/sessions/{_id(session_id)}/activity", Table[SessionActivity],
-                website_id=website_id, when=when, since=(2, 13),
+                "session_activity()", f"/sessions/{session_id_of(session_id)}/activity",
+                Table[SessionActivity], website_id=website_id, when=when, since=(2, 13),
             )
         )  # fmt: skip
 
@@ -343,7 +343,7 @@ class RowQueries(Queries):
         """
         return (
             yield from self._get(
-                "session_properties()", f"/sessions/{_id(session_id)}/properties", Table[Property],
+                "session_properties()", f"/sessions/{session_id_of(session_id)}/properties", Table[Property],
                 website_id=website_id, since=(2, 13),
             )
         )  # fmt: skip
@@ -364,7 +364,7 @@ def _size(size: Any) -> int:
     return size
 
 
-def _id(session_id: Any) -> str:
+def session_id_of(session_id: Any) -> str:
     """Return a session's id. Umami answers another text with an empty 500."""
     try:
         return str(uuid.UUID(text("session_id", session_id)))
