@@ -113,7 +113,7 @@ class QueryRoutes:
             ]
         if not generation.early_figures:
             for kind, report in REPORTS.items():
-                check = partial(_check_report, kind)
+                check = partial(check_report, kind)
                 endpoint = changing(partial(self._report, report), check=check)
                 self.routes.append(Route(f"/api/reports/{kind}", endpoint, methods=["POST"]))
         self.routes += [
@@ -315,10 +315,6 @@ class QueryRoutes:
         use_segment(self._store, website_id, query)
         reply = compute(self._store, website_id, query, *map(unquote, ids))
         return self._reply(replies.bad_request() if reply is None else reply)
-
-
-def _check_report(kind: str, body: Any, _: Generation) -> Json | None:
-    return check_report(body, kind)
 
 
 def _uniques(figures: Json) -> Json:

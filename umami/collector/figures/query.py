@@ -28,6 +28,9 @@ FIELDS: Final = (
 _LATE_FIELDS: Final = frozenset(
     {"distinctId", "utmSource", "utmMedium", "utmCampaign", "utmContent", "utmTerm"}
 )
+EARLY_FIELDS: Final = tuple(name for name in FIELDS if name not in _LATE_FIELDS)
+"""Those of Umami 3.0."""
+
 _LATE_PARAMETERS: Final = _LATE_FIELDS | {"match", "excludeBounce"}
 
 _MINUTE_MS: Final = 60_000
@@ -143,9 +146,8 @@ def check_values(query: Query) -> Json | None:
     """Checks the parameters of a list of values: a period, and a field."""
     if query.generation.early_figures:
         return rules.members(query, {"type": rules.text(), **_MOMENTS})
-    late = frozenset() if query.generation.has_late_filters else _LATE_FIELDS
-    field = rules.one_of(*(name for name in FIELDS if name not in late))
-    return _check_range(query, {"type": field}, filters=False)
+    fields = FIELDS if query.generation.has_late_filters else EARLY_FIELDS
+    return _check_range(query, {"type": rules.one_of(*fields)}, filters=False)
 
 
 def check_moments(

@@ -9,8 +9,18 @@ from typing import Any, Final
 
 from umami.collector import rules
 from umami.collector.figures.filters import COLUMNS, SESSION_COLUMNS, read_filters, select
-from umami.collector.figures.query import FIELDS, FILTER_RULES, CrashError, Query, Range, read_zone
+from umami.collector.figures.query import (
+    EARLY_FIELDS,
+    FIELDS,
+    FILTER_RULES,
+    CrashError,
+    Query,
+    Range,
+    read_zone,
+)
 from umami.collector.figures.visits import VIEWS, VISITS
+from umami.collector.generations import Generation
+from umami.collector.javascript import looks_like_date, parse_date
 from umami.collector.replies import Json
 from umami.collector.store import Store
 
@@ -24,9 +34,12 @@ _FILTERS: Final[Mapping[str, rules.Check]] = {**dict.fromkeys(FIELDS, rules.text
 Report = Callable[[Store, str, Query, Range, Json], Any]
 
 
-def check_report(body: Any, kind: str) -> Json | None:
+def check_report(kind: str, body: Any, generation: Generation) -> Json | None:
     """Checks the body of a report's request."""
     needed, possible = _PARAMETERS[kind]
+    if not generation.has_late_filters:
+        needed = {"fields": _early_fields} if "fields" in needed else needed
+        possible = dict.fromkeys(possible, rules.text())
     return rules.members(
         body,
         {
@@ -39,7 +52,11 @@ def check_report(body: Any, kind: str) -> Json | None:
 
 
 def report_span(parameters: Json) -> Range:
-    """Returns the period of a checked report."""
+    """Returns the period of a checked report.
+
+    Raises:
+        CrashError: A date is of a form that the collector does not read, such as a month.
+    """
     return Range(_moment(parameters["startDate"]), _moment(parameters["endDate"]))
 
 
@@ -47,13 +64,15 @@ def _goal(store: Store, website_id: str, query: Query, span: Range, parameters: 
     """Returns how many visitors reached a goal, and how many there were."""
     by_path, text = parameters["type"] == "path", parameters["value"]
     filters = read_filters(query)
-    filters.pop("eventType", None)
-    everyone = select(website_id, query, span, filters, bounces=True)
-    total = store.query(f"select count(distinct event.session_id) {everyone.rows}", everyone.values)
+    early = not query.generation.has_late_filters
     kinds = {**filters, "eventType": "1" if by_path else "2"}
+    filters.pop("eventType", None)
+    # In Umami 3.0, only those count who viewed any page, or had any event.
+    everyone = select(website_id, query, span, kinds if early else filters, bounces=True)
+    total = store.query(f"select count(distinct event.session_id) {everyone.rows}", everyone.values)
     rows = select(website_id, query, span, kinds, bounces=True)
     column = "event.url_path" if by_path else "event.name"
-    if text.startswith("*") or text.endswith("*"):
+    if not early and (text.startswith("*") or text.endswith("*")):
         pattern = re.escape(re.sub(r"^\*|\*\Z", "%", text)).replace("%", ".*").replace("_", ".")
         rows.where += f" and {column} regexp {rows.parameter(f'(?-i)^{pattern}$')}"
     else:
@@ -154,21 +173,36 @@ def _views(query: Query) -> dict[str, str]:
 def _moment(value: Any) -> float:
     if not isinstance(value, str):
         return float(value)
-    moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    try:
+        moment = parse_date(value) if looks_like_date(value) else datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise CrashError
     return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() * 1000
 
 
-def _fields(value: Any) -> Json | None:
-    if not isinstance(value, list):
-        return rules.expected("array", value)
-    wrong = [rules.one_of(*FIELDS)(field) for field in value]
-    return {"errors": [], "items": wrong} if any(wrong) else None
+def _listed(*names: str) -> rules.Check:
+    """A list of some of the names."""
+
+    def check(value: Any) -> Json | None:
+        if not isinstance(value, list):
+            return rules.expected("array", value)
+        wrong = [rules.one_of(*names)(field) for field in value]
+        while wrong and wrong[-1] is None:
+            wrong.pop()
+        return {"errors": [], "items": wrong} if wrong else None
+
+    return check
+
+
+_early_fields: Final = _listed(*EARLY_FIELDS)
 
 
 _PARAMETERS: Final[Mapping[str, tuple[Mapping[str, rules.Check], Mapping[str, rules.Check]]]] = {
     "goal": ({"type": rules.text(), "value": rules.text()}, {}),
     "utm": ({}, {}),
-    "breakdown": ({"fields": _fields}, {}),
+    "breakdown": ({"fields": _listed(*FIELDS)}, {}),
     "retention": ({}, {"timezone": rules.time_zone}),
 }
 REPORTS: Final[Mapping[str, Report]] = {
