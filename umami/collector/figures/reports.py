@@ -174,7 +174,11 @@ def _moment(value: Any) -> float:
     if not isinstance(value, str):
         return float(value)
     try:
-        moment = parse_date(value) if looks_like_date(value) else datetime.fromisoformat(value)
+        moment = (
+            parse_date(value)
+            if looks_like_date(value)
+            else datetime.fromisoformat(value.replace("Z", "+00:00"))
+        )
     except ValueError:
         moment = None
     if moment is None:
