@@ -2,16 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from conftest import CHROME, DEADLINE, SITE
+from pydantic_core import to_json
 from queue_helpers import NEVER, Listener, Reports, send_many, sizes
 from reverse_proxy import Answer, ProxyRequest, ReverseProxy
 
 import umami
+from umami._http.connections import Connections
+from umami._http.exporter import UmamiExporter
+from umami._http.messages import Reply
+from umami._http.target import Target
+from umami._http.verdicts import BOT
 from umami._user_agents import is_bot
 from umami.collector import Collector
+from umami.settings import Settings
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -314,3 +322,29 @@ def test_an_identify_of_a_bots_is_rejected_too(collector: Collector, make_client
     assert client.flush(DEADLINE)
     stats = client.queue_stats()
     assert (stats.delivered, stats.rejected) == (3, 1)
+
+
+class ForgetfulServer:
+    """Umami 3.1, of which another sender's failure has all forgotten while a crawler's batch is under way."""
+
+    exporter: UmamiExporter
+    is_away = False
+
+    def post(self, url: str, content: bytes, headers: Mapping[str, str], **bounds: Any) -> Reply:
+        if content == b"[]":
+            if self.is_away:
+                return Reply(503, {}, b"away")
+            return Reply(200, {}, b'{"size":0,"processed":0,"errors":0,"details":[],"cache":null}')
+        self.is_away = True
+        self.exporter._learned.away()
+        return Reply(200, {}, b'{"size":2,"processed":2,"errors":0,"details":[]}')
+
+
+def test_what_is_forgotten_while_a_crawlers_batch_is_under_way_makes_none_of_it_delivered() -> None:
+    server = ForgetfulServer()
+    target = Target("http://u/api/send", "http://u/api/batch")
+    server.exporter = UmamiExporter(target, Connections(lambda: server, Settings))
+    payload = {"website": "w", "url": "/", "name": "b", "userAgent": "Googlebot/2.1"}
+    exported = server.exporter.export([to_json({"type": "event", "payload": payload})] * 2, None)
+    assert exported.outcomes == {0: BOT, 1: BOT}
+    assert server.exporter._learned.checks_bots

@@ -116,7 +116,9 @@ def _read(delivery: Delivery, reply: Reply, indexes: Sequence[int], agent: str |
     learned.batch_works = True
     learned.accepted(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
     kept = [index for index in indexes if index not in outcomes] if outcomes else indexes
-    if kept and "cache" not in answer and _tells_of_bots(delivery):
+    # With an agent, the server was known to tell when the request began. Another thread's failure may have
+    # had that forgotten.
+    if kept and "cache" not in answer and (agent is not None or _tells_of_bots(delivery)):
         # The key is there whenever an item was stored.
         outcomes.update(dict.fromkeys(kept, verdicts.BOT))
         if agent:
