@@ -9,6 +9,9 @@ from .model import Goal, Metrics, Rounds, Scenario
 
 _NUMBERS: Final = re.compile(r"\[([\d\s.,eE+-]+)\]")
 
+# The 95th percentile by the median.
+_WIDEST_SPREAD: Final = 2.0
+
 Result: TypeAlias = dict[str, Any]
 """A scenario's result, as in the JSON file."""
 
@@ -88,7 +91,10 @@ def judged(goal: Goal, rounds: Rounds) -> dict[str, Any]:
 
 
 def _within_spread(goal: Goal, rounds: Rounds) -> list[float]:
-    """Return what each round is of the 95th percentile of all that it is compared with."""
+    """Return what each round is of the 95th percentile of all that it is compared with.
+
+    There is none if those differ too much among themselves: the machine was busy, and any figure would pass.
+    """
     of, to = (
         [measured[case][goal.metric] for measured in rounds for case in cases if case in measured]
         for cases in (goal.of, goal.to)
@@ -96,6 +102,8 @@ def _within_spread(goal: Goal, rounds: Rounds) -> list[float]:
     if len(to) < 2:
         return []
     upper_end = statistics.quantiles(to, n=20, method="inclusive")[-1]
+    if upper_end > _WIDEST_SPREAD * statistics.median(to):
+        return []
     return [figure / upper_end for figure in of]
 
 

@@ -66,3 +66,5 @@ def test_a_figure_with_a_wide_spread_is_compared_with_that_of_all_rounds(
     goal = Goal("p99", "p99", ("tracked",), ("before", "after"), at_most=1, spread=True)
     assert judged(goal, rounds)["met"] is is_met
     assert judged(goal, [])["met"] is None
+    busy = {"before": {"p99": 50.0}, "tracked": {"p99": 9.0}, "after": {"p99": 40.0}}
+    assert judged(goal, [*rounds, busy])["met"] is None
