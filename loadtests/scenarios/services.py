@@ -190,8 +190,8 @@ def middleware(quick: bool) -> Scenario:
         "by the middleware, or not at all. Times count from when a request was due. The analytics server is "
         "healthy, slow (half a second per answer) or dead (it refuses connections). A p99 differs from "
         "run to run, so the middleware's median is compared with the 95th percentile of the runs without "
-        "tracking, of which each round has one before and one after it. If that is over twice their median, the "
-        "machine was too busy for a verdict.",
+        "tracking, of which each round has one before and one after it. If that is over twice their median, "
+        "the machine was too busy for a verdict.",
         tuple(cases),
         (
             Column("cpu_us", "CPU µs a request", 1),
