@@ -1,7 +1,5 @@
 """Tables: lists of rows that can be written and handed to other libraries."""
 
-import csv
-import html
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,6 +115,8 @@ class Table(list[T]):
 
     def _repr_html_(self) -> str:
         """Show the first rows as a table in a notebook."""
+        import html
+
         columns = self._columns()
         head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
         lines = [f"<tr>{head}</tr>"]
@@ -134,6 +134,8 @@ class Table(list[T]):
 
 def csv_writer(file: Writable) -> Callable[[BaseModel], None]:
     """Return a function that writes a row as CSV; before the first one it writes its fields' names."""
+    import csv
+
     writer = csv.writer(cast("Any", file), lineterminator="\n")
     head: list[str] = []
 

@@ -1,5 +1,6 @@
 """What the docstrings of the queries have in common: their range, their filters, their errors."""
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -66,6 +67,7 @@ def _split(doc: str) -> tuple[str, str, str]:
     return head, "", f"Example:\n{rest}"
 
 
+@functools.cache
 def _block(name: str, text: str) -> str:
     lines = [f"    {name}:"]
     for word in text.split():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from umami._events.fields import text
 from umami._events.values import given
@@ -121,6 +120,8 @@ def _period(period: Any, tz: tzinfo | None) -> tuple[int, int]:
 
 
 def _zone(zone: Any) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
     name = text("timezone", zone)
     try:
         return ZoneInfo(name)
@@ -138,6 +139,8 @@ def local_timezone() -> str:
     Raises:
         ValidationError: The system does not tell it.
     """
+    from zoneinfo import ZoneInfo
+
     for found in (os.environ.get("TZ", "").lstrip(":"), *_names_of_files()):
         try:
             ZoneInfo(found)

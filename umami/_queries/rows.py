@@ -42,6 +42,8 @@ class Nothing(Model):
 class Found(RootModel[Session | Nothing | None]):
     """A session, or what Umami answers in its place."""
 
+    model_config = ConfigDict(defer_build=True)
+
 
 class Ask(Protocol[R]):
     """Asks for a page of a range, by the parameters `page` and `pageSize`."""
