@@ -21,7 +21,6 @@ from process_helpers import settings as environment
 import umami
 import umami.testing
 from integrations.web_servers import (
-    WAITING,
     Gated,
     full_client,
     request,
@@ -197,8 +196,15 @@ def test_a_file_is_a_page(serving: Serving, outbox: Outbox) -> None:
     assert urls(outbox) == ["/file"]
 
 
-@pytest.mark.parametrize("waiting", WAITING)
-@pytest.mark.parametrize("path", ["/items/1", "/atracked", "/file"])
+@pytest.mark.parametrize(
+    ("path", "waiting"),
+    [
+        ("/items/1", "direct mode"),
+        ("/file", "direct mode"),
+        ("/atracked", "direct mode"),
+        ("/atracked", "full queue"),
+    ],
+)
 def test_a_send_that_waits_does_not_block_the_event_loop(
     path: str, waiting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

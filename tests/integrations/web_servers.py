@@ -70,17 +70,13 @@ def until(condition: Any) -> None:
         time.sleep(0.005)
 
 
-WAITING = ("direct mode", "full queue")
-"""Why a send waits for the server."""
-
-
 class Gated:
     """An Umami server that answers only when its gate is open.
 
     If the gate is to be opened by an event loop, a send that blocks that loop is not answered in time.
 
     Args:
-        waiting: Why the sends of its client wait for it.
+        waiting: Why the sends of its client wait for it: `direct mode` or `full queue`.
     """
 
     def __init__(self, waiting: str) -> None:
