@@ -41,7 +41,7 @@ NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 MS = 1_767_312_000_000
 PAGE = "page=1&pageSize=100"
 QUERIES: dict[str, tuple[Any, ...]] = {
-    "websites": ({}, f"/websites?{PAGE}", f"/teams?{PAGE}", f"/me/teams?{PAGE}"),
+    "websites": ({}, f"/websites?{PAGE}", f"/teams?{PAGE}"),
     "active_users": ({}, f"/websites/{SITE}/active"),
     "website_stats": (
         {"start_at": NOW, "end_at": NOW, "url": "/a", "host": "b"},
