@@ -152,6 +152,8 @@ Cases are counted as *passed of run*, over all Pythons. Failures are in **bold**
 | area | what the tests show | cases |
 |---|---|---:|"""
 
+_HOLDS = {True: "yes", False: "**no**", None: "the run was too short to tell"}
+
 _SOAK = """
 ## Soak test
 
@@ -296,7 +298,7 @@ def findings(summary: dict[str, Any], soaks: list[dict[str, Any]]) -> str:
         else:
             lines.append(f"| {words} | {figure} |")
     longest = max(soaks, key=lambda soak: soak["seconds"])
-    held = sum(check["holds"] for check in longest["checks"])
+    held = sum(check["holds"] is True for check in longest["checks"])
     ledger = longest["ledger"]
     lines.append(
         _SOAK.format(
@@ -413,7 +415,7 @@ def soak_lines(soaks: list[dict[str, Any]]) -> list[str]:
             "| check | holds | figures |",
             "|---|---|---|",
             *(
-                f"| {check['name']} | {'yes' if check['holds'] else '**no**'} | {check['figures']} |"
+                f"| {check['name']} | {_HOLDS[check['holds']]} | {check['figures']} |"
                 for check in soak["checks"]
             ),
             "",
