@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -40,30 +39,34 @@ def environment() -> str:
     return f"{implementation} {major}.{minor}, {platform.machine()}"
 
 
-def instructions(path: str, times: int) -> int:
-    """Count the instructions of a process that runs a path so many times, including its start."""
+Walk = tuple[str, int]
+"""A path of `guarded`, and how often it is run."""
+
+
+def instructions(walks: Iterable[Walk]) -> dict[Walk, int]:
+    """Count the instructions of processes that each run a path so many times, their start included."""
     variables = {**environments.variables("ours"), "PYTHONHASHSEED": "0"}
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
     done = subprocess.run(
-        [*command, "-m", "loadtests.guarded", path, str(times)],
+        [*command, "-m", "loadtests.guarded", *(f"{path}={times}" for path, times in walks)],
         env=variables,
         cwd=environments.import_path("ours")[0],
         check=False,
         capture_output=True,
         text=True,
     )
-    counted = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or counted is None:
+    counted = dict(re.findall(r"^==(\d+)== Collected : (\d+)", done.stderr, re.MULTILINE))
+    children = re.findall(r"^(\d+) (\w+)=(\d+)$", done.stdout, re.MULTILINE)
+    if done.returncode or not children or not all(child in counted for child, *_ in children):
         raise SystemExit(f"callgrind: {done.stderr.strip()[-500:]}")
-    return int(counted[1])
+    return {(path, int(times)): int(counted[child]) for child, path, times in children}
 
 
 def counts(names: Iterable[str]) -> dict[str, int]:
     """Return the number of instructions per event, for each of some paths."""
     wanted = {name: _PATHS[name] for name in names}
     walks = {(path, times) for walk, less, times, _ in wanted.values() for path in (walk, less)}
-    with ThreadPoolExecutor(2) as two:
-        total = dict(zip(walks, two.map(lambda walk: instructions(*walk), walks), strict=True))
+    total = instructions(sorted(walks))
     return {
         name: (total[walk, times] - total[less, times]) // (times * events)
         for name, (walk, less, times, events) in wanted.items()
@@ -81,8 +84,8 @@ def main(*, update: bool = False) -> int:
     if known is None and not update:
         print(f"no baseline for {here}: record one with python -m loadtests guard --update", file=sys.stderr)
         return 0
-    print(f"counting instructions on {here}; a minute or two …", file=sys.stderr, flush=True)
-    # What has no baseline cannot get worse, and each count takes half a minute.
+    print(f"counting instructions on {here}; about a minute …", file=sys.stderr, flush=True)
+    # What has no baseline cannot get worse.
     counted = counts(_PATHS if update else known or ())
     worse = False
     for name, count in counted.items():

@@ -1,7 +1,8 @@
-"""The program whose instructions the guard counts: `python -m loadtests.guarded PATH TIMES`, under callgrind.
+"""The program whose instructions callgrind counts for the guard: `python -m loadtests.guarded PATH=TIMES…`.
 
-It does the same work in every run. There is one thread, no server and no garbage collection: threads do not
-start, and requests are answered at once, as Umami would.
+It runs each path in a child process, and prints the child's id. So Python and the package start only once,
+which takes most of the time. A path does the same work in every run. There is one thread, no server and no
+garbage collection: threads do not start, and requests are answered at once, as Umami would.
 
 `evict` sends into a full queue that drops its oldest events, and `spool` with a spool. `full` and `spooled`
 prepare these, and `fill` prepares `settle`.
@@ -12,6 +13,7 @@ import os
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -35,8 +37,24 @@ def _answer(self: poster.Poster, url: str, content: bytes, *_: Any, **__: Any) -
 
 
 def main() -> None:
-    """Run a path so many times, and end the process without cleaning up."""
-    path, times = sys.argv[1], int(sys.argv[2])
+    """Run the paths, one after another, each in a child process."""
+    umami.queue_stats()  # imports what is imported late
+    for argument in sys.argv[1:]:
+        path, _, times = argument.partition("=")
+        child = os.fork()
+        if not child:
+            try:
+                _run(path, int(times))
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"The path {path} failed.")
+        print(child, argument, flush=True)
+
+
+def _run(path: str, times: int) -> None:
     threading.Thread.start = _stay  # type: ignore[method-assign]
     poster.Poster.post = _answer  # type: ignore[method-assign]
     subject = Ours("http://127.0.0.1:9", batch=BATCH)
@@ -76,8 +94,7 @@ def main() -> None:
     else:
         walk(sends[path], times)
     if umami.queue_stats().submitted != sum(_WARM_UP for _ in sends) + _sent(path, times):
-        raise SystemExit("the events were not queued, so the counts are worthless")
-    os._exit(0)
+        raise RuntimeError("the events were not queued, so the counts are worthless")
 
 
 def _sent(path: str, times: int) -> int:
