@@ -386,11 +386,17 @@ def test_where_there_is_no_route_at_all_the_events_are_kept(
     client = make_client(retry_wait=NEVER, retry_wait_max=NEVER)
     gone = collector.fail(404, times=None, path="/api/*", body="404 page not found")
     names = send_many(client, 2)
-    until(lambda: client.queue_stats().requests == 3)
+    until(lambda: client.queue_stats().requests == 4)
     gone.cancel()
-    assert routes(collector) == ["/api/batch", "/api/send", "/api/heartbeat"]
+    asked = [(request.method, request.path) for request in collector.requests]
+    assert asked == [
+        ("POST", "/api/batch"),
+        ("POST", "/api/send"),
+        ("GET", "/api/send"),
+        ("GET", "/api/heartbeat"),
+    ]
     assert client.flush(DEADLINE)
-    assert routes(collector)[3:] == ["/api/batch"] * 2
+    assert routes(collector)[4:] == ["/api/batch"] * 2
     assert stored(collector) == dict.fromkeys(names, 1)
     balanced(client)
 

@@ -704,7 +704,7 @@ def test_five_hundred_signals_at_random_moments(collector: Collector, python: Ru
     sent, handled = map(int, process.stdout.split())
     delivered = stored(collector)
     assert len(delivered) == delivered.total() == sent
-    assert handled >= 10
+    assert handled  # many come while one is still to be handled, the more the busier the machine is
     record_property("signals handled", handled)
     record_property("events delivered meanwhile, each once", sent)
 

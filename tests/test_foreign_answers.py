@@ -98,9 +98,10 @@ def test_a_firewall_that_answers_404_to_one_event_is_not_taken_for_a_server_with
 ) -> None:
     reports = Reports()
     with ReverseProxy(collector.url, poison_is(Answer(404, b"<h1>Not found</h1>"))) as proxy:
-        client = make_client(url_base=proxy.url, on_error=reports, item_retry_limit=2, flush_interval=NEVER)
+        client = make_client(url_base=proxy.url, on_error=reports, item_retry_limit=2, flush_interval=0.2)
         client.new_event("poison")
         names = send_many(client, 20)
+        names += send_until(client, lambda: client.queue_stats().rejected == 1)
         assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
     assert reports.counts() == {("rejected", "404"): 1}

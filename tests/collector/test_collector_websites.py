@@ -57,7 +57,7 @@ def test_a_website_is_reset(admin: httpx.Client) -> None:
 def test_a_website_is_deleted(admin: httpx.Client) -> None:
     assert admin.delete(f"/api/websites/{SITE}").json() == {"ok": True}
     assert admin.get(f"/api/websites/{SITE}").json() is None
-    assert admin.get("/api/websites").json()["data"] == []
+    assert SITE not in [site["id"] for site in admin.get("/api/websites").json()["data"]]
     assert _stats(admin).json()["pageviews"] == 0
 
 
@@ -121,4 +121,4 @@ def test_segments_of_2_x_are_a_list(browse: Callable[..., httpx.Client]) -> None
 def test_there_are_no_teams_links_and_pixels(admin: httpx.Client) -> None:
     for path in ("me/teams", "teams", "links", "pixels"):
         assert admin.get(f"/api/{path}").json() == {"data": [], "count": 0, "page": 1, "pageSize": 20}
-    assert [site["id"] for site in admin.get("/api/me/websites").json()["data"]] == [SITE]
+    assert SITE in [site["id"] for site in admin.get("/api/me/websites").json()["data"]]
