@@ -515,7 +515,7 @@ def test_a_server_that_is_away_raises_httpxs_error(
 ) -> None:
     collector.stop()
     user.configure(query_timeout=0.2)
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):  # the latter if the time is up just then
         call(user.websites)
 
 
