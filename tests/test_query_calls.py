@@ -335,6 +335,16 @@ def test_a_lost_connection_is_made_anew(user: umami.Client, collector: Collector
     assert len(collector.requests) == 3
 
 
+def test_a_request_names_the_website_that_is_set(
+    user: umami.Client, collector: Collector, call: Call
+) -> None:
+    assert call(user.request, "GET", "/websites/{website_id}/active").json() == {"visitors": 0}
+    assert collector.requests[-1].path == f"/api/websites/{SITE}/active"
+    user.set_website_id(None)
+    with pytest.raises(ValidationError, match="website_id"):
+        call(user.request, "GET", "/websites/{website_id}/active")
+
+
 def test_a_post_is_not_repeated(user: umami.Client, collector: Collector, call: Call) -> None:
     collector.fail(503, path="/api/websites", times=None)
     with pytest.raises(ResponseStatusError, match="503"):

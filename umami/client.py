@@ -20,6 +20,7 @@ from ._events import fields
 from ._events.values import given
 from ._http import endpoints
 from ._http.messages import Flow
+from ._http.server import quoted
 from ._queries.figures import Figures
 from ._queries.reports import Reports
 from ._queries.rows import RowQueries
@@ -391,7 +392,8 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
 
         Args:
             method: The method, such as `GET`.
-            path: The path as in Umami's documentation, but without `/api`.
+            path: The path as in Umami's documentation, but without `/api`. `{website_id}` in it stands for
+                the id of `set_website_id()`.
             params: What goes into the URL's query.
             json: What goes into the body, as JSON.
 
@@ -400,13 +402,14 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
 
         Raises:
             OperationNotAllowedError: No server is set.
-            ValidationError: The path does not begin with a slash, or begins with `/api/`.
+            ValidationError: The path does not begin with a slash, or begins with `/api/`; or it names the
+                website, and none is set.
             httpx.HTTPStatusError: The server did not answer with 2xx.
 
         Example:
             ```python
             times = {"startAt": 1767225600000, "endAt": 1798761600000, "type": "browser"}
-            answer = umami.request("GET", f"/websites/{site}/metrics", params=times)
+            answer = umami.request("GET", "/websites/{website_id}/metrics", params=times)
             for row in answer.json():
                 print(row["x"], row["y"])
             ```
@@ -414,6 +417,8 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
         path = fields.text("path", path)
         if not path.startswith("/") or path.startswith("/api/"):
             raise ValidationError(f"path must begin with a slash and have no /api, got {given(path)}.")
+        if "{website_id}" in path:
+            path = path.replace("{website_id}", quoted(self._website_id(None)))
         return (yield from endpoints.request(self._state.server(), method, path, params, json))
 
     def _websites(self) -> Flow[list[Website]]:
