@@ -20,9 +20,9 @@ SEGMENT = {
 
 
 @pytest.fixture
-def admin(collector: Collector, browse: Callable[..., httpx.Client]) -> httpx.Client:
+def admin(own_collector: Collector, browse: Callable[..., httpx.Client]) -> httpx.Client:
     """A browser in which the admin is logged in, with a website that has three page views."""
-    http = browse(collector)
+    http = browse(own_collector)
     credentials = {"username": "admin", "password": PASSWORD}
     http.headers["Authorization"] = f"Bearer {http.post('/api/auth/login', json=credentials).json()['token']}"
     for path in ("/blog", "/blog/one", "/pricing"):
