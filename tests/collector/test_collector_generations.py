@@ -43,7 +43,11 @@ def server(_running: dict[str, tuple[Collector, httpx.Client]]) -> Callable[[str
         if version not in _running:
             collector = Collector(umami=version)
             collector.start()
-            http = httpx.Client(base_url=collector.url, headers={"User-Agent": CHROME}, timeout=30)
+            # The collector closes an idle connection after five seconds: never use one just then.
+            limits = httpx.Limits(keepalive_expiry=1)
+            http = httpx.Client(
+                base_url=collector.url, headers={"User-Agent": CHROME}, timeout=30, limits=limits
+            )
             _running[version] = (collector, http)
         collector, http = _running[version]
         collector.clear()
