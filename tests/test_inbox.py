@@ -455,7 +455,7 @@ def test_a_send_that_is_interrupted_as_a_thread_starts_says_so(
     def break_off() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), at_call(threading.Condition._acquire_restore, break_off):
+    with pytest.raises(KeyboardInterrupt), at_call(threading.Event.wait, break_off):  # of `Thread.start`
         client.new_event("interrupted")
     assert client.flush(DEADLINE)
     assert stored(collector) == once("interrupted")

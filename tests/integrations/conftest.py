@@ -1,6 +1,7 @@
 """Fixtures for the task queues."""
 
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ def redis_url() -> Iterator[str]:
     if redis_server is None:
         pytest.skip("redis-server is not installed")
     with tempfile.TemporaryDirectory() as folder:
-        socket = Path(folder) / "redis"
+        address = Path(folder) / "redis"
         # It stops by itself even if this process is killed.
         command = [
             "timeout",
@@ -28,7 +29,7 @@ def redis_url() -> Iterator[str]:
             "--port",
             "0",
             "--unixsocket",
-            str(socket),
+            str(address),
             "--save",
             "",
             "--dir",
@@ -36,8 +37,14 @@ def redis_url() -> Iterator[str]:
         ]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
-                until(socket.exists)
-                yield f"unix://{socket}"
+                until(lambda: _is_served(address))
+                yield f"unix://{address}"
             finally:
                 process.terminate()
                 process.wait(DEADLINE)
+
+
+def _is_served(path: Path) -> bool:
+    """Return whether a server accepts connections at a Unix socket: it exists before that."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
