@@ -8,14 +8,13 @@ from typing_extensions import Unpack
 import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
 from umami._calls import both
 from umami._events.fields import text
-from umami._events.values import given
 from umami._http import endpoints
 from umami._http import filters as filtering
 from umami._http.asking import asked, parsed, status_of
 from umami._http.messages import Flow, json_of
-from umami._http.server import Server, quoted
+from umami._http.server import Server
 from umami._http.versions import V2_16, Version, note, version_of, version_of_3
-from umami.errors import UnsupportedError, ValidationError
+from umami.errors import UnsupportedError
 from umami.filters import Filters, FiltersButEvent, OtherFilters, Value
 from umami.models import (
     DateRange,
@@ -32,6 +31,7 @@ from umami.models import (
     WebsiteStats,
 )
 
+from .arguments import camel, one_of, whole
 from .describing import described
 from .query import Moment, Queries
 from .ranges import Range, local_timezone, range_of
@@ -159,7 +159,7 @@ class Figures(Queries):
             ```
         """
         server = self._state.server(login=True)
-        website = f"/websites/{quoted(self._website_id(website_id))}"
+        website = self._website_path(website_id)
         when = range_of(start_at, end_at, period, timezone)
         given = filtering.checked(
             {
@@ -251,8 +251,8 @@ class Figures(Queries):
         name = one_of("type", type, MetricType)
         when = range_of(start_at, end_at, period, timezone)
         params = {
-            "limit": _count("limit", limit),
-            "offset": _count("offset", offset, least=0),
+            "limit": None if limit is None else whole("limit", limit, 1),
+            "offset": None if offset is None else whole("offset", offset, 0),
             "search": search,
         }
         route, since = ("/metrics/expanded", (3, 0)) if expanded else ("/metrics", (2, 0))
@@ -297,7 +297,7 @@ class Figures(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        params = {"unit": one_of("unit", unit, Unit), "timezone": when.timezone or local_timezone()}
+        params = {"unit": one_of("unit", unit, Unit), "timezone": when.zone}
         if compare is not None:
             params["compare"] = one_of("compare", compare, Compare)
         return (
@@ -343,8 +343,8 @@ class Figures(Queries):
         when = range_of(start_at, end_at, period, timezone)
         params = {
             "unit": one_of("unit", unit, Unit),
-            "timezone": when.timezone or local_timezone(),
-            "limit": _count("limit", limit),
+            "timezone": when.zone,
+            "limit": None if limit is None else whole("limit", limit, 1),
         }
         return (
             yield from self._get(
@@ -578,7 +578,7 @@ class Figures(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        params = {"timezone": when.timezone or local_timezone()}
+        params = {"timezone": when.zone}
         return (
             yield from self._get(
                 "weekly_sessions()", "/sessions/weekly", list[list[int]], website_id=website_id, when=when,
@@ -600,7 +600,7 @@ class Figures(Queries):
             except Exception as error:
                 if status_of(error) != 400:
                     raise
-                website = f"/websites/{quoted(self._website_id(website_id))}"
+                website = self._website_path(website_id)
                 version = yield from version_of(server, website, self._state.versions, exact=True)
                 if version.least >= (3,) and version.least >= _SINCE[name]:
                     raise
@@ -678,23 +678,3 @@ class Figures(Queries):
 
     else:
         metrics, metrics_async = both(_metrics)
-
-
-def camel(name: str) -> str:
-    """Return Umami's own name of a field."""
-    first, *others = name.split("_")
-    return first + "".join(map(str.title, others))
-
-
-def one_of(field: str, value: Any, kinds: Any) -> str:
-    """Return a value, which must be one of a Literal's."""
-    known = get_args(kinds)
-    if value not in known:
-        raise ValidationError(f"{field} must be one of {', '.join(known)}, got {given(value)}.")
-    return str(value)
-
-
-def _count(field: str, value: Any, *, least: int = 1) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise ValidationError(f"{field} must be a whole number from {least} on, got {given(value)}.")
-    return value

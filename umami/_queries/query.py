@@ -43,6 +43,9 @@ class Queries:
             )
         return website
 
+    def _website_path(self, website_id: str | None, root: str = "/websites") -> str:
+        return f"{root}/{quoted(self._website_id(website_id))}"
+
     def _check(self, website_id: str | None, filters: Mapping[str, Any]) -> None:
         """Raise at the call what is wrong with a list's arguments, before its first page is asked for."""
         self._state.server(login=True)
@@ -86,7 +89,7 @@ class Queries:
             UnsupportedError: The server does not have the route, or cannot apply a filter.
         """
         server = self._state.server(login=True)
-        website = f"{root}/{quoted(self._website_id(website_id))}"
+        website = self._website_path(website_id, root)
         given = filtering.checked(filters or {})
         version = yield from self._version(
             server, website, given, since=since, name=name, filters_since=filters_since
@@ -97,7 +100,7 @@ class Queries:
         request = server.request("GET", website + route, params=asked or None)
         try:
             response = yield request
-            _check_route(name, request, since, response)
+            require_route(name, request, since, response)
             checked(request, response, filters=filtering.shown(given))
             return read_as(kind, request, response)
         except Exception:
@@ -159,7 +162,8 @@ def read_rows(kind: type[T], rows: Any, request: Request) -> T:
     return cast("T", parsed(_reader(cast("Any", kind)).validate_python, rows, request))
 
 
-def _check_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
+def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
+    """Raise an UnsupportedError that names the call and the version it needs, if there is no such route."""
     if response.status_code in NO_ROUTE:
         needed = ".".join(map(str, since))
         raise UnsupportedError(

@@ -61,6 +61,15 @@ class Range:
         """The parameters of a query."""
         return {"startAt": self.start, "endAt": self.end}
 
+    @property
+    def zone(self) -> str:
+        """The name of the time zone, for a route that requires one.
+
+        Raises:
+            ValidationError: None was given, and the system does not tell the local one.
+        """
+        return self.timezone or local_timezone()
+
 
 def range_of(start_at: Any, end_at: Any, period: Any, zone: Any) -> Range:
     """Return the range that a query's arguments name.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from typing_extensions import Unpack
 
@@ -10,11 +10,10 @@ from umami._calls import both
 from umami._events import fields as event_fields
 from umami._events.values import given
 from umami._http import filters as filtering
-from umami._http.asking import NO_ROUTE, checked, status_of
+from umami._http.asking import checked, status_of
 from umami._http.messages import Flow
-from umami._http.server import quoted
 from umami._http.versions import version_of
-from umami.errors import UnsupportedError, ValidationError
+from umami.errors import ValidationError
 from umami.filters import Filters, Step
 from umami.models import (
     Attribution,
@@ -29,10 +28,13 @@ from umami.models import (
     WebVitals,
 )
 
+from .arguments import camel, one_of, whole
 from .describing import described
-from .figures import Filterable, Unit, camel, one_of
-from .query import Moment, Queries, read_as
-from .ranges import Range, local_timezone, range_of
+from .figures import Filterable, Unit
+from .query import Moment, Queries, read_as, require_route
+from .ranges import Range, range_of
+
+T = TypeVar("T")
 
 Model = Literal["first-click", "last-click"]
 Vital = Literal["lcp", "inp", "cls", "fcp", "ttfb"]
@@ -46,14 +48,14 @@ class Reports(Queries):
         self,
         call: str,
         type_: str,
-        kind: Any,
+        kind: type[T],
         when: Range,
         website_id: str | None,
         filters: Mapping[str, Any],
         parameters: Mapping[str, Any],
         *,
         since: tuple[int, ...] = _SINCE,
-    ) -> Flow[Any]:
+    ) -> Flow[T]:
         """Ask for a report.
 
         Args:
@@ -69,7 +71,7 @@ class Reports(Queries):
         server = self._state.server(login=True)
         website = self._website_id(website_id)
         held = filtering.checked(filters)
-        path = f"/websites/{quoted(website)}"
+        path = self._website_path(website_id)
         version = yield from self._version(server, path, held, since=since, name=call)
         own = {name: value for name, value in parameters.items() if value is not None}
         body = {
@@ -80,12 +82,7 @@ class Reports(Queries):
         }
         request = server.request("POST", f"/reports/{type_}", json=body)
         response = yield request
-        if response.status_code in NO_ROUTE:
-            needed = ".".join(map(str, since))
-            raise UnsupportedError(
-                f"{call} needs Umami {needed} or later: POST {response.request.url} answered "
-                f"{response.status_code}."
-            )
+        require_route(call, request, since, response)
         try:
             checked(request, response, filters=filtering.shown(held))
         except Exception as error:
@@ -131,10 +128,11 @@ class Reports(Queries):
         if not isinstance(window, timedelta) or window < timedelta(minutes=1):
             raise ValidationError(f"window must be a timedelta of a minute or more, got {given(window)}.")
         parameters = {"steps": taken, "window": window // timedelta(minutes=1)}
-        table: Table[FunnelStep] = yield from self._report(
-            "funnel()", "funnel", Table[FunnelStep], when, website_id, filters, parameters
+        return (
+            yield from self._report(
+                "funnel()", "funnel", Table[FunnelStep], when, website_id, filters, parameters
+            )
         )
-        return table
 
     @described
     def _retention(
@@ -159,11 +157,12 @@ class Reports(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        parameters = {"timezone": when.timezone or local_timezone()}
-        table: Table[RetentionRow] = yield from self._report(
-            "retention()", "retention", Table[RetentionRow], when, website_id, filters, parameters
+        parameters = {"timezone": when.zone}
+        return (
+            yield from self._report(
+                "retention()", "retention", Table[RetentionRow], when, website_id, filters, parameters
+            )
         )
-        return table
 
     @described
     def _journeys(
@@ -196,13 +195,12 @@ class Reports(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= 7:
-            raise ValidationError(f"steps must be a whole number from 2 to 7, got {given(steps)}.")
-        parameters = {"steps": steps, "startStep": start_step, "endStep": end_step}
-        table: Table[Journey] = yield from self._report(
-            "journeys()", "journey", Table[Journey], when, website_id, filters, parameters
+        parameters = {"steps": whole("steps", steps, 2, 7), "startStep": start_step, "endStep": end_step}
+        return (
+            yield from self._report(
+                "journeys()", "journey", Table[Journey], when, website_id, filters, parameters
+            )
         )
-        return table
 
     @described
     def _goal(
@@ -232,10 +230,7 @@ class Reports(Queries):
         """
         when = range_of(start_at, end_at, period, timezone)
         parameters = {"type": _step(step).type, "value": step.value}
-        result: GoalResult = yield from self._report(
-            "goal()", "goal", GoalResult, when, website_id, filters, parameters
-        )
-        return result
+        return (yield from self._report("goal()", "goal", GoalResult, when, website_id, filters, parameters))
 
     @described
     def _utm(
@@ -260,8 +255,7 @@ class Reports(Queries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        result: Utm = yield from self._report("utm()", "utm", Utm, when, website_id, filters, {})
-        return result
+        return (yield from self._report("utm()", "utm", Utm, when, website_id, filters, {}))
 
     @described
     def _attribution(
@@ -301,10 +295,11 @@ class Reports(Queries):
             "step": step.value,
             "currency": None if currency is None else event_fields.currency(currency),
         }
-        result: Attribution = yield from self._report(
-            "attribution()", "attribution", Attribution, when, website_id, filters, parameters
+        return (
+            yield from self._report(
+                "attribution()", "attribution", Attribution, when, website_id, filters, parameters
+            )
         )
-        return result
 
     @described
     def _breakdown(
@@ -335,10 +330,11 @@ class Reports(Queries):
         if isinstance(fields, str) or not fields:
             raise ValidationError(f"fields must be a list of fields, got {given(fields)}.")
         names = [camel(one_of("fields", field, Filterable)) for field in fields]
-        table: Table[Breakdown] = yield from self._report(
-            "breakdown()", "breakdown", Table[Breakdown], when, website_id, filters, {"fields": names}
+        return (
+            yield from self._report(
+                "breakdown()", "breakdown", Table[Breakdown], when, website_id, filters, {"fields": names}
+            )
         )
-        return table
 
     @described
     def _revenue(
@@ -372,12 +368,11 @@ class Reports(Queries):
         parameters = {
             "currency": event_fields.currency(currency),
             "unit": one_of("unit", unit, Unit),
-            "timezone": when.timezone or local_timezone(),
+            "timezone": when.zone,
         }
-        result: Revenue = yield from self._report(
-            "revenue()", "revenue", Revenue, when, website_id, filters, parameters
+        return (
+            yield from self._report("revenue()", "revenue", Revenue, when, website_id, filters, parameters)
         )
-        return result
 
     @described
     def _web_vitals(
@@ -410,12 +405,13 @@ class Reports(Queries):
         parameters = {
             "metric": one_of("metric", metric, Vital),
             "unit": one_of("unit", unit, Unit),
-            "timezone": when.timezone or local_timezone(),
+            "timezone": when.zone,
         }
-        result: WebVitals = yield from self._report(
-            "web_vitals()", "performance", WebVitals, when, website_id, filters, parameters, since=(3, 1)
+        return (
+            yield from self._report(
+                "web_vitals()", "performance", WebVitals, when, website_id, filters, parameters, since=(3, 1)
+            )
         )
-        return result
 
     # Each description's two functions.
 

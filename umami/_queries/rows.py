@@ -16,6 +16,7 @@ from umami.errors import ValidationError
 from umami.filters import Filters
 from umami.models import Event, EventData, Model, Property, Session, SessionActivity, Table, Total
 
+from .arguments import whole
 from .describing import described
 from .query import Moment, Queries
 from .ranges import Range, range_of
@@ -179,7 +180,7 @@ class RowQueries(Queries):
             "events()", "/events", Page[Event], website_id, filters, search, since=(2, 13),
             filters_since=(3, 0),
         )  # fmt: skip
-        return ByTime(ask, when, _size(page_size))
+        return ByTime(ask, when, whole("page_size", page_size, 1))
 
     @described
     def _sessions(
@@ -217,7 +218,7 @@ class RowQueries(Queries):
             "sessions()", "/sessions", Page[Session], website_id, filters, search, since=(2, 13),
             filters_since=(3, 0),
         )  # fmt: skip
-        return ByNumber(ask, when, _size(page_size), lambda row: (row.id, row.hostname))
+        return ByNumber(ask, when, whole("page_size", page_size, 1), lambda row: (row.id, row.hostname))
 
     @described
     def _event_data(
@@ -247,7 +248,7 @@ class RowQueries(Queries):
         ask = self._pages(
             "event_data()", "/event-data", Page[EventData], website_id, filters, since=(3, 1),
         )  # fmt: skip
-        return ByNumber(ask, when, _size(page_size), lambda row: row.eventId)
+        return ByNumber(ask, when, whole("page_size", page_size, 1), lambda row: row.eventId)
 
     def _pages(
         self,
@@ -358,12 +359,6 @@ class RowQueries(Queries):
     session, session_async = both(_session)
     session_activity, session_activity_async = both(_session_activity)
     session_properties, session_properties_async = both(_session_properties)
-
-
-def _size(size: Any) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValidationError(f"page_size must be a whole number from 1 on, got {given(size)}.")
-    return size
 
 
 def session_id_of(session_id: Any) -> str:

@@ -7,15 +7,15 @@ from umami._calls import both
 from umami._events import fields
 from umami._events.values import given
 from umami._http import endpoints
-from umami._http.asking import NO_ROUTE, asked, checked, parsed
+from umami._http.asking import asked, checked, parsed
 from umami._http.messages import Flow, json_of
 from umami._http.server import quoted
 from umami.errors import UnsupportedError, ValidationError
 from umami.models import Link, Pixel, Segment, Table, Team, User, Website
 
+from .arguments import one_of
 from .describing import described
-from .figures import one_of
-from .query import Queries, read_rows
+from .query import Queries, read_rows, require_route
 from .rows import session_id_of
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Things(Queries):
         if len(body) < len(wanted):  # Umami 2 requires both
             now = yield from self._website(website_id)
             body = {"name": now.name or "", "domain": now.domain or "", **body}
-        path = f"/websites/{quoted(self._website_id(website_id))}"
+        path = self._website_path(website_id)
         changed: Website = yield from self._changed("POST", path, body, Website)
         return changed
 
@@ -162,8 +162,8 @@ class Things(Queries):
             umami.delete_session("280fcbc0-ce5b-575d-9250-7e00fb65df44")
             ```
         """
-        path = f"/websites/{quoted(self._website_id(website_id))}/sessions/{session_id_of(session_id)}"
-        yield from self._changed("DELETE", path, None, None, call="delete_session()", since="3.3")
+        path = f"{self._website_path(website_id)}/sessions/{session_id_of(session_id)}"
+        yield from self._changed("DELETE", path, None, None, call="delete_session()", since=(3, 3))
 
     @described
     def _teams(self) -> Flow[Table[Team]]:
@@ -231,7 +231,7 @@ class Things(Queries):
             ```
         """
         params = {"type": one_of("type", type, Kind)}
-        path = f"/websites/{quoted(self._website_id(website_id))}/segments"
+        path = f"{self._website_path(website_id)}/segments"
         return (yield from self._listing("segments()", Table[Segment], path, params=params))
 
     def _listing(
@@ -253,16 +253,20 @@ class Things(Queries):
             )
 
     def _changed(
-        self, method: str, path: str, body: Any, kind: Any, *, call: str = "", since: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        kind: Any,
+        *,
+        call: str = "",
+        since: tuple[int, ...] | None = None,
     ) -> Flow[Any]:
         """Make a request that changes something, and return what it answers, unless `kind` is None."""
         request = self._state.server(login=True).request(method, path, json=body)
         response = yield request
-        if since and response.status_code in NO_ROUTE:
-            raise UnsupportedError(
-                f"{call} needs Umami {since} or later: {method} {response.request.url} answered "
-                f"{response.status_code}."
-            )
+        if since is not None:
+            require_route(call, request, since, response)
         checked(request, response, filters={})
         return None if kind is None else parsed(kind.model_validate, json_of(response), request)
 
