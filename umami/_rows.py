@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel
 from typing_extensions import Self
 
-from ._table import Table, Writable, csv_writer, opened
+from ._table import Table, Writable, csv_writer, opened, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +102,7 @@ class Rows(_Counted, Iterator[T], Generic[T]):
             umami.events(period="30d").to_csv("events.csv")
             ```
         """
-        before = self.done
-        with opened(target) as file:
-            write = csv_writer(file)
-            for row in self:
-                write(row)
-        return self.done - before
+        return write_csv(self, target)
 
     def to_table(self) -> Table[T]:
         """Read the rows that are left into memory.

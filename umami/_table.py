@@ -1,7 +1,7 @@
 """Tables: lists of rows that can be written and handed to other libraries."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, get_args
 
@@ -62,11 +62,7 @@ class Table(list[T]):
             umami.metrics("country", period="7d").to_csv("countries.csv")
             ```
         """
-        with opened(target) as file:
-            write = csv_writer(file)
-            for row in self:
-                write(row)
-        return len(self)
+        return write_csv(self, target)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the rows as a `pandas.DataFrame`. This needs pandas: `pip install umami-analytics[pandas]`.
@@ -130,6 +126,17 @@ class Table(list[T]):
     def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
         rows = handler(list[get_args(source)[0]])  # type: ignore[misc]
         return core_schema.no_info_after_validator_function(cls, rows)
+
+
+def write_csv(rows: Iterable[BaseModel], target: "str | os.PathLike[str] | Writable") -> int:
+    """Write rows as CSV to a path or an open file, and return their number."""
+    count = 0
+    with opened(target) as file:
+        write = csv_writer(file)
+        for row in rows:
+            write(row)
+            count += 1
+    return count
 
 
 def csv_writer(file: Writable) -> Callable[[BaseModel], None]:
