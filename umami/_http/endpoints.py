@@ -106,9 +106,8 @@ def websites(server: Server) -> Flow[list[models.Website]]:
     """
     own = server.request("GET", "/websites")
     found = yield from _listed(own)
-    teams = yield from _maybe_listed(server.request("GET", "/teams"))
-    if teams is None:  # 2.10 to 2.20 have the second route only, 2.0 to 2.3 the first
-        teams = yield from _maybe_listed(server.request("GET", "/me/teams"))
+    # 2.10 to 2.20 have the second route only, 2.0 to 2.3 the first.
+    teams = yield from listed(server, "/teams", "/me/teams")
     for team in teams or ():
         for row in (yield from _listed(server.request("GET", f"/teams/{quoted(team['id'])}/websites"))):
             # Before 2.10 a website belongs to its user, who may share it with a team.
