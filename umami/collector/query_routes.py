@@ -129,22 +129,9 @@ class QueryRoutes:
         check: Callable[[Query], Json | None] | None = None,
         by_api_key: bool = True,
     ) -> Response:
-        """Checks the parameters and the token. Since 2.16, Umami checks the parameters first."""
-        is_authorized = self._is_authorized(request, by_api_key=by_api_key)
+        """Checks the parameters and the token of a route, and answers."""
         wrong = None if check is None else check(self._query(request))
-        if wrong is not None and (is_authorized or self._generation.errors != "text"):
-            return bad_request_response(wrong, self._generation)
-        if self._store.is_away:
-            return crash_response(self._generation)
-        if not is_authorized:
-            return self._reply(replies.unauthorized())
-        try:
-            if "website_id" in request.path_params:
-                website_id = canonical_uuid(unquote(request.path_params["website_id"]))
-                request.path_params["website_id"] = website_id
-            return await endpoint(request)
-        except CrashError:
-            return crash_response(self._generation)
+        return await self._checked(request, wrong, partial(endpoint, request), by_api_key=by_api_key)
 
     async def _changing(
         self,
@@ -155,8 +142,19 @@ class QueryRoutes:
     ) -> Response:
         """Does the same as `_guarded`, for a route that takes a body."""
         body = {} if check is None else await read_json(request, self._generation)
-        is_authorized = self._is_authorized(request)
         wrong = None if check is None else check(body, self._generation)
+        return await self._checked(request, wrong, partial(endpoint, request, body))
+
+    async def _checked(
+        self,
+        request: Request,
+        wrong: Json | None,
+        answer: Callable[[], Awaitable[Response]],
+        *,
+        by_api_key: bool = True,
+    ) -> Response:
+        """Answers if parameters and token are right. Since 2.16, Umami checks the parameters first."""
+        is_authorized = self._is_authorized(request, by_api_key=by_api_key)
         if wrong is not None and (is_authorized or self._generation.errors != "text"):
             return bad_request_response(wrong, self._generation)
         if self._store.is_away:
@@ -167,7 +165,7 @@ class QueryRoutes:
             if "website_id" in request.path_params:
                 website_id = canonical_uuid(unquote(request.path_params["website_id"]))
                 request.path_params["website_id"] = website_id
-            return await endpoint(request, body)
+            return await answer()
         except CrashError:
             return crash_response(self._generation)
 
