@@ -1,8 +1,9 @@
 """Sends the page views in logs, and counts what becomes of each line."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import IO, Any, Final
 
 import umami
@@ -172,7 +173,7 @@ class Importer:
                 f"{log.path} is of no known format ({', '.join(FORMATS)}). Name it with --format, or "
                 f"describe its lines with --format-regex. Its first line: {texts[0][:200]!r}"
             )
-        return FORMATS[name or "combined"](), _chained(sample, read)
+        return FORMATS[name or "combined"](), chain(sample, read)
 
 
 class Sender(Importer):
@@ -285,7 +286,7 @@ class Sender(Importer):
         fields: dict[str, Any] = {
             "url": hit.target,
             "referrer": hit.referrer,
-            "ip_address": _anonymous(hit.address) if self._anonymize else hit.address or None,
+            "ip_address": anonymized(hit.address) if self._anonymize else hit.address or None,
             "hostname": hostname,
             "website_id": self._sites.get(hit.host.lower()) if self._sites else None,
             "language": "",
@@ -331,15 +332,3 @@ class Sender(Importer):
                 self.stopped.wait(min(self._next - now, _FLUSH_SECONDS))
                 self._progress(log)
                 keeper.save_if_due()
-
-
-def _chained(first: Sequence[Line | None], rest: Iterator[Line | None]) -> Iterator[Line | None]:
-    yield from first
-    yield from rest
-
-
-def _anonymous(address: str) -> str | None:
-    try:
-        return anonymized(address)
-    except ValueError:
-        return None
