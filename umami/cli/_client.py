@@ -27,6 +27,16 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--verbose", action="store_true", help="print each request on stderr")
 
 
+def add_website(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument that `chosen_website` takes."""
+    parser.add_argument(
+        "website",
+        metavar="WEBSITE",
+        nargs="?",
+        help="a website's id, name or domain (default: UMAMI_WEBSITE_ID)",
+    )
+
+
 @contextlib.contextmanager
 def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Client]":
     """Yields a client for the server that the arguments or the environment name, logged in if it can be.

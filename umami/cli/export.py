@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ._client import add_server, chosen_website, connected, need_login
+from ._client import add_server, add_website, chosen_website, connected, need_login
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import complain, counted, is_terminal, printable
 from ._parser import last_moment, moment, span
@@ -43,12 +43,7 @@ _BATCH: Final = 10_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("what", choices=("events", "sessions", "metrics"), help="which rows")
-    parser.add_argument(
-        "website",
-        metavar="WEBSITE",
-        nargs="?",
-        help="a website's id, name or domain (default: UMAMI_WEBSITE_ID)",
-    )
+    add_website(parser)
     parser.add_argument(
         "--since",
         metavar="TIME",

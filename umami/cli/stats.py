@@ -4,7 +4,7 @@ import argparse
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from ._client import add_server, chosen_website, connected, need_login
+from ._client import add_server, add_website, chosen_website, connected, need_login
 from ._errors import OK, WRONG, CommandError
 from ._output import add_formats, say, show, show_json
 from ._parser import last_moment, moment, span
@@ -32,12 +32,7 @@ _FILTERS: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument(
-        "website",
-        metavar="WEBSITE",
-        nargs="?",
-        help="a website's id, name or domain (default: UMAMI_WEBSITE_ID)",
-    )
+    add_website(parser)
     parser.add_argument(
         "--last", metavar="SPAN", type=span, help="a number with m, h, d or w, such as 24h (default: 7d)"
     )
