@@ -362,6 +362,17 @@ def test_retries_end_with_query_timeout(user: umami.Client, collector: Collector
     assert len(collector.requests) > 1
 
 
+def test_a_retry_that_query_timeout_cuts_short_leaves_the_earlier_error(
+    user: umami.Client, collector: Collector
+) -> None:
+    user.configure(query_timeout=1, retry_wait=0.01)
+    collector.fail(503, path="/api/websites/*")
+    collector.fail(freeze=True, path="/api/websites/*")
+    with pytest.raises(ResponseStatusError, match="503"):
+        user.active_users()
+    assert len(collector.requests) == 2
+
+
 def test_a_retry_after_that_is_too_long_is_an_error_at_once(user: umami.Client, collector: Collector) -> None:
     user.configure(query_timeout=5)
     collector.fail(429, path="/api/websites/*", times=None, headers={"Retry-After": "60"})

@@ -122,10 +122,12 @@ class Session:
     async def _answered(self, request: Request, wire: _Wire, give_up: float) -> httpx.Response:
         """Make one request of a flow until it is answered, or until there is no time for another attempt."""
         policy = attempts = None
+        earlier: httpx.Response | httpx.TransportError | None = None
         server = request.url.partition("/api")[0]
         while True:
             result: httpx.Response | httpx.TransportError
             wait = None
+            cut_short = give_up - monotonic() < self._settings().timeout
             try:
                 result = await self._response(request, wire, give_up)
                 if len(self._reached) < _MOST_REACHED:
@@ -133,8 +135,11 @@ class Session:
                 if result.status_code not in _TRY_LATER or request.method != "GET" or request.once:
                     return result
                 wait = retry_after(result.headers)
-            except _LOST as error:
-                if request.method != "GET" or request.once:
+            except httpx.TransportError as error:
+                # An attempt with too little time for an answer says less than the one before it.
+                if earlier is not None and cut_short and isinstance(error, httpx.TimeoutException):
+                    return _outcome(earlier)
+                if not isinstance(error, _LOST) or request.method != "GET" or request.once:
                     raise
                 # A server that has never answered is one that is named wrongly, most likely.
                 if isinstance(error, _NOT_REACHED) and server not in self._reached:
@@ -148,9 +153,8 @@ class Session:
             what = str(result) if isinstance(result, Exception) else f"answered {result.status_code}"
             seconds = attempts.fail(policy, what, wait)
             if attempts.is_over(policy) or monotonic() + seconds >= give_up:
-                if isinstance(result, Exception):
-                    raise result
-                return result
+                return _outcome(result)
+            earlier = result
             await wire.sleep(seconds)
 
     async def _response(self, request: Request, wire: _Wire, give_up: float) -> httpx.Response:
@@ -190,6 +194,13 @@ class Session:
         if clients is not None:
             self._of_loop.set(_client_of_loop(self._access()))
             await clients.aclose()
+
+
+def _outcome(result: httpx.Response | httpx.TransportError) -> httpx.Response:
+    """Return the response, or raise the error."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _options() -> dict[str, Any]:
