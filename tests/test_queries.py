@@ -118,10 +118,16 @@ def test_a_token_is_checked(user: umami.Client, token: Any) -> None:
 
 def test_any_other_request_can_be_made(user: umami.Client, collector: Collector, call: Call) -> None:
     answer = call(user.request, "POST", "/websites", json={"name": "Shop", "domain": "shop.example"})
-    assert answer.json()["name"] == "Shop"
+    assert answer["name"] == "Shop"
     found = call(user.request, "GET", "/websites", params={"page": 1, "search": "Shop"})
-    assert "Shop" in {website["name"] for website in found.json()["data"]}
+    assert "Shop" in {website["name"] for website in found["data"]}
     assert query_of(collector)["page"] == "1"
+    assert call(user.request, "GET", "/me", raw=True).headers["content-type"] == "application/json"
+    collector.fail(200, body=b"", path="/api/me")
+    assert call(user.request, "GET", "/me") is None
+    collector.fail(200, body=b"<p>", path="/api/me")
+    with pytest.raises(ResponseError, match="without JSON"):
+        call(user.request, "GET", "/me")
     with pytest.raises(httpx.HTTPStatusError, match="answered 404") as caught:
         call(user.request, "GET", "/nothing")
     assert caught.value.response.status_code == 404
@@ -131,7 +137,7 @@ def test_any_other_request_can_be_made(user: umami.Client, collector: Collector,
 
 
 def test_a_request_needs_no_login(client: umami.Client, collector: Collector, call: Call) -> None:
-    assert call(client.request, "GET", "/heartbeat").json() == {"ok": True}
+    assert call(client.request, "GET", "/heartbeat") == {"ok": True}
     assert "authorization" not in collector.requests[-1].headers
 
 

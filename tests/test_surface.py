@@ -68,7 +68,7 @@ NETWORK = {
     "logout": "()",
     "verify_token": "(check_server=True)",
     "heartbeat": "()",
-    "request": "(method, path, *, params=None, json=None)",
+    "request": "(method, path, *, params=None, json=None, raw=False)",
     "websites": "()",
     "active_users": "(website_id=None)",
     "website_stats": f"({STATS})",

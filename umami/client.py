@@ -10,7 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from typing_extensions import Self, Unpack
 
@@ -19,7 +19,8 @@ from ._checks import checked_api_key, checked_region, checked_url
 from ._events import fields
 from ._events.values import given
 from ._http import endpoints
-from ._http.messages import Flow
+from ._http.asking import asked
+from ._http.messages import Flow, json_of
 from ._http.server import quoted
 from ._queries.figures import Figures
 from ._queries.reports import Reports
@@ -31,9 +32,6 @@ from ._submit import submit, submit_async
 from .errors import OperationNotAllowedError, ValidationError
 from .models import LoginResponse, QueueStats, Website
 from .settings import SettingsDict, with_settings
-
-if TYPE_CHECKING:
-    import httpx
 
 
 class Client(Sends, Figures, RowQueries, Reports, Things):
@@ -386,8 +384,14 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
     # Queries.
 
     def _request(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, json: Any = None
-    ) -> Flow["httpx.Response"]:
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        raw: bool = False,
+    ) -> Flow[Any]:
         """Make any other request of Umami's API. A login's token or an API key goes along, if there is one.
 
         Args:
@@ -396,21 +400,22 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
                 the id of `set_website_id()`.
             params: What goes into the URL's query.
             json: What goes into the body, as JSON.
+            raw: Return the `httpx.Response`, for its headers, or a body that is not JSON.
 
         Returns:
-            The server's answer.
+            The decoded JSON of the answer, usually a dict or a list; None if the answer is empty.
 
         Raises:
             OperationNotAllowedError: No server is set.
             ValidationError: The path does not begin with a slash, or begins with `/api/`; or it names the
                 website, and none is set.
             httpx.HTTPStatusError: The server did not answer with 2xx.
+            ResponseError: The answer is not JSON.
 
         Example:
             ```python
             times = {"startAt": 1767225600000, "endAt": 1798761600000, "type": "browser"}
-            answer = umami.request("GET", "/websites/{website_id}/metrics", params=times)
-            for row in answer.json():
+            for row in umami.request("GET", "/websites/{website_id}/metrics", params=times):
                 print(row["x"], row["y"])
             ```
         """
@@ -419,7 +424,11 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
             raise ValidationError(f"path must begin with a slash and have no /api, got {given(path)}.")
         if "{website_id}" in path:
             path = path.replace("{website_id}", quoted(self._website_id(None)))
-        return (yield from endpoints.request(self._state.server(), method, path, params, json))
+        request = self._state.server().request(method, path, params=params, json=json)
+        response = yield from asked(request)
+        if raw:
+            return response
+        return json_of(response) if response.content else None
 
     def _websites(self) -> Flow[list[Website]]:
         """Return every website of the account and of its teams, from all pages of the server's list.

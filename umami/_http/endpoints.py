@@ -5,7 +5,7 @@ A call is a flow (see `messages.Flow`), which the sync and the async runner run 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pydantic
 
@@ -16,9 +16,6 @@ from .answers import is_token
 from .asking import NO_ROUTE, asked, asked_if_there, asked_in_private, checked, parsed, unexpected
 from .messages import Flow, Request, agent_header, json_of
 from .server import Server, quoted
-
-if TYPE_CHECKING:
-    import httpx
 
 _PAGE_SIZE: Final = 100
 _MOST_PAGES: Final = 10_000
@@ -88,13 +85,6 @@ def heartbeat(server: Server) -> Flow[bool]:
         return isinstance(json_of(response), dict)
     except Exception:  # noqa: BLE001
         return False
-
-
-def request(
-    server: Server, method: str, path: str, params: Mapping[str, Any] | None, json: Any
-) -> Flow["httpx.Response"]:
-    """Make a request that the client has no function for."""
-    return (yield from asked(server.request(method, path, params=params, json=json)))
 
 
 def websites(server: Server) -> Flow[list[models.Website]]:

@@ -25,7 +25,7 @@ def of_heartbeat(client: "Client", *, cloud: bool) -> "tuple[str, Diagnosis, htt
 
     path = "/me" if cloud else "/heartbeat"
     try:
-        response = client.request("GET", path)
+        response = client.request("GET", path, raw=True)
     except httpx.HTTPStatusError as error:
         return "", Diagnosis("server", _of_status(error, cloud=cloud)), error.response
     except httpx.TransportError as error:
@@ -93,7 +93,7 @@ def of_server(client: "Client", heartbeat: Any) -> tuple[tuple[str, str], tuple[
     import httpx
 
     try:
-        answer = _json(client.request("POST", "/batch", json=[]))
+        answer = _json(client.request("POST", "/batch", json=[], raw=True))
     except httpx.HTTPStatusError as error:
         return _without_batches(client, heartbeat, error.response.status_code)
     except httpx.TransportError as error:
@@ -130,7 +130,7 @@ def _version(client: "Client") -> str | None:
     import httpx
 
     try:
-        answer = _json(client.request("GET", "/version"))
+        answer = _json(client.request("GET", "/version", raw=True))
     except httpx.HTTPError:
         return None
     version = answer.get("version") if isinstance(answer, dict) else None
