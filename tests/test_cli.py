@@ -195,6 +195,47 @@ def test_a_login_is_kept_for_its_owner_alone_until_the_logout(tmp_path, collecto
     assert collector.requests[-1].path == "/api/auth/logout"
 
 
+def cannot_be_opened(login: Path) -> None:
+    login.unlink()
+    login.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda login: login.write_text("[1, 2"), "it is damaged"),
+        (lambda login: login.write_text('{"url": 1}'), "it is damaged"),
+        (cannot_be_opened, "Is a directory"),
+    ],
+)
+@pytest.mark.usefixtures("logged_in")
+def test_a_login_that_cannot_be_read_stops_only_what_needs_it(spoil, why, tmp_path, capsys):
+    (login,) = (tmp_path / "umami").iterdir()
+    spoil(login)
+    assert main(["event", "signup", "--hostname", "example.com"]) == 0
+    said = f"the login in {login} cannot be read, {why}: delete it, and run `umami login` again"
+    assert main(["websites"]) == 2
+    assert capsys.readouterr().err == f"umami: {said}\n"
+    assert main(["doctor", "--no-send"]) == 0
+    assert f"note  login       {said}. Sends need none" in capsys.readouterr().out
+
+
+def test_a_user_without_a_home_directory_can_send(monkeypatch, capsys):
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert main(["event", "signup", "--hostname", "example.com"]) == 0
+    assert main(["login", "--username", "admin", "--password-stdin"]) == 2
+    assert main(["import", "--yes", os.devnull]) == 2
+    assert (
+        capsys.readouterr().err.count("umami: this user has no home directory to keep files in: set HOME")
+        == 2
+    )
+
+
 def test_a_wrong_password_keeps_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UMAMI_PASSWORD", "wrong-secret")
     assert main(["login", "--username", "admin"]) == 1

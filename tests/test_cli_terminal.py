@@ -104,10 +104,11 @@ def test_a_person_logs_in_and_looks(server, tmp_path):
     assert max(map(len, lines)) <= 60
 
 
-def test_ctrl_c_at_the_prompt_ends_it_without_a_traceback(server, tmp_path):
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_ctrl_c_or_ctrl_d_at_the_prompt_ends_it_without_a_traceback(key, server, tmp_path):
     with Terminal(tmp_path, server.url, "login", "--username", "admin") as terminal:
         terminal.until("Password of admin at ")
-        terminal.type("\x03")
+        terminal.type(key)
         assert "Traceback" not in terminal.until(None)
         assert "umami: interrupted" in terminal.shown
         assert terminal.process.wait(DEADLINE) == 130

@@ -1,4 +1,4 @@
-"""Other systems: the client can be imported and sends without the parts of Python that Windows lacks.
+"""Other systems: client and command work without the parts of Python that Windows lacks.
 
 This is no run on Windows. It shows that nothing is used there without a look whether it exists.
 """
@@ -9,10 +9,13 @@ from collections.abc import Callable
 import pytest
 from conftest import PASSWORD, SITE
 from process_helpers import settings
-from queue_helpers import stored
 
 from umami.collector import Collector
 
+LINE = (
+    '203.0.113.9 - - [15/Jun/2025:15:06:40 +0000] "GET /a HTTP/1.1" 200 9 "-" '
+    '"Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"'
+)
 AS_ON_WINDOWS = """
         import anyio, asyncio, concurrent.futures, multiprocessing, os, signal, sys, tempfile, time
         import httpcore, httpx, tenacity  # what these use is their own affair
@@ -60,10 +63,25 @@ def test_sends_and_queries_without_what_windows_lacks(
         except umami.errors.ValidationError as error:
             print(error)
         umami.new_event("at exit")
+
+        import types
+        from umami.cli import main
+
+        locks = []
+        sys.modules["msvcrt"] = types.SimpleNamespace(locking=lambda *given: locks.append(given), LK_NBLCK=2)
+        sys.platform = "win32"
+        os.environ["LOCALAPPDATA"] = folder = tempfile.mkdtemp()
+        with open(os.path.join(folder, "a.log"), "w") as log:
+            log.write({LINE!r})
+        assert main(["event", "of the command"]) == 0
+        assert main(["import", "--yes", "--bots", "keep", os.path.join(folder, "*.log")]) == 0
+        assert len(locks) == 1
+        assert sorted(os.listdir(folder)) == ["a.log", "umami"]
     """
 
     process = python(AS_ON_WINDOWS + program, **settings(collector))
 
     assert (process.returncode, process.stderr) == (0, "")
     assert "file locks" in process.stdout
-    assert set(stored(collector)) == {"sync", "async", "in the lifespan", "of a client", "at exit"}
+    names = {"sync", "async", "in the lifespan", "of a client", "at exit", "of the command", "/a"}
+    assert {event.name or event.url_path for event in collector.events} == names

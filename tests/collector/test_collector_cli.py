@@ -109,11 +109,11 @@ def test_signal_handlers_are_put_back(capsys):
 
 
 def test_counts_are_shown_on_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert main(["collector", "--stop-after", "0.01"]) == 0
-    assert "\r0 events, 0 requests" in capsys.readouterr().out
+    assert "\r0 events, 0 requests" in capsys.readouterr().err
     assert main(["collector", "--stop-after", "0.01", "--quiet"]) == 0
-    assert "events" not in capsys.readouterr().out
+    assert "events" not in capsys.readouterr().err
 
 
 def test_a_command_is_needed(capsys):

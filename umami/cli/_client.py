@@ -56,9 +56,10 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
         own = {"spool": None, "rejected": None, "mode": "queued", **settings, **server_settings(arguments)}
         resolved = resolved_settings(own)
         client = umami.Client(**own)
-        login = _logins.find(own.get("url_base") or resolved.url_base)
-        if login is not None and resolved.api_key is None:
-            client.set_token(login.token)
+        if resolved.api_key is None and (url := own.get("url_base") or resolved.url_base):
+            with contextlib.suppress(CommandError):  # `need_login` tells, if the command needs it
+                if login := _logins.find(url):
+                    client.set_token(login.token)
         try:
             yield client
         finally:
@@ -88,8 +89,16 @@ def resolved_settings(own: dict[str, Any]) -> "Settings":
 
 def need_login(client: "Client") -> None:
     """Raises a CommandError unless there is a login or an API key."""
+    from . import _logins
+
     if not client.is_logged_in():
+        _logins.find(server_url(client))  # which raises the error if there is one that cannot be read
         raise CommandError("you are not logged in: run `umami login`, or set UMAMI_API_KEY", WRONG)
+
+
+def server_url(client: "Client") -> str:
+    """Returns the URL of the server that a client uses, without a proxy's user and password."""
+    return repr(client).removeprefix("<umami.Client to ").removesuffix(">")
 
 
 def chosen_website(client: "Client", name: str | None) -> "Website":

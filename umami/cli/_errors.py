@@ -3,6 +3,7 @@
 The command says in one line what happened and what to do, and shows no traceback for what a user can mend.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -42,14 +43,15 @@ def guarded(run: Callable[[], int]) -> int:
             sys.stdout.flush()  # that the reader of a pipe has left is found out here, and not at exit
     except CommandError as error:
         return _said(str(error), error.code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):  # the latter by Ctrl-D at a question
         return _said("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        _close_stdout()
-        return FAILED
     except UnicodeError:
         return _said("an argument, or what was read from stdin, is not valid UTF-8", WRONG)
     except OSError as error:
+        # The reader of a pipe has left. Windows says so by EINVAL.
+        if isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL):
+            _close_stdout()
+            return FAILED
         where = f"{error.filename}: " if error.filename else ""
         return _said(f"{where}{error.strerror or error}", FAILED)
     except Exception as error:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ._errors import WRONG, CommandError
+
 
 class Login(NamedTuple):
     """A login that was kept."""
@@ -23,17 +25,23 @@ class Login(NamedTuple):
 
 
 def folder() -> Path:
-    """Returns where logins are kept."""
-    home = Path.home()
+    """Returns where logins are kept.
+
+    Raises:
+        CommandError: The user has no home directory, as in a container with a user id of its own.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        base, usual = os.environ.get("LOCALAPPDATA"), "AppData/Local"
     elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
+        base, usual = None, "Library/Application Support"
     else:
-        base = Path(os.environ.get("XDG_STATE_HOME") or "")
-        if not base.is_absolute():  # a relative one is to be ignored
-            base = home / ".local" / "state"
-    return base / "umami"
+        base, usual = os.environ.get("XDG_STATE_HOME"), ".local/state"
+    if base and Path(base).is_absolute():  # a relative one is to be ignored
+        return Path(base) / "umami"
+    try:
+        return Path.home() / usual / "umami"
+    except RuntimeError:
+        raise CommandError("this user has no home directory to keep files in: set HOME", WRONG) from None
 
 
 def keep(url: str, username: str, token: str) -> Path:
@@ -53,22 +61,30 @@ def keep(url: str, username: str, token: str) -> Path:
     return path
 
 
-def find(url: str | None) -> Login | None:
-    """Returns the login at a server, if one was kept."""
-    return None if url is None else _read(_file(url))
+def find(url: str) -> Login | None:
+    """Returns the login at a server, if one was kept.
+
+    Raises:
+        CommandError: It cannot be read.
+    """
+    return _read(_file(url))
 
 
 def forget(url: str) -> bool:
     """Deletes the login at a server; tells whether there was one."""
-    path = _file(url)
-    if not path.exists():
+    try:
+        _file(url).unlink()
+    except FileNotFoundError:
         return False
-    path.unlink()
     return True
 
 
 def all_logins() -> list[Login]:
-    """Returns every login that was kept."""
+    """Returns every login that was kept.
+
+    Raises:
+        CommandError: One of them cannot be read.
+    """
     return [login for path in sorted(folder().glob("*.json")) if (login := _read(path))]
 
 
@@ -86,10 +102,19 @@ def one_form(url: str) -> str:
 
 
 def _read(path: Path) -> Login | None:
-    """Returns the login in a file; None if there is no such file, or it is damaged."""
+    """Returns the login in a file; None if there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         login = Login(content["url"], content["username"], content["token"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        if all(isinstance(each, str) and each for each in login):
+            return login
+        why = "it is damaged"
+    except FileNotFoundError:
         return None
-    return login if all(isinstance(each, str) and each for each in login) else None
+    except OSError as error:
+        why = str(error.strerror)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        why = "it is damaged"
+    raise CommandError(
+        f"the login in {path} cannot be read, {why}: delete it, and run `umami login` again", WRONG
+    )

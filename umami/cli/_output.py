@@ -6,6 +6,7 @@ Otherwise they are plain columns. Nothing is coloured in a pipe, or if `NO_COLOR
 
 import argparse
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 def has_colors(stream: TextIO | None = None) -> bool:
     """Tells whether the output may be coloured: on a terminal, unless the user does not want it."""
+    if sys.platform == "win32" and not (os.environ.get("WT_SESSION") or os.environ.get("TERM")):
+        return False  # an old console would show the codes
     return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -46,6 +49,29 @@ def colored(text: str, color: str) -> str:
     """Returns a text in a color, if the output may be colored: `red`, `green`, `yellow` or `dim`."""
     code = {"red": 31, "green": 32, "yellow": 33, "dim": 2}[color]
     return f"\033[{code}m{text}\033[0m" if has_colors() else text
+
+
+def show_progress(text: str) -> None:
+    """Shows how far the command is, if stderr is a terminal: one line, which the next one replaces."""
+    if not is_terminal(sys.stderr):
+        return
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    width = (columns or shutil.get_terminal_size().columns) - 1
+    shown = _encodable(printable(text), sys.stderr)[:width]
+    while _width(shown) > width:
+        shown = shown[:-1]
+    sys.stderr.write(f"\r{shown}{' ' * (width - _width(shown))}")
+    sys.stderr.flush()
+
+
+def clear_progress() -> None:
+    """Removes the line."""
+    show_progress("")
+    if is_terminal(sys.stderr):
+        print(end="\r", file=sys.stderr, flush=True)
 
 
 def add_formats(parser: argparse.ArgumentParser, *, csv: bool = True) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from umami._clock import monotonic
 
 from ._errors import OK, WRONG, CommandError
+from ._output import is_terminal, show_progress
 from ._signals import interrupted_by
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             start(collector, arguments.host, arguments.port)
             print(f"Umami collector listening on {collector.url}", flush=True)
-            _wait(collector, arguments.stop_after, show=not arguments.quiet and sys.stdout.isatty())
+            _wait(collector, arguments.stop_after, show=not arguments.quiet)
         except KeyboardInterrupt:
             pass
         finally:
@@ -147,11 +148,11 @@ def _wait(collector: Collector, seconds: float | None, *, show: bool) -> None:
         while (left := end - monotonic()) > 0:
             if show:
                 counts = f"{collector.event_count:,} events, {collector.request_count:,} requests"
-                print(f"\r{counts}  (press Ctrl+C to stop)", end="", flush=True)
+                show_progress(f"{counts}  (press Ctrl+C to stop)")
             time.sleep(min(left, _PROGRESS_SECONDS))
     finally:
-        if show:
-            print()
+        if show and is_terminal(sys.stderr):
+            print(file=sys.stderr)  # the counts stay
 
 
 def _is_loopback(host: str) -> bool:

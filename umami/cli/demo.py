@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from umami._clock import monotonic
 
 from ._errors import FAILED, OK, WRONG, CommandError
-from ._output import is_terminal, say
+from ._output import clear_progress, say, show_progress
 from ._signals import interrupted_by
 from .collector import add_port, start
 
@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.stay:
                 say("The collector runs until Ctrl-C.")
                 sys.stdout.flush()
-                signal.pause() if hasattr(signal, "pause") else input()
+                while True:
+                    time.sleep(1)
         except KeyboardInterrupt:
             if not arguments.stay:
                 raise
@@ -117,7 +118,6 @@ def _settings() -> dict[str, Any]:
 def _send(client: "Client", collector: "Collector", arguments: argparse.Namespace) -> None:
     """Sends the visits, at the rate."""
     away = range(arguments.visits // 3, 2 * arguments.visits // 3) if arguments.outage else range(0)
-    shows = is_terminal()
     due = shown = monotonic()
     for number in range(arguments.visits):
         if away and number == away[0]:
@@ -130,18 +130,18 @@ def _send(client: "Client", collector: "Collector", arguments: argparse.Namespac
         due += 1 / arguments.rate
         while (left := due - monotonic()) > 0:
             time.sleep(min(left, 0.2))
-        if shows and monotonic() > shown + 0.5:
+        if monotonic() > shown + 0.5:
             shown = monotonic()
             stats = client.queue_stats()
             done = f"{number + 1:,} visits, {stats.delivered:,} events delivered, {stats.pending:,} waiting"
-            print(f"\r{done:79}", end="", flush=True)
-    if shows:
-        print("\r" + " " * 79 + "\r", end="")
+            show_progress(done)
+    clear_progress()
 
 
 def _say(text: str) -> None:
     """Prints a line in place of the progress."""
-    print(f"\r{text:79}" if is_terminal() else text, flush=True)
+    clear_progress()
+    print(text, flush=True)
 
 
 def _visit(client: "Client", number: int) -> None:

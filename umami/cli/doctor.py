@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from umami._clock import monotonic
 
-from ._client import add_server, connected, resolved_settings
+from . import _logins
+from ._client import add_server, connected, resolved_settings, server_url
 from ._diagnosis import SUPPORTED, Diagnosis, of_heartbeat, of_server
-from ._errors import FAILED, OK
+from ._errors import FAILED, OK, CommandError
 from ._output import add_formats, colored, say, show_json
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def say_line(line: Line) -> None:
 
 
 def _checks(client: "Client", settings: "Settings", *, send: bool) -> Iterator[Line]:
-    url = repr(client).removeprefix("<umami.Client to ").removesuffix(">")
+    url = server_url(client)
     cloud = url == "Umami Cloud"
     parts = urlsplit("https://cloud.umami.is" if cloud else url)
     host = parts.hostname or ""
@@ -179,6 +180,10 @@ def _clock(response: Any) -> Line:
 
 def _credential(client: "Client", settings: "Settings") -> Line:
     if not client.is_logged_in():
+        try:
+            _logins.find(server_url(client))
+        except CommandError as error:
+            return Line("login", "note", f"{error}. Sends need none")
         return Line("login", "-", "none: sends need none; for websites and stats, run `umami login`")
     what = "login" if settings.api_key is None else "API key"
     if client.verify_token():

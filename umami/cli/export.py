@@ -5,15 +5,16 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from umami._clock import monotonic
+
 from ._client import add_server, add_website, chosen_website, connected, need_login
 from ._errors import FAILED, OK, WRONG, CommandError
-from ._output import complain, counted, is_terminal, printable
+from ._output import clear_progress, complain, counted, printable, show_progress
 from ._parser import last_moment, moment, span
 
 if TYPE_CHECKING:
@@ -145,12 +146,11 @@ def _write(rows: Iterator[Any], part: "_Part", form: str, total: int | None, *, 
         part.took(row if follow else None)
         if part.rows % _EVERY == 0:
             part.check()
-        if is_terminal(sys.stderr) and time.time() - shown > _SHOW_SECONDS:
-            shown = time.time()
+        if monotonic() - shown > _SHOW_SECONDS:
+            shown = monotonic()
             of = "" if total is None else f" of {total:,}"
-            print(f"\r{part.rows:,}{of} rows", end="", file=sys.stderr, flush=True)
-    if shown:
-        print(file=sys.stderr)
+            show_progress(f"{part.rows:,}{of} rows")
+    clear_progress()
     part.check()
     return part.rows
 

@@ -5,13 +5,14 @@ import hashlib
 import signal
 import sys
 from contextlib import AbstractContextManager
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ._client import add_server, log_shown, resolved_settings, server_settings
 from ._errors import FAILED, INTERRUPTED, OK, WRONG, CommandError
 from ._import import report
-from ._output import complain, is_terminal, printable
+from ._output import clear_progress, complain, is_terminal, printable
 from ._parser import last_moment, moment
 from ._signals import handled_by
 
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     formats.add_argument(
         "--columns",
-        metavar="FIELD=COLUMN,…",
+        metavar="FIELD=COLUMN,...",
         default="",
         help="with --format table, the columns of time, target, address, referrer, ua, host, title, name, "
         "distinct_id, tag, language, if they have other names",
@@ -126,6 +127,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Imports the logs."""
+    if sys.platform == "win32":  # where shells leave patterns to the command
+        found = [glob(each) or [each] for each in arguments.files]  # noqa: PTH207 - some are absolute
+        arguments.files = [name for names in found for name in names]
     from ._import.checkpoint import Checkpoints, WrongStateError, locked
     from ._import.importer import UnknownFormatError
 
@@ -182,7 +186,7 @@ def _scan(
     with _stopping(counter):
         for path in arguments.files:
             counter.scan(path)
-    progress.clear()
+    clear_progress()
     if counter.stopped.is_set():
         complain("interrupted; nothing was sent")
         return INTERRUPTED
@@ -254,7 +258,7 @@ def _send(
         failure = CommandError(str(error), WRONG)
     except OSError as error:
         failure = CommandError(f"{error.filename or 'a log'}: {error.strerror or error}")
-    progress.clear()
+    clear_progress()
     stats = client.queue_stats()
     report.say_sent(sender.counts, stats, reports, arguments)
     if failure is not None:

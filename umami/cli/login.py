@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from . import _logins
-from ._client import add_server, connected, resolved_settings
+from ._client import add_server, connected, resolved_settings, server_url
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import say
 
@@ -50,11 +50,6 @@ def run(arguments: argparse.Namespace) -> int:
     path = _logins.keep(url, username, token)
     say(f"Logged in to {url} as {username}. The token is kept in {path}.")
     return OK
-
-
-def server_url(client: "Client") -> str:
-    """Returns the URL of the server that a client uses, without a proxy's user and password."""
-    return repr(client).removeprefix("<umami.Client to ").removesuffix(">")
 
 
 def _token(client: "Client", code: str | None, username: str, password: str) -> str:

@@ -4,10 +4,9 @@ import argparse
 from typing import Final
 
 from . import _logins
-from ._client import add_server, connected
+from ._client import add_server, connected, server_url
 from ._errors import OK, CommandError
 from ._output import complain, say
-from .login import server_url
 
 NAME: Final = "logout"
 SUMMARY: Final = "log out, and delete the token"

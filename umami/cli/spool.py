@@ -12,7 +12,7 @@ from umami._clock import monotonic
 
 from ._client import log_shown
 from ._errors import INTERRUPTED, OK, WRONG, CommandError
-from ._output import counted, is_terminal, printable, say
+from ._output import clear_progress, counted, printable, say, show_progress
 from ._signals import interrupted_by
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ def _send_spool(arguments: argparse.Namespace) -> int:
             try:
                 while not client.flush(max(0.0, min(_PROGRESS_SECONDS, end - monotonic()))):
                     stats = client.queue_stats()
-                    if is_terminal():
-                        print(f"\r{stats.delivered:,} sent, {stats.pending:,} left", end="", flush=True)
+                    show_progress(f"{stats.delivered:,} sent, {stats.pending:,} left")
                     if monotonic() >= end:
                         break
             except KeyboardInterrupt:
                 is_interrupted = True
     stats = client.queue_stats()
+    clear_progress()
     print(
-        f"{chr(13) * is_terminal()}{stats.delivered:,} sent, {stats.rejected:,} rejected, "
+        f"{stats.delivered:,} sent, {stats.rejected:,} rejected, "
         f"{sum(stats.dropped.values()):,} dropped, {stats.pending:,} left"
     )
     for reason, count in sorted(reasons.items()):

@@ -6,6 +6,7 @@ So a log is known by the hash of its beginning, and a place in it by the hash of
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +17,11 @@ from typing import IO, Final
 from umami._clock import monotonic
 
 from .reading import DamagedError, Line, lines
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 _HEAD: Final = 1024
 _VERSION: Final = 1
@@ -162,18 +168,16 @@ def locked(path: Path) -> Iterator[bool]:
         path: The file of the checkpoints.
 
     Returns:
-        False if another import uses them. On Windows, that is not found out.
+        False if another import uses them.
     """
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        yield True
-        return
     path.parent.mkdir(0o700, parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the latter on Windows
             yield False
             return
         yield True

@@ -1,10 +1,12 @@
 """Reads the lines of a log: compressed or not, of any length, and as it grows."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -51,8 +53,10 @@ def opened(path: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         ModuleNotFoundError: It is a zst file, and nothing can read that.
     """
     with ExitStack() as stack:
+        if path == "-" and sys.stdin is None:
+            raise OSError(errno.EBADF, "it is closed", "standard input")
         disk: Any = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
-        if not disk.seekable():
+        if not stat.S_ISREG(os.fstat(disk.fileno()).st_mode):  # on Windows, pipes call themselves seekable
             disk = io.BufferedReader(stack.enter_context(_Pipe(disk)))
         start = disk.peek(8)[:8]
         kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
@@ -229,4 +233,4 @@ def _is_another(path: str, identity: os.stat_result, end: int) -> bool:
         now = Path(path).stat()
     except FileNotFoundError:
         return False  # rotation is under way
-    return (now.st_dev, now.st_ino) != (identity.st_dev, identity.st_ino) or now.st_size < end
+    return not os.path.samestat(now, identity) or now.st_size < end

@@ -1,8 +1,6 @@
 """What the import says: what it found, how far it is, and what became of the lines."""
 
 import argparse
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import Self
 
 from umami._clock import monotonic
-from umami.cli._output import complain, counted, is_terminal, printable, say, show_json
+from umami.cli._output import clear_progress, complain, counted, say, show_json, show_progress
 
 if TYPE_CHECKING:
     from umami.models import QueueStats
@@ -113,19 +111,17 @@ class Progress:
     """How far the import is: one line on stderr, if that is a terminal. And that the server takes nothing."""
 
     def __init__(self) -> None:
-        self._on = is_terminal(sys.stderr)
         self._due = self._began = self._moved = monotonic()
         self._counts: Counts | None = None
         self._stats: Callable[[], QueueStats] | None = None
         self._done = 0
-        self._width = 0
         self._in_trouble = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.clear()
+        clear_progress()
 
     def sends(self, counts: "Counts", client: Any) -> None:
         """Show what is delivered from now on."""
@@ -152,27 +148,17 @@ class Progress:
             if self._in_trouble:
                 parts.append("waiting for the server")
             parts.append(f"{self._counts.read:,} lines")
-        parts.append(printable(Path(log.path).name))  # at the end, where a long one may be cut off
-        if self._on:
-            self._width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r" + "  ".join(parts)[: self._width].ljust(self._width))
-            sys.stderr.flush()
+        parts.append(Path(log.path).name)  # at the end, where a long one may be cut off
+        show_progress("  ".join(parts))
 
     def _note(self, stats: "QueueStats", done: int, now: float) -> None:
         """Say once if the server takes nothing for a while, and once when it does again."""
         if done > self._done or not stats.pending:
             if self._in_trouble:
-                self.clear()
+                clear_progress()
                 complain("the server takes page views again")
             self._done, self._moved, self._in_trouble = done, now, False
         elif not self._in_trouble and stats.last_error and now > self._moved + _TROUBLE_SECONDS:
             self._in_trouble = True
-            self.clear()
+            clear_progress()
             complain(f"the server does not take page views, so the import waits: {stats.last_error}")
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
-            self._width = 0
