@@ -202,14 +202,14 @@ def test_a_sender_that_is_broken_off_anywhere_leaves_its_events_to_the_next(
         settings = queue_settings(batch_size=3, flush_interval=0.0, retry_wait=1e-9, retry_wait_max=1e-9)
         queue = EventQueue(settings, lambda destination: None, lambda report: None)
         destination = queue.destination(exporter)
-        senders = Senders(queue, settings, lambda report: None, lambda: None)
+        senders = Senders(queue, settings, lambda report: None, lambda: None, lambda: None)
         for number in range(7):
             assert destination.put(b'{"n": %d}' % number)
         with contextlib.suppress(fault), at_moment(moment, break_off) as reached:
-            senders.work(destination, float("inf"), within=False)
+            senders.work(destination, float("inf"))
         while queue.has_events(destination):
             queue.hurry()
-            senders.work(destination, float("inf"), within=False)
+            senders.work(destination, float("inf"))
         stats = queue.stats()
         assert stats.submitted == 7 == stats.delivered + sum(stats.dropped.values())
         assert (stats.pending, queue._count, queue._bytes, destination.in_flight) == (0, 0, 0, {})

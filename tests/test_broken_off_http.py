@@ -66,7 +66,7 @@ def break_off_everywhere(fault: type[BaseException], collector: Collector) -> No
         target = Target(f"{collector.url}/api/send", f"{collector.url}/api/batch")
         queue = EventQueue(settings, lambda destination: None, lambda report: None)
         destination = queue.destination(UmamiExporter(target, connections))
-        senders = Senders(queue, settings, lambda report: None, lambda: None)
+        senders = Senders(queue, settings, lambda report: None, lambda: None, lambda: None)
         for name in ("one", "two", "three"):
             assert destination.put(event(name))
         assert destination.put(event("crawler", userAgent=CRAWLER))
@@ -76,12 +76,12 @@ def break_off_everywhere(fault: type[BaseException], collector: Collector) -> No
             raise fault
 
         with contextlib.suppress(fault), at_moment(moment, break_off, "umami/_http/") as reached:
-            senders.work(destination, time.monotonic() + DEADLINE, within=False)
+            senders.work(destination, time.monotonic() + DEADLINE)
         give_up = time.monotonic() + DEADLINE
         while queue.has_events(destination):
             assert time.monotonic() < give_up, moment
             queue.hurry()
-            senders.work(destination, give_up, within=False)
+            senders.work(destination, give_up)
         stats = queue.stats()
         assert stats.submitted == 5 == stats.delivered + stats.rejected + sum(stats.dropped.values())
         assert (stats.pending, destination.in_flight) == (0, {})

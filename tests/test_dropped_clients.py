@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE, SITE
 from process_helpers import finished, once, settings
-from queue_helpers import NEVER, drain, stored, until
+from queue_helpers import drain, stored, until
 from reverse_proxy import ReverseProxy
 from secrecy import watch
 
@@ -86,14 +86,37 @@ def test_a_dropped_client_lets_its_spool_go(collector: Collector, folder: Path) 
 @pytest.mark.slow
 def test_what_a_dropped_client_has_no_thread_for_goes_out_at_the_end(collector: Collector) -> None:
     program = """
+    import gc
+    import threading
     import umami
-    client = umami.Client()
+    from umami.exporters import Exported, Exporter
+
+    class Slow(Exporter):
+        name = "slow"
+
+        def export(self, events, deadline):
+            began.set()
+            answered.wait()
+            print(len(events))
+            return Exported()
+
+    began, answered = threading.Event(), threading.Event()
+    client = umami.Client(flush_interval=3600)
     client.new_event("left")
     assert not client.shutdown(0)
+    client = umami.Client(exporter=Slow(), batch_size=1, flush_interval=0)
+    client.new_event("under way")
+    client.new_event("left behind it")
+    began.wait()
+    sender = next(thread for thread in threading.enumerate() if thread.name == "umami-sender")
+    assert not client.shutdown(0)
     del client
+    answered.set()
+    sender.join()
+    gc.collect()
     """
-    run = finished("-c", program, **settings(collector, flush_interval=NEVER))
-    assert run.returncode == 0, run.stderr
+    run = finished("-c", program, **settings(collector))
+    assert (run.returncode, run.stdout) == (0, "11"), run.stderr
     assert stored(collector) == {"left": 1}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, SITE
 from queue_helpers import Listener, drain, send_many, stored, until
+from secrecy import watch
 
 import umami
 from umami._spool.records import MAGIC, framed
@@ -88,14 +89,17 @@ def test_a_file_that_was_made_longer_but_not_written_lost_nothing_else(
 def test_what_was_counted_as_lost_is_not_counted_again(left: Path, own_collector: Collector) -> None:
     zero(left, BLOCK, 2 * BLOCK)
     own_collector.fail(503, times=None)
-    client = umami.Client(spool=str(left.parent), shutdown_timeout=0, retry_wait=600, retry_wait_max=600)
-    until(lambda: client.queue_stats().last_error)  # no request is under way
+    client = umami.Client(spool=str(left.parent), retry_wait=600, retry_wait_max=600)
+    own_collector.wait_for(requests=1, timeout=DEADLINE)
+    assert not client.shutdown(0)
     first = client.queue_stats()
-    client.shutdown(0)
-    client._state._storage.spool.close()  # type: ignore[union-attr] # as its end does
+    watch.let_go(client)
+    del client  # its last request may still be under way
     assert first.dropped["spool_damaged"] > 0
     own_collector.clear()
-    second = drain(left.parent)
+    with umami.Client(spool=str(left.parent)) as other:
+        until(lambda: other.flush(DEADLINE) and other.queue_stats().submitted > 0)
+        second = other.queue_stats()
     assert second.dropped == {}
     assert second.delivered == first.pending == COUNT - first.dropped["spool_damaged"]
 

@@ -502,7 +502,8 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
             timeout: The maximum number of seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
-            True if every event is settled. Events that are not stay queued.
+            True if every event is settled. Events that are not stay queued: a later send, a later flush or
+            the end of the process sends them.
 
         Raises:
             ValidationError: The timeout is not a number of seconds.
@@ -522,7 +523,8 @@ class Client(Sends, Figures, RowQueries, Reports, Things):
             timeout: The maximum number of seconds to wait; None for the setting `shutdown_timeout`.
 
         Returns:
-            True if every event is settled. Events that are not stay queued.
+            True if every event is settled. Events that are not stay queued: a later send, a later flush or
+            the end of the process sends them.
 
         Raises:
             ValidationError: The timeout is not a number of seconds.

@@ -48,7 +48,7 @@ class Agent:
         self._settings = settings
         self._exporter_of = exporter_of
         self._queue = EventQueue(settings, self._resume, self.reporter.add)
-        self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server)
+        self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server, self._note_end)
         self._no_thread_until = 0.0
         self._waited_in_vain = 0.0
         self._store: Store | None = None
@@ -148,9 +148,10 @@ class Agent:
         if not self.flushes_on_sigterm:
             _process.note_server()
 
-    def _work(self, destination: DestinationQueue, give_up: float) -> bool:
-        self._senders.work(destination, give_up, within=give_up < math.inf)
-        return True
+    def _note_end(self) -> None:
+        """Do what `abandon` left to the senders, if a shutdown has ended them."""
+        if self._queue.abandoned and self._exit_by is None:
+            self.abandon()
 
     # What other processes left in the store.
 
@@ -240,7 +241,7 @@ class Agent:
         for index, destination in enumerate(unattended):
             now = monotonic()
             share = now + (give_up - now) / (len(unattended) - index)
-            worked = bool((yield Work(partial(self._work, destination, share), share))) and worked
+            worked = bool((yield Work(partial(self._senders.work, destination, share), share))) and worked
         if not worked:  # there is no thread for an event loop to wait for
             return False
         return (yield from self._queue.wait_settled(give_up))

@@ -48,6 +48,7 @@ class Senders:
         settings: The settings.
         report: Called with each thing that goes wrong.
         after_batch: Called in a sender's thread after each batch.
+        after_end: Called in a sender's thread when it has ended.
 
     Attributes:
         settings: Replaced when they change.
@@ -59,9 +60,11 @@ class Senders:
         settings: Settings,
         report: Callable[[Report], None],
         after_batch: Callable[[], None],
+        after_end: Callable[[], None],
     ) -> None:
         self.settings = settings
         self._after_batch = after_batch
+        self._after_end = after_end
         self._queue = queue
         self._report = report
         self._threads: set[_threads.Thread] = set()
@@ -110,6 +113,7 @@ class Senders:
             release(destination.exporter.leave)
             self._threads.discard(thread)
             self._queue.notify()  # a shutdown may wait for its end
+            self._after_end()
 
     def _export(self, destination: DestinationQueue, batch: Batch, within: float | None = None) -> float:
         """Export a batch and settle it; return the seconds that this took once the exporter was ready."""
@@ -144,13 +148,10 @@ class Senders:
                 raise
         return monotonic() - started
 
-    def work(self, destination: DestinationQueue, give_up: float, *, within: bool) -> None:
-        """Send in this thread what a destination has, or gets until `give_up`.
+    def work(self, destination: DestinationQueue, give_up: float) -> bool:
+        """Send in this thread what a destination has, or gets until a monotonic time, and return True.
 
-        Args:
-            destination: The destination.
-            give_up: The monotonic time at which to stop taking batches.
-            within: Whether requests are to end by then too.
+        Requests are to end by then too.
         """
         # Again after the last batch, because another thread may have relied on this one.
         while self._queue.has_events(destination):
@@ -161,11 +162,13 @@ class Senders:
                     remaining = give_up - monotonic()
                     batch = self._queue.take(destination, sender, remaining)
                     if batch is None:
-                        return
-                    self._export(destination, batch, max(_LEAST_SECONDS, remaining) if within else None)
+                        return True
+                    within = None if remaining == math.inf else max(_LEAST_SECONDS, remaining)
+                    self._export(destination, batch, within)
             finally:
                 self._queue.remove_sender(destination, sender)
                 release(destination.exporter.leave)
+        return True
 
     def is_current(self) -> bool:
         """Tell whether this thread is one of them."""
