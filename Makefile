@@ -79,11 +79,12 @@ test-lowest:
 		| sed -e 's/"//' -e 's/>=/==/' > $(LOWEST)/constraints.txt
 	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) test VENV=$(LOWEST)
 
-# The lowest versions of the frameworks, of those extras that are named after a package; all else is the newest.
+# The lowest versions of the frameworks, whose extras stand in one paragraph; all else is the newest.
 test-frameworks-lowest: LOWEST = $(VENV)-frameworks-lowest
 test-frameworks-lowest:
 	@mkdir -p $(LOWEST)
-	@sed -n 's/^\([a-z]*\) = \["\1>=\([0-9.]*\)"\]$$/\1==\2/p' pyproject.toml > $(LOWEST)/constraints.txt
+	@sed -n '/make test-frameworks-lowest/,/^$$/s/^\([a-z]*\) = \["\1>=\([0-9.]*\)"\]$$/\1==\2/p' pyproject.toml \
+		> $(LOWEST)/constraints.txt
 	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) $(LOWEST)/.test VENV=$(LOWEST)
 	$(LOWEST)/bin/python -m pytest -n $(WORKERS) tests/integrations $(ARGS)
 

@@ -154,7 +154,7 @@ CHILDREN = {
     "an exception": ("raise SystemExit('the end')", 1, True),
     "the end of the program": ("", 0, True),
     "os._exit": ("os._exit(4)", 4, False),
-    "os._exit after a flush": ("umami.flush(); os._exit(4)", 4, True),
+    "os._exit after before_exit": ("umami.before_exit(); os._exit(4)", 4, True),
 }
 
 

@@ -132,7 +132,9 @@ def signature_of(function: Callable[..., Any]) -> str:
 def test_the_module_offers_exactly_the_public_names() -> None:
     assert set(umami.__all__) == FUNCTIONS.keys() | MODULES | {
         "Client",
+        "before_exit",
         "current_visitor",
+        "no_wait",
         "user_agent",
         "visitor",
         "__version__",

@@ -2,12 +2,14 @@
 
 from typing import Any as _Any
 
-from . import _visitor
+from . import _process, _submit, _visitor
 from ._http import messages as _messages
 from .client import Client
 
 visitor = _visitor.visitor
 current_visitor = _visitor.current_visitor
+no_wait = _submit.no_wait
+before_exit = _process.before_exit
 
 
 class _Default(Client):

@@ -228,7 +228,7 @@ def watch() -> None:
     celery = sys.modules.get("celery.signals")
     if celery is not None:
         # Its prefork workers run neither finalizers nor atexit handlers.
-        celery.worker_process_shutdown.connect(before_exit, weak=False, dispatch_uid="umami")
+        celery.worker_process_shutdown.connect(_receive_exit, weak=False, dispatch_uid="umami")
 
 
 def will_flush() -> None:
@@ -248,8 +248,23 @@ def note_server() -> None:
         )
 
 
-def before_exit(**_: object) -> None:
-    """Deliver what all clients have queued, within their settings, as at the end of this process."""
+def _receive_exit(**_: object) -> None:
+    before_exit()
+
+
+def before_exit() -> None:
+    """Deliver what all clients of this process have queued, as its end does by itself.
+
+    Call it last in a process that ends without Python's exit handlers: one that calls `os._exit`, or that a
+    task queue ends so. Each client waits for at most its setting `shutdown_timeout`, all at the same time.
+    What is left then is logged.
+
+    Example:
+        ```python
+        umami.before_exit()
+        os._exit(0)
+        ```
+    """
     global _exiting  # noqa: PLW0603
     notice_fork()
     _exiting = True

@@ -4,6 +4,8 @@ Sending may be disabled, `before_send` may have dropped the event, a direct send
 queue drops an event or waits.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -16,8 +18,31 @@ from ._user_agents import BROWSER_USER_AGENT
 from .queue.reasons import BEFORE_SEND, TOO_LARGE
 from .queue.reporter import Report
 
-may_wait: Final = ContextVar("umami_may_wait", default=True)
-"""Whether a send may wait for room in a full queue. The page views of middlewares never do."""
+_may_wait: Final = ContextVar("umami.may_wait", default=True)
+
+
+@contextmanager
+def no_wait() -> Iterator[None]:
+    """Have no send in a block wait for room in a full queue, whatever the setting `overflow`.
+
+    With `overflow="block"`, an event that finds no room is dropped at once as with `drop_newest`: it is
+    counted as `queue_full`, and logged. For code that must not be held up, such as a middleware after the
+    response. In direct mode, a send still waits for the server.
+
+    Returns:
+        A context manager, for sync and async code. It applies to the current thread or task.
+
+    Example:
+        ```python
+        with umami.no_wait():
+            umami.new_page_view("Pricing", "/pricing")
+        ```
+    """
+    token = _may_wait.set(False)
+    try:
+        yield
+    finally:
+        _may_wait.reset(token)
 
 
 def submit(state: State, route: Route, encoded: bytes | Dropped, user_agent: str | None) -> dict[str, Any]:
@@ -39,7 +64,7 @@ def submit(state: State, route: Route, encoded: bytes | Dropped, user_agent: str
         return _drop(state, route, encoded)
     if settings.mode == "direct":
         return state.session.run(_direct(state, route, encoded, user_agent))
-    patience = settings.block_timeout if settings.overflow == "block" and may_wait.get() else 0.0
+    patience = settings.block_timeout if settings.overflow == "block" and _may_wait.get() else 0.0
     return _result(state.agent.put_late(route.destination, encoded, patience))
 
 
@@ -51,7 +76,7 @@ async def submit_async(
     if encoded and settings.enabled:
         if settings.mode == "direct":
             return await state.session.run_async(_direct(state, route, encoded, user_agent))
-        if settings.overflow == "block" and may_wait.get():
+        if settings.overflow == "block" and _may_wait.get():
             return _result(
                 await state.agent.put_late_async(route.destination, encoded, settings.block_timeout)
             )

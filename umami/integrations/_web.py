@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_plus
 
 import umami
-from umami._submit import may_wait
 from umami._user_agents import is_bot
 from umami.errors import ValidationError
 
@@ -240,25 +239,21 @@ class Middleware:
         With `overflow="block"` it would hold up the response where the framework ends it later, or else the
         thread for the next request.
         """
-        token = may_wait.set(False)
         try:
             if self._is_page_view(request, response):
-                self._client.new_page_view(**self._page_view(request, response))
+                with umami.no_wait():
+                    self._client.new_page_view(**self._page_view(request, response))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
-        finally:
-            may_wait.reset(token)
 
     async def _finished_async(self, request: Request, response: Response) -> None:
         """Do as `_finished` does, and block no event loop: in direct mode a send waits for the server."""
-        token = may_wait.set(False)
         try:
             if self._is_page_view(request, response):
-                await self._client.new_page_view_async(**self._page_view(request, response))
+                with umami.no_wait():
+                    await self._client.new_page_view_async(**self._page_view(request, response))
         except Exception as error:  # noqa: BLE001
             self._failures.note(error)
-        finally:
-            may_wait.reset(token)
 
     def _page_view(self, request: Request, response: Response) -> dict[str, Any]:
         fields = request.fields or self._fields(request)

@@ -7,7 +7,6 @@ import rq
 import rq.job
 
 import umami
-from umami._process import before_exit
 
 from ._tasks import KEY, Tasks
 
@@ -83,7 +82,7 @@ class FlushMixin:
             return bool(super().perform_job(*args, **options))  # type: ignore[misc]
         finally:
             if self.is_horse:
-                before_exit()
+                umami.before_exit()
 
 
 class Worker(FlushMixin, rq.Worker):
