@@ -99,14 +99,39 @@ NETWORK = {
     "me": "()",
     "website": "(website_id=None)",
     "create_website": "(name, domain, *, team_id=None)",
-    "update_website": "(website_id=None, *, name=None, domain=None)",
+    "update_website": "(website_id=None, *, name=None, domain=None, share_id=None)",
+    "transfer_website": "(website_id, *, user_id=None, team_id=None)",
     "reset_website": "(website_id, *, confirm)",
     "delete_website": "(website_id, *, confirm)",
     "delete_session": "(session_id, website_id=None)",
-    "teams": "()",
-    "links": "()",
-    "pixels": "()",
+    "shares": "(website_id=None)",
+    "create_share": "(name, website_id=None)",
+    "delete_share": "(share_id)",
     "segments": "(type='segment', website_id=None)",
+    "segment": "(segment_id, website_id=None)",
+    "create_segment": "(name, website_id=None, **filters)",
+    "update_segment": "(segment_id, website_id=None, *, name=None, **filters)",
+    "delete_segment": "(segment_id, website_id=None, *, confirm)",
+    "links": "()",
+    "link": "(link_id)",
+    "create_link": "(name, url, *, slug=None, team_id=None)",
+    "update_link": "(link_id, *, name=None, url=None, slug=None)",
+    "delete_link": "(link_id, *, confirm)",
+    "pixels": "()",
+    "pixel": "(pixel_id)",
+    "create_pixel": "(name, *, slug=None, team_id=None)",
+    "update_pixel": "(pixel_id, *, name=None, slug=None)",
+    "delete_pixel": "(pixel_id, *, confirm)",
+    "teams": "()",
+    "team": "(team_id)",
+    "create_team": "(name)",
+    "update_team": "(team_id, *, name)",
+    "delete_team": "(team_id, *, confirm)",
+    "members": "(team_id)",
+    "add_member": "(team_id, user_id, role='team-member')",
+    "update_member": "(team_id, user_id, *, role)",
+    "remove_member": "(team_id, user_id)",
+    "join_team": "(access_code)",
     "flush": "(timeout=None)",
     "shutdown": "(timeout=None)",
 }
@@ -584,6 +609,7 @@ def test_no_exception_shows_a_credential(
             client.login("admin", URL_PASSWORD)
         errors.append(refused.value)
     collector.stop()
+    client.configure(query_timeout=1)
     with pytest.raises(httpx.ConnectError) as away:
         client.websites()
     errors.append(away.value)

@@ -23,8 +23,11 @@ from ._http.asking import asked
 from ._http.messages import Flow, json_of
 from ._http.server import quoted
 from ._queries.figures import Figures
+from ._queries.links import Links
 from ._queries.reports import Reports
 from ._queries.rows import RowQueries
+from ._queries.segments import Segments
+from ._queries.teams import Teams
 from ._queries.things import Things
 from ._sends import Sends
 from ._state import State
@@ -34,7 +37,7 @@ from .models import LoginResponse, QueueStats, Website
 from .settings import SettingsDict, with_settings
 
 
-class Client(Sends, Figures, RowQueries, Reports, Things):
+class Client(Sends, Figures, RowQueries, Reports, Things, Segments, Links, Teams):
     """Sends events to an Umami server or to Umami Cloud, and queries it.
 
     The functions of the module `umami` are the methods of one default client. Make more clients for more

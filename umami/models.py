@@ -391,25 +391,52 @@ class Team(Model):
     createdAt: str | None = None
 
 
+class Member(Model):
+    """A member of a team. `user` has the name where a list of members is read."""
+
+    id: str
+    teamId: str
+    userId: str
+    role: str
+    createdAt: str | None = None
+    user: WebsiteUser | None = None
+
+
+class Share(Model):
+    """A public page of a website, link or pixel, at `/share/` and its `slug`."""
+
+    id: str
+    entityId: str
+    name: str | None = None
+    slug: str | None = None
+    parameters: dict[str, Any] = {}
+    createdAt: str | None = None
+    updatedAt: str | None = None
+
+
 class Link(Model):
-    """A short link that Umami counts and forwards to `url`."""
+    """A short link that Umami counts and forwards to `url`. Its `id` is the website id of its figures."""
 
     id: str
     name: str | None = None
     url: str | None = None
     slug: str | None = None
+    userId: str | None = None
     teamId: str | None = None
     createdAt: str | None = None
+    updatedAt: str | None = None
 
 
 class Pixel(Model):
-    """An image whose views Umami counts."""
+    """An image whose views Umami counts. Its `id` is the website id of its figures."""
 
     id: str
     name: str | None = None
     slug: str | None = None
+    userId: str | None = None
     teamId: str | None = None
     createdAt: str | None = None
+    updatedAt: str | None = None
 
 
 class Segment(Model):
@@ -422,7 +449,9 @@ class Segment(Model):
     name: str | None = None
     type: str | None = None
     parameters: dict[str, Any] = {}
+    websiteId: str | None = None
     createdAt: str | None = None
+    updatedAt: str | None = None
 
 
 class FunnelStep(Model):

@@ -26,6 +26,15 @@ def is_token(body: bytes) -> bool:
     return _TOKEN.fullmatch(body) is not None
 
 
+def is_error(body: bytes) -> bool:
+    """Tell whether a body is an error in the form of Umami since 2.16, rather than a page of HTML."""
+    try:
+        answer = from_json(body)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and "error" in answer
+
+
 def words(body: bytes | None) -> str | None:
     """Return what the body of an error answer says.
 

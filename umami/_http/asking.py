@@ -47,6 +47,7 @@ def checked(
     response: "httpx.Response",
     *,
     filters: Mapping[str, str] | None = None,
+    crash: str | None = None,
     secrets: Sequence[str] = (),
 ) -> "httpx.Response":
     """Return a response.
@@ -55,6 +56,7 @@ def checked(
         request: What was asked.
         response: The response.
         filters: The filters of a query, for the text of an error; None if it is no query.
+        crash: What an empty 500 most likely means, if it is no query by filters.
         secrets: What the text of an error must not show, whatever the server answers.
 
     Raises:
@@ -71,12 +73,14 @@ def checked(
     if said is not None and any(secret in said for secret in secrets):
         said = None
     hint = None
-    if response.status_code == 500 and filters is not None and response.content in _COULD_NOT_RUN:
+    if filters is not None:
         listed = ", ".join(f"{name}={value}" for name, value in filters.items())
-        hint = (
+        crash = (
             f"with the filters {listed}: check their values" if listed else "about that website: check its id"
         )
-        hint = f"Umami could not run the query {hint}."
+        crash = f"Umami could not run the query {crash}."
+    if response.status_code == 500 and crash is not None and response.content in _COULD_NOT_RUN:
+        hint = crash
         text, said = f"{text}: {hint}", None
     else:
         if said and said not in status:

@@ -35,6 +35,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "exclude_bounce": ("excludeBounce",),
     "match": ("match",),
 }
+_OF_3: Final = {"url": "path", "host": "hostname"}
 # An older server ignores a filter that it does not know, and would answer for the whole website.
 _SINCE: Final[Mapping[str, tuple[int, int]]] = {
     "host": (2, 12), "hostname": (2, 12), "tag": (2, 15), "language": (2, 16), "segment": (2, 19),
@@ -176,6 +177,34 @@ def parameters(filters: Given, version: Version | None, *, but: Iterable[str] = 
             value = condition.values[0] if known in _OWN else _written(known, condition, version)
             for name in _NAMES[known]:
                 found[f"{name}{number or ''}"] = value
+    return found
+
+
+def stored(filters: Given, version: Version) -> dict[str, Any]:
+    """Return filters as a segment holds them, where each has its operator beside its value.
+
+    Raises:
+        ValidationError: A segment cannot hold one.
+        UnsupportedError: The server has no way to express one.
+    """
+    refused = filters.keys() & {"segment", "cohort", "event_type", "exclude_bounce"}
+    if refused:
+        raise ValidationError(f"A segment cannot have the filter {min(refused)}.")
+    conditions = []
+    for known, held in filters.items():
+        for condition in held if known not in _OWN else ():
+            written = _written(known, condition, version)
+            operator, value = "eq", written
+            if _OPERATOR.match(written):
+                operator, _, value = written.partition(".")
+            elif _LINE_END.search(written):
+                raise _inexpressible(known, condition, "Umami finds no operator in a value of several lines")
+            conditions.append(
+                {"name": _OF_3.get(known, _NAMES[known][0]), "operator": operator, "value": value}
+            )
+    found: dict[str, Any] = {"filters": conditions}
+    if "match" in filters:
+        found["match"] = filters["match"][0].values[0]
     return found
 
 

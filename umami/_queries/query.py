@@ -9,6 +9,7 @@ import pydantic
 
 from umami._events import fields
 from umami._http import filters as filtering
+from umami._http.answers import is_error
 from umami._http.asking import NO_ROUTE, checked, parsed, unexpected
 from umami._http.messages import Flow, Request, json_of
 from umami._http.server import Server, quoted
@@ -163,8 +164,11 @@ def read_rows(kind: type[T], rows: Any, request: Request) -> T:
 
 
 def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
-    """Raise an UnsupportedError that names the call and the version it needs, if there is no such route."""
-    if response.status_code in NO_ROUTE:
+    """Raise an UnsupportedError that names the call and the version it needs, if there is no such route.
+
+    A 404 with an error of Umami's own means that what the route is asked about is not there.
+    """
+    if response.status_code in NO_ROUTE and not is_error(response.content):
         needed = ".".join(map(str, since))
         raise UnsupportedError(
             f"{name} needs Umami {needed} or later: {request.method} {response.request.url} answered "

@@ -1,28 +1,18 @@
-"""What an account has: websites, teams, links, pixels, segments; and the deletion of a visitor's session."""
-
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+"""What an account has: websites and their shares; and the deletion of a visitor's session."""
 
 from umami._calls import both
 from umami._events import fields
-from umami._events.values import given
-from umami._http import endpoints
-from umami._http.asking import asked, checked, parsed
+from umami._http.asking import asked, parsed
 from umami._http.messages import Flow, json_of
-from umami._http.server import quoted
-from umami.errors import UnsupportedError, ValidationError
-from umami.models import Link, Pixel, Segment, Table, Team, User, Website
+from umami.errors import ValidationError
+from umami.models import Share, Table, User, Website
 
-from .arguments import one_of
+from .changes import Changes, below, changes_of, confirmed
 from .describing import described
-from .query import Queries, read_rows, require_route
 from .rows import session_id_of
 
-T = TypeVar("T")
-Kind = Literal["segment", "cohort"]
 
-
-class Things(Queries):
+class Things(Changes):
     """What a client can read and change beside figures."""
 
     @described
@@ -55,11 +45,8 @@ class Things(Queries):
             ```
         """
         wanted = self._website_id(website_id)
-        request = self._state.server(login=True).request("GET", f"/websites/{quoted(wanted)}")
-        body = json_of((yield from asked(request, filters={})))
-        if not body:
-            raise ValidationError(f"website_id: there is no website {given(wanted)}.")
-        return parsed(Website.model_validate, body, request)
+        website: Website = yield from self._found("website", "/websites", wanted, Website)
+        return website
 
     @described
     def _create_website(self, name: str, domain: str, *, team_id: str | None = None) -> Flow[Website]:
@@ -82,18 +69,25 @@ class Things(Queries):
         body = {"name": fields.limited("name", name, 100), "domain": fields.limited("domain", domain, 500)}
         if team_id is not None:
             body["teamId"] = fields.text("team_id", team_id)
-        created: Website = yield from self._changed("POST", "/websites", body, Website)
+        created: Website = yield from self._changed("create_website()", "POST", "/websites", body, Website)
         return created
 
     @described
     def _update_website(
-        self, website_id: str | None = None, *, name: str | None = None, domain: str | None = None
+        self,
+        website_id: str | None = None,
+        *,
+        name: str | None = None,
+        domain: str | None = None,
+        share_id: str | None = None,
     ) -> Flow[Website]:
-        """Change a website's name or domain.
+        """Change a website's name or domain, or its public page.
 
         Args:
             name: The new name.
             domain: The new domain.
+            share_id: Make the figures public at `/share/` and this text of 8 to 50 letters and digits. An
+                empty text ends that, and deletes all shares.
 
         Returns:
             The website.
@@ -103,18 +97,44 @@ class Things(Queries):
             umami.update_website(name="Shop (old)")
             ```
         """
-        wanted = {"name": name, "domain": domain}
-        body: dict[str, Any] = {
-            field: fields.text(field, value) for field, value in wanted.items() if value is not None
-        }
-        if not body:
-            raise ValidationError("Give a name or a domain to change.")
-        if len(body) < len(wanted):  # Umami 2 requires both
+        body = changes_of(name=name, domain=domain, share_id=share_id)
+        if "share_id" in body:
+            body["shareId"] = body.pop("share_id") or None
+        if not body.keys() >= {"name", "domain"}:  # Umami 2 requires both
             now = yield from self._website(website_id)
             body = {"name": now.name or "", "domain": now.domain or "", **body}
         path = self._website_path(website_id)
-        changed: Website = yield from self._changed("POST", path, body, Website)
+        changed: Website = yield from self._changed("update_website()", "POST", path, body, Website)
         return changed
+
+    @described
+    def _transfer_website(
+        self, website_id: str, *, user_id: str | None = None, team_id: str | None = None
+    ) -> Flow[Website]:
+        """Give a website to a team, or to an account. This needs Umami 2.10 or later.
+
+        Args:
+            website_id: The website.
+            user_id: The account that is to own it.
+            team_id: The team that is to own it, in place of an account.
+
+        Returns:
+            The website.
+
+        Example:
+            ```python
+            umami.transfer_website(site, team_id=umami.teams()[0].id)
+            ```
+        """
+        if (user_id is None) == (team_id is None):
+            raise ValidationError("Give user_id or team_id, one of them.")
+        body = {"userId": user_id, "teamId": team_id}
+        body = {name: fields.text(name, value) for name, value in body.items() if value is not None}
+        path = f"{below('/websites', 'website_id', website_id)}/transfer"
+        moved: Website = yield from self._changed(
+            "transfer_website()", "POST", path, body, Website, since=(2, 10)
+        )
+        return moved
 
     @described
     def _reset_website(self, website_id: str, *, confirm: str) -> Flow[None]:
@@ -129,8 +149,9 @@ class Things(Queries):
             umami.reset_website(site, confirm="Shop")
             ```
         """
-        yield from self._confirmed(website_id, confirm)
-        yield from self._changed("POST", f"/websites/{quoted(website_id)}/reset", None, None)
+        website = yield from self._found("website", "/websites", website_id, Website)
+        confirmed(website, confirm)
+        yield from self._changed("reset_website()", "POST", f"{self._website_path(website.id)}/reset")
 
     @described
     def _delete_website(self, website_id: str, *, confirm: str) -> Flow[None]:
@@ -145,8 +166,7 @@ class Things(Queries):
             umami.delete_website(site, confirm="Shop")
             ```
         """
-        yield from self._confirmed(website_id, confirm)
-        yield from self._changed("DELETE", f"/websites/{quoted(website_id)}", None, None)
+        yield from self._deleted("website", "/websites", website_id, confirm, Website)
 
     @described
     def _delete_session(self, session_id: str, website_id: str | None = None) -> Flow[None]:
@@ -163,112 +183,68 @@ class Things(Queries):
             ```
         """
         path = f"{self._website_path(website_id)}/sessions/{session_id_of(session_id)}"
-        yield from self._changed("DELETE", path, None, None, call="delete_session()", since=(3, 3))
+        yield from self._changed("delete_session()", "DELETE", path, since=(3, 3))
 
     @described
-    def _teams(self) -> Flow[Table[Team]]:
-        """Return the teams of the account.
+    def _shares(self, website_id: str | None = None) -> Flow[Table[Share]]:
+        """Return the public pages of a website. This needs Umami 3.1 or later.
+
+        An older server has one page at most: `shareId` of `website()`.
 
         Returns:
-            A table of teams.
+            A table of them. Each is at `/share/` and its `slug`.
 
         Example:
             ```python
-            for row in umami.teams():
-                print(row.name)
+            for row in umami.shares():
+                print(row.name, f"https://umami.example.com/share/{row.slug}")
             ```
         """
-        return (yield from self._listing("teams()", Table[Team], "/teams", "/me/teams"))
+        path = f"{self._website_path(website_id)}/shares"
+        return (yield from self._listing("shares()", Table[Share], path, since=(3, 1)))
 
     @described
-    def _links(self) -> Flow[Table[Link]]:
-        """Return the account's short links. This needs Umami 3.0 or later.
+    def _create_share(self, name: str, website_id: str | None = None) -> Flow[Share]:
+        """Make a public page of a website. This needs Umami 3.1 or later.
 
-        Returns:
-            A table of links.
-
-        Example:
-            ```python
-            for row in umami.links():
-                print(row.slug, row.url)
-            ```
-        """
-        return (yield from self._listing("links()", Table[Link], "/links"))
-
-    @described
-    def _pixels(self) -> Flow[Table[Pixel]]:
-        """Return the account's pixels. This needs Umami 3.0 or later.
-
-        Returns:
-            A table of pixels.
-
-        Example:
-            ```python
-            for row in umami.pixels():
-                print(row.name, row.slug)
-            ```
-        """
-        return (yield from self._listing("pixels()", Table[Pixel], "/pixels"))
-
-    @described
-    def _segments(
-        self,
-        type: Kind = "segment",  # noqa: A002
-        website_id: str | None = None,
-    ) -> Flow[Table[Segment]]:
-        """Return a website's segments or cohorts. This needs Umami 3.0 or later.
+        For an older server, use `update_website(share_id=...)`.
 
         Args:
-            type: `segment` or `cohort`.
+            name: The page's name, at most 200 characters.
 
         Returns:
-            A table of segments, whose `id` the filters `segment` and `cohort` take.
+            The page. It is at `/share/` and its `slug`.
 
         Example:
             ```python
-            for row in umami.segments():
-                print(row.name, umami.website_stats(period="7d", segment=row.id).visitors)
+            page = umami.create_share("For the agency")
+            print(f"https://umami.example.com/share/{page.slug}")
             ```
         """
-        params = {"type": one_of("type", type, Kind)}
-        path = f"{self._website_path(website_id)}/segments"
-        return (yield from self._listing("segments()", Table[Segment], path, params=params))
+        # What Umami itself sets for a page made with a website's shareId. Without, it shows nothing.
+        body = {
+            "name": fields.limited("name", name, 200),
+            "parameters": {"overview": True, "events": True},
+        }
+        path = f"{self._website_path(website_id)}/shares"
+        share: Share = yield from self._changed("create_share()", "POST", path, body, Share, since=(3, 1))
+        return share
 
-    def _listing(
-        self, call: str, kind: type[T], *paths: str, params: Mapping[str, Any] | None = None
-    ) -> Flow[T]:
-        server = self._state.server(login=True)
-        rows = yield from endpoints.listed(server, *paths, params=params)
-        if rows is None:
-            raise UnsupportedError(f"{call} needs Umami 3.0 or later: the server has no {paths[0]}.")
-        return read_rows(kind, rows, server.request("GET", paths[0]))
+    @described
+    def _delete_share(self, share_id: str) -> Flow[None]:
+        """Delete a public page; the website stays. This needs Umami 3.1 or later.
 
-    def _confirmed(self, website_id: str, confirm: str) -> Flow[None]:
-        """Raise an error unless a website has a name."""
-        website = yield from self._website(fields.text("website_id", website_id) or "-")
-        if website.name != fields.text("confirm", confirm):
-            raise ValidationError(
-                f"confirm must be the website's name, {given(website.name)}, got {given(confirm)}. "
-                "Nothing was changed."
-            )
+        Args:
+            share_id: The page's `id`.
 
-    def _changed(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        kind: Any,
-        *,
-        call: str = "",
-        since: tuple[int, ...] | None = None,
-    ) -> Flow[Any]:
-        """Make a request that changes something, and return what it answers, unless `kind` is None."""
-        request = self._state.server(login=True).request(method, path, json=body)
-        response = yield request
-        if since is not None:
-            require_route(call, request, since, response)
-        checked(request, response, filters={})
-        return None if kind is None else parsed(kind.model_validate, json_of(response), request)
+        Example:
+            ```python
+            for row in umami.shares():
+                umami.delete_share(row.id)
+            ```
+        """
+        path = below("/share/id", "share_id", share_id)
+        yield from self._changed("delete_share()", "DELETE", path, since=(3, 1))
 
     # Each description's two functions.
 
@@ -279,7 +255,7 @@ class Things(Queries):
     reset_website, reset_website_async = both(_reset_website)
     delete_website, delete_website_async = both(_delete_website)
     delete_session, delete_session_async = both(_delete_session)
-    teams, teams_async = both(_teams)
-    links, links_async = both(_links)
-    pixels, pixels_async = both(_pixels)
-    segments, segments_async = both(_segments)
+    transfer_website, transfer_website_async = both(_transfer_website)
+    shares, shares_async = both(_shares)
+    create_share, create_share_async = both(_create_share)
+    delete_share, delete_share_async = both(_delete_share)
