@@ -545,3 +545,18 @@ def test_a_self_hosted_api_key_is_verified(make_client: Callable[..., umami.Clie
         assert [request.path for request in collector.requests] == ["/api/me"]
         client.configure(api_key="umami_an0ther-key")
         assert call(client.verify_token) is False
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("2.6", "2.0"), ("2.15", "2.15"), ("2.16", "2.16"), ("2.19", "2.16"), ("3.0", "3.0"), ("3.1", "3.1"),
+     ("3.4", "3.3")],
+)  # fmt: skip
+def test_a_servers_version_is_told(serve: Callable[..., Site], version: str, told: str) -> None:
+    of_2_15 = override("/api/version", Answer(200, {"version": "2.15.1"})) if version == "2.15" else None
+    site = serve(version, of_2_15, login=False)
+    site.set_website_id(None)
+    assert site.server_version() == told
+    site.configure(server_version="3.2")
+    assert site.server_version() == "3.2"
+    assert umami.Client(api_key="key").server_version() == "3.4"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE, slow
-from old_umami import Answer, OldUmami, Seen, served
+from old_umami import NEXT_404, Answer, OldUmami, Seen, served
 
 import umami
 from umami import filters
@@ -182,6 +182,65 @@ def test_web_vitals_are_read(recorded: Recorded, call: Call) -> None:
     vitals = call(client.web_vitals, **RANGE, metric="lcp", unit="hour")
     assert (vitals.summary.lcp.p75, vitals.pages[0].name, vitals.chart[0].p95) == (1.5, "/w", 1.5)
     assert seen[-1].body["parameters"].items() >= {"metric": "lcp", "unit": "hour"}.items()
+
+
+# By Umami's OpenAPI document of 3.3.1: the route of each report, or of its parts.
+BY_GET: dict[str, Any] = {
+    "/funnels/stats": RECORDED["funnel"],
+    "/journeys": RECORDED["journey"],
+    "/attribution": RECORDED["attribution"],
+    "/retention": [{"date": "2026-11-28", "day": 0, "visitors": 2, "returnVisitors": 2, "percentage": 100}],
+    "/goals/stats": {"num": 1, "total": 3},
+    "/breakdown": [
+        {"views": 1, "visitors": 1, "visits": 1, "bounces": 1, "totaltime": 0, "path": "/a", "country": "DE"}
+    ],
+    **{f"/utm/metrics utm_{name}": [{"utm": name, "views": 1}]
+       for name in ("source", "medium", "campaign", "content", "term")},
+    "/revenue/chart": {"chart": RECORDED["revenue"]["chart"]},
+    "/revenue/stats": RECORDED["revenue"]["total"],
+    **{f"/revenue/metrics {name}": RECORDED["revenue"][name]
+       for name in ("country", "region", "referrer", "channel")},
+    "/performance/chart": {"chart": RECORDED["performance"]["chart"]},
+    "/performance/stats": RECORDED["performance"]["summary"],
+    "/performance/metrics path": RECORDED["performance"]["pages"],
+    "/performance/metrics title": RECORDED["performance"]["pageTitles"],
+    "/performance/metrics device": [], "/performance/metrics browser": [],
+}  # fmt: skip
+
+
+def test_reports_are_asked_for_by_get_where_post_is_gone(recorded: Recorded, call: Call) -> None:
+    def answer(seen: Seen) -> Answer | None:
+        route = seen.path.removeprefix(f"/api/websites/{SITE}")
+        for key in (route, f"{route} {seen.query.get('type')}"):
+            if key in BY_GET:
+                return Answer(200, BY_GET[key])
+        return NEXT_404 if seen.path.startswith("/api/reports/") else None
+
+    server, by_post = OldUmami("3.4", answer), recorded[0]
+    with served(server) as url, umami.Client(url_base=url, website_id=SITE) as client:
+        client.set_token("t")
+        steps = [filters.path("/"), filters.event("buy")]
+        for function, args, kwargs in (
+            ("funnel", (steps,), {}),
+            ("journeys", (), {"steps": 4}),
+            ("attribution", (steps[1],), {"currency": "EUR"}),
+            ("revenue", (), {"currency": "EUR"}),
+            ("web_vitals", (), {}),
+        ):
+            expected = getattr(by_post, function)(*args, **RANGE, **kwargs)
+            assert call(getattr(client, function), *args, **RANGE, **kwargs) == expected
+        assert client.retention(**RANGE)[0].percentage == 100
+        assert client.goal(steps[1], **RANGE, country="DE").num == 1
+        start = str(int(RANGE["start_at"].timestamp() * 1000))
+        asked = {"startAt": start, "type": "event", "value": "buy", "country": "DE"}
+        assert server.seen[-1].query.items() >= asked.items()
+        assert client.breakdown(["path", "country"], **RANGE)[0].model_extra == {
+            "path": "/a",
+            "country": "DE",
+        }
+        assert server.seen[-1].query["fields"] == '["path","country"]'
+        utm = client.utm(**RANGE)
+        assert [utm.utm_medium[0].utm, utm.utm_term[0].utm] == ["medium", "term"]
 
 
 def test_umami_2_has_no_such_reports(make_client: Callable[..., umami.Client]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, SITE
 from old_umami import Answer, OldUmami, Seen, served
 
 import umami
@@ -257,3 +257,19 @@ def test_an_older_server_has_no_links(make_client: Callable[..., umami.Client]) 
                 getattr(client, function)(*args)
         with pytest.raises(UnsupportedError, match=r"^create_segment\(\) needs Umami 3\.0 or later"):
             client.create_segment("DE", country="DE")
+
+
+def test_a_visitor_is_forgotten(make_client: Callable[..., umami.Client], call: Call) -> None:
+    with Collector(umami="3.4", password=PASSWORD) as collector:
+        client = make_client(url_base=collector.url)
+        client.login("admin", PASSWORD)
+        for number in range(4):
+            client.new_event("buy", custom_data={"price": 5 + number * number}, distinct_id=f"v{number % 2}")
+        assert client.flush(DEADLINE)
+        stats = call(client.event_value_stats, "price", period="7d", event="buy")
+        assert stats.model_dump() == {"total": 34, "average": 8.5, "median": 7.5, "min": 5, "max": 14}
+        assert client.event_value_stats("price", period="7d", event="sell").total == 0
+        gone = next(iter(client.sessions(period="7d")))
+        call(client.delete_session, gone.id)
+        assert [each.id for each in client.sessions(period="7d")] != [gone.id]
+        assert len(client.events(period="7d").to_table()) == 2

@@ -76,6 +76,8 @@ event_properties = _client.event_properties
 event_properties_async = _client.event_properties_async
 event_values = _client.event_values
 event_values_async = _client.event_values_async
+event_value_stats = _client.event_value_stats
+event_value_stats_async = _client.event_value_stats_async
 session_stats = _client.session_stats
 session_stats_async = _client.session_stats_async
 weekly_sessions = _client.weekly_sessions
@@ -113,6 +115,8 @@ web_vitals_async = _client.web_vitals_async
 
 me = _client.me
 me_async = _client.me_async
+server_version = _client.server_version
+server_version_async = _client.server_version_async
 website = _client.website
 website_async = _client.website_async
 create_website = _client.create_website

@@ -211,6 +211,16 @@ class EventStats(EventStatsCmp):
     comparison: EventStatsCmp | None = None
 
 
+class ValueStats(Model):
+    """The statistics of a number in custom data, as `event_value_stats()` returns them; 0 without any."""
+
+    total: Amount = 0.0
+    average: Amount = 0.0
+    median: Amount = 0.0
+    min: Amount = 0.0
+    max: Amount = 0.0
+
+
 class DateRange(Model):
     """The first and the last event of a website; None without events."""
 

@@ -1,18 +1,15 @@
 """Reports: what visitors do one after another, and what it is worth (see `_calls.both`)."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Literal
 
 from typing_extensions import Unpack
 
 from umami._calls import both
 from umami._events import fields as event_fields
 from umami._events.values import given
-from umami._http import filters as filtering
-from umami._http.asking import checked, status_of
 from umami._http.messages import Flow
-from umami._http.versions import version_of
 from umami.errors import ValidationError
 from umami.filters import Filters, Step
 from umami.models import (
@@ -31,66 +28,16 @@ from umami.models import (
 from .arguments import camel, one_of, whole
 from .describing import described
 from .figures import Filterable, Unit
-from .query import Moment, Queries, read_as, require_route
-from .ranges import Range, range_of
-
-T = TypeVar("T")
+from .query import Moment
+from .ranges import range_of
+from .report import ReportQueries
 
 Model = Literal["first-click", "last-click"]
 Vital = Literal["lcp", "inp", "cls", "fcp", "ttfb"]
-_SINCE: Final = (3, 0)
 
 
-class Reports(Queries):
+class Reports(ReportQueries):
     """The reports of a client. They need Umami 3.0 or later."""
-
-    def _report(
-        self,
-        call: str,
-        type_: str,
-        kind: type[T],
-        when: Range,
-        website_id: str | None,
-        filters: Mapping[str, Any],
-        parameters: Mapping[str, Any],
-        *,
-        since: tuple[int, ...] = _SINCE,
-    ) -> Flow[T]:
-        """Ask for a report.
-
-        Args:
-            call: The call, for errors: `funnel()`.
-            type_: The report's name at the server.
-            kind: What the answer is read as.
-            when: The range of time.
-            website_id: The website.
-            filters: The filters as the caller gave them.
-            parameters: The report's own parameters; those of None are left out.
-            since: The first version that has it.
-        """
-        server = self._state.server(login=True)
-        website = self._website_id(website_id)
-        held = filtering.checked(filters)
-        path = self._website_path(website_id)
-        version = yield from self._version(server, path, held, since=since, name=call)
-        own = {name: value for name, value in parameters.items() if value is not None}
-        body = {
-            "websiteId": website,
-            "type": type_,
-            "filters": filtering.parameters(held, version),
-            "parameters": {"startDate": _iso(when.start), "endDate": _iso(when.end), **own},
-        }
-        request = server.request("POST", f"/reports/{type_}", json=body)
-        response = yield request
-        require_route(call, request, since, response)
-        try:
-            checked(request, response, filters=filtering.shown(held))
-        except Exception as error:
-            if status_of(error) == 400 and version is None:  # Umami 2 has some reports, by other parameters
-                found = yield from version_of(server, path, self._state.versions, exact=False)
-                found.require(since, call)
-            raise
-        return read_as(kind, request, response)
 
     @described
     def _funnel(
@@ -432,8 +379,3 @@ def _step(step: Any) -> Step:
             f"A step must be umami.filters.path(…) or umami.filters.event(…), got {given(step)}."
         )
     return step
-
-
-def _iso(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

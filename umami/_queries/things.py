@@ -1,9 +1,12 @@
 """What an account has: websites and their shares; and the deletion of a visitor's session."""
 
+import uuid
+
 from umami._calls import both
 from umami._events import fields
 from umami._http.asking import asked, parsed
 from umami._http.messages import Flow, json_of
+from umami._http.versions import version_of
 from umami.errors import ValidationError
 from umami.models import Share, Table, User, Website
 
@@ -31,6 +34,34 @@ class Things(Changes):
         body = json_of((yield from asked(request)))
         user = body.get("user", body) if isinstance(body, dict) else body  # before 2.16 it is the user itself
         return parsed(User.model_validate, user, request)
+
+    @described
+    def _server_version(self) -> Flow[str]:
+        """Return the server's version, as far as its answers tell it.
+
+        No route of every Umami tells it. The answer is remembered for ten minutes.
+
+        Returns:
+            The lowest version that it can be: `2.0` (before 2.10), `2.10` to `2.15`, `2.16` (to 2.20), `3.0`,
+            `3.1` (or 3.2), or `3.3` (or later); `3.4` for Umami Cloud; and what the setting `server_version`
+            says, if it is set.
+
+        Raises:
+            OperationNotAllowedError: No server is set.
+            httpx.HTTPStatusError: The server did not answer as any Umami does.
+
+        Example:
+            ```python
+            print("Umami", umami.server_version(), "or later")
+            ```
+        """
+        server = self._state.server()
+        version = self._known_version(server)
+        if version is None:
+            # The route that tells 3.0 checks its parameters before it looks for the website.
+            any_website = f"/websites/{uuid.UUID(int=0)}"
+            version = yield from version_of(server, any_website, self._state.versions, exact=True)
+        return ".".join(map(str, version.least))
 
     @described
     def _website(self, website_id: str | None = None) -> Flow[Website]:
@@ -249,6 +280,7 @@ class Things(Changes):
     # Each description's two functions.
 
     me, me_async = both(_me)
+    server_version, server_version_async = both(_server_version)
     website, website_async = both(_website)
     create_website, create_website_async = both(_create_website)
     update_website, update_website_async = both(_update_website)

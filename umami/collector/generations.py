@@ -172,7 +172,7 @@ class Generation:
     """Whether figures are those of 2.x: lists and custom data cannot be filtered, rows have other keys."""
     counts_session_events: bool = True
     """Whether the list of sessions has the key ``events``."""
-    missing_figures: frozenset[str] = frozenset()
+    missing_figures: frozenset[str] = frozenset({"event-data-pivot/numeric-stats"})
     """The query routes of a website that it does not have."""
     stats: Literal["change", "prev", "sum"] = "sum"
     """The form of statistics. ``change``, ``prev``: each figure is an object, with its change or its previous
@@ -202,6 +202,8 @@ _3_4: Final = replace(
     checks_commerce=True,
     has_api_keys=True,
     has_second_factor=True,
+    config=(*_3_1.config, "sessionDeletionEnabled"),
+    missing_figures=frozenset(),
 )
 _3_3: Final = replace(_3_4, name="3.3", since=(3, 3), checks_commerce=False, has_api_keys=False)
 _3_0_3: Final = replace(
@@ -220,7 +222,7 @@ _3_0_3: Final = replace(
     hour_unit_hours=48,
     day_unit_months=6,
     counts_session_events=False,
-    missing_figures=frozenset({"events/stats", "event-data"}),
+    missing_figures=_3_1.missing_figures | {"events/stats", "event-data"},
 )
 _3_0_1: Final = replace(
     _3_0_3,

@@ -102,6 +102,9 @@ class QueryRoutes:
             Route(website, changing(websites.delete), methods=["DELETE"]),
             Route(f"{website}/reset", changing(websites.reset), methods=["POST"]),
         ]
+        if "sessionDeletionEnabled" in generation.config:
+            one = f"{website}/sessions/{{session_id}}"
+            self.routes.append(Route(one, changing(websites.delete_session), methods=["DELETE"]))
         if "segments" not in generation.missing_figures:
             one = f"{segments}/{{segment_id}}"
             self.routes += [
@@ -187,7 +190,8 @@ class QueryRoutes:
         return self._reply({"ok": True} if self._generation.says_ok else {})
 
     async def _config(self, _: Request) -> Response:
-        return self._reply({name: name == "currentVersion" for name in self._generation.config})
+        on = ("currentVersion", "sessionDeletionEnabled")
+        return self._reply({name: name in on for name in self._generation.config})
 
     async def _tell_version(self, _: Request) -> Response:
         return self._reply({"version": self._version})

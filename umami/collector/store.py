@@ -273,6 +273,16 @@ class Store:
                 "update website set updated_at = ? where id = ?", (now_text(), website_id)
             )
 
+    def delete_session(self, website_id: str, session_id: str) -> None:
+        """Deletes a session, with its events and identities."""
+        with self._lock, self._transaction():
+            for table in ("event", "session", "identity"):
+                self._connection.execute(
+                    f"delete from {table} where website_id = ? and session_id = ?",  # noqa: S608
+                    (website_id, session_id),
+                )
+            self._flattened.clear()
+
     def delete_website(self, website_id: str) -> None:
         """Deletes a website, with all that belongs to it."""
         with self._lock, self._transaction():

@@ -74,6 +74,12 @@ class WebsiteRoutes:
         self._store.delete_website(self._known(request))
         return self._ok()
 
+    async def delete_session(self, request: Request, _: Json) -> Response:
+        """Deletes a session with its events. By Umami's OpenAPI document; not compared with a real server."""
+        session_id = canonical_uuid(request.path_params["session_id"])
+        self._store.delete_session(self._known(request), session_id)
+        return self._ok()
+
     async def segments(self, request: Request) -> Response:
         """Returns the segments, or the cohorts, of a website."""
         query, website_id = request.query_params, request.path_params["website_id"]

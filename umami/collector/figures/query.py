@@ -165,6 +165,7 @@ check_weekly = check_moments({"timezone": rules.time_zone})
 check_event_data = check_moments()
 check_event_rows = check_moments(optional=_PAGE_RULES)
 _check_event_values = check_moments({"propertyName": rules.text()})
+check_event_numbers = check_moments({"eventName": rules.text(), "propertyName": rules.text()})
 check_session_values = check_moments()
 
 
