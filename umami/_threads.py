@@ -178,9 +178,10 @@ class Condition:
 
     def notify(self) -> None:
         """Wake one of the waiting threads, if there is one."""
-        with suppress(IndexError):
-            # In one call that nothing can interrupt: a thread that is not counted any more has been woken.
-            next(map(_release, iter(self._waiters.popleft, None)))
+        if self._waiters:
+            with suppress(IndexError):
+                # In one call that nothing can interrupt: a thread that is not counted has been woken.
+                next(map(_release, iter(self._waiters.popleft, None)))
 
     def notify_all(self) -> None:
         """Wake every waiting thread."""

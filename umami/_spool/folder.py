@@ -159,7 +159,7 @@ class Folder:
                 self.seal(segment)  # it is not known whether the event is in it
             raise
         self._bytes += segment.size - before
-        if self._syncer.sleeps:
+        if self._syncer.seconds is not None and self._syncer.sleeps:
             self._syncer.wake()
         return segment, index
 

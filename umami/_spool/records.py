@@ -56,7 +56,7 @@ class VersionError(ForeignError):
 def framed(kind: bytes, index: int, payload: bytes) -> bytes:
     """Return a record that comes after `index` events."""
     frame = _frame(_MARK, kind, index, len(payload))
-    return b"%b%b%b" % (frame, _check(_crc(payload, _crc(frame))), payload)
+    return frame + _check(_crc(payload, _crc(frame))) + payload
 
 
 def listed(kind: bytes, index: int, runs: Iterable[range]) -> bytes:

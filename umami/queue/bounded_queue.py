@@ -145,6 +145,8 @@ class BoundedQueue:
         its thread is about to see that, and to take it back.
         """
         self._inside = True
+        if self._store is not None:
+            return  # they stay closed
         now = monotonic()
         for destination in tuple(self._destinations.active):
             inbox = destination.inbox
@@ -213,31 +215,32 @@ class BoundedQueue:
         return True
 
     def put_locked(self, destination: DestinationQueue, event: bytes, *, anyway: bool = False) -> bool:
-        """Put an event in, if there is room, and count it at once.
+        """Put an event in, and count it at once; tell whether it was taken.
 
-        Args:
-            destination: Where it goes.
-            event: Its encoded body.
-            anyway: Take it even if there is no room, or the queue is closing.
-
-        Returns:
-            Whether it was taken. If not, nothing was counted.
+        Without room, or while the queue is closing, it is taken only if `anyway` is set.
         """
         if self._interrupts():
             self._interrupting.append(partial(self._put_later, destination, event))
             return True
-        if not self._put(destination, event, anyway=anyway):
-            return False
-        self._attend(destination)
-        return True
+        with self._lock:  # as `locked` does, with fewer calls
+            try:
+                self._close_inboxes()
+                taken = self._put(destination, event, anyway=anyway)
+            except BaseException:
+                self._recount()
+                raise
+            finally:
+                self._open_inboxes()
+        if taken:
+            self._attend(destination)
+        return taken
 
-    @locked
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
         if destination not in self._destinations.active:
             self._included(destination)
-        # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
-        wake = destination.room_unwatched() < 1
         size = len(event)
+        # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
+        wake = destination.wake.waiting and destination.room_unwatched(size) < 1
         in_store = self._store is not None and self._put_into_store(destination, event, anyway=anyway)
         taken = in_store or anyway or self._make_room(destination, size)
         if taken and not in_store:
@@ -250,7 +253,7 @@ class BoundedQueue:
             for each in self._destinations:
                 if each.rush():
                     each.wake.notify()
-        if taken and (wake or destination.fills_a_batch()):
+        if taken and wake:
             destination.wake.notify()
         return taken
 
@@ -325,7 +328,7 @@ class BoundedQueue:
         partition = destination.partition
         if partition is None or (self.closing and not anyway):
             return False
-        alone = destination.stored > 0 or self._is_full(len(event))
+        alone = partition.waiting > 0 or self._is_full(len(event))
         if partition.append(event, None if alone else destination.end()):
             return alone
         # The store is full or has failed. Load what it alone holds, as far as there is room; what is left

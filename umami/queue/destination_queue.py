@@ -86,8 +86,8 @@ class DestinationQueue:
         """How many of its senders wait for events, and have not been woken."""
         return self.wake.waiting
 
-    def room_unwatched(self) -> float:
-        """Return how many events may come before a sender must be woken for them."""
+    def room_unwatched(self, size: int = LARGEST) -> float:
+        """Return how many events of a size may come before a sender must be woken for them."""
         if not self.senders:
             return 0
         if not self.idle or self._is_probing:
@@ -98,7 +98,7 @@ class DestinationQueue:
         if self.backoff.failures:
             return math.inf
         bytes_left = self._most_bytes - self.fresh.body_bytes
-        return max(0, min(self.settings.batch_size - 1 - len(self.fresh), bytes_left // (LARGEST + 1)))
+        return max(0, min(self.settings.batch_size - 1 - len(self.fresh), (bytes_left - 1) // (size + 1)))
 
     def admit(self, count: int) -> int:
         """Take in the first `count` events of the inbox, and return how many bytes they have."""
