@@ -226,6 +226,20 @@ def test_events_of_one_moment_come_once_in_whatever_order(step: int, size: int) 
     assert sorted(found) == sorted(row["id"] for row in rows)
 
 
+def test_custom_data_of_one_moment_comes_once_in_whatever_order() -> None:
+    now = int(NOW.timestamp()) * 1_000_000
+    times = [now - n // 9 * 1_000_000 for n in range(120)]
+    rows = [
+        {"eventId": f"e{n}", "id": n, "at": at, "eventProperties": [{"dataKey": "n", "createdAt": iso(at)}]}
+        for n, at in enumerate(times)
+    ]
+    server = OldUmami("3.1", unordered(rows, "/event-data"))
+    with served(server) as url, umami.Client(url_base=url, website_id=SITE) as client:
+        client.set_token("t")
+        found = [row.eventId for row in client.event_data(**RANGE, page_size=7)]
+    assert sorted(found) == sorted(row["eventId"] for row in rows)
+
+
 def test_sessions_that_change_places_come_once() -> None:
     now = int(NOW.timestamp()) * 1_000_000
     rows = [{"id": f"s{n}", "at": now, "hostname": "a.example"} for n in range(30)]

@@ -138,9 +138,9 @@ NETWORK = {
     "shutdown": "(timeout=None)",
 }
 LISTS = {
-    "events": f"({RANGE}, search=None, page_size=500, **filters)",
-    "sessions": f"({RANGE}, search=None, page_size=500, **filters)",
-    "event_data": f"({RANGE}, page_size=500, **filters)",
+    "events": f"({RANGE}, search=None, page_size=2000, **filters)",
+    "sessions": f"({RANGE}, search=None, page_size=2000, **filters)",
+    "event_data": f"({RANGE}, page_size=2000, **filters)",
 }
 ALIKE = {**NETWORK, **LISTS}
 FUNCTIONS = {**LOCAL, **ALIKE, **{f"{name}_async": signature for name, signature in ALIKE.items()}}

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from itertools import takewhile
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, RootModel
@@ -23,7 +24,8 @@ from .ranges import Range, range_of
 
 R = TypeVar("R", bound=BaseModel)
 
-PAGE_SIZE: Final = 500
+# The server counts all rows anew for each page, so that short pages cost it much.
+PAGE_SIZE: Final = 2000
 
 
 class Page(Model, Generic[R]):
@@ -64,12 +66,18 @@ class ByTime(Generic[R]):
         ask: Asks for a page.
         when: The range of time.
         size: How many rows to ask for at once.
+        tell: Returns a row's id and its time.
+        slack: How many milliseconds a row's time may be off.
     """
 
-    def __init__(self, ask: Ask[R], when: Range, size: int) -> None:
+    def __init__(
+        self, ask: Ask[R], when: Range, size: int, tell: Callable[[R], tuple[str, str]], slack: int
+    ) -> None:
         self._ask = ask
         self._when = when
         self._size = self._asked = size
+        self._tell = tell
+        self._slack = slack
         self._seen: set[str] = set()
         self._is_over = False
         self.count: int | None = None
@@ -78,17 +86,16 @@ class ByTime(Generic[R]):
     def page(self) -> Flow[list[R]]:
         """Fetch the next page that has rows; an empty one at the end."""
         while not self._is_over:
-            page: Page[Any] = yield from self._ask(self._when, {"page": 1, "pageSize": self._asked})
+            page = yield from self._ask(self._when, {"page": 1, "pageSize": self._asked})
             self.pages += 1
             if self.count is None:
                 self.count = page.count
-            rows = [row for row in page.data if row.id not in self._seen]
+            rows = [row for row in page.data if self._tell(row)[0] not in self._seen]
             if len(page.data) < (page.pageSize or self._asked):
                 self._is_over = True
             else:
-                last = _milliseconds(page.data[-1].createdAt)
-                until = last + 1  # a database may know microseconds
-                boundary = {row.id for row in page.data if _milliseconds(row.createdAt) <= until}
+                until = _milliseconds(self._tell(page.data[-1])[1]) + self._slack
+                boundary = self._ids_up_to(until, page.data)
                 if until < self._when.end:
                     self._when = Range(self._when.start, until, self._when.timezone)
                     self._seen, self._asked = boundary, self._size
@@ -98,6 +105,11 @@ class ByTime(Generic[R]):
             if rows:
                 return rows
         return []
+
+    def _ids_up_to(self, until: int, rows: list[R]) -> set[str]:
+        """Return the ids of a page's last rows, those up to a moment."""
+        told = map(self._tell, reversed(rows))
+        return {id_ for id_, _ in takewhile(lambda row: _milliseconds(row[1]) <= until, told)}
 
 
 class ByNumber(Generic[R]):
@@ -180,7 +192,9 @@ class RowQueries(Queries):
             "events()", "/events", Page[Event], website_id, filters, search, since=(2, 13),
             filters_since=(3, 0),
         )  # fmt: skip
-        return ByTime(ask, when, whole("page_size", page_size, 1))
+        size = whole("page_size", page_size, 1)
+        # A database may know microseconds.
+        return ByTime(ask, when, size, lambda row: (row.id, row.createdAt), slack=1)
 
     @described
     def _sessions(
@@ -248,7 +262,9 @@ class RowQueries(Queries):
         ask = self._pages(
             "event_data()", "/event-data", Page[EventData], website_id, filters, since=(3, 1),
         )  # fmt: skip
-        return ByNumber(ask, when, whole("page_size", page_size, 1), lambda row: row.eventId)
+        size = whole("page_size", page_size, 1)
+        # The data of an event that Umami 2 stored may be a little later than the event.
+        return ByTime(ask, when, size, lambda row: (row.eventId, _time_of(row)), slack=1000)
 
     def _pages(
         self,
@@ -367,6 +383,11 @@ def session_id_of(session_id: Any) -> str:
         return str(uuid.UUID(text("session_id", session_id)))
     except ValueError:
         raise ValidationError(f"session_id must be a UUID, got {given(session_id)}.") from None
+
+
+def _time_of(row: EventData) -> str:
+    """Return when an event happened, as its properties say, of which each event in the list has some."""
+    return next((each.createdAt for each in reversed(row.eventProperties) if each.createdAt), "")
 
 
 def _milliseconds(moment: str) -> int:
