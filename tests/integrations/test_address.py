@@ -77,6 +77,22 @@ def test_forwarded_is_read_by_option_alone() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        'for=203.0.113.9;host="a,for=6.6.6.6;for=6.6.6.6"',
+        'host="a;for=6.6.6.6";for=203.0.113.9',
+        r'for=203.0.113.9;host="a\",for=6.6.6.6;for=6.6.6.6"',
+        r'host="a\\";for=203.0.113.9',
+        'for=", for=203.0.113.9',
+        'for="6.6.6.6;, for=203.0.113.9, for=10.0.0.2;host=""',
+    ],
+)
+def test_what_a_visitor_has_a_proxy_quote_is_no_entry_of_forwarded(written: str) -> None:
+    options: dict[str, Any] = {"trusted_proxies": TRUSTED, "header": "Forwarded"}
+    assert of("10.0.0.1", written, name="forwarded", **options) == "203.0.113.9"
+
+
 def test_a_header_of_its_own_counts_from_a_trusted_peer_alone() -> None:
     options: dict[str, Any] = {"trusted_proxies": TRUSTED, "client_ip_header": "CF-Connecting-IP"}
     assert of("10.0.0.1", "203.0.113.9", name="cf-connecting-ip", **options) == "203.0.113.9"

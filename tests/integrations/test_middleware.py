@@ -166,6 +166,7 @@ def test_the_title_is_read_from_the_page_if_asked_for(site: Site) -> None:
         (["<p>", "x" * 20_000, "<title>too late</title>"], {}, None),
         (["<title>" * 3000], {}, None),
         (["<title></title>"], {}, None),
+        (["<title-bar>A</title-bar><title\nid=a>B</title>"], {}, "B"),
         (["<title>A</title>"], {"content-encoding": "gzip"}, None),
         (["<title>A</title>"], {"content-type": "application/json"}, None),
         (["<title>A</title>"], {"content-type": "text/html; charset=nonsense"}, "A"),
@@ -299,11 +300,15 @@ def test_a_function_that_raises_fails_no_request(
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError("no")
 
+    is_counted = option != "should_track"
     with caplog.at_level(logging.INFO, "umami"), site.serving(**{option: fail}) as port:
-        assert request(port, "/")[0] == 200
-        assert request(port, "/buy", "POST")[0] == 200
-        until(lambda: site.client.payloads)
+        assert request(port, "/", User_Agent=BROWSER)[0] == 200
+        assert request(port, "/buy", "POST", User_Agent=BROWSER)[0] == 200
+        until(lambda: len(site.client.payloads) == 1 + is_counted)
     assert "ZeroDivisionError: no" in caplog.text
+    # All else is known.
+    assert {payload["userAgent"] for payload in site.client.payloads} == {BROWSER}
+    assert {payload["url"] for payload in site.client.payloads} == {"/buy", *["/"] * is_counted}
 
 
 @pytest.mark.parametrize(
@@ -406,7 +411,14 @@ def test_a_forged_header_changes_nothing_and_a_trusted_proxys_does(site: Site) -
         ({"routes": "name"}, "routes must be 'path' or 'template', got 'name'."),
         ({"exclude": "/admin"}, "exclude must be a list of patterns, such as ['/admin/*'], got '/admin'."),
         ({"trusted_proxies": ["localhost"]}, "trusted_proxies must be networks such as 10.0.0.0/8"),
-        ({"trusted_proxies": "10.0.0.0/8"}, "trusted_proxies must be a list, such as ['10.0.0.0/8']."),
+        ({"exclude": None}, "exclude must be a list of patterns, such as ['/admin/*'], got None."),
+        ({"trusted_proxies": "10.0.0.0/8"}, "trusted_proxies must be a list, such as ['10.0.0.0/8'], got"),
+        ({"trusted_proxies": None}, "trusted_proxies must be a list, such as ['10.0.0.0/8'], got None."),
+        ({"anonymize_ip": "no"}, "anonymize_ip must be True or False, got 'no'."),
+        ({"client_ip": "X-Real-IP"}, "client_ip must be a function, got 'X-Real-IP'."),
+        ({"distinct_id": 17}, "distinct_id must be a function, got 17."),
+        ({"client": "main"}, "client must be an umami.Client, got 'main'."),
+        ({"website_id": 17}, "website_id must be "),
         (
             {"trusted_proxies": ["10.0.0.1"], "trusted_hops": 1},
             "Set trusted_proxies or trusted_hops, not both.",
@@ -414,7 +426,7 @@ def test_a_forged_header_changes_nothing_and_a_trusted_proxys_does(site: Site) -
         ({"client_ip_header": "X-Real-IP"}, "client_ip_header needs trusted_proxies or trusted_hops"),
         (
             {"forwarded_header": "X-Real-IP"},
-            "header must be 'X-Forwarded-For' or 'Forwarded', got 'X-Real-IP'.",
+            "forwarded_header must be 'X-Forwarded-For' or 'Forwarded', got 'X-Real-IP'.",
         ),
     ],
 )
@@ -465,6 +477,17 @@ def test_an_async_function_that_raises_fails_no_request(
         until(lambda: len(site.client.payloads) == 2)
     assert "ZeroDivisionError: no" in caplog.text
     site.client.shutdown(60)
+
+
+def test_the_title_is_read_before_a_middleware_further_out_compresses_the_page() -> None:
+    from starlette.middleware.gzip import GZipMiddleware
+
+    site = Site("asgi")
+    app = asgi.UmamiMiddleware(site.starlette(), client=site.client, title="html")
+    with uvicorn_serving(GZipMiddleware(app, minimum_size=1)) as port:
+        assert request(port, "/", Accept_Encoding="gzip")[1].startswith(b"\x1f\x8b")
+        until(lambda: site.client.urls)
+    assert [view["title"] for view in site.client.payloads] == ["A page"]
 
 
 @pytest.mark.skipif(not STARLETTE_NAMES_ROUTES, reason="Starlette names no routes before 1.7")

@@ -5,9 +5,10 @@ that the options name. It is read from the right, because each proxy appends the
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from umami.errors import ValidationError
@@ -20,9 +21,8 @@ _AT_UNIX_SOCKET: Final = (None, "", "localhost")
 _MOST_HOPS: Final = 32
 _REMEMBERED: Final = 4096
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_FORWARDED_FOR: Final = re.compile(
-    r"""(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s"]*))""", re.IGNORECASE
-)
+_MIRRORED_MARK: Final = re.compile(r"""["](\\*)|[,;]""")
+"""A quote or a separator in a text that is read backwards; a quote with the backslashes before it."""
 
 Address = IPv4Address | IPv6Address
 
@@ -77,17 +77,21 @@ class ClientAddress:
         header: str = "X-Forwarded-For",
         client_ip_header: str | None = None,
     ) -> None:
-        if isinstance(trusted_proxies, str):
-            raise ValidationError(f"trusted_proxies must be a list, such as [{trusted_proxies!r}].")
+        if isinstance(trusted_proxies, str) or not isinstance(trusted_proxies, Iterable):
+            raise ValidationError(
+                f"trusted_proxies must be a list, such as ['10.0.0.0/8'], got {trusted_proxies!r}."
+            )
         if isinstance(trusted_hops, bool) or not isinstance(trusted_hops, int) or trusted_hops < 0:
             raise ValidationError(f"trusted_hops must be a number of proxies, got {trusted_hops!r}.")
-        if header.lower() not in ("x-forwarded-for", "forwarded"):
-            raise ValidationError(f"header must be 'X-Forwarded-For' or 'Forwarded', got {header!r}.")
+        if str(header).lower() not in ("x-forwarded-for", "forwarded"):
+            raise ValidationError(
+                f"forwarded_header must be 'X-Forwarded-For' or 'Forwarded', got {header!r}."
+            )
         proxies = [str(each).strip() for each in trusted_proxies]
         if proxies and trusted_hops:
             raise ValidationError("Set trusted_proxies or trusted_hops, not both.")
         if client_ip_header is not None:
-            if not _TOKEN.fullmatch(client_ip_header):
+            if not _TOKEN.fullmatch(str(client_ip_header)):
                 raise ValidationError(f"client_ip_header must be a header's name, got {client_ip_header!r}.")
             if not (proxies or trusted_hops):
                 raise ValidationError(
@@ -132,11 +136,36 @@ class ClientAddress:
 
     def _written(self, headers: Headers) -> list[str]:
         """Return what the proxies wrote, the nearest one's last."""
-        entries = ",".join(headers.all(self._header)).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+        text = ",".join(headers.all(self._header))
         if self._header == "forwarded":
-            found = [_FORWARDED_FOR.search(entry) for entry in entries]
-            return ["" if match is None else match[1] or match[2] or "" for match in found]
-        return [entry for entry in entries if entry.strip()]
+            return [_forwarded_for(entry) for entry in islice(_parts(text, ","), _MOST_HOPS)][::-1]
+        return [entry for entry in text.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:] if entry.strip()]
+
+
+def _forwarded_for(entry: str) -> str:
+    """Return what an entry of the header `Forwarded` says of the sender; blank if nothing."""
+    for part in _parts(entry, ";"):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "for":
+            return value
+    return ""
+
+
+def _parts(text: str, separator: str) -> Iterator[str]:
+    """Yield the parts of a header's text, the last one first. A separator in a quoted string separates nothing.
+
+    A proxy may quote what a visitor wrote: `for=203.0.113.7;host="a,for=6.6.6.6"`. It is read from the right,
+    because an open quote that the visitor sent, further left, must not change what the proxies' entries mean.
+    """
+    end, is_quoted = len(text), False
+    for mark in _MIRRORED_MARK.finditer(text[::-1]):
+        if mark[0].startswith('"'):
+            is_quoted ^= len(mark[1]) % 2 == 0  # or else the quote is escaped
+        elif mark[0] == separator and not is_quoted:
+            begin = len(text) - mark.start()
+            yield text[begin:end]
+            end = begin - 1
+    yield text[:end]
 
 
 def _network(text: str) -> Any:

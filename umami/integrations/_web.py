@@ -1,7 +1,7 @@
 """The common part of both middlewares: the visitor of a request, and whether its response is a page view."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import translate
 from inspect import iscoroutinefunction, isroutine
@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote_plus
 import umami
 from umami._user_agents import is_bot
 from umami.errors import ValidationError
+from umami.settings import resolve
 
 from ._address import ClientAddress, anonymized
 from ._failures import Failures
@@ -167,10 +168,30 @@ class Middleware:
             raise ValidationError(f"title must be 'html' or a function, got {title!r}.")
         if routes not in ("path", "template"):
             raise ValidationError(f"routes must be 'path' or 'template', got {routes!r}.")
+        if client is not None and not hasattr(client, "new_page_view"):
+            raise ValidationError(f"client must be an umami.Client, got {client!r}.")
+        site = {"hostname": hostname, "website_id": website_id}
+        resolve({name: value for name, value in site.items() if value is not None})  # raises if it is wrong
+        for name, switch in (
+            ("page_views", page_views),
+            ("send_ip", send_ip),
+            ("anonymize_ip", anonymize_ip),
+            ("skip_bots", skip_bots),
+            ("respect_gpc", respect_gpc),
+        ):
+            if not isinstance(switch, bool):
+                raise ValidationError(f"{name} must be True or False, got {switch!r}.")
         if skip_bots:
             is_bot("")
-        for name, function in (("should_track", should_track), ("title", title), ("client_ip", client_ip)):
-            if _is_async(function):
+        for name, function in (
+            ("should_track", should_track),
+            ("client_ip", client_ip),
+            ("distinct_id", distinct_id),
+            ("title", title if callable(title) else None),
+        ):
+            if function is not None and not callable(function):
+                raise ValidationError(f"{name} must be a function, got {function!r}.")
+            if name != "distinct_id" and _is_async(function):
                 raise ValidationError(f"{name} must not be an async function. Pass a plain function.")
         self._app = app
         self._client: Any = umami if client is None else client
@@ -183,7 +204,7 @@ class Middleware:
         self._by_template = routes == "template"
         self._reads_title = title == "html"
         self._title = title if callable(title) else None
-        self._site = {"hostname": hostname, "website_id": website_id}
+        self._site = site
         address = ClientAddress(trusted_proxies, trusted_hops, forwarded_header, client_ip_header)
         self._client_ip = client_ip or (lambda request: address.of(request.peer, request.headers))
         self._send_ip, self._anonymize_ip = send_ip, anonymize_ip
@@ -259,9 +280,9 @@ class Middleware:
         fields = request.fields or self._fields(request)
         if self._by_template and response.route:
             fields = {**fields, "url": self._url(request, response.route)}
-        title = self._title(request, response) if self._title else response.title or response.name
+        title = self._call(self._title, request, response) if self._title else response.title
         return {
-            "page_title": title or request.path,
+            "page_title": title or response.name or request.path,
             "distinct_id": self._answer("distinct_id", request),
             **{name: value for name, value in fields.items() if value is not None},
             **self._site,
@@ -300,11 +321,19 @@ class Middleware:
             fields["language"] = get("accept-language") or None
             fields["referrer"] = get("referer") or None
             if self._send_ip:
-                address = self._client_ip(request)
+                address = self._call(self._client_ip, request)
                 if address is not None:
                     address = anonymized(str(address)) if self._anonymize_ip else str(address)
                 fields["ip_address"] = address
         return fields
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what the function of an option returns; None if it fails, for the rest is still known."""
+        try:
+            return function(*arguments)
+        except Exception as error:  # noqa: BLE001
+            self._failures.note(error)
+            return None
 
     def _answer(self, name: str, request: Request) -> Any:
         """Return what the function of an option says of a request; None without one. It never raises."""
@@ -340,7 +369,11 @@ def _is_async(function: Any) -> bool:
 
 
 def _patterns(option: str, patterns: Any) -> tuple[str, ...]:
-    if isinstance(patterns, str) or not all(isinstance(each, str) for each in patterns):
+    if (
+        isinstance(patterns, str)
+        or not isinstance(patterns, Iterable)
+        or not all(isinstance(each, str) for each in patterns)
+    ):
         raise ValidationError(f"{option} must be a list of patterns, such as ['/admin/*'], got {patterns!r}.")
     return tuple(patterns)
 

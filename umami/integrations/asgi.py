@@ -52,22 +52,33 @@ class UmamiMiddleware(Middleware):
         response = Response(0, Headers(()))
 
         async def tracked(message: Message) -> None:
+            is_last = self._look(message, response)
             await send(message)
-            kind = message["type"]
-            if kind == "http.response.body":
-                response.saw(message.get("body", b""))
-            if kind == "http.response.start":
-                response.status = message["status"]
-                response.headers = _headers(message.get("headers", ()))
-                self._read_title(response)
-            elif kind == "http.response.pathsend" or (
-                kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
-            ):
+            if is_last:
                 response.route, response.name = _route(request.raw)
                 request.mount = request.raw.get("root_path", "")
                 await self._finished_async(request, response)
 
         return tracked
+
+    def _look(self, message: Message, response: Response) -> bool:
+        """Note what a message says of the response, and return whether it is the last one. It never raises.
+
+        Before it is sent: a middleware further out may change it then, as one that compresses does.
+        """
+        kind = message["type"]
+        try:
+            if kind == "http.response.start":
+                response.status = message["status"]
+                response.headers = _headers(message.get("headers", ()))
+                self._read_title(response)
+            elif kind == "http.response.body":
+                response.saw(message.get("body", b""))
+        except Exception as error:  # noqa: BLE001 - the server says what is wrong with the message
+            self._failures.note(error)
+        return kind == "http.response.pathsend" or (
+            kind in ("http.response.body", "http.response.zerocopysend") and not message.get("more_body")
+        )
 
     def _flushing(self, send: Send) -> Send:
         lifespan = self._client.lifespan()
