@@ -93,7 +93,8 @@ SITES = {
     ),
     "uWSGI": Server(
         f"-c 'import pyuwsgi; pyuwsgi.run()' --module={WSGI} --http-socket=127.0.0.1:PORT "
-        "--master --processes=2 --enable-threads --hook-master-start='unix_signal:15 gracefully_kill_them_all'",
+        "--master --processes=2 --enable-threads "
+        "--hook-master-start='unix_signal:15 gracefully_kill_them_all'",
         "spawned uWSGI worker 2",
         needs=("pyuwsgi",),
     ),

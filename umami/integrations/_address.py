@@ -152,7 +152,7 @@ def _forwarded_for(entry: str) -> str:
 
 
 def _parts(text: str, separator: str) -> Iterator[str]:
-    """Yield the parts of a header's text, the last one first. A separator in a quoted string separates nothing.
+    """Yield the parts of a header's text, the last one first. Separators in quoted strings do not count.
 
     A proxy may quote what a visitor wrote: `for=203.0.113.7;host="a,for=6.6.6.6"`. It is read from the right,
     because an open quote that the visitor sent, further left, must not change what the proxies' entries mean.
