@@ -41,12 +41,15 @@ class UmamiMiddleware(Middleware):
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._flushing(send))
         elif scope["type"] in ("http", "websocket"):
-            request = _request(scope)
+            request = self._seen(scope)
             await self._ask(request)
             with self._visitor(request):
                 await self._app(scope, receive, self._tracked(request, send))
         else:
             await self._app(scope, receive, send)
+
+    def _seen(self, scope: Scope) -> Request:
+        return _request(scope)
 
     def _tracked(self, request: Request, send: Send) -> Send:
         response = Response(0, Headers(()))

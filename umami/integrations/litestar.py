@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from copy import copy
 from typing import Any
+from urllib.parse import unquote
 
 from litestar.config.app import AppConfig
 from litestar.plugins import InitPlugin
@@ -56,6 +57,13 @@ class UmamiPlugin(InitPlugin):
 
 
 class _Middleware(UmamiMiddleware):
+    def _seen(self, scope: Any) -> Request:
+        request = super()._seen(scope)
+        if getattr(scope.get("route_handler"), "is_mount", False) and scope.get("raw_path"):
+            # Litestar leaves only the rest of the path there.
+            request.path = unquote(scope["raw_path"].decode("latin-1"))
+        return request
+
     def around(self, app: Any) -> Any:
         """Return this middleware around a route: Litestar asks for one for each."""
         another = copy(self)
