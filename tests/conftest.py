@@ -44,6 +44,12 @@ _TLS = ssl.create_default_context()
 """Shared, because making one takes longer than most tests."""
 
 
+def program_environment(*, core_only: bool = True) -> dict[str, str]:
+    """Return the variables of a test's program. A start with the core's packages alone takes half the time."""
+    paths = [str(ROOT / "tests" / "core_only")] * core_only + [str(ROOT)]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     watch_all(config)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -266,7 +272,7 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
         watch.learn_environment(environment)
         process = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), *args],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+            env={**os.environ, **program_environment(), **environment},
             cwd=ROOT,
             timeout=timeout,
             capture_output=True,
