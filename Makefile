@@ -4,7 +4,7 @@ VENV ?= .venv
 # The number of processes for the tests; 0 for no extra process. Tests wait a lot, so three suit two cores.
 WORKERS ?= 3
 BIN := $(VENV)/bin
-# The tests start hundreds of processes: each reads the modules compiled, which saves a fifth of a second of CPU.
+# The tests start hundreds of processes: each finds the modules compiled by the first that imported them.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help environment demo test test-fast test-lowest test-frameworks-lowest coverage lint docs reliability loadtest loadtest-full loadtest-guard compatibility clean
@@ -31,23 +31,23 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[collector]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[collector]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 $(VENV)/.lint: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.loadtest: $(BIN)/python pyproject.toml loadtests/peers.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[loadtest]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[loadtest]'
 	-$(BIN)/python -m loadtests setup
 	@touch $@
 
@@ -57,16 +57,16 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 # Coverage makes the tests slower, so their deadlines are longer.
 coverage: export UMAMI_TEST_DEADLINE := 180
 coverage: $(VENV)/.test
 	$(BIN)/coverage erase
-	-$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	-$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include 'umami/queue/*' --skip-covered
@@ -86,7 +86,7 @@ test-frameworks-lowest:
 	@sed -n '/make test-frameworks-lowest/,/^$$/s/^\([a-z]*\) = \["\1>=\([0-9.]*\)"\]$$/\1==\2/p' pyproject.toml \
 		> $(LOWEST)/constraints.txt
 	PIP_CONSTRAINT=$(abspath $(LOWEST)/constraints.txt) $(MAKE) $(LOWEST)/.test VENV=$(LOWEST)
-	$(LOWEST)/bin/python -m pytest -n $(WORKERS) tests/integrations $(ARGS)
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal tests/integrations $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Runs a page's code blocks as printed: `python tests/run_page.py PAGE`.
+"""Runs pages' code blocks as printed: `python tests/run_page.py PAGE`, or a page for each line of stdin.
 
 The blocks run from top to bottom and share their names, as one program does. The embedded collector answers
 at https://umami.example.com and at Umami Cloud's hosts, by way of a proxy on loopback: blocks need no other
@@ -15,9 +15,11 @@ anything.
 """
 
 import io
+import json
 import logging
 import os
 import re
+import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -78,5 +80,29 @@ def main(page: Path) -> None:
         assert umami.shutdown(timeout=DEADLINE), umami.queue_stats()
 
 
+def fork_for_each() -> None:
+    """Run the page that each line of stdin names, in its folder, in a child that has all modules imported.
+
+    A line is JSON: the page, the folder, and the file for what the child prints. The answer is a line with
+    its exit code.
+    """
+    for line in iter(sys.stdin.readline, ""):
+        page, folder, output = json.loads(line)
+        child = os.fork()
+        if not child:
+            signal.alarm(round(3 * DEADLINE))
+            os.chdir(folder)
+            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            return main(Path(page))
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.flush()
+    return None
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[1:]:
+        main(Path(sys.argv[1]))
+    else:
+        fork_for_each()

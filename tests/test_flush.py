@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import ALL_PACKAGES, DEADLINE, SITE
 from process_helpers import finished
 from process_helpers import settings as settings_of
 from queue_helpers import NEVER, Reports, hold, in_threads, send_many, sizes, stored, until_waiting
@@ -282,7 +282,7 @@ def test_a_program_ends_although_a_call_that_waited_was_cancelled(
     assert all(each.name in ("umami-sender", "umami-reporter") for each in threading.enumerate()[1:])
     """
     blocking = {"queue_size": 1, "overflow": "block", "block_timeout": 60, "shutdown_timeout": 0.2}
-    run = finished("-c", program, **settings_of(collector, **blocking))
+    run = finished("-c", program, **ALL_PACKAGES, **settings_of(collector, **blocking))
     assert run.returncode == 0, run.stderr
     assert "The process ends with 1 event not delivered" in run.stderr
 

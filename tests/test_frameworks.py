@@ -470,7 +470,6 @@ def test_a_forked_gevent_program(collector: Collector, python: Run):
 def test_eventlets_threads_are_refused(collector: Collector, python: Run):
     pytest.importorskip("eventlet")
     program = """
-        import trio  # which httpcore imports if it is installed, and eventlet's patch breaks
         import eventlet; eventlet.monkey_patch()
         import umami
         for call in (lambda: umami.new_event("refused"), lambda: umami.configure(batch_size=7)):
@@ -493,7 +492,6 @@ def test_eventlets_threads_are_refused(collector: Collector, python: Run):
 def test_eventlet_with_the_operating_systems_threads(collector: Collector, python: Run):
     pytest.importorskip("eventlet")
     program = """
-        import trio  # which httpcore imports if it is installed, and eventlet's patch breaks
         import eventlet; eventlet.monkey_patch(thread=False)
         import umami
 

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from conftest import ALL_PACKAGES
 from process_helpers import settings
 from queue_helpers import stored
 
@@ -47,7 +48,7 @@ def run(python: Run) -> Run:
     """Run a program that can start no thread."""
 
     def run(program: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        process = python(LIMIT + program, **environment)
+        process = python(LIMIT + program, **ALL_PACKAGES, **environment)
         if process.stderr.strip() == "no limit":
             pytest.skip("the number of threads cannot be limited here")
         assert process.returncode == 0, process.stderr

@@ -412,6 +412,7 @@ def test_a_proxy_that_hides_what_is_asked_leads_to_no_wrong_figure(
 @pytest.mark.parametrize("answer", [Answer(403, b"Blocked", "text/plain"), Answer(502)])
 def test_what_cannot_be_asked_raises(serve: Callable[..., Site], answer: Answer) -> None:
     site = serve("3.1", override("/api/config", answer))
+    site.configure(query_timeout=0.1)
     with pytest.raises(httpx.HTTPStatusError, match=f"/api/config answered {answer.status}"):
         site.website_stats(**DAY, referrer="t.co")
 

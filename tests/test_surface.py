@@ -17,7 +17,7 @@ from unittest.mock import create_autospec, patch
 import httpx
 import pydantic
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE
+from conftest import ALL_PACKAGES, DEADLINE, PASSWORD, SITE
 
 import umami
 from umami.collector import Collector
@@ -483,7 +483,7 @@ def test_no_module_of_the_package_imports_by_way_of_its_getattr(python: Callable
             if not module.name.endswith("__main__"):
                 __import__(module.name)
     """
-    result = python(program)
+    result = python(program, **ALL_PACKAGES)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -104,7 +104,9 @@ def test_an_event_is_kept_while_the_database_is_away_for_it_alone(
 def test_the_database_stops_in_the_middle_of_a_batch(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    client = make_client(batch_size=500, flush_interval=NEVER, item_retry_limit=0, at_most_once=True)
+    client = make_client(
+        batch_size=500, flush_interval=NEVER, item_retry_limit=0, at_most_once=True, senders=1
+    )
     collector.fail(None, items=away_from(133, 499))
     collector.fail(None, times=4, items=away)
     names = send_many(client, 500)

@@ -8,7 +8,7 @@ import sys
 import httpx
 import pytest
 from collector_helpers import SITE, item, send
-from conftest import DEADLINE
+from conftest import ALL_PACKAGES, DEADLINE
 
 from umami.collector import Collector
 
@@ -279,7 +279,7 @@ umami.new_event("row")
 def test_a_program_that_ends_has_its_last_event_stored(python, file, in_file, imports, end, code):
     database = str(file) if in_file else None
     program = PROGRAM.format(imports=imports, end=end, database=database, site=SITE)
-    process = python(program)
+    process = python(program, **ALL_PACKAGES)
     assert (process.returncode, process.stdout, process.stderr) == (code, "['row']\n", "")
     if in_file:
         with Collector(database=file) as collector:
@@ -295,6 +295,6 @@ def test_a_collector_that_has_stopped_closes_its_file_at_the_end(python, file):
             pass
         assert collector.events == ()
     """
-    process = python(program, PYTHONWARNINGS="error")
+    process = python(program, PYTHONWARNINGS="error", **ALL_PACKAGES)
     assert (process.returncode, process.stderr) == (0, "")
     assert not file.with_name("umami.db-wal").exists()
