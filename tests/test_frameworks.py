@@ -213,6 +213,15 @@ def test_uvicorn_without_any_flush_is_named_once(collector: Collector, tmp_path:
     assert sum("lifespan=umami.lifespan" in line for line in lines) == 1
 
 
+def test_uvicorn_without_any_flush_is_named_before_anything_is_sent(collector: Collector, tmp_path: Path):
+    command = ["uvicorn", "app:app", "--port=0"]
+    app = ASGI.replace("LIFESPAN", NO_LIFESPAN)
+    with serving(tmp_path, app, *command, **settings(collector, flush_interval=NEVER)) as child:
+        get(int(child.says(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")[1]), "/")
+        child.says(r"lifespan=umami\.lifespan")
+    assert not collector.events
+
+
 UWSGI = """
     import os, umami
 
@@ -508,7 +517,9 @@ def test_eventlet_with_the_operating_systems_threads(collector: Collector, pytho
         umami.new_event("at exit")
     """
 
-    process = python(program, **settings(collector, flush_interval=NEVER), PYTHONWARNINGS="ignore")
+    # trio cannot be imported after the patch. dnspython, which eventlet uses otherwise, would try to.
+    quiet = {"PYTHONWARNINGS": "ignore", "EVENTLET_NO_GREENDNS": "yes"}
+    process = python(program, **settings(collector, flush_interval=NEVER), **quiet)
 
     assert (process.returncode, process.stderr) == (0, "")
     assert stored(collector) == once(*(f"{s}-{n}" for s in range(5) for n in range(20)), "at exit")

@@ -4,7 +4,9 @@ A program that names its server in code waits for them there, at its start. Othe
 first query imports them.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from umami import _threads
@@ -25,7 +27,26 @@ def load() -> None:
 
         import idna.uts46data  # noqa: F401 - by a visitor's international host name
 
-        from . import poster, session  # noqa: F401
+        with _without_broken_trio():
+            from . import poster, session  # noqa: F401
+
+
+@contextmanager
+def _without_broken_trio() -> Iterator[None]:
+    """Have httpcore import as if trio were not installed, where trio's own import fails.
+
+    That is after eventlet has replaced `socket`: its sockets lack what trio wraps. The error is no
+    ImportError, so httpcore does not expect it.
+    """
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is None or not patcher.is_monkey_patched("socket") or "trio" in sys.modules:
+        yield
+        return
+    sys.modules["trio"] = None  # type: ignore[assignment] # so Python marks what cannot be imported
+    try:
+        yield
+    finally:
+        sys.modules.pop("trio", None)
 
 
 def new_poster(access: Callable[[], Access]) -> "Poster":

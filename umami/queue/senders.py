@@ -47,7 +47,7 @@ class Senders:
         queue: The queue.
         settings: The settings.
         report: Called with each thing that goes wrong.
-        after_batch: Called in a sender's thread after each batch.
+        look_around: Called in a sender's thread when it begins, and after each batch.
         after_end: Called in a sender's thread when it has ended.
 
     Attributes:
@@ -59,11 +59,11 @@ class Senders:
         queue: EventQueue,
         settings: Settings,
         report: Callable[[Report], None],
-        after_batch: Callable[[], None],
+        look_around: Callable[[], None],
         after_end: Callable[[], None],
     ) -> None:
         self.settings = settings
-        self._after_batch = after_batch
+        self._look_around = look_around
         self._after_end = after_end
         self._queue = queue
         self._report = report
@@ -97,9 +97,10 @@ class Senders:
         try:
             with suppress(Exception):  # the first batch will fail for it
                 destination.exporter.prepare()  # while its events gather
+            self._look_around()
             while batch := self._queue.take(destination, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._export(destination, batch)
-                self._after_batch()
+                self._look_around()
                 # Another connection helps against a server's latency only, not against our own.
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):
