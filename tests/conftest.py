@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import anyio
 import httpx
@@ -223,6 +224,19 @@ def make_client(collector: Collector) -> Iterator[Callable[..., umami.Client]]:
 @pytest.fixture
 def client(make_client: Callable[..., umami.Client]) -> umami.Client:
     return make_client()
+
+
+@pytest.fixture
+def user(client: umami.Client, collector: Collector) -> umami.Client:
+    """A client that is logged in; the collector has forgotten how."""
+    client.login("admin", PASSWORD)
+    collector.clear()
+    return client
+
+
+def query_of(collector: Collector) -> dict[str, str]:
+    """Return the parameters of the last request."""
+    return {name: values[0] for name, values in parse_qs(collector.requests[-1].query).items()}
 
 
 @pytest.fixture(params=["sync", "asyncio", TRIO])

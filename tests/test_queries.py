@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE, slow
+from conftest import DEADLINE, PASSWORD, SITE, query_of, slow
 
 import umami
 from umami.collector import Collector
@@ -22,18 +22,6 @@ from umami.errors import OperationNotAllowedError, ResponseError, ValidationErro
 Call = Callable[..., Any]
 NOW = datetime.now(timezone.utc)
 DAY = {"start_at": NOW - timedelta(days=1), "end_at": NOW + timedelta(days=1)}
-
-
-@pytest.fixture
-def user(client: umami.Client, collector: Collector) -> umami.Client:
-    """A client that is logged in; the collector has forgotten how."""
-    client.login("admin", PASSWORD)
-    collector.clear()
-    return client
-
-
-def query_of(collector: Collector) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(collector.requests[-1].query).items()}
 
 
 # Login and logout.

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 import freezegun
 import httpx
 import pytest
-from conftest import PASSWORD, SITE
+from conftest import PASSWORD, SITE, query_of
 from old_umami import Answer, OldUmami, Seen, served
 
 import umami
@@ -27,17 +26,6 @@ DAY = {
     "start_at": datetime(2026, 1, 1, tzinfo=timezone.utc),
     "end_at": datetime(2026, 1, 2, tzinfo=timezone.utc),
 }
-
-
-@pytest.fixture
-def user(client: umami.Client, collector: Collector) -> umami.Client:
-    client.login("admin", PASSWORD)
-    collector.clear()
-    return client
-
-
-def query_of(collector: Collector) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(collector.requests[-1].query).items()}
 
 
 def range_of(collector: Collector) -> tuple[datetime, datetime]:

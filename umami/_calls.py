@@ -5,7 +5,6 @@ The created functions have exactly the arguments of the definition.
 """
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import FunctionType
@@ -47,7 +46,6 @@ def both(
     """Return the sync and the async function of a query."""
     flow, flow_async = _named(describe), _named(describe, "_async")
     returns = get_args(describe.__annotations__["return"])[2]
-    signature = inspect.signature(describe)
 
     def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> T:
         asked, state = flow(self, *args, **kwargs), self._state
@@ -58,7 +56,7 @@ def both(
         again = _logged_in(state, asked, lambda: flow_async(self, *args, **kwargs))
         return cast("T", await state.session.run_async(again))
 
-    return _dressed(run, flow, signature, returns), _dressed(run_async, flow_async, signature, returns)
+    return _dressed(run, flow, returns), _dressed(run_async, flow_async, returns)
 
 
 class Pages(Protocol[R]):
@@ -82,7 +80,6 @@ def listed(
     """Return the sync and the async function of a list that comes in pages."""
     pages, pages_async = _named(describe), _named(describe, "_async")
     (row,) = get_args(describe.__annotations__["return"])
-    signature = inspect.signature(describe)
 
     def run(self: Q, /, *args: P.args, **kwargs: P.kwargs) -> Rows[R]:
         found, state = pages(self, *args, **kwargs), self._state
@@ -102,7 +99,7 @@ def listed(
         return AsyncRows(found, fetch)
 
     rows, rows_async = Rows[row], AsyncRows[row]  # type: ignore[valid-type]
-    return _dressed(run, pages, signature, rows), _dressed(run_async, pages_async, signature, rows_async)
+    return _dressed(run, pages, rows), _dressed(run_async, pages_async, rows_async)
 
 
 def _logged_in(state: Any, flow: Flow[T], again: Callable[[], Flow[T]]) -> Flow[T]:
@@ -131,7 +128,7 @@ def send_async(
         # A dict if the event was queued, else the coroutine of `_awaited`'s `submit`.
         return answer if isinstance(answer, dict) else cast("dict[str, Any]", await answer)
 
-    return _dressed(run, named, inspect.signature(send), dict[str, Any])
+    return _dressed(run, named, dict[str, Any])
 
 
 def _named(describe: F, suffix: str = "") -> F:
@@ -155,13 +152,16 @@ def _named(describe: F, suffix: str = "") -> F:
     return cast("F", copy)
 
 
-def _dressed(function: F, described: Callable[..., Any], signature: inspect.Signature, returns: Any) -> F:
-    """Give a function the name, signature and docstring that its users are to see."""
+def _dressed(function: F, described: Callable[..., Any], returns: Any) -> F:
+    """Give a function the name, signature and docstring that its users are to see.
+
+    The signature is that of `described`, a copy of the definition, by way of `__wrapped__`: to make one for
+    each function would double what importing the client takes.
+    """
+    annotations = {**described.__annotations__, "return": None if returns is type(None) else returns}
+    described.__annotations__ = annotations
     functools.update_wrapper(function, described)
-    returns = None if returns is type(None) else returns
-    annotations = {**described.__annotations__, "return": returns}
     function.__annotations__ = annotations
     if sys.version_info >= (3, 14):
         function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
-    function.__signature__ = signature.replace(return_annotation=returns)  # type: ignore[attr-defined]
     return function

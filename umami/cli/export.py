@@ -35,7 +35,7 @@ umami export sessions --since 7d --filter country=DE --format parquet --output s
 umami export metrics --type utm_source --since 90d
 """
 
-_EVERY: Final = 500
+_EVERY: Final = 1000
 """How many rows are written between two checkpoints."""
 _SHOW_SECONDS: Final = 0.5
 _BATCH: Final = 10_000
