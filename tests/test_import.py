@@ -113,6 +113,30 @@ CLOUDFRONT = (
     "2025-06-15 15:06:40 FRA1 1 203.0.113.9 GET d1.cloudfront.net /a 200 https://news.example/x UA b=1"
 )
 CLOUDFRONT = CLOUDFRONT.replace(" ", "\t").replace("UA", BROWSER.replace(" ", "%20"))
+CLOUDFRONT_JSON = {
+    "date": "2025-06-15",
+    "time": "15:06:40",
+    "c-ip": "203.0.113.9",
+    "cs-method": "GET",
+    "cs(Host)": "d1.cloudfront.net",
+    "cs-uri-stem": "//a",
+    "sc-status": "200",
+    "cs(Referer)": "https://news.example/x",
+    "cs(User-Agent)": BROWSER.replace(" ", "%2520"),  # twice, as until 2020
+    "cs-uri-query": "b=1",
+    "x-host-header": "example.com",
+}
+INGRESS = {  # nginx's $uri is decoded, and without the query
+    "time": "2025-06-15T15:06:40+00:00",
+    "remote_addr": "203.0.113.9",
+    "vhost": "example.com",
+    "path": "/a",
+    "request_query": "b=1",
+    "status": 200,
+    "method": "GET",
+    "http_referrer": "https://news.example/x",
+    "http_user_agent": BROWSER,
+}
 ALB = (
     "https 2025-06-15T15:06:40.250000Z app/lb/1 203.0.113.9:5100 10.0.0.1:80 0.0 0.1 0.0 200 200 34 366 "
     f'"GET https://example.com:443/a?b=1 HTTP/2.0" "{BROWSER}" ECDHE TLSv1.2 arn "Root=1" "-" "-" 0'
@@ -124,10 +148,20 @@ ALB = (
     [
         ("combined", f"{CLF} {REST}", "", True),
         ("combined", f'{CLF} {REST} 17 "router@docker" "http://10.0.0.2" 3ms', "", True),
+        ("combined", f'{CLF} - "{BROWSER}" 13 "Host-0" "http://10.0.0.2" 3ms', "", False),  # Traefik 1
         ("vhost_combined", f"example.com:443 {CLF} {REST}", "example.com", True),
         ("json", json.dumps(CADDY), "example.com", True),
         ("json", json.dumps(TRAEFIK), "example.com", True),
+        (
+            "json",
+            json.dumps({**TRAEFIK, "ClientHost": None, "ClientAddr": "203.0.113.9:51"}),
+            "example.com",
+            True,
+        ),
+        ("json", json.dumps({**CADDY, "ts": "2025/06/15 15:06:40.250"}), "example.com", True),
         ("json", json.dumps(NGINX), "example.com", True),
+        ("json", json.dumps(INGRESS), "example.com", True),
+        ("json", json.dumps(CLOUDFRONT_JSON), "example.com", True),
         ("cloudfront", CLOUDFRONT, "d1.cloudfront.net", True),
         ("alb", ALB, "example.com", False),
     ],
@@ -162,6 +196,21 @@ def test_common_has_neither_referrer_nor_user_agent() -> None:
 def test_a_request_line_of_any_kind_is_read(request_line: str, method: str, target: str) -> None:
     hit = common(f'203.0.113.9 - - [15/Jun/2025:15:06:40 +0000] "{request_line}" 400 0 "-" "-"')
     assert (hit.method, hit.target, hit.ua) == (method, target, "")
+
+
+def test_what_is_no_request_is_no_page_view() -> None:
+    for request in ("", "\x16\x03", "OPTIONS * HTTP/1.1"):
+        hit = FORMATS["json"]()(json.dumps({**NGINX, "request": request, "status": "400"}))
+        assert hit is not None
+        assert (hit.method, hit.target) == ("", "")
+    assert common(CLF.replace("200", "-")).status == 0
+
+
+def test_a_log_of_iis_is_not_taken_for_one_of_cloudfront() -> None:
+    assert (
+        detect(["#Software: IIS", "#Version: 1.0", "#Fields: date time cs-uri-stem", "2025-06-15 15:06:40 /"])
+        is None
+    )
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)

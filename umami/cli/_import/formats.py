@@ -17,9 +17,10 @@ from .times import any_time, clf_time
 
 # Each part is linear in the length of the line, whatever it holds.
 _QUOTED: Final = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
-_COMMON: Final = rf"(\S+) \S+ [^\[]*\[([^\]]*)\] {_QUOTED} (\d{{3}}) \S+"
-_COMMON_LINE: Final = re.compile(rf"{_COMMON}(?: {_QUOTED} {_QUOTED})?(?: .*)?", re.DOTALL)
-_VHOST_LINE: Final = re.compile(rf"(\S+) {_COMMON}(?: {_QUOTED} {_QUOTED})?(?: .*)?", re.DOTALL)
+_COMMON: Final = rf"(\S+) \S+ [^\[]*\[([^\]]*)\] {_QUOTED} (\d{{3}}|-) \S+"
+_HEADERS: Final = rf"(?: (?:-|{_QUOTED}) (?:-|{_QUOTED}))?(?: .*)?"  # older Traefiks quote no `-`
+_COMMON_LINE: Final = re.compile(rf"{_COMMON}{_HEADERS}", re.DOTALL)
+_VHOST_LINE: Final = re.compile(rf"(\S+) {_COMMON}{_HEADERS}", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 _ALB_FIELD: Final = re.compile(rf"{_QUOTED}|(\S+)")
 _PORT: Final = re.compile(r":\d+$")
@@ -56,7 +57,7 @@ def _clf(address: str, time: str, request: str, status: str, referrer: str | Non
         "" if address == "-" else address,
         method,
         target,
-        int(status),
+        0 if status == "-" else int(status),
         _text(referrer),
         _text(ua),
     )
@@ -74,11 +75,13 @@ def _request(line: str) -> tuple[str, str]:
 
 
 def _path(target: str) -> str:
-    if target.startswith("/"):
-        # With two slashes, Umami would take the first part for a host.
-        return f"/{target.lstrip('/')}" if target.startswith("//") else target
-    parts = urlsplit(target)  # a proxy's request, with the whole URL
-    return f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}" if parts.netloc else ""
+    if not target.startswith("/"):
+        parts = urlsplit(target)  # a proxy's request, with the whole URL
+        if not parts.netloc:
+            return ""
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    # With two slashes, Umami would take the first part for a host.
+    return f"/{target.lstrip('/')}" if target.startswith("//") else target
 
 
 def _text(value: str | None) -> str:
@@ -100,23 +103,29 @@ def _character(match: "re.Match[bytes]") -> bytes:
 # JSON: each server's own names.
 
 _NAMES: Final[Mapping[str, Sequence[str]]] = {
-    "time": ("time_iso8601", "msec", "time_local", "timestamp", "@timestamp", "time", "ts", "StartUTC"),
-    "address": ("remote_addr", "client_ip", "ClientHost", "remote_ip", "ip", "http_x_real_ip"),
+    "time": (
+        *("time_iso8601", "msec", "time_local", "StartUTC", "StartLocal", "timestamp", "@timestamp"),
+        *("time", "ts", "date"),
+    ),
+    "address": ("remote_addr", "client_ip", "ClientHost", "ClientAddr", "remote_ip", "ip", "http_x_real_ip"),
     "method": ("request_method", "method", "RequestMethod"),
     "target": ("request_uri", "uri", "RequestPath", "url", "path"),
+    "query": ("args", "query_string", "request_query"),
     "status": ("status", "DownstreamStatus", "OriginStatus"),
-    "referrer": ("http_referer", "referrer", "referer", "request_Referer"),
+    "referrer": ("http_referer", "http_referrer", "referrer", "referer", "request_Referer"),
     "ua": ("http_user_agent", "user_agent", "ua", "request_User-Agent"),
-    "host": ("http_host", "host", "server_name", "RequestHost"),
+    "host": ("http_host", "host", "vhost", "server_name", "RequestHost"),
     "purpose": ("http_sec_purpose", "http_purpose", "request_Sec-Purpose", "request_Purpose"),
 }
 
 
 def json(line: str) -> Hit:
-    """Read a line of JSON of nginx, Caddy or Traefik, by the usual names of their fields."""
+    """Read a line of JSON of nginx, Caddy, Traefik or CloudFront, by the usual names of their fields."""
     record = from_json(line)
     if not isinstance(record, dict):
         raise TypeError
+    if "cs-uri-stem" in record:
+        return _of_cloudfront(record)
     request = record.get("request")
     if isinstance(request, dict):  # Caddy's
         headers = request.get("headers") or {}
@@ -126,10 +135,16 @@ def json(line: str) -> Hit:
             "http_user_agent": _first(headers, "User-Agent"),
             "http_referer": _first(headers, "Referer"),
             "http_sec_purpose": _first(headers, "Sec-Purpose"),
+            "http_purpose": _first(headers, "Purpose"),
         }
-    elif isinstance(request, str) and not any(name in record for name in _NAMES["target"]):
-        record = dict(zip(("method", "uri"), _request(request), strict=True)) | record
     values = {field: _named(record, names) for field, names in _NAMES.items()}
+    if isinstance(request, str) and (values["method"] is None or values["target"] is None):
+        method, target = _request(request)
+        values["method"], values["target"] = values["method"] or method, values["target"] or target
+    if values["query"] is not None and "?" not in str(values["target"]):  # of nginx's $uri and $args
+        values["target"] = f"{values['target']}?{values['query']}"
+    if values["target"] is None and not record.keys().isdisjoint(_NAMES["target"]):
+        values["target"] = ""  # as of a scanner's bytes
     return _hit(values)
 
 
@@ -148,13 +163,13 @@ def _named(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def _hit(values: Mapping[str, Any]) -> Hit:
     """Return the request of a record's values. Without method or status, a page was shown."""
+    if values["target"] is None:
+        raise ValueError("target")
     target = _path(str(values["target"]))
-    if not target:
-        raise ValueError(values["target"])
     return Hit(
         any_time(values["time"]),
-        str(values.get("address") or ""),
-        str(values.get("method") or "GET").upper(),
+        _address(str(values.get("address") or "")),
+        str(values.get("method") or "GET").upper() if target else "",
         target,
         int(values.get("status") or 200),
         _dashed(values.get("referrer")),
@@ -162,6 +177,13 @@ def _hit(values: Mapping[str, Any]) -> Hit:
         _PORT.sub("", str(values.get("host") or "")),
         str(values.get("purpose") or ""),
     )
+
+
+def _address(text: str) -> str:
+    """Return an address without its port and brackets."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 def _dashed(value: Any) -> str:
@@ -192,40 +214,51 @@ def cloudfront() -> Parser:
 
     def parse(line: str) -> Hit | None:
         nonlocal names
-        if line.startswith("#"):
-            if line.startswith("#Fields:"):
-                names = line[8:].split()
+        if line.startswith("#Fields:"):
+            names = line[8:].split()
+            if not {"cs(Host)", "x-edge-location"} & {*names}:
+                raise ValueError(names)  # of another server, such as IIS
             return None
-        record = dict(zip(names, line.split("\t"), strict=False))
-        query = record.get("cs-uri-query", "-")
-        return Hit(
-            any_time(f"{record['date']}T{record['time']}"),
-            record["c-ip"],
-            record["cs-method"].upper(),
-            record["cs-uri-stem"] + ("" if query in ("-", "") else f"?{query}"),
-            int(record["sc-status"]),
-            unquote(_dashed(record.get("cs(Referer)"))),
-            unquote(_dashed(record.get("cs(User-Agent)"))),
-            _dashed(record.get("x-host-header")) or _dashed(record.get("cs(Host)")),
-        )
+        if line.startswith("#Version:"):
+            return None
+        return _of_cloudfront(dict(zip(names, line.split("\t"), strict=False)))
 
     return parse
+
+
+def _of_cloudfront(record: Mapping[str, str]) -> Hit:
+    query = record.get("cs-uri-query", "-")
+    return Hit(
+        any_time(f"{record['date']}T{record['time']}"),
+        record["c-ip"],
+        record["cs-method"].upper(),
+        _path(record["cs-uri-stem"] + ("" if query in ("-", "") else f"?{query}")),
+        int(record["sc-status"]),
+        _decoded(record.get("cs(Referer)")),
+        _decoded(record.get("cs(User-Agent)")),
+        _dashed(record.get("x-host-header")) or _dashed(record.get("cs(Host)")),
+    )
+
+
+def _decoded(value: str | None) -> str:
+    text = unquote(_dashed(value))
+    return unquote(text) if "%20" in text else text  # which older logs encode twice
 
 
 def alb(line: str) -> Hit:
     """Read a line of an Application Load Balancer. It has no referrers."""
     parts = [quoted or plain for quoted, plain in _ALB_FIELD.findall(line)]
     method, _, rest = parts[12].partition(" ")
-    url = urlsplit(rest.rpartition(" ")[0])
+    url = rest.rpartition(" ")[0]
     return Hit(
         any_time(parts[1]),
-        parts[3].rpartition(":")[0].strip("[]"),
+        _address(parts[3]),
         "" if method == "-" else method.upper(),
-        f"{url.path}{'?' if url.query else ''}{url.query}",
+        _path(url),
         int(parts[8]) if parts[8] != "-" else 0,
         "",
         _dashed(parts[13]),
-        url.hostname or "",
+        urlsplit(url).hostname or "",
     )
 
 

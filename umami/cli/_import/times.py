@@ -30,6 +30,8 @@ def clf_time(text: str) -> float:
 def iso_time(text: str) -> float:
     """Return the epoch seconds of a time such as `2024-05-01T10:00:00.25+02:00`, in UTC if it names no zone.
 
+    Caddy may write `2024/05/01 10:00:00.25`.
+
     Raises:
         ValueError: It is no such time.
     """
@@ -83,7 +85,7 @@ def _clf_minute(minute: str, zone: str) -> float:
 
 @lru_cache(256)
 def _iso_minute(day: str, minute: str, zone: str) -> float:
-    moment = datetime.fromisoformat(f"{day}T{minute}:00+00:00")
+    moment = datetime.fromisoformat(f"{day.replace('/', '-')}T{minute}:00+00:00")
     return moment.timestamp() - _offset(zone)
 
 
