@@ -18,6 +18,7 @@ Example:
 # ruff: noqa: F403 - a star import brings type checkers the functions
 
 import os as _os
+import sys as _sys
 import typing as _typing
 from importlib import import_module as _import_module
 
@@ -60,7 +61,9 @@ else:
     def __dir__() -> list[str]:
         return sorted({*globals(), *__getattr__("__all__")})
 
-    if _threads.is_patched() or any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY"))):
+    _is_configured = any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY")))
+    _is_command = _os.path.basename((getattr(_sys, "argv", None) or [""])[0]) in ("umami", "umami.exe")  # noqa: PTH119
+    if _threads.is_patched() or (_is_configured and not _is_command):
         # Here rather than at the first event, whose caller may have less time. And gevent imports badly in a
-        # thread that is not the main one.
+        # thread that is not the main one. The command has time: its help needs no client.
         __getattr__("configure")

@@ -3,7 +3,6 @@
 import argparse
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -131,6 +130,8 @@ def _proxy(settings: "Settings", scheme: str, host: str) -> str | None:
     """Returns the proxy's URL without its password: the setting's, or the one that the environment names."""
     proxy = settings.proxy
     if proxy is None:
+        import urllib.request
+
         proxies = urllib.request.getproxies()
         proxy = proxies.get(scheme) or proxies.get("all")
         if proxy is None or urllib.request.proxy_bypass(host):

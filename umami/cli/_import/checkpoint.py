@@ -56,8 +56,10 @@ class Tracker:
         self._last: Line | None = None
 
     def saw(self, line: Line) -> None:
-        """Take note of the next line."""
-        if len(self._head) < _HEAD and line.data is not None:
+        """Take note of the next line, unless it is too long: that is read again, and is malformed again."""
+        if line.data is None:
+            return
+        if len(self._head) < _HEAD:
             self._head += line.data[: _HEAD - len(self._head)]
         self._last = line
 
@@ -70,7 +72,7 @@ class Tracker:
         return len(self._head) < place.head_bytes or self.begins_like(place)
 
     def place(self) -> Place | None:
-        """Return the place after the last line; None before the first, and after one that is too long."""
+        """Return the place after the last line; None before the first."""
         last = self._last
         if last is None or last.data is None:
             return None

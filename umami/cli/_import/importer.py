@@ -123,11 +123,12 @@ class Importer:
             # An earlier run may have read a last line that had no end yet.
             is_new = begin >= start or line.end in again or (start <= line.end and start in again)
             begin = line.end
-            # The first lines may say how to read what follows.
-            hit = self._read(parser, line, log) if is_new or log.lines < _SAMPLE_LINES else None
+            hit = self._read(parser, line, log) if is_new else None
             if not is_new:
                 counts.before += 1
-                hit = None
+                if log.lines < _SAMPLE_LINES and line.data is not None:
+                    with suppress(Exception):  # one of the first may say how to read what follows
+                        parser(_text(line.data))
             elif hit is not None:
                 reason = reason_of(hit)
                 if reason is not None:
@@ -141,7 +142,7 @@ class Importer:
     def _read(self, parser: Parser, line: Line, log: Log) -> Hit | None:
         try:
             if line.data is not None:
-                hit = parser(line.data.decode("utf-8", "replace").rstrip("\r\n"))
+                hit = parser(_text(line.data))
                 self.counts.headers += hit is None
                 return hit
         except Exception:  # noqa: BLE001, S110 - whatever a parser makes of an odd line
@@ -166,7 +167,7 @@ class Importer:
                 sample.append(line)
             if len(sample) >= enough:
                 break
-        texts = [line.data.decode("utf-8", "replace").rstrip("\r\n") for line in sample if line and line.data]
+        texts = [_text(line.data) for line in sample if line and line.data]
         name = detect([text for text in texts if text])
         if name is None and texts:
             raise UnknownFormatError(
@@ -174,6 +175,10 @@ class Importer:
                 f"describe its lines with --format-regex. Its first line: {texts[0][:200]!r}"
             )
         return FORMATS[name or "combined"](), chain(sample, read)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").rstrip("\r\n")
 
 
 class Sender(Importer):

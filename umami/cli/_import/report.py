@@ -6,12 +6,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from typing_extensions import Self
-
 from umami._clock import monotonic
 from umami.cli._output import clear_progress, complain, counted, say, show_json, show_progress
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from umami.models import QueueStats
 
     from .counts import Counts, Log
@@ -117,7 +117,7 @@ class Progress:
         self._done = 0
         self._in_trouble = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:
