@@ -163,10 +163,15 @@ def test_journeys_are_read(recorded: Recorded, call: Call) -> None:
 
 def test_an_attribution_is_read(recorded: Recorded, call: Call) -> None:
     client, seen = recorded
-    found = call(client.attribution, filters.event("buy"), **RANGE, model="last-click", currency="EUR")
+    found = call(client.attribution, filters.event("buy"), **RANGE, model="last-click")
     assert (found.utm_source[0].name, found.utm_source[0].value, found.total.visits) == ("mail", 20, 20)
-    asked = {"model": "last-click", "type": "event", "step": "buy", "currency": "EUR"}
+    asked = {"model": "last-click", "type": "event", "step": "buy"}
     assert seen[-1].body["parameters"].items() >= asked.items()
+    with pytest.raises(UnsupportedError, match="counts visitors anyway"):
+        client.attribution(filters.event("buy"), **RANGE, currency="EUR")
+    client.configure(server_version="3.0")
+    call(client.attribution, filters.event("buy"), **RANGE, currency="EUR")
+    assert seen[-1].body["parameters"]["currency"] == "EUR"
 
 
 def test_revenue_is_read(recorded: Recorded, call: Call) -> None:
@@ -223,7 +228,7 @@ def test_reports_are_asked_for_by_get_where_post_is_gone(recorded: Recorded, cal
         for function, args, kwargs in (
             ("funnel", (steps,), {}),
             ("journeys", (), {"steps": 4}),
-            ("attribution", (steps[1],), {"currency": "EUR"}),
+            ("attribution", (steps[1],), {}),
             ("revenue", (), {"currency": "EUR"}),
             ("web_vitals", (), {}),
         ):

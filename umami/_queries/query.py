@@ -58,6 +58,12 @@ class Queries:
         told = self._state.settings.server_version
         return version_set(told) if told is not None and not server.cloud else None
 
+    def _version_for(self, website_id: str | None) -> Flow[Version]:
+        """Return the server's version; ask the server unless it is known."""
+        server, website = self._state.server(login=True), self._website_path(website_id)
+        version = self._known_version(server)
+        return version or (yield from version_of(server, website, self._state.versions, exact=False))
+
     def _get(
         self,
         name: str,

@@ -10,7 +10,7 @@ from umami._calls import both
 from umami._events import fields as event_fields
 from umami._events.values import given
 from umami._http.messages import Flow
-from umami.errors import ValidationError
+from umami.errors import UnsupportedError, ValidationError
 from umami.filters import Filters, Step
 from umami.models import (
     Attribution,
@@ -223,7 +223,7 @@ class Reports(ReportQueries):
         Args:
             step: The goal: `umami.filters.path()` or `umami.filters.event()`.
             model: Which visit counts: the `first-click` or the `last-click`.
-            currency: Sum up the revenue in this currency, instead of counting visitors.
+            currency: Sum up the revenue in this currency, instead of counting visitors. Umami 3.0 alone can.
 
         Returns:
             A table for each kind of origin.
@@ -236,6 +236,13 @@ class Reports(ReportQueries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
+        if currency is not None:
+            version = yield from self._version_for(website_id)
+            if version.least >= (3, 1):  # they take the parameter, and count visitors nevertheless
+                raise UnsupportedError(
+                    f"currency cannot be used with this server: {version} counts visitors anyway. Leave "
+                    "it out, and ask revenue() for sums."
+                )
         parameters = {
             "model": one_of("model", model, Model),
             "type": _step(step).type,

@@ -9,7 +9,6 @@ from umami._calls import both
 from umami._events import fields
 from umami._http import filters as filtering
 from umami._http.messages import Flow
-from umami._http.versions import version_of
 from umami.errors import ValidationError
 from umami.filters import Filters
 from umami.models import Segment, Table
@@ -159,10 +158,7 @@ class Segments(Changes):
         given = filtering.checked(filters)
         if not given.keys() - {"match"}:
             raise ValidationError(f"{call} needs a filter, such as country='DE'.")
-        server, path = self._state.server(login=True), self._website_path(website_id)
-        version = self._known_version(server)
-        if version is None:
-            version = yield from version_of(server, path, self._state.versions, exact=False)
+        version = yield from self._version_for(website_id)
         version.require(_SINCE, call)
         return filtering.stored(given, version)
 
