@@ -534,6 +534,12 @@ class NamedValue(Model):
     value: Amount
 
 
+class RegionValue(NamedValue):
+    """A region, its country, and its revenue."""
+
+    country: str | None = None
+
+
 class AttributionTotal(Model):
     """The sums of an attribution."""
 
@@ -602,7 +608,7 @@ class Revenue(Model):
     chart: Table[RevenuePoint]
     total: RevenueTotal
     country: Table[NamedValue] = Field(default_factory=Table)
-    region: Table[NamedValue] = Field(default_factory=Table)
+    region: Table[RegionValue] = Field(default_factory=Table)
     referrer: Table[NamedValue] = Field(default_factory=Table)
     channel: Table[NamedValue] = Field(default_factory=Table)
 
