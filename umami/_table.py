@@ -139,19 +139,20 @@ def write_csv(rows: Iterable[BaseModel], target: "str | os.PathLike[str] | Writa
     return count
 
 
-def csv_writer(file: Writable) -> Callable[[BaseModel], None]:
-    """Return a function that writes a row as CSV; before the first one it writes its fields' names."""
+def csv_writer(file: Writable, *, head: bool = True) -> Callable[[BaseModel], None]:
+    """Return a function that writes a row as CSV, the first one below its fields' names if `head`."""
     import csv
 
     writer = csv.writer(cast("Any", file), lineterminator="\n")
-    head: list[str] = []
+    names: list[str] = []
 
     def write(row: BaseModel) -> None:
         values = row.model_dump()
-        if not head:
-            head.extend(values)
-            writer.writerow(head)
-        writer.writerow([_cell(values[name]) for name in head])
+        if not names:
+            names.extend(values)
+            if head:
+                writer.writerow(names)
+        writer.writerow([_cell(values[name]) for name in names])
 
     return write
 

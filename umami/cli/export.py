@@ -156,21 +156,11 @@ def _write(rows: Iterator[Any], part: "_Part", form: str, total: int | None, *, 
 
 
 def _writer(file: TextIO, form: str, *, head: bool) -> Callable[[Any], object]:
-    import csv
-
     if form != "csv":
         return lambda row: file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
-    writer = csv.writer(file, lineterminator="\n")
-    begun = [not head]
+    from umami._table import csv_writer
 
-    def write(row: Any) -> None:
-        values = row.model_dump()
-        if not begun[0]:
-            begun[0] = True
-            writer.writerow(values)
-        writer.writerow("" if value is None else value for value in values.values())
-
-    return write
+    return csv_writer(file, head=head)
 
 
 class _Part:
