@@ -88,6 +88,7 @@ ALLOWED = {
         "umami",
         "umami.cli",
         "umami._clock",
+        "umami._table",
         "umami._user_agents",
         "umami.collector",
         "umami.errors",

@@ -18,7 +18,7 @@ export const COLUMNS = [
   ['data', 'Data or reason', ({ values }) => [values.reason, values.data].filter(Boolean).join(' ')],
 ];
 
-const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle: 'h23' });
 const clock = (at) => time.format(new Date(at * 1000));
 
 export class Grid {
