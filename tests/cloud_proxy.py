@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.wfile.flush()
 
-    do_GET = do_POST = _serve  # noqa: N815 - named by http.server
+    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - named by http.server
 
     def log_message(self, *_: Any) -> None:
         pass
