@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT
+from conftest import DEADLINE
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from process_helpers import finished, running, settings
 from queue_helpers import until
 
+from umami.cli import main
 from umami.cli._import.checkpoint import Checkpoints
 from umami.cli._import.filters import Filter
 from umami.cli._import.formats import FORMATS, common, detect, pattern, table
@@ -53,22 +56,31 @@ def stored(collector: Collector) -> Counter[str]:
 
 
 @pytest.fixture
-def run(collector: Collector, tmp_path: Path) -> Run:
-    """Run `umami import --json`, and return its result with its exit code."""
+def command(collector: Collector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `umami import` in this process, and return its exit code, its output and its errors."""
+
+    def command(*arguments: Any, **environment: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            for name in [each for each in os.environ if each.startswith("UMAMI_")]:
+                patch.delenv(name)
+            for name, value in {**settings(collector), **environment}.items():
+                patch.setenv(name, value)
+            code = main(["import", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def run(command: Run, tmp_path: Path) -> Run:
+    """Run `umami import --json`, and return its result."""
 
     def run(*arguments: Any, code: int = 0, **environment: str) -> Any:
-        state = ("--state", str(tmp_path / "state.json"))
-        process = finished(
-            "-c",
-            IMPORT,
-            "import",
-            "--json",
-            *state,
-            *map(str, arguments),
-            **{**settings(collector), **environment},
+        ended, shown, complaints = command(
+            "--json", "--state", tmp_path / "state.json", *arguments, **environment
         )
-        assert process.returncode == code, (process.stdout, process.stderr)
-        return json.loads(process.stdout) if process.stdout.startswith("{") else process.stderr
+        assert ended == code, (shown, complaints)
+        return json.loads(shown) if shown.startswith("{") else complaints
 
     return run
 
@@ -217,6 +229,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 
 
 @given(TEXTS, TEXTS, TEXTS)
+@examples(deadline=None)
 def test_texts_of_any_kind_are_read_as_apachelogs_reads_them(path: str, referrer: str, ua: str) -> None:
     apachelogs = pytest.importorskip("apachelogs")
     parser = apachelogs.LogParser(apachelogs.COMBINED)
@@ -316,6 +329,7 @@ def test_a_request_is_left_out_with_its_reason(
 
 
 @given(st.lists(st.binary(max_size=60) | st.just(line("/a").encode()[:-1]), max_size=30))
+@examples(deadline=None)
 def test_each_line_is_counted_once_whatever_it_holds(lines: list[bytes]) -> None:
     path = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"umami-import-{os.getpid()}.log"
     lines = [line("/a").encode(), *lines]  # whatever follows, it does not begin as a compressed file does
@@ -342,7 +356,6 @@ def test_a_line_of_ten_megabytes_is_malformed_and_costs_no_other(tmp_path: Path)
 # Sending.
 
 
-@pytest.mark.slow
 def test_a_log_is_imported_once(collector: Collector, run: Run, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text("nonsense\n" + pages(30) + line("/bot", ua=BOT) + "x" * 70_000 + "\n")
@@ -373,7 +386,6 @@ def test_a_log_is_imported_once(collector: Collector, run: Run, tmp_path: Path) 
     assert stored(collector) == Counter({f"/page/{number}": 1 for number in range(35)})
 
 
-@pytest.mark.slow
 def test_a_last_line_without_its_end_is_imported_once_too(
     collector: Collector, run: Run, tmp_path: Path
 ) -> None:
@@ -409,31 +421,23 @@ def test_a_host_has_its_website(collector: Collector, run: Run, tmp_path: Path) 
     ("content", "arguments", "says"),
     [
         ("what is this\n", (), "no known format"),
-        *(
-            pytest.param(pages(1), arguments, says, marks=pytest.mark.slow)
-            for arguments, says in [
-                (("--site", "x"), "HOST=UUID"),
-                (("--exclude-ip", "x"), "x"),
-                (("--format-regex", "("), "no regular expression"),
-                (("--rate", "0"), "--rate"),
-            ]
-        ),
+        (pages(1), ("--site", "x"), "HOST=UUID"),
+        (pages(1), ("--exclude-ip", "x"), "x"),
+        (pages(1), ("--format-regex", "("), "no regular expression"),
+        (pages(1), ("--rate", "0"), "--rate"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    content: str, arguments: tuple[str, ...], says: str, tmp_path: Path, collector: Collector
+    content: str, arguments: tuple[str, ...], says: str, tmp_path: Path, command: Run, collector: Collector
 ) -> None:
     (tmp_path / "log").write_text(content)
-    ended = finished(
-        "-c", IMPORT, "import", "--yes", *arguments, str(tmp_path / "log"), **settings(collector)
-    )
-    assert ended.returncode in (1, 2)
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
+    code, _, complaints = command("--yes", "--state", tmp_path / "s", *arguments, tmp_path / "log")
+    assert code in (1, 2)
+    assert says in complaints
+    assert complaints.count("\n") == 1
     assert not collector.events
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unset", "says"),
     [
@@ -443,31 +447,29 @@ def test_what_cannot_be_done_is_said_in_one_line(
     ],
 )
 def test_without_what_each_page_view_needs_nothing_is_sent_and_no_line_counts_as_imported(
-    unset: dict[str, str], says: str, collector: Collector, run: Run, tmp_path: Path
+    unset: dict[str, str], says: str, collector: Collector, command: Run, run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "log").write_text(pages(3))
-    ended = finished(
-        *("-c", IMPORT, "import", "--yes", "--state", str(tmp_path / "state.json"), str(tmp_path / "log")),
-        **{**settings(collector), **unset},
-    )
-    assert ended.returncode == 2
-    assert says in ended.stderr
+    state = ("--state", tmp_path / "state.json")  # that of `run`
+    code, _, complaints = command("--yes", *state, tmp_path / "log", **unset)
+    assert (code, says in complaints) == (2, True)
     assert not collector.events
     assert run("--yes", tmp_path / "log")["delivered"] == 3
 
 
-@pytest.mark.slow
-def test_a_pipe_goes_on_where_it_stopped(collector: Collector, tmp_path: Path) -> None:
+def test_a_pipe_goes_on_where_it_stopped(
+    collector: Collector, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def piped(text: bytes) -> Any:
-        process = subprocess.run(
-            [sys.executable, "-c", IMPORT, "import", "--json", "--state", str(tmp_path / "state"), "-"],
-            env={**os.environ, **settings(collector), "PYTHONPATH": str(ROOT)},
-            input=text,
-            capture_output=True,
-            timeout=DEADLINE,
-            check=True,
-        )
-        return json.loads(process.stdout)
+        read, write = os.pipe()
+        threading.Thread(target=written, args=(write, text)).start()
+        with os.fdopen(read, encoding="utf-8") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            return run("-")
+
+    def written(pipe: int, text: bytes) -> None:
+        with os.fdopen(pipe, "wb") as file:
+            file.write(text)
 
     assert piped(pages(30).encode())["delivered"] == 30
     assert piped(pages(35).encode())["delivered"] == 5
@@ -475,8 +477,7 @@ def test_a_pipe_goes_on_where_it_stopped(collector: Collector, tmp_path: Path) -
     assert (again["imported_before"], again["delivered"]) == (35, 5)
     assert piped(pages(3, 50).encode())["delivered"] == 3  # another log
     (tmp_path / "log").write_text(pages(35) + pages(6, 40))  # the same one, as a file
-    with (tmp_path / "log").open("rb") as file:
-        assert piped(file.read())["delivered"] == 1
+    assert run("--yes", tmp_path / "log")["delivered"] == 1
     assert set(stored(collector).values()) == {1}
 
 
@@ -491,22 +492,21 @@ def compressed(text: str, ending: str) -> bytes:
 @pytest.mark.parametrize("damage", ["none", "short", "garbled"])
 def test_a_compressed_log_is_read_up_to_where_it_is_damaged(ending: str, damage: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    whole = compressed("".join(line(f"/{hash((n, 'x'))}", n) for n in range(8_000)), ending)
+    whole = compressed("".join(line(f"/{hash((n, 'x'))}", n) for n in range(2_000)), ending)
     middle = len(whole) // 2
     garbled = whole[:middle] + b"\xff" * 64 + whole[middle + 64 :]
     log.write_bytes({"none": whole, "short": whole[:middle], "garbled": garbled}[damage])
     importer = Importer(Filter(), lambda: common)
     importer.scan(str(log))
     if damage == "none":
-        assert (importer.counts.sent, importer.counts.damaged) == (8_000, [])
+        assert (importer.counts.sent, importer.counts.damaged) == (2_000, [])
     else:
-        assert importer.counts.sent < 8_000
+        assert importer.counts.sent < 2_000
         assert [path for path, _ in importer.counts.damaged] == [str(log)]
 
 
-@pytest.mark.slow
 def test_a_damaged_log_costs_no_other(collector: Collector, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "bad").write_bytes(gzip.compress(pages(2_000).encode())[:9_000])
+    (tmp_path / "bad").write_bytes(gzip.compress(pages(500).encode())[:2_500])
     (tmp_path / "good").write_text(pages(3, 5_000))
     result = run("--yes", tmp_path / "bad", tmp_path / "good", code=1)
     assert result["damaged"] == [str(tmp_path / "bad")]
@@ -514,22 +514,6 @@ def test_a_damaged_log_costs_no_other(collector: Collector, run: Run, tmp_path: 
     assert {f"/page/{number}" for number in (0, 5_000, 5_002)} <= set(stored(collector))
 
 
-@pytest.mark.slow
-def test_a_second_import_with_the_same_checkpoints_is_refused(collector: Collector, tmp_path: Path) -> None:
-    log, state = tmp_path / "log", tmp_path / "state"
-    log.write_text(pages(3))
-    command = ("-c", IMPORT, "import", "--state", str(state), str(log))
-    with running(*command, "--follow", **settings(collector)) as child:
-        collector.wait_for(events=3, timeout=DEADLINE)
-        second = finished(*command, "--yes", **settings(collector))
-        child.process.send_signal(signal.SIGINT)
-        child.end()
-    assert second.returncode == 2
-    assert "is running" in second.stderr
-    assert len(collector.events) == 3
-
-
-@pytest.mark.slow
 def test_a_server_that_stores_no_times_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(pages(20))
     with Collector(umami="2.15") as old:
@@ -644,7 +628,7 @@ def test_an_outage_is_waited_out(collector: Collector, run: Run, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_log_is_followed_through_its_rotation(collector: Collector, tmp_path: Path) -> None:
+def test_a_log_is_followed_through_its_rotation(collector: Collector, command: Run, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text(pages(3))
     state = tmp_path / "state.json"
@@ -652,6 +636,8 @@ def test_a_log_is_followed_through_its_rotation(collector: Collector, tmp_path: 
         "-c", IMPORT, "import", "--follow", "--state", str(state), str(log), **settings(collector)
     ) as child:
         collector.wait_for(events=3, timeout=DEADLINE)
+        code, _, complaints = command("--yes", "--state", state, log)  # a second one at the same time
+        assert (code, "is running" in complaints) == (2, True)
         with log.open("a") as file:
             file.write(pages(2, 3)[:-5])  # its last line has no end yet
             file.flush()
@@ -666,7 +652,6 @@ def test_a_log_is_followed_through_its_rotation(collector: Collector, tmp_path: 
     assert len(Checkpoints(state)._places) == 2
 
 
-@pytest.mark.slow
 def test_what_cannot_grow_is_not_followed(collector: Collector, run: Run, tmp_path: Path) -> None:
     (tmp_path / "log.gz").write_bytes(gzip.compress(pages(3).encode()))
     result = run("--follow", tmp_path / "log.gz")
