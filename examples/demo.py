@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ import httpx
 
 import umami
 
+LIMIT = 300
 VISITS = 3_000
 ROWS = 500
 VISITS_PER_PURCHASE = 10
@@ -60,18 +62,21 @@ def main() -> int:
 @contextmanager
 def collector() -> Iterator[str]:
     """Run `umami collector` on a free port."""
-    with running("umami", "collector", "--stop-after", "300", "--quiet") as process:
+    with running("umami", "collector", "--stop-after", str(LIMIT), "--quiet") as process:
         yield wait_for(process.stdout, r"(http://\S+)")
 
 
 @contextmanager
 def running(*module: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run a module of Python with arguments; if it still runs at the end, it is killed."""
+    """Run a module of Python with arguments; if it still runs at the end, or after `LIMIT`, it is killed."""
     command = [sys.executable, "-m", *module]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.start()
         try:
             yield process
         finally:
+            limit.cancel()
             process.kill()
 
 
