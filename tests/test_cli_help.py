@@ -73,6 +73,7 @@ def completed(shell: str, program: str) -> str:
         ("umami import --form", "--format --format-regex"),
         ("umami import --format c", "combined cloudfront"),
         ("umami spool ''", "list send clear"),
+        ("umami spool list ''", ""),
         ("umami spool --t", "--timeout"),
         ("umami import acc", ""),
     ],
@@ -85,8 +86,15 @@ def test_bash_completes(words, expected, script):
 
 
 def test_fish_completes(script):
-    shown = completed("fish", f"source {script('fish')}; complete -C 'umami import --format '")
-    assert [line.split("\t")[0] for line in shown.splitlines()][:3] == ["alb", "auto", "cloudfront"]
+    lines = ("umami import --format ", "umami spool ", "umami spool list cle")
+    asked = "; echo; ".join(f"complete -C '{line}'" for line in lines)
+    shown = completed("fish", f"source {script('fish')}; {asked}")
+    formats, actions, later = (
+        [line.split("\t")[0] for line in part.split("\n")] for part in shown.split("\n\n")
+    )
+    assert formats[:3] == ["alb", "auto", "cloudfront"]
+    assert actions == ["clear", "list", "send"]
+    assert "clear" not in later
 
 
 def test_zsh_can_read_its_script(script):

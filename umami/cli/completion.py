@@ -128,7 +128,7 @@ def _bash(commands: Sequence[_Command]) -> str:
         options.append(f'                "{command.name} -"*) words="{names}" ;;')
         words = " ".join(each for option in command.positionals for each in option.choices)
         if words:
-            options.append(f'                "{command.name} "*) words="{words}" ;;')
+            options.append(f'                "{command.name} "*) ((COMP_CWORD == 2)) && words="{words}" ;;')
     return _BASH.format(
         commands=" ".join(command.name for command in commands),
         values="\n".join(values),
@@ -184,20 +184,27 @@ def _zsh(commands: Sequence[_Command]) -> str:
 def _fish(commands: Sequence[_Command]) -> str:
     lines = [
         "# fish completion for umami, made by `umami completion fish`",
+        "function __umami_is",
+        "    set -l words (commandline -opc)",
+        "    test (count $words) -ge 2; and test $words[2] = $argv[1]",
+        "end",
         "complete -c umami -f",
         "complete -c umami -n __fish_use_subcommand -l version -d 'show the version'",
     ]
     for command in commands:
         summary = shlex.quote(command.module.SUMMARY)
         lines.append(f"complete -c umami -n __fish_use_subcommand -a {command.name} -d {summary}")
-        when = f"complete -c umami -n '__fish_seen_subcommand_from {command.name}'"
+        when = f"complete -c umami -n '__umami_is {command.name}'"
         for option in command.options:
             words = f" -a {shlex.quote(' '.join(option.choices))}" if option.choices else ""
             value = {"nothing": "", "text": " -x", "file": " -r -F", "folder": " -r -F"}[option.takes]
             lines.append(f"{when} -l {option.name[2:]}{value}{words} -d {shlex.quote(option.help)}")
         for option in command.positionals:
             if option.choices:
-                lines.append(f"{when} -a {shlex.quote(' '.join(option.choices))}")
+                words = " ".join(option.choices)
+                seen = f"__fish_seen_subcommand_from {words}"
+                lines.append(f"{when[:-1]}; and not {seen}' -a {shlex.quote(words)}")
+                when = f"{when[:-1]}; and {seen}'"
             elif option.takes in ("file", "folder"):
                 lines.append(f"{when} -F")
     return "\n".join(lines) + "\n"
