@@ -118,7 +118,31 @@ def test_segments_of_2_x_are_a_list(browse: Callable[..., httpx.Client]) -> None
         assert listed == [segment]
 
 
-def test_there_are_no_teams_links_and_pixels(admin: httpx.Client) -> None:
-    for path in ("me/teams", "teams", "links", "pixels"):
+def test_a_link_is_kept(admin: httpx.Client) -> None:
+    sent = {"name": "Sale", "url": "https://a.example/x", "slug": "abcdefg13"}
+    link = admin.post("/api/links", json=sent).json()
+    names = "id name url slug userId teamId createdAt updatedAt deletedAt"
+    assert list(link) == names.split()
+    assert {name: link[name] for name in sent} == sent
+    path = f"/api/links/{link['id']}"
+    assert admin.get(path).json() == link
+    assert admin.get("/api/links").json() == {"data": [link], "count": 1, "page": 1, "pageSize": 20}
+    assert admin.post(path, json={"name": "Sale2"}).json()["name"] == "Sale2"
+    assert admin.post("/api/links", json=sent).status_code == 500
+    assert admin.post(path, json={"slug": "short"}).status_code == 400
+    without_slug = admin.post("/api/links", json={"name": "Sale", "url": "https://a.example/x"})
+    assert without_slug.json()["error"]["properties"] == {
+        "slug": {"errors": ["Invalid input: expected string, received undefined"]}
+    }
+    pixel = admin.post("/api/pixels", json={"name": "Mail", "slug": "abcdefg13"}).json()
+    assert "url" not in pixel
+    assert admin.delete(path).json() == {"ok": True}
+    assert admin.delete(path).status_code == 500
+    assert admin.get(path).json() is None
+    assert admin.delete(f"/api/pixels/{pixel['id']}").json() == {"ok": True}
+
+
+def test_there_are_no_teams(admin: httpx.Client) -> None:
+    for path in ("me/teams", "teams"):
         assert admin.get(f"/api/{path}").json() == {"data": [], "count": 0, "page": 1, "pageSize": 20}
     assert SITE in [site["id"] for site in admin.get("/api/me/websites").json()["data"]]

@@ -27,6 +27,7 @@ from umami.collector.figures.reports import REPORTS, Report, check_report, repor
 from umami.collector.figures.segments import use_segment
 from umami.collector.generations import Generation
 from umami.collector.javascript import to_number
+from umami.collector.link_routes import LinkRoutes
 from umami.collector.replies import Json
 from umami.collector.responses import bad_request_response, crash_response, json_response, read_json
 from umami.collector.store import Store
@@ -76,7 +77,7 @@ class QueryRoutes:
             ),
             *(
                 (not generation.early_figures, Route(f"/api/{things}", guarded(self._none, check=check_page)))
-                for things in ("me/teams", "teams", "links", "pixels")
+                for things in ("me/teams", "teams")
             ),
             (not generation.is_cloud, Route("/api/heartbeat", self._ok)),
             (not generation.is_cloud, Route("/api/auth/login", self._login, methods=["POST"])),
@@ -115,6 +116,16 @@ class QueryRoutes:
                 Route(one, changing(websites.delete_segment), methods=["DELETE"]),
             ]
         if not generation.early_figures:
+            for kind in ("links", "pixels"):
+                links = LinkRoutes(store, generation, kind)
+                one = f"/api/{kind}/{{thing_id}}"
+                self.routes += [
+                    Route(f"/api/{kind}", guarded(links.listing, check=check_page)),
+                    Route(f"/api/{kind}", changing(links.create, check=links.check_new), methods=["POST"]),
+                    Route(one, guarded(links.read)),
+                    Route(one, changing(links.update, check=links.check_changes), methods=["POST"]),
+                    Route(one, changing(links.delete), methods=["DELETE"]),
+                ]
             for kind, report in REPORTS.items():
                 check = partial(check_report, kind)
                 endpoint = changing(partial(self._report, report), check=check)

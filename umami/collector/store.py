@@ -62,6 +62,7 @@ _SCHEMA = f"""
         id text primary key, website_id text, type text, name text, parameters text, created_at text,
         updated_at text
     );
+    create table if not exists thing (id text primary key, kind text, body text);
     create table if not exists session ({", ".join(_SESSION_COLUMNS)}, primary key (session_id));
     create table if not exists event ({", ".join(_EVENT_COLUMNS)});
     create index if not exists event_by_website on event (website_id, timestamp);
@@ -301,6 +302,24 @@ class Store:
             f" on conflict (website_id) do update set {column} = excluded.{column}",
             (website_id, value),
         )
+
+    def things(self, kind: str) -> list[Row]:
+        """Returns the things of a kind, such as links, as in Umami's API."""
+        found = self.query("select body from thing where kind = :p1 order by rowid", (kind,))
+        return [json.loads(row["body"]) for row in found]
+
+    def set_thing(self, kind: str, thing: Row) -> None:
+        """Stores a thing, or replaces the one with its id."""
+        with self._lock:
+            self._connection.execute(
+                "insert into thing values (?, ?, ?) on conflict (id) do update set body = excluded.body",
+                (thing["id"], kind, json.dumps(thing)),
+            )
+
+    def delete_thing(self, thing_id: str) -> None:
+        """Deletes a thing."""
+        with self._lock:
+            self._connection.execute("delete from thing where id = ?", (thing_id,))
 
     def set_segment(self, segment: Row) -> None:
         """Stores a segment, or replaces the one with its id."""
