@@ -150,41 +150,44 @@ def test_a_fork_in_the_middle_of_the_first_senders_imports(collector: Collector,
 
 
 CHILDREN = {
-    "sys.exit": ("sys.exit(4)", 4, True),
-    "an exception": ("raise SystemExit('the end')", 1, True),
-    "the end of the program": ("", 0, True),
-    "os._exit": ("os._exit(4)", 4, False),
-    "os._exit after before_exit": ("umami.before_exit(); os._exit(4)", 4, True),
+    "import sys; sys.exit(4)": (4, True),
+    "raise SystemExit('the end')": (1, True),
+    "pass": (0, True),
+    "os._exit(4)": (4, False),
+    "umami.before_exit(); os._exit(4)": (4, True),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("earlier", [True, False], ids=["after others", "first ever"])
-@pytest.mark.parametrize(("ending", "code", "delivered"), CHILDREN.values(), ids=CHILDREN)
-def test_how_a_forked_child_ends(
-    collector: Collector, python: Run, ending: str, code: int, delivered: bool, earlier: bool
-):
+def test_how_a_forked_child_ends(collector: Collector, python: Run, earlier: bool):
     program = f"""
-import os, sys, umami
-if {earlier}:
-    umami.new_event("parent before")
-child = os.fork()
-if child == 0:
-    for number in range(10):
-        umami.new_event(f"child {{number}}")
-    {ending or "pass"}
-else:
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    umami.new_event("parent after")
-"""
+        import os, umami
+        if {earlier}:
+            umami.new_event("parent before")
+        for kind, ending in enumerate({list(CHILDREN)!r}):
+            child = os.fork()
+            if child == 0:
+                for number in range(10):
+                    umami.new_event(f"child {{kind}} {{number}}")
+                exec(ending)
+                break
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        else:
+            umami.new_event("parent after")
+    """
 
     process = python(program, **settings(collector, flush_interval=600), **QUIET)
 
     parents = ["parent before", "parent after"] if earlier else ["parent after"]
-    children = [f"child {number}" for number in range(10)] if delivered else []
+    children = [
+        f"child {kind} {number}"
+        for kind, (_, delivered) in enumerate(CHILDREN.values())
+        for number in range(10 if delivered else 0)
+    ]
     assert stored(collector) == once(*parents, *children)
-    assert process.stdout == f"{code}\n"
-    assert process.stderr == ("the end\n" if "the end'" in ending else "")
+    assert process.stdout.split() == [str(code) for code, _ in CHILDREN.values()]
+    assert process.stderr == "the end\n"
 
 
 @pytest.mark.slow
@@ -349,10 +352,12 @@ def test_children_deliver_what_they_sent(collector: Collector, script: Script, u
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("asked", ["in the environment", "by the initializer"])
+@pytest.mark.parametrize(
+    ("asked", "method"),
+    [*(("in the environment", method) for method in METHODS), ("by the initializer", "spawn")],
+)
 def test_children_that_are_terminated_deliver_if_asked_to(
-    collector: Collector, script: Script, method: str, asked: str
+    collector: Collector, script: Script, asked: str, method: str
 ):
     program = f"""
         def ask():
@@ -373,7 +378,7 @@ def test_children_that_are_terminated_deliver_if_asked_to(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_says_once_what_it_could_not_deliver(collector: Collector, script: Script, method: str):
     program = """
         def main(context):
@@ -492,17 +497,15 @@ def test_a_fork_in_c_while_another_thread_holds_the_queues_lock(python: Run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["umami.flush(30)", "umami.queue_stats()", "pass"])
-def test_a_child_of_a_fork_in_c_ends_without_its_parents_events(
-    collector: Collector, python: Run, first: str
-):
-    program = f"""
+def test_a_child_of_a_fork_in_c_ends_without_its_parents_events(collector: Collector, python: Run):
+    program = """
         umami.new_event("master")
-        child = fork()
-        if child == 0:
-            {first}
-            raise SystemExit
-        assert os.waitpid(child, 0)[1] == 0
+        for first in (lambda: umami.flush(30), umami.queue_stats, lambda: None):
+            child = fork()
+            if child == 0:
+                first()
+                raise SystemExit
+            assert os.waitpid(child, 0)[1] == 0
     """
 
     process = python(FORKED_IN_C + program, **settings(collector), **QUIET)
