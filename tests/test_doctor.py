@@ -74,6 +74,7 @@ def test_nothing_is_sent_unless_it_may_be(doctor, collector):
         ({"status": 404}, "", "answered 404 Not Found: there is no Umami at this URL."),
         ({"status": 403, "body": "<title>Blocked</title>"}, "", "Blocked: a proxy or a firewall in front"),
         ({"status": 200, "body": "<html>Log in"}, "", "with an HTML page, not with Umami's heartbeat"),
+        ({"status": 407, "body": ""}, "", "the proxy wants a user and a password"),
         ({"status": 502, "body": ""}, "", "Umami is down, or is starting."),
         ({"status": 429, "body": ""}, "", "limits the rate of requests"),
         (None, "/nothing", "Check UMAMI_URL: it has the path that Umami is served under"),
@@ -177,6 +178,7 @@ def test_a_proxy_of_the_environment_is_named_without_its_password(doctor, monkey
     monkeypatch.delenv("no_proxy", raising=False)
     code, found = doctor("http://umami.example.com")
     assert (code, found["proxy"]) == (1, ("ok", "through http://127.0.0.1:9"))
+    assert found["server"][1].endswith(": check UMAMI_PROXY, HTTP_PROXY and HTTPS_PROXY")
     assert "secret" not in str(found)
 
 

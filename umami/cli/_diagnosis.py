@@ -54,7 +54,9 @@ def _of_status(error: "httpx.HTTPStatusError", *, cloud: bool) -> str:
             "there is no Umami at this URL. Check UMAMI_URL: it has the path that Umami is served under, if "
             "any, but no /api; and a proxy must pass /api on"
         )
-    elif status in (401, 403, 407):
+    elif status == 407:
+        todo = "the proxy wants a user and a password: put both into the URL in UMAMI_PROXY or HTTP_PROXY"
+    elif status in (401, 403):
         todo = (
             "a proxy or a firewall in front of Umami refuses this machine. Let it pass /api, or give it what "
             "it wants: UMAMI_HEADERS, UMAMI_CERT, or a user and a password in UMAMI_URL"
@@ -79,7 +81,9 @@ def _of_transport(error: "httpx.TransportError") -> Diagnosis:
         return Diagnosis(
             "TLS", f"{text}: does this port speak https, or should UMAMI_URL begin with http://?"
         )
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpx.ProxyError) or (
+        isinstance(error, httpx.ConnectError) and "through the proxy" in text
+    ):
         return Diagnosis("connection", f"{text}: check UMAMI_PROXY, HTTP_PROXY and HTTPS_PROXY")
     if isinstance(error, httpx.TimeoutException):
         return Diagnosis("connection", f"{text}: is a firewall on the way? --timeout waits longer")
