@@ -15,7 +15,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from cloud_proxy import Internet
-from conftest import DEADLINE, ROOT
+from conftest import ROOT
 from process_helpers import Child, once, running, settings
 from queue_helpers import stored
 
@@ -78,21 +78,21 @@ def gunicorn(folder: Path, *options: str) -> list[str]:
     return ["gunicorn", "app:app", "--preload", f"--config={config}", *address, *options]
 
 
-@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+@pytest.mark.parametrize("worker", ["sync", "gevent"])
 def test_gunicorn_restarted_gracefully(collector: Collector, tmp_path: Path, worker: str):
-    command = gunicorn(tmp_path, "--workers=3", f"--worker-class={worker}")
+    command = gunicorn(tmp_path, "--workers=2", f"--worker-class={worker}")
     with serving(tmp_path, WSGI, *command, **settings(collector, flush_interval=NEVER)) as child:
         port = int(child.says(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
-        child.says("Ready", times=3)
-        visit(port, (f"/before/{number}" for number in range(60)))
+        child.says("Ready", times=2)
+        visit(port, (f"/before/{number}" for number in range(30)))
         child.process.send_signal(signal.SIGHUP)
-        child.says("Ready", times=3)
-        collector.wait_for(events=61)
-        visit(port, (f"/after/{number}" for number in range(60)))
+        child.says("Ready", times=2)
+        collector.wait_for(events=31)
+        visit(port, (f"/after/{number}" for number in range(30)))
         child.process.send_signal(signal.SIGTERM)
         assert child.end() == 0
 
-    visits = [f"/{when}/{number}" for when in ("before", "after") for number in range(60)]
+    visits = [f"/{when}/{number}" for when in ("before", "after") for number in range(30)]
     assert stored(collector) == once("preloaded", *visits)
 
 
@@ -133,14 +133,17 @@ NO_LIFESPAN = "asyncio.Lock()"
 
 # uvicorn ends by the signal that ended it, and so without the exit handlers of Python.
 UVICORN = {
-    "the lifespan flushes": ("umami.lifespan()", {}),
-    "SIGTERM flushes": (NO_LIFESPAN, {"flush_on_sigterm": 1}),
+    "the lifespan flushes": (
+        1,
+        "umami.lifespan()",
+        {},
+    ),  # with two workers: `integrations/test_real_servers.py`
+    "SIGTERM flushes": (2, NO_LIFESPAN, {"flush_on_sigterm": 1}),
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("lifespan", "more"), UVICORN.values(), ids=UVICORN)
-def test_uvicorn(collector: Collector, tmp_path: Path, lifespan: str, more: dict[str, int], workers: int):
+@pytest.mark.parametrize(("workers", "lifespan", "more"), UVICORN.values(), ids=UVICORN)
+def test_uvicorn(collector: Collector, tmp_path: Path, workers: int, lifespan: str, more: dict[str, int]):
     command = ["uvicorn", "app:app", "--port=0", f"--workers={workers}"]
     environment = settings(collector, flush_interval=NEVER, **more)
     with serving(tmp_path, ASGI.replace("LIFESPAN", lifespan), *command, **environment) as child:
@@ -264,47 +267,6 @@ def test_uwsgi(collector: Collector, tmp_path: Path, option: str):
     assert stored(collector) == names
 
 
-# Celery's workers run neither finalizers nor exit handlers when they end.
-CELERY = """
-    import os, umami
-    from celery import Celery
-    from celery.signals import worker_ready
-
-    app = Celery("app", broker="filesystem://")
-    app.conf.broker_transport_options = {
-        "data_folder_in": os.environ["FOLDER"],
-        "data_folder_out": os.environ["FOLDER"],
-        "control_folder": os.environ["FOLDER"],
-    }
-    umami.new_event("imported")
-
-    @app.task
-    def track(number):
-        umami.new_event(f"task {number}")
-
-    @worker_ready.connect
-    def enqueue(**_):
-        for number in range(6):
-            track.delay(number)
-"""
-
-
-@pytest.mark.parametrize("options", [[], ["--max-tasks-per-child=1"]], ids=["to the end", "recycled"])
-def test_celery_prefork(collector: Collector, tmp_path: Path, options: list[str]):
-    command = ["celery", "-A", "app", "worker", "--pool=prefork", "--concurrency=2", "-l", "INFO", *options]
-    (tmp_path / "broker").mkdir()
-    environment = settings(collector, flush_interval=NEVER)
-    with serving(tmp_path, CELERY, *command, **environment, FOLDER=str(tmp_path / "broker")) as child:
-        child.says("succeeded in", times=6)
-        if options:
-            # billiard lets a child that has done its tasks wait up to 30 s before it ends.
-            collector.wait_for(events=6, timeout=2 * DEADLINE)
-        child.process.send_signal(signal.SIGTERM)
-        assert child.end() == 0
-
-    assert stored(collector) == once("imported", *(f"task {number}" for number in range(6)))
-
-
 # gevent.
 
 PATCHES = {
@@ -314,8 +276,11 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
-def test_a_greenlet_that_blocks_does_not_stop_the_delivery(collector: Collector, python: Run, patch: str):
+def test_no_greenlet_stops_the_delivery_and_what_they_send_survives_the_end(
+    collector: Collector, python: Run, patch: str
+):
     program = f"""
+        import atexit; atexit.register(lambda: umami.new_event("goodbye"))
         {patch}
         import gevent
 
@@ -324,52 +289,37 @@ def test_a_greenlet_that_blocks_does_not_stop_the_delivery(collector: Collector,
             while not umami.queue_stats().delivered:
                 pass
 
-        gevent.spawn(block).join()
-    """
-
-    process = python(program, **settings(collector))
-
-    assert (process.returncode, process.stderr) == (0, "")
-    assert stored(collector) == once("e0")
-
-
-@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
-def test_what_greenlets_send_survives_the_end(collector: Collector, python: Run, patch: str):
-    program = f"""
-        {patch}
-        import atexit, gevent
-
         def send(sender):
-            for number in range(100):
+            for number in range(50):
                 umami.new_event(f"{{sender}} {{number}}")
                 gevent.sleep(0)
 
-        gevent.joinall([gevent.spawn(send, sender) for sender in range(10)])
+        gevent.spawn(block).join()
+        umami.configure(flush_interval={NEVER})
+        gevent.joinall([gevent.spawn(send, sender) for sender in range(4)])
         assert umami.flush()
         umami.new_event("last")
     """
 
-    process = python(program, **settings(collector, flush_interval=NEVER))
+    process = python(program, **settings(collector, flush_interval=0.05))
 
     assert (process.returncode, process.stderr) == (0, "")
-    names = [f"{sender} {number}" for sender in range(10) for number in range(100)]
-    assert stored(collector) == once(*names, "last")
+    names = [f"{sender} {number}" for sender in range(4) for number in range(50)]
+    assert stored(collector) == once("e0", *names, "last", "goodbye")
 
 
-@pytest.mark.parametrize("earlier", ["", 'umami.new_event("earlier")'], ids=["first ever", "after others"])
-def test_a_gevent_program_that_sends_from_an_exit_handler(collector: Collector, python: Run, earlier: str):
-    program = f"""
+def test_a_gevent_program_that_sends_its_first_event_from_an_exit_handler(collector: Collector, python: Run):
+    program = """
         from gevent import monkey; monkey.patch_all()
         import atexit
         atexit.register(lambda: umami.new_event("goodbye"))
         import umami
-        {earlier}
     """
 
     process = python(program, **settings(collector))
 
     assert (process.returncode, process.stderr) == (0, "")
-    assert stored(collector) == once("goodbye", *(["earlier"] if earlier else []))
+    assert stored(collector) == once("goodbye")
 
 
 def test_a_greenlet_that_flushes_does_not_stop_the_others(collector: Collector, python: Run):

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from umami.integrations._address import ClientAddress, anonymized, parsed
@@ -104,6 +104,7 @@ addresses = st.ip_addresses(v=4).filter(lambda address: address not in ip_networ
 
 
 @pytest.mark.slow
+@settings(max_examples=30)
 @given(
     forged=st.lists(st.one_of(st.text(max_size=30), addresses.map(str)), max_size=60),
     visitor=addresses,

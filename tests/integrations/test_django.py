@@ -656,7 +656,6 @@ SERVERS = {
         [
             "gunicorn",
             "examples.django_site:application",
-            "--workers=2",
             "--bind=127.0.0.1:0",
             "--no-control-socket",
         ],

@@ -178,7 +178,7 @@ def test_templates_load_the_script(client: Sent, config: dict[str, Any], html: s
 SERVERS = {
     "flask run": (["flask", "--app", "examples.flask_site", "run", "--port=0"], r"Running on"),
     "gunicorn": (
-        ["gunicorn", "examples.flask_site:app", "--workers=2", "--bind=127.0.0.1:0", "--no-control-socket"],
+        ["gunicorn", "examples.flask_site:app", "--bind=127.0.0.1:0", "--no-control-socket"],
         "Listening at",
     ),
 }
