@@ -525,6 +525,18 @@ def test_a_server_that_stores_no_times_is_refused(run: Run, tmp_path: Path) -> N
         assert len(old.events) == 19
 
 
+def test_a_server_that_refuses_all_page_views_stops_the_import_and_none_counts_as_imported(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text(pages(60))
+    with Collector(auto_register=False) as strict:
+        url = settings(strict)["UMAMI_URL"]
+        said = run("--yes", tmp_path / "log", code=1, UMAMI_URL=url)
+        assert "refused the first 20 page views, so the import stopped: 400 Website not found." in said
+        strict.add_website("Shop", "shop.example", settings(strict)["UMAMI_WEBSITE_ID"])
+        assert run("--yes", tmp_path / "log", UMAMI_URL=url)["delivered"] == 60
+
+
 # Interruptions.
 
 

@@ -204,7 +204,7 @@ def _send(
 ) -> int:
     import umami
 
-    from ._import.importer import NoHostError, OldServerError, Sender, UnknownFormatError
+    from ._import.importer import NoHostError, OldServerError, RefusedError, Sender, UnknownFormatError
     from ._import.outstanding import Outstanding, Watched
 
     outstanding = Outstanding()
@@ -252,6 +252,8 @@ def _send(
                     break
     except OldServerError as error:
         raise CommandError(f"{error} Use --without-time to import anyway.") from error
+    except RefusedError as error:
+        raise CommandError(str(error)) from error
     except NoHostError:
         failure = CommandError("the log names no hosts: set UMAMI_HOSTNAME, or pass --hostname NAME", WRONG)
     except (UnknownFormatError, ModuleNotFoundError) as error:

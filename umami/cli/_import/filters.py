@@ -80,6 +80,9 @@ class Filter:
         until: The last moment, in epoch seconds.
         sites: The websites by their host names; hosts that are not in it are left out, unless it is empty.
 
+    Attributes:
+        skips_bots: Whether bots are left out.
+
     Raises:
         ValueError: A network is not valid.
         ModuleNotFoundError: Bots are to be told, and the extra `bots` is not installed.
@@ -104,7 +107,7 @@ class Filter:
         if bots != "keep":
             is_bot("")
         self._assets, self._errors, self._methods, self._prefetches = assets, errors, methods, prefetches
-        self._skips_bots = bots == "skip"
+        self.skips_bots = bots == "skip"
         self._excluded = _matcher(exclude)
         self._included = _matcher(include) if include else None
         self._networks = [ip_network(each, strict=False) for each in exclude_ip]
@@ -135,7 +138,7 @@ class Filter:
             return "excluded addresses"
         if self._agents(hit.ua.lower()):
             return "excluded User-Agents"
-        if self._skips_bots and (not hit.ua or is_bot(hit.ua)):
+        if self.skips_bots and (not hit.ua or is_bot(hit.ua)):
             return "bots"
         return None
 

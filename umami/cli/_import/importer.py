@@ -25,6 +25,7 @@ _SAMPLE_LINES_OF_PIPE: Final = 10  # a pipe may bring one now and then
 _MOST_OUTSTANDING: Final = 1_000
 _MOST_SHOWN: Final = 5
 _LOOK_EVERY: Final = 500
+_MOST_REFUSED: Final = 20  # of the first page views
 _STOP_SECONDS: Final = 5.0
 _FLUSH_SECONDS: Final = 0.2
 _WITHOUT_TIMES: Final = ("Umami before", "Umami 2.16")
@@ -36,6 +37,10 @@ class UnknownFormatError(ValueError):
 
 class OldServerError(Exception):
     """The server stores the time of no event."""
+
+
+class RefusedError(Exception):
+    """The server refuses all page views, as its first answers show."""
 
 
 class NoHostError(Exception):
@@ -219,7 +224,8 @@ class Sender(Importer):
         self._client, self._outstanding = client, outstanding
         self._sites, self._hostname = sites or {}, hostname
         self._anonymize, self._tag_bots, self._with_time = anonymize, tag_bots, with_time
-        self._is_checked = not with_time
+        self._is_checked = False
+        self._is_refused = False
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
 
@@ -237,6 +243,7 @@ class Sender(Importer):
             OSError: It cannot be read, or its place cannot be kept.
             UnknownFormatError: It is of no known format.
             OldServerError: The server stores no times, as its first answer shows.
+            RefusedError: The server refuses the first page views, all of them.
             NoHostError: The log has no host names, and there is no default.
         """
         log = Log.of(path)
@@ -258,7 +265,8 @@ class Sender(Importer):
                     if self._client.shutdown(_STOP_SECONDS if self.stopped.is_set() else None):
                         self._outstanding.clear()
                 finally:
-                    keeper.save()
+                    if not self._is_refused:
+                        keeper.save()
             return follows
         return False  # it is damaged
 
@@ -275,7 +283,8 @@ class Sender(Importer):
                     self._check_server(log)
             if self.stopped.is_set():
                 break
-            keeper.save_if_due()
+            if self._is_checked:
+                keeper.save_if_due()
 
     def _finish(self, log: Log, keeper: Keeper) -> None:
         """Wait until all is answered."""
@@ -314,13 +323,22 @@ class Sender(Importer):
             self._note_malformed(log)
 
     def _check_server(self, log: Log) -> None:
-        """Find out by the first page view whether the server stores its time."""
+        """Find out by the first page views whether the server takes any, and stores their time."""
         while not self._client.flush(_FLUSH_SECONDS) and not self.stopped.is_set():
             self._progress(log)
-        server = self._client.queue_stats().server or ""
-        if server.startswith(_WITHOUT_TIMES):
-            raise OldServerError(f"The server is {server}: it would date all page views at their arrival.")
-        self._is_checked = True
+        stats = self._client.queue_stats()
+        if self._with_time and (stats.server or "").startswith(_WITHOUT_TIMES):
+            raise OldServerError(
+                f"The server is {stats.server}: it would date all page views at their arrival."
+            )
+        # The server may well refuse bots, if they are to be sent.
+        self._is_checked = stats.delivered > 0 or not self._filter.skips_bots
+        if stats.rejected >= _MOST_REFUSED and not self._is_checked:
+            self._is_refused = True  # so the next run sends them again
+            raise RefusedError(
+                f"The server refused the first {stats.rejected} page views, so the import stopped: "
+                f"{stats.last_error}"
+            )
 
     def _wait(self, log: Log, keeper: Keeper) -> None:
         """Wait until the next page view may be sent: the rate, and how many are on their way."""
