@@ -22,6 +22,7 @@ from ._http import endpoints
 from ._http.asking import asked
 from ._http.messages import Flow, json_of
 from ._http.server import quoted
+from ._queries.event_figures import EventFigures
 from ._queries.figures import Figures
 from ._queries.links import Links
 from ._queries.reports import Reports
@@ -37,7 +38,7 @@ from .models import LoginResponse, QueueStats, Website
 from .settings import SettingsDict, with_settings
 
 
-class Client(Sends, Figures, RowQueries, Reports, Things, Segments, Links, Teams):
+class Client(Sends, Figures, EventFigures, RowQueries, Reports, Things, Segments, Links, Teams):
     """Sends events to an Umami server or to Umami Cloud, and queries it.
 
     The functions of the module `umami` are the methods of one default client. Make more clients for more

@@ -7,7 +7,6 @@ from typing_extensions import Unpack
 
 import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
 from umami._calls import both
-from umami._events.fields import text
 from umami._http import endpoints
 from umami._http import filters as filtering
 from umami._http.asking import asked, parsed, status_of
@@ -15,20 +14,14 @@ from umami._http.messages import Flow, json_of
 from umami._http.server import Server
 from umami._http.versions import V2_16, Version, note, version_of, version_of_3
 from umami.errors import UnsupportedError
-from umami.filters import Filters, FiltersButEvent, OtherFilters, Value
+from umami.filters import Filters, OtherFilters, Value
 from umami.models import (
     DateRange,
-    EventPoint,
-    EventProperty,
-    EventStats,
     ExpandedMetric,
     Metric,
-    PropertyValue,
     Realtime,
     Series,
-    SessionStats,
     Table,
-    ValueStats,
     WebsiteStats,
 )
 
@@ -69,12 +62,6 @@ class MetricOptions(Filters, total=False):
     limit: int | None
     offset: int | None
     search: str | None
-
-
-class EventStatsAnswer(models.Model):
-    """How the sums of events are wrapped."""
-
-    data: models.EventStats
 
 
 class Figures(Queries):
@@ -314,81 +301,6 @@ class Figures(Queries):
         )
 
     @described
-    def _event_series(
-        self,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        unit: Unit = "day",
-        limit: int | None = None,
-        **filters: Unpack[Filters],
-    ) -> Flow[Table[EventPoint]]:
-        """Return how often each event happened over time. Filter by `event` for one of them.
-
-        Args:
-            unit: The unit of time: `year`, `month`, `day`, `hour` or `minute`.
-            limit: Only so many events, the most frequent; from Umami 3.1 on.
-
-        Returns:
-            A table of points: the event's name `x`, the time `t`, the number `y`.
-
-        Example:
-            ```python
-            for point in umami.event_series(period="24h", unit="hour", event="signup"):
-                print(point.t, point.y)
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        params = {
-            "unit": one_of("unit", unit, Unit),
-            "timezone": when.zone,
-            "limit": None if limit is None else whole("limit", limit, 1),
-        }
-        return (
-            yield from self._get(
-                "event_series()", "/events/series", Table[EventPoint], website_id=website_id, when=when,
-                filters=filters, params=params, since=(2, 13),
-            )
-        )  # fmt: skip
-
-    @described
-    def _event_stats(
-        self,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        compare: Compare | None = None,
-        **filters: Unpack[Filters],
-    ) -> Flow[EventStats]:
-        """Return the sums of custom events. This needs Umami 3.1 or later.
-
-        Args:
-            compare: What `comparison` is about: `prev`, the period before, as by default; or `yoy`, the same
-                period a year before.
-
-        Returns:
-            How many events there were, of how many names, and by how many visitors in how many visits.
-
-        Example:
-            ```python
-            print(umami.event_stats(period="this_month").events)
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        params = {"compare": None if compare is None else one_of("compare", compare, Compare)}
-        answer = yield from self._get(
-            "event_stats()", "/events/stats", EventStatsAnswer, website_id=website_id, when=when,
-            filters=filters, params=params, since=(3, 1),
-        )  # fmt: skip
-        return answer.data
-
-    @described
     def _realtime(self, website_id: str | None = None) -> Flow[Realtime]:
         """Return what happened in the last half hour.
 
@@ -458,173 +370,6 @@ class Figures(Queries):
 
         return (yield from self._named("filter_values", name, ask, website_id))
 
-    @described
-    def _event_properties(
-        self,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> Flow[Table[EventProperty]]:
-        """Return the keys in the custom data of events, and how often each occurs. Filters need Umami 3.0.
-
-        Returns:
-            A table of events' names, keys and numbers: 500 at most.
-
-        Example:
-            ```python
-            for row in umami.event_properties(period="30d"):
-                print(row.eventName, row.propertyName, row.total)
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        return (
-            yield from self._get(
-                "event_properties()", "/event-data/properties", Table[EventProperty], website_id=website_id,
-                when=when, filters=filters, since=(2, 13), filters_since=(3, 0),
-            )
-        )  # fmt: skip
-
-    @described
-    def _event_values(
-        self,
-        property_name: str,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        event: str,
-        **filters: Unpack[FiltersButEvent],
-    ) -> Flow[Table[PropertyValue]]:
-        """Return the values of a key in the custom data of an event, and how often each occurs.
-
-        Args:
-            property_name: The key.
-            event: The event's name.
-            **filters: See `event_properties`; `event` apart.
-
-        Returns:
-            A table of values and numbers, the most frequent first: 100 at most.
-
-        Example:
-            ```python
-            for row in umami.event_values("plan", period="30d", event="signup"):
-                print(row.value, row.total)
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        name = text("event", event)
-        params = {"propertyName": text("property_name", property_name), "event": name, "eventName": name}
-        return (
-            yield from self._get(
-                "event_values()", "/event-data/values", Table[PropertyValue], website_id=website_id,
-                when=when, filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
-            )
-        )  # fmt: skip
-
-    @described
-    def _event_value_stats(
-        self,
-        property_name: str,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        event: str,
-        **filters: Unpack[FiltersButEvent],
-    ) -> Flow[ValueStats]:
-        """Return the sum, average, median, minimum and maximum of a number in the custom data of an event.
-
-        This needs Umami 3.3 or later. It was not tried on a real server.
-
-        Args:
-            property_name: The key.
-            event: The event's name.
-
-        Returns:
-            The five figures.
-
-        Example:
-            ```python
-            print(umami.event_value_stats("items", period="30d", event="checkout").average)
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        params = {"propertyName": text("property_name", property_name), "eventName": text("event", event)}
-        return (
-            yield from self._get(
-                "event_value_stats()", "/event-data-pivot/numeric-stats", ValueStats, website_id=website_id,
-                when=when, filters=filters, params=params, since=(3, 3),
-            )
-        )  # fmt: skip
-
-    @described
-    def _session_stats(
-        self,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> Flow[SessionStats]:
-        """Return the sums of sessions: visitors, visits, page views, events, and how many countries.
-
-        Returns:
-            The sums.
-
-        Example:
-            ```python
-            print(umami.session_stats(period="7d").countries, "countries")
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        return (
-            yield from self._get(
-                "session_stats()", "/sessions/stats", SessionStats, website_id=website_id, when=when,
-                filters=filters, since=(2, 13),
-            )
-        )  # fmt: skip
-
-    @described
-    def _weekly_sessions(
-        self,
-        start_at: Moment | None = None,
-        end_at: Moment | None = None,
-        website_id: str | None = None,
-        *,
-        period: str | None = None,
-        timezone: str | None = None,
-        **filters: Unpack[Filters],
-    ) -> Flow[list[list[int]]]:
-        """Return how many visitors come at which hour of which day of the week. Filters need Umami 3.0.
-
-        Returns:
-            Seven lists, of Sunday to Saturday, of 24 numbers each.
-
-        Example:
-            ```python
-            monday = umami.weekly_sessions(period="30d")[1]
-            print(monday[9], "visitors on Mondays between nine and ten")
-            ```
-        """
-        when = range_of(start_at, end_at, period, timezone)
-        params = {"timezone": when.zone}
-        return (
-            yield from self._get(
-                "weekly_sessions()", "/sessions/weekly", list[list[int]], website_id=website_id, when=when,
-                filters=filters, params=params, since=(2, 13), filters_since=(3, 0),
-            )
-        )  # fmt: skip
-
     def _named(
         self, function: str, name: str, ask: Callable[[str], Flow[T]], website_id: str | None
     ) -> Flow[T]:
@@ -651,16 +396,9 @@ class Figures(Queries):
     active_users, active_users_async = both(_active_users)
     website_stats, website_stats_async = both(_website_stats)
     pageviews, pageviews_async = both(_pageviews)
-    event_series, event_series_async = both(_event_series)
-    event_stats, event_stats_async = both(_event_stats)
     realtime, realtime_async = both(_realtime)
     date_range, date_range_async = both(_date_range)
     filter_values, filter_values_async = both(_filter_values)
-    event_properties, event_properties_async = both(_event_properties)
-    event_values, event_values_async = both(_event_values)
-    event_value_stats, event_value_stats_async = both(_event_value_stats)
-    session_stats, session_stats_async = both(_session_stats)
-    weekly_sessions, weekly_sessions_async = both(_weekly_sessions)
 
     if TYPE_CHECKING:  # the rows of `metrics` depend on `expanded`, which only overloads can say
 
