@@ -4,8 +4,7 @@ Sending may be disabled, `before_send` may have dropped the event, a direct send
 queue drops an event or waits.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -21,8 +20,19 @@ from .queue.reporter import Report
 _may_wait: Final = ContextVar("umami.may_wait", default=True)
 
 
-@contextmanager
-def no_wait() -> Iterator[None]:
+class _NoWait:
+    """The block of `no_wait`. It is a class because each page view enters one, and a generator costs more."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token = _may_wait.set(False)
+
+    def __exit__(self, *_: object) -> None:
+        _may_wait.reset(self._token)
+
+
+def no_wait() -> AbstractContextManager[None]:
     """Have no send in a block wait for room in a full queue, whatever the setting `overflow`.
 
     With `overflow="block"`, an event that finds no room is dropped at once as with `drop_newest`: it is
@@ -38,11 +48,7 @@ def no_wait() -> Iterator[None]:
             umami.new_page_view("Pricing", "/pricing")
         ```
     """
-    token = _may_wait.set(False)
-    try:
-        yield
-    finally:
-        _may_wait.reset(token)
+    return _NoWait()
 
 
 def submit(state: State, route: Route, encoded: bytes | Dropped, user_agent: str | None) -> dict[str, Any]:
