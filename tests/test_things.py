@@ -10,7 +10,7 @@ from old_umami import Answer, OldUmami, Seen, served
 import umami
 from umami import filters
 from umami.collector import Collector
-from umami.errors import UnsupportedError, ValidationError
+from umami.errors import ResponseStatusError, UnsupportedError, ValidationError
 
 Call = Callable[..., Any]
 SESSION = "280fcbc0-ce5b-575d-9250-7e00fb65df44"
@@ -194,6 +194,14 @@ def test_a_new_link_has_a_slug(asked: Asked) -> None:
     slugs = [each.body["slug"] for each in seen]
     assert all(len(slug) == 9 and slug.isalnum() for slug in slugs)
     assert slugs[0] != slugs[1]
+
+
+def test_a_taken_slug_is_named(client: umami.Client) -> None:
+    client.login("admin", PASSWORD)
+    link = client.create_link("Sale", "https://a.example")
+    with pytest.raises(ResponseStatusError, match="an id may be unknown, or a slug taken"):
+        client.create_link("Sale", "https://a.example", slug=link.slug)
+    client.delete_link(link.id, confirm="Sale")
 
 
 @pytest.mark.parametrize(
