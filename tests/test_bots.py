@@ -100,6 +100,7 @@ def test_of_a_mixed_crowd_exactly_the_crawlers_events_are_rejected(
     assert reports.counts() == {("rejected", "bot"): 300 - len(people)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.4"])
 def test_browsers_events_stay_in_full_batches(version: str, make_client: MakeClient) -> None:
     with Collector(umami=version) as server:
@@ -126,6 +127,7 @@ def test_where_the_answer_tells_each_unusual_user_agent_has_a_batch_of_its_own(
             assert len(agents) == 1 or agents <= set(BROWSERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.0.3", "3.1", "3.4"])
 def test_what_the_server_made_of_a_user_agent_is_remembered(version: str, make_client: MakeClient) -> None:
     with Collector(umami=version) as server:

@@ -41,6 +41,7 @@ def event(name: str, **fields: str) -> bytes:
 
 # A socket that nobody holds when a call is broken off is closed by its finalizer: within the test, as no log
 # record holds the exceptions.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_request_that_is_broken_off_anywhere_loses_no_event_unsaid(

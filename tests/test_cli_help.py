@@ -97,6 +97,7 @@ def test_fish_completes(script):
     assert "clear" not in later
 
 
+@pytest.mark.slow
 def test_zsh_can_read_its_script(script):
     completed(
         "zsh", f"autoload -U compinit; compinit -u -D; source {script('zsh')}; [[ -n $functions[_umami] ]]"

@@ -206,6 +206,7 @@ def test_a_script_that_ends_at_once_has_delivered(
 # TLS.
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_trusted_gets_nothing(
     cloud: umami.Client, internet: Internet, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [in_plain_text, closing, resetting, silent, untrusted])
 def test_a_server_whose_tls_fails_gets_every_event_when_it_works(
     refusal: Behaviour,

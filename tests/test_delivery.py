@@ -284,6 +284,7 @@ def refuse_poison(status: int) -> Callable[[ProxyRequest], Answer | None]:
     return lambda request: Answer(status, b"no") if b"poison" in request.body else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 13, 49])
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_one_event_that_has_the_whole_batch_refused_does_not_take_its_neighbours_along(

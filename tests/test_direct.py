@@ -118,6 +118,7 @@ def test_the_setting_timeout_bounds_a_send(
     collector.thaw()
 
 
+@pytest.mark.slow
 def test_a_bots_event_returns_what_the_server_says_and_the_log_what_it_means(
     direct: umami.Client, collector: Collector, call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_pages_blocks_run_as_printed(
     assert runner.stdout.readline() == "0\n", output.read_text()
 
 
+@pytest.mark.slow
 def test_the_first_program_of_the_readme_is_complete(
     python: Callable[..., subprocess.CompletedProcess[str]], collector: Collector, tmp_path: Path
 ) -> None:

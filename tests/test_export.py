@@ -54,6 +54,7 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["id"] for line in lines]
 
 
+@pytest.mark.slow
 def test_events_are_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "events.csv"
     assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 0

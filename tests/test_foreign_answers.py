@@ -73,6 +73,7 @@ def test_one_event_that_is_always_refused_is_rejected_once_others_are_accepted(
     balanced(client)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [404, 408, 425])
 def test_an_event_that_is_to_be_tried_later_is_kept_though_others_are_accepted_meanwhile(
     status: int, collector: Collector, make_client: MakeClient
@@ -504,6 +505,7 @@ def test_a_batch_answer_that_is_shorter_than_its_batch_is_not_believed_at_first(
     assert stored(collector) == dict.fromkeys(names, 1)
 
 
+@pytest.mark.slow
 def test_a_page_of_html_is_never_taken_for_a_delivery(
     server: Collector, make_client: MakeClient, heard: Listener
 ) -> None:

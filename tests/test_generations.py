@@ -72,6 +72,7 @@ def test_each_of_many_events_is_stored_once(server: Collector, make_client: Make
     assert len(server.requests) <= (203 if by_itself else 60)
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_for_a_moment_costs_nothing(
     server: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_the_first_thing_that_a_server_says_may_be_that_its_database_is_away(
     server: Collector, make_client: MakeClient
 ) -> None:
@@ -103,6 +105,7 @@ def test_the_first_thing_that_a_server_says_may_be_that_its_database_is_away(
     delivered(client, 50)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_restarted_gets_what_was_sent_meanwhile(
     server: Collector, make_client: MakeClient, heard: Listener
 ) -> None:
@@ -176,6 +179,7 @@ def test_an_absolute_url_is_stored_as_its_path(server: Collector, make_client: M
     assert pages == {"Absolute": ("/pricing", "from=mail"), "Root": ("/", "")}
 
 
+@pytest.mark.slow
 def test_a_refused_event_is_rejected_at_once_with_the_servers_words_and_takes_no_other_along(
     server: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -199,6 +203,7 @@ def test_a_refused_event_is_rejected_at_once_with_the_servers_words_and_takes_no
 # Servers that change.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", ["2.15", "3.1", *slow("2.16", "2.19", "3.0.1")])
 @pytest.mark.parametrize("new", ["2.15", "2.19", "3.4", *slow("2.16", "3.0.1", "3.1")])
 def test_a_server_that_is_replaced_by_another_generation_is_learnt_anew(

@@ -228,6 +228,7 @@ def test_a_log_of_iis_is_not_taken_for_one_of_cloudfront() -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS, TEXTS)
 @examples(deadline=None)
 def test_texts_of_any_kind_are_read_as_apachelogs_reads_them(path: str, referrer: str, ua: str) -> None:
@@ -328,6 +329,7 @@ def test_a_request_is_left_out_with_its_reason(
     assert Filter(**options).reason(hit) == reason
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=60) | st.just(line("/a").encode()[:-1]), max_size=30))
 @examples(deadline=None)
 def test_each_line_is_counted_once_whatever_it_holds(lines: list[bytes]) -> None:
@@ -397,12 +399,14 @@ def test_a_last_line_without_its_end_is_imported_once_too(
     assert stored(collector) == Counter({f"/page/{number}": 1 for number in range(5)})
 
 
+@pytest.mark.slow
 def test_a_dry_run_sends_nothing(collector: Collector, run: Run, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text(pages(5))
     assert run("--dry-run", tmp_path / "access.log")["sent"] == 5
     assert not collector.events
 
 
+@pytest.mark.slow
 def test_a_host_has_its_website(collector: Collector, run: Run, tmp_path: Path) -> None:
     shop = "5801a7a4-8f3c-4a53-a3f6-2f7bbd0f6a11"
     (tmp_path / "log").write_text(
@@ -488,6 +492,7 @@ def compressed(text: str, ending: str) -> bytes:
     return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[ending](text.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst"])
 @pytest.mark.parametrize("damage", ["none", "short", "garbled"])
 def test_a_compressed_log_is_read_up_to_where_it_is_damaged(ending: str, damage: str, tmp_path: Path) -> None:
@@ -670,6 +675,7 @@ def test_what_cannot_grow_is_not_followed(collector: Collector, run: Run, tmp_pa
     assert (result["read"], result["delivered"]) == (3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
 def test_on_a_terminal_it_asks_first(collector: Collector, tmp_path: Path) -> None:
     import pty

@@ -110,6 +110,7 @@ def test_an_event_that_always_fails_is_soon_alone(queue: Queue, position: int, t
     assert queue.now < 1020
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [AWAY, REFUSED])
 @pytest.mark.parametrize("poisons", [1, 5])
 def test_steady_traffic_flows_past_events_that_always_fail(

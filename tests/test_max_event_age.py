@@ -29,6 +29,7 @@ def test_by_default_no_event_is_too_old(collector: Collector, client: umami.Clie
     assert stored(collector) == {"last year": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ages", ["o", "on", "no", "nonoon", "oooonnn", "nnooo"])
 def test_old_events_are_dropped_and_the_others_delivered(
     ages: str, collector: Collector, make_client: MakeClient, balanced: Balanced

@@ -28,6 +28,7 @@ def names(collector: Collector) -> list[str | None]:
     return sorted(event.name or "" for event in collector.events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.1", "cloud"], ids=["batch", "send"])
 def test_a_copy_of_each_delivered_event_arrives_once(mirror, version):
     with Collector(umami=version) as server, client_of(server, mirror.url) as client:

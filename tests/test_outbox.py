@@ -208,6 +208,7 @@ def run_pytest(folder: Path, program: str, *options: str) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_the_fixtures(tmp_path: Path) -> None:
     output = run_pytest(
         tmp_path,

@@ -126,6 +126,7 @@ def test_the_oldest_events_give_way(
     assert [event.name for event in collector.events] == ["e7", "e8", "e9"]
 
 
+@pytest.mark.slow
 def test_a_large_queue_drops_a_few_at_a_time(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -547,6 +547,7 @@ def test_a_redirected_post_stays_a_post(
     assert second.headers["content-type"] == "application/json"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_websites")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirected_query_keeps_its_credential_on_the_same_server(

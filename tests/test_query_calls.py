@@ -37,6 +37,7 @@ def range_of(collector: Collector) -> tuple[datetime, datetime]:
 # Ranges.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("period", "start", "end"),
     [

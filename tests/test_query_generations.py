@@ -501,6 +501,7 @@ def test_the_collector_of_a_generation_is_asked_in_its_form(
         assert not client.verify_token()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", COLLECTED)
 def test_the_collector_of_a_generation_reads_values_literally(
     make_client: Callable[..., umami.Client], browse: Callable[..., httpx.Client], version: str

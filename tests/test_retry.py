@@ -457,6 +457,7 @@ def unclear(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"status": None, "store": True, **request.param}
 
 
+@pytest.mark.slow
 def test_a_server_that_always_answers_unclearly_is_taken_at_its_word_after_one_event(
     unclear: dict[str, Any], collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

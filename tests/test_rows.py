@@ -214,6 +214,7 @@ def iso(microseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 1, 400, 1_000_000])
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_events_of_one_moment_come_once_in_whatever_order(step: int, size: int) -> None:
@@ -251,6 +252,7 @@ def test_sessions_that_change_places_come_once() -> None:
     assert sorted(found) == sorted((row["id"], row["hostname"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_long_list_takes_constant_memory(python: Callable[..., Any]) -> None:
     program = """
         import sys

@@ -362,6 +362,7 @@ class TestCommand:
         collector.clear_faults()
         return sum(file.events or 0 for file in umami.spool.files(folder))
 
+    @pytest.mark.slow
     def test_list_says_what_waits_and_where_it_goes(
         self, left: int, collector: Collector, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -370,6 +371,7 @@ class TestCommand:
         assert f"{collector.url}/api/send" in output
         assert f"Waiting to be sent: {left:,} events in 1 file." in output
 
+    @pytest.mark.slow
     def test_send_sends_it(
         self, left: int, collector: Collector, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -395,6 +397,7 @@ class TestCommand:
                 break
         assert "503" in done.stderr
 
+    @pytest.mark.slow
     def test_clear_deletes_it(self, left: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["spool", "clear", str(folder), "--yes"]) == 0
         assert f"Deleted: {left:,} events in 1 file." in capsys.readouterr().out

@@ -148,6 +148,7 @@ def imports(module: str, *, late: bool) -> Iterator[str]:
                     yield found
 
 
+@pytest.mark.slow
 def test_no_imports_form_a_circle() -> None:
     graph = {module: set(imports(module, late=False)) for module in MODULES}
     try:

@@ -333,6 +333,7 @@ def test_what_never_raises_documents_nothing_raised(name: str) -> None:
     assert "Raises:" not in (inspect.getdoc(getattr(umami, name)) or "")
 
 
+@pytest.mark.slow
 def test_help_on_the_module_lists_every_function_with_its_parameters() -> None:
     text = pydoc.plain(pydoc.render_doc(umami))
     for name in FUNCTIONS:

@@ -42,6 +42,7 @@ def test_many_threads_send_at_once(collector: Collector, make_client: MakeClient
     balanced(client)
 
 
+@pytest.mark.slow
 def test_the_events_of_each_thread_keep_their_order(collector: Collector, make_client: MakeClient) -> None:
     client = make_client(senders=1)
     in_threads(5, lambda number: send_many(client, 100, f"{number}-"))
@@ -141,6 +142,7 @@ def test_threads_and_loops_and_flushes_and_shutdowns_all_at_once(
     balanced(client)
 
 
+@pytest.mark.slow
 def test_the_ledger_balances_at_every_moment_and_never_goes_back(
     collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:

@@ -475,6 +475,7 @@ def test_custom_data_that_contains_itself_is_refused(client: umami.Client) -> No
     assert "contains itself" in refusal(client.new_event, "signup", custom_data={"a": items})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [51, 500, 100_000])
 def test_custom_data_nested_too_deep_is_refused(client: umami.Client, levels: int) -> None:
     data: dict[str, Any] = {}

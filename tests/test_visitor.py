@@ -210,6 +210,7 @@ def test_a_wrong_value_is_refused_where_the_block_is_made(fields: dict[str, Any]
         umami.visitor(**fields)
 
 
+@pytest.mark.slow
 def test_a_visitor_can_be_carried_elsewhere() -> None:
     assert umami.current_visitor() == {}
     with umami.visitor(url="/a", distinct_id=lambda: 17, tag=None), umami.visitor(ua="Firefox"):

@@ -74,6 +74,7 @@ def ask(asks: dict[str, Ask]) -> Ask:
     return asks["3.1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_series_follow_the_time_zone(asks: dict[str, Ask], version: str) -> None:
     reply = asks[version](

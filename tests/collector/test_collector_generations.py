@@ -553,6 +553,7 @@ def log_in(http: httpx.Client) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.40", *HOSTED])
 def test_login(server, version):
     _, http = server(version)

@@ -204,6 +204,7 @@ def test_no_more_than_ten_thousand_are_kept(http):
 # Server-sent events
 
 
+@pytest.mark.slow
 def test_the_stream_brings_all_that_is_kept_and_then_what_arrives(collector, http):
     http.post("/api/batch", json=[item(name=f"{number}", website="none") for number in range(600)])
     shown: list[str] = []

@@ -286,6 +286,7 @@ def test_older_servers_answer_stats_otherwise(browse):
     }
 
 
+@pytest.mark.slow
 def test_active_counts_the_visitors_of_five_minutes(visited):
     assert visited.get(f"/api/websites/{SITE}/active").json() == {"visitors": 0}
     send(visited, id="now")

@@ -109,6 +109,7 @@ def test_a_page_view_says_which_page_was_seen_and_by_whom(outbox: Outbox) -> Non
     assert (view.language, view.referrer) == ("de-DE", "https://example.org/")
 
 
+@pytest.mark.slow
 def test_the_handlers_name_is_the_title_and_the_route_may_stand_for_the_path(outbox: Outbox) -> None:
     pages = {
         "/items/17": ("/items/{number}", "page"),
