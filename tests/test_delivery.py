@@ -570,8 +570,9 @@ def test_a_redirected_post_stays_a_post_and_tells_the_other_host_no_credential(
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_on_the_same_host_keeps_the_credential(
-    status: int, collector: Collector, client: umami.Client
+    status: int, collector: Collector, make_client: MakeClient
 ) -> None:
+    client = make_client(flush_interval=NEVER)
     client.login("admin", PASSWORD)
     collector.fail(status, path="/api/batch", headers={"Location": "/api/batch?again"})
     names = send_many(client, 3)

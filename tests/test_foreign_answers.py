@@ -305,7 +305,9 @@ def test_a_rate_limit_leaves_requests_full_and_the_queue_drains(
 ) -> None:
     limiter = Limiter(0.1, answer)
     with ReverseProxy(collector.url, limiter) as proxy:
-        client = make_client(url_base=proxy.url, batch_size=50, queue_size=10_000, senders=1)
+        client = make_client(
+            url_base=proxy.url, batch_size=50, queue_size=10_000, senders=1, flush_interval=NEVER
+        )
         names = send_many(client, 2000)
         assert client.flush(DEADLINE)
         assert stored(collector) == dict.fromkeys(names, 1)

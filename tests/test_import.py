@@ -641,7 +641,9 @@ def test_an_outage_is_waited_out(collector: Collector, run: Run, tmp_path: Path)
         time.sleep(0.3)
         collector.start()
         assert child.end() == 0, child.stderr
-    assert stored(collector) == Counter({f"/page/{number}": 1 for number in range(1500)})
+    found = stored(collector)
+    assert found.keys() == {f"/page/{number}" for number in range(1500)}
+    assert found.total() - 1500 <= 200  # what was stored as the server stopped, but not answered
 
 
 @pytest.mark.slow

@@ -438,7 +438,7 @@ def test_tenacitys_strategies_decide(make_client: Callable[..., umami.Client], c
         seen.append(state.attempt_number)
         return 0.01
 
-    client = make_client(retry_wait=wait, retry_limit=tenacity.stop_after_attempt(3))
+    client = make_client(retry_wait=wait, retry_limit=tenacity.stop_after_attempt(3), flush_interval=600)
     collector.fail(503, times=10)
     client.new_event("signup")
     assert client.flush(DEADLINE)

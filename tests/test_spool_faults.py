@@ -180,21 +180,24 @@ def test_a_child_that_lives_on_does_not_keep_its_parents_files(
 def test_a_client_that_is_forgotten_gives_its_files_up(
     collector: Collector, folder: Path, make_client: MakeClient
 ) -> None:
-    collector.fail(503, times=None)
-    client = umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com", spool=str(folder))
-    send_many(client, 5)
-    client.shutdown(0)
-    watch.let_go(client)
-    del client
-    collector.clear_faults()
-
     def delivered_by_another() -> bool:
         gc.collect()
         with make_client(spool=str(folder)) as other:  # a busy machine may need many
             return other.flush(DEADLINE) and len(collector.events) == 5
 
-    until(delivered_by_another)
-    assert stored(collector) == names(5)
+    for _ in range(30):  # its last look for files of others may come before, while or after it is forgotten
+        collector.clear()
+        collector.fail(503, times=None)
+        client = umami.Client(
+            url_base=collector.url, website_id=SITE, hostname="example.com", spool=str(folder)
+        )
+        send_many(client, 5)
+        client.shutdown(0)
+        watch.let_go(client)
+        del client
+        collector.clear_faults()
+        until(delivered_by_another)
+        assert stored(collector) == names(5)
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ class Agent:
         if self._queue.abandon():
             return
         if self._store is not None and self._store.left >= self._queue.stats().pending:
-            self._queue.close_store()  # another client or process sends all of it
+            self._queue.close_store(forget=True)  # another client or process sends all of it
         else:
             _process.keep(self)
 

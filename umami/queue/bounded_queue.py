@@ -117,14 +117,14 @@ class BoundedQueue:
         """Have the senders end once every event is settled: no other is to come.
 
         Returns:
-            Whether senders are at work on all that is not settled.
+            Whether nothing is left to do: every event is settled, or senders are still at work.
         """
         self.abandoned = True
         self._destinations.current = None
         for destination in self._destinations:
             destination.wake.notify_all()
         self._waiting.notify()
-        return all(destination.senders or not destination.unsettled() for destination in self._destinations)
+        return self.is_over or any(destination.senders for destination in self._destinations)
 
     @property
     def is_over(self) -> bool:

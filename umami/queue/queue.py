@@ -215,9 +215,7 @@ class EventQueue(BoundedQueue):
     def _ends(self, give_up: float) -> list[tuple[DestinationQueue, int]]:
         """Hurry every event accepted so far, and return where each destination ends."""
         self.hurry(give_up)
-        return [
-            (destination, destination.end() - destination.overtaken) for destination in self._destinations
-        ]
+        return [(each, each.end() - each.overtaken) for each in self._destinations]
 
     @locked
     def hurry(self, give_up: float = 0.0) -> None:
@@ -323,8 +321,8 @@ class EventQueue(BoundedQueue):
 
     @locked
     def _adopt(self, orphan: Orphan, exporter: Exporter | None) -> DestinationQueue | None:
-        if orphan.events and exporter is None:
-            return None  # the settings have changed meanwhile
+        if self.abandoned or (orphan.events and exporter is None):
+            return None  # the client has been dropped meanwhile, or its settings have changed
         orphan.adopt()
         self._ledger.submitted += orphan.events
         for loss in orphan.losses:
@@ -337,11 +335,13 @@ class EventQueue(BoundedQueue):
         return destination
 
     @locked
-    def close_store(self) -> int:
-        """Leave what is in the store to another process, and return how many events that are."""
+    def close_store(self, *, forget: bool = False) -> int:
+        """Leave what is stored to another process, with `forget` for good; return how many events it is."""
         if self._store is None:
             return 0
         left = self._store.close()
         for destination in self._destinations:
+            if forget:
+                destination.clear(self._lock)
             destination.attach(self._store)
         return left
