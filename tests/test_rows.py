@@ -241,6 +241,22 @@ def test_custom_data_of_one_moment_comes_once_in_whatever_order() -> None:
     assert sorted(found) == sorted(row["eventId"] for row in rows)
 
 
+@pytest.mark.parametrize(("time", "said"), [(iso(0), "at most 5 rows a page"), ("soon", "time is 'soon'")])
+def test_a_list_that_cannot_be_read_further_ends_with_an_error(time: str, said: str) -> None:
+    def answer(seen: Seen) -> Answer | None:
+        if not seen.path.endswith("/events") or len(server.seen) > 50:
+            return None
+        rows = [{"id": f"e{n}", "sessionId": "s", "createdAt": time} for n in range(5)]
+        return Answer(200, {"data": rows, "count": 30, "pageSize": 5})
+
+    server = OldUmami("3.1", answer)
+    with served(server) as url, umami.Client(url_base=url, website_id=SITE) as client:
+        client.set_token("t")
+        rows = client.events(**RANGE)
+        with pytest.raises(umami.errors.ResponseError, match=said):
+            list(rows)
+
+
 def test_sessions_that_change_places_come_once() -> None:
     now = int(NOW.timestamp()) * 1_000_000
     rows = [{"id": f"s{n}", "at": now, "hostname": "a.example"} for n in range(30)]

@@ -260,6 +260,8 @@ def test_an_older_server_has_no_links(make_client: Callable[..., umami.Client]) 
             ("create_pixel", ("Mail",), "3.0"),
             ("shares", (), "3.1"),
             ("create_share", ("Agency",), "3.1"),
+            ("members", (TEAM,), "2.10"),
+            ("remove_member", (TEAM, USER), "2.10"),
         ):
             with pytest.raises(UnsupportedError, match=rf"^{function}\(\) needs Umami {since} or later"):
                 getattr(client, function)(*args)

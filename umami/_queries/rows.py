@@ -13,7 +13,7 @@ from umami._calls import Pages, both, listed
 from umami._events.fields import text
 from umami._events.values import given
 from umami._http.messages import Flow
-from umami.errors import ValidationError
+from umami.errors import ResponseError, ValidationError
 from umami.filters import Filters
 from umami.models import Event, EventData, Model, Property, Session, SessionActivity, Table, Total
 
@@ -60,7 +60,8 @@ class ByTime(Generic[R]):
     The next page begins where the last one ended in time, not by a number: then no row is missing or doubled
     if others are stored meanwhile, and the last page costs the server no more than the first. Rows of the
     moment at which a page ends come again, and are left out by their ids. A page that holds nothing but rows
-    of one moment, which have no order, is asked for anew, twice as long.
+    of one moment, which have no order, is asked for anew, twice as long. If the server's longest page is too
+    short for that, the list ends with an error: another request would return the same rows.
 
     Args:
         ask: Asks for a page.
@@ -91,7 +92,8 @@ class ByTime(Generic[R]):
             if self.count is None:
                 self.count = page.count
             rows = [row for row in page.data if self._tell(row)[0] not in self._seen]
-            if len(page.data) < (page.pageSize or self._asked):
+            size = page.pageSize or self._asked
+            if len(page.data) < size:
                 self._is_over = True
             else:
                 until = _milliseconds(self._tell(page.data[-1])[1]) + self._slack
@@ -99,6 +101,13 @@ class ByTime(Generic[R]):
                 if until < self._when.end:
                     self._when = Range(self._when.start, until, self._when.timezone)
                     self._seen, self._asked = boundary, self._size
+                elif page.count <= size < self._asked:
+                    self._is_over = True
+                elif size < self._asked:
+                    raise ResponseError(
+                        f"The server returns at most {size} rows a page, and more have the time "
+                        f"{given(self._tell(page.data[-1])[1])}, so the list cannot be read any further."
+                    )
                 else:
                     self._seen |= boundary
                     self._asked *= 2
@@ -392,5 +401,8 @@ def _time_of(row: EventData) -> str:
 
 def _milliseconds(moment: str) -> int:
     """Read a time of Umami's in epoch milliseconds; one without a zone, as ClickHouse has it, is in UTC."""
-    read = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    try:
+        read = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        raise ResponseError(f"The server returned a row whose time is {given(moment)}.") from None
     return int((read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp() * 1000)

@@ -1,6 +1,6 @@
 """Teams and their members."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, RootModel
 
@@ -12,8 +12,10 @@ from umami.models import Member, Table, Team
 from .arguments import one_of
 from .changes import Changes, below
 from .describing import described
+from .query import V2
 
 Role = Literal["team-manager", "team-member", "team-view-only"]
+_MEMBERS_SINCE: Final = (2, 10)
 
 
 class Created(RootModel[tuple[Team, Member] | Team]):
@@ -38,7 +40,7 @@ class Teams(Changes):
                 print(row.name)
             ```
         """
-        return (yield from self._listing("teams()", Table[Team], "/teams", "/me/teams"))
+        return (yield from self._listing("teams()", Table[Team], "/teams", "/me/teams", since=V2))
 
     @described
     def _team(self, team_id: str) -> Flow[Team]:
@@ -117,7 +119,7 @@ class Teams(Changes):
 
     @described
     def _members(self, team_id: str) -> Flow[Table[Member]]:
-        """Return the members of a team.
+        """Return the members of a team. This needs Umami 2.10 or later.
 
         Args:
             team_id: The team's id.
@@ -131,11 +133,12 @@ class Teams(Changes):
                 print(row.user.username, row.role)
             ```
         """
-        return (yield from self._listing("members()", Table[Member], f"{_path(team_id)}/users"))
+        path = f"{_path(team_id)}/users"
+        return (yield from self._listing("members()", Table[Member], path, since=_MEMBERS_SINCE))
 
     @described
     def _add_member(self, team_id: str, user_id: str, role: Role = "team-member") -> Flow[Member]:
-        """Make an account a member of a team.
+        """Make an account a member of a team. This needs Umami 2.10 or later.
 
         Args:
             team_id: The team's id.
@@ -152,12 +155,14 @@ class Teams(Changes):
         """
         body = {"userId": fields.text("user_id", user_id), "role": one_of("role", role, Role)}
         path = f"{_path(team_id)}/users"
-        added: Member = yield from self._changed("add_member()", "POST", path, body, Member)
+        added: Member = yield from self._changed(
+            "add_member()", "POST", path, body, Member, since=_MEMBERS_SINCE
+        )
         return added
 
     @described
     def _update_member(self, team_id: str, user_id: str, *, role: Role) -> Flow[Member]:
-        """Change the role of a member of a team.
+        """Change the role of a member of a team. This needs Umami 2.10 or later.
 
         Args:
             team_id: The team's id.
@@ -174,12 +179,14 @@ class Teams(Changes):
         """
         body = {"role": one_of("role", role, Role)}
         path = _member_path(team_id, user_id)
-        changed: Member = yield from self._changed("update_member()", "POST", path, body, Member)
+        changed: Member = yield from self._changed(
+            "update_member()", "POST", path, body, Member, since=_MEMBERS_SINCE
+        )
         return changed
 
     @described
     def _remove_member(self, team_id: str, user_id: str) -> Flow[None]:
-        """Take an account out of a team; the account stays.
+        """Take an account out of a team; the account stays. This needs Umami 2.10 or later.
 
         Args:
             team_id: The team's id.
@@ -190,7 +197,8 @@ class Teams(Changes):
             umami.remove_member(team.id, user_id)
             ```
         """
-        yield from self._changed("remove_member()", "DELETE", _member_path(team_id, user_id))
+        path = _member_path(team_id, user_id)
+        yield from self._changed("remove_member()", "DELETE", path, since=_MEMBERS_SINCE)
 
     @described
     def _join_team(self, access_code: str) -> Flow[Member]:
