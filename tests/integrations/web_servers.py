@@ -53,6 +53,7 @@ def full_client() -> Iterator[umami.Client]:
         hostname="example.com",
         queue_size=1,
         overflow="block",
+        shutdown_timeout=0.1,
         block_timeout=2 * DEADLINE,
     )
     client.new_event("first")
@@ -193,7 +194,7 @@ def werkzeug_serving(app: Any) -> Iterator[int]:
 def request(
     port: int, path: str, method: str = "GET", *, peer: str = "127.0.0.1", **headers: str
 ) -> tuple[int, bytes]:
-    """Make a request, and return the status and the body of the answer.
+    """Make a request, wait until the server has done all for it, and return the answer's status and body.
 
     Args:
         port: The server's.
@@ -204,10 +205,13 @@ def request(
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE, source_address=(peer, 0))
     try:
-        connection.request(
-            method, path, headers={name.replace("_", "-"): value for name, value in headers.items()}
-        )
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, headers={"Connection": "close", **named})
+        with connection.sock.dup() as ended:
+            answer = connection.getresponse()
+            body = answer.read()
+            while ended.recv(4096):  # servers close the connection last
+                pass
+        return answer.status, body
     finally:
         connection.close()
