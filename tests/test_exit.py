@@ -753,7 +753,8 @@ def test_an_exit_while_another_thread_makes_clients_flushes(collector: Collector
         """,
         **settings(collector, flush_interval=NEVER),
     )
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0
+    assert "umami" not in run.stderr  # `weakref` itself may fail: a thread adds finalizers as it runs them
     assert stored(collector) == once("last")
 
 
