@@ -40,7 +40,8 @@ def no_wait() -> AbstractContextManager[None]:
     response. In direct mode, a send still waits for the server.
 
     Returns:
-        A context manager, for sync and async code. It applies to the current thread or task.
+        A context manager, for sync and async code. It applies to the current thread or task, and serves one
+        block: call the function anew for the next.
 
     Example:
         ```python
