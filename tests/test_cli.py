@@ -218,6 +218,10 @@ def test_a_login_that_cannot_be_read_stops_only_what_needs_it(spoil, why, tmp_pa
     assert capsys.readouterr().err == f"umami: {said}\n"
     assert main(["doctor", "--no-send"]) == 0
     assert f"note  login       {said}. Sends need none" in capsys.readouterr().out
+    if login.is_file():
+        assert main(["logout"]) == 0
+        assert not login.exists()
+        assert "the server was not told: the login could not be read" in capsys.readouterr().err
 
 
 def test_a_user_without_a_home_directory_can_send(monkeypatch, capsys):

@@ -33,9 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
         url = server_url(client)
         if not _logins.forget(url):
             raise CommandError(f"there is no login at {url}")
-        try:
-            client.logout()
-        except httpx.HTTPError as error:
-            complain(f"the server was not told: {error}")
+        if client.is_logged_in():
+            try:
+                client.logout()
+            except httpx.HTTPError as error:
+                complain(f"the server was not told: {error}")
+        else:
+            complain("the server was not told: the login could not be read")
     say(f"Logged out of {url}.")
     return OK
