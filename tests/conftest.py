@@ -29,8 +29,8 @@ PASSWORD = "pa55-of-the-collector"
 """The collectors' password: unlike their own default, it can be told from all else; see `secrecy`."""
 DEADLINE = float(os.environ.get("UMAMI_TEST_DEADLINE", "60"))
 """Seconds that a test waits for something before it fails."""
-FAST_VERSIONS = {"2.15", "3.1", "cloud"}
-"""The versions of Umami in `make test-fast`, for the tests that run with every version."""
+FAST_VERSIONS = {"3.1"}
+"""The version of Umami in `make test-fast`, for the tests that run with every version."""
 TRIO = pytest.param("trio", marks=pytest.mark.slow)
 """The event loop that `make test-fast` leaves out."""
 CHROME = (

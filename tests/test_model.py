@@ -630,7 +630,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueue = pytest.mark.filterwarnings("error")(QueueMachine.TestCase)
 TestQueue.settings = settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=50,
     deadline=None,
     database=None,

@@ -12,11 +12,10 @@ MOST_SECONDS = 300
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the soak reads /proc")
-@pytest.mark.parametrize("options", [[], ["--spool"]], ids=["memory", "spool"])
-def test_nothing_is_lost_doubled_or_leaked_under_random_faults(options: list[str]) -> None:
+def test_nothing_is_lost_doubled_or_leaked_under_random_faults() -> None:
     command = [sys.executable, "-m", "loadtests.soak", "--seconds", "6", "--rate", "200", "--seed", "1"]
     done = subprocess.run(
-        [*command, *options], cwd=ROOT, timeout=MOST_SECONDS, capture_output=True, text=True, check=False
+        [*command, "--spool"], cwd=ROOT, timeout=MOST_SECONDS, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert done.stdout.endswith("all checks passed\n")
