@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -455,8 +456,9 @@ def test_without_what_each_page_view_needs_nothing_is_sent_and_no_line_counts_as
 ) -> None:
     (tmp_path / "log").write_text(pages(3))
     state = ("--state", tmp_path / "state.json")  # that of `run`
-    code, _, complaints = command("--yes", *state, tmp_path / "log", **unset)
+    code, shown, complaints = command("--yes", *state, tmp_path / "log", **unset)
     assert (code, says in complaints) == (2, True)
+    assert not re.search(r"[1-9]\d* +(lines read|page views)", shown)
     assert not collector.events
     assert run("--yes", tmp_path / "log")["delivered"] == 3
 

@@ -296,6 +296,8 @@ class Sender(Importer):
         self._wait(log, keeper)
         hostname = hit.host or self._hostname
         if not hostname:
+            self.counts.read -= 1  # the next run reads the line again
+            self.counts.sent -= 1
             raise NoHostError
         fields: dict[str, Any] = {
             "url": hit.target,
