@@ -374,7 +374,7 @@ def test_importing_starts_no_thread_opens_no_socket_and_writes_nothing(python: C
         assert not logging.getLogger("umami").handlers and not logging.getLogger().handlers
         print(seen)
     """
-    result = python(program)
+    result = python(program, PYTHONDONTWRITEBYTECODE="1")  # it may be the first to import a module
     assert result.stderr == ""
     assert result.stdout.strip() == "[]"
 
