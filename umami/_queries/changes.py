@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from umami._events import fields
 from umami._events.values import given
 from umami._http import endpoints
@@ -11,9 +13,10 @@ from umami._http.messages import Flow, json_of
 from umami._http.server import quoted
 from umami.errors import UnsupportedError, ValidationError
 
-from .query import V2, Queries, read_rows, require_route
+from .query import V2, V3, Queries, read_rows, require_route
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 def changes_of(**values: Any) -> dict[str, Any]:
@@ -49,7 +52,7 @@ class Changes(Queries):
         kind: type[T],
         *paths: str,
         params: Mapping[str, Any] | None = None,
-        since: tuple[int, ...] = (3, 0),
+        since: tuple[int, ...] = V3,
     ) -> Flow[T]:
         """Read a whole list, from the first of some routes that the server has."""
         server = self._state.server(login=True)
@@ -59,7 +62,9 @@ class Changes(Queries):
             raise UnsupportedError(f"{call} needs Umami {needed} or later: the server has no {paths[0]}.")
         return read_rows(kind, rows, server.request("GET", paths[0]))
 
-    def _found(self, what: str, path: str, id_: str, kind: Any, *, since: tuple[int, ...] = V2) -> Flow[Any]:
+    def _found(
+        self, what: str, path: str, id_: str, kind: type[M], *, since: tuple[int, ...] = V2
+    ) -> Flow[M]:
         """Read one thing.
 
         Args:

@@ -12,8 +12,8 @@ from umami.models import Link, Pixel, Table
 
 from .changes import Changes, below, changes_of
 from .describing import described
+from .query import V3
 
-_SINCE: Final = (3, 0)
 _CHARACTERS: Final = string.ascii_letters + string.digits
 
 
@@ -50,8 +50,7 @@ class Links(Changes):
             print(umami.link(link_id).url)
             ```
         """
-        found: Link = yield from self._found("link", "/links", link_id, Link, since=_SINCE)
-        return found
+        return (yield from self._found("link", "/links", link_id, Link, since=V3))
 
     @described
     def _create_link(
@@ -79,7 +78,7 @@ class Links(Changes):
             "url": fields.limited("url", url, 500),
             **_slug_and_team(slug, team_id),
         }
-        created: Link = yield from self._changed("create_link()", "POST", "/links", body, Link, since=_SINCE)
+        created: Link = yield from self._changed("create_link()", "POST", "/links", body, Link, since=V3)
         return created
 
     @described
@@ -104,7 +103,7 @@ class Links(Changes):
         """
         body = changes_of(name=name, url=url, slug=None if slug is None else _checked_slug(slug))
         path = below("/links", "link_id", link_id)
-        changed: Link = yield from self._changed("update_link()", "POST", path, body, Link, since=_SINCE)
+        changed: Link = yield from self._changed("update_link()", "POST", path, body, Link, since=V3)
         return changed
 
     @described
@@ -152,8 +151,7 @@ class Links(Changes):
             print(umami.pixel(pixel_id).slug)
             ```
         """
-        found: Pixel = yield from self._found("pixel", "/pixels", pixel_id, Pixel, since=_SINCE)
-        return found
+        return (yield from self._found("pixel", "/pixels", pixel_id, Pixel, since=V3))
 
     @described
     def _create_pixel(self, name: str, *, slug: str | None = None, team_id: str | None = None) -> Flow[Pixel]:
@@ -174,9 +172,7 @@ class Links(Changes):
             ```
         """
         body = {"name": fields.limited("name", name, 100), **_slug_and_team(slug, team_id)}
-        created: Pixel = yield from self._changed(
-            "create_pixel()", "POST", "/pixels", body, Pixel, since=_SINCE
-        )
+        created: Pixel = yield from self._changed("create_pixel()", "POST", "/pixels", body, Pixel, since=V3)
         return created
 
     @described
@@ -200,7 +196,7 @@ class Links(Changes):
         """
         body = changes_of(name=name, slug=None if slug is None else _checked_slug(slug))
         path = below("/pixels", "pixel_id", pixel_id)
-        changed: Pixel = yield from self._changed("update_pixel()", "POST", path, body, Pixel, since=_SINCE)
+        changed: Pixel = yield from self._changed("update_pixel()", "POST", path, body, Pixel, since=V3)
         return changed
 
     @described

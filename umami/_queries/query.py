@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Moment = datetime | date
 V2: Final = (2, 0)
+V3: Final = (3, 0)
 
 
 class Queries:
@@ -169,12 +170,17 @@ def read_rows(kind: type[T], rows: Any, request: Request) -> T:
     return cast("T", parsed(_reader(cast("Any", kind)).validate_python, rows, request))
 
 
-def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
-    """Raise an UnsupportedError that names the call and the version it needs, if there is no such route.
+def lacks_route(response: "httpx.Response") -> bool:
+    """Tell whether an answer says that the server has no such route.
 
     A 404 with an error of Umami's own means that what the route is asked about is not there.
     """
-    if response.status_code in NO_ROUTE and not is_error(response.content):
+    return response.status_code in NO_ROUTE and not is_error(response.content)
+
+
+def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
+    """Raise an UnsupportedError that names the call and the version it needs, if there is no such route."""
+    if lacks_route(response):
         needed = ".".join(map(str, since))
         raise UnsupportedError(
             f"{name} needs Umami {needed} or later: {request.method} {response.request.url} answered "

@@ -7,17 +7,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic_core import to_json
 
 from umami._http import filters as filtering
-from umami._http.answers import is_error
-from umami._http.asking import NO_ROUTE, checked, status_of
+from umami._http.asking import checked, status_of
 from umami._http.messages import Flow, json_of
 from umami._http.versions import version_of
 
-from .query import Queries, read_as, read_rows, require_route
+from .query import V3, Queries, lacks_route, read_as, read_rows, require_route
 from .ranges import Range
 
 T = TypeVar("T")
-
-_SINCE: Final = (3, 0)
 
 
 class Part(NamedTuple):
@@ -75,7 +72,7 @@ class ReportQueries(Queries):
         filters: Mapping[str, Any],
         parameters: Mapping[str, Any],
         *,
-        since: tuple[int, ...] = _SINCE,
+        since: tuple[int, ...] = V3,
     ) -> Flow[T]:
         """Ask for a report.
 
@@ -104,7 +101,7 @@ class ReportQueries(Queries):
         }
         request = server.request("POST", f"/reports/{type_}", json=body)
         response = yield request
-        if response.status_code in NO_ROUTE and not is_error(response.content):
+        if lacks_route(response):
             asked = {**when.parameters, **written, **own}
             return (yield from self._report_by_get(call, type_, kind, path, asked, held, since))
         try:

@@ -1,7 +1,7 @@
 """Segments: stored filters of a website, which every figure takes as `segment=` or `cohort=`."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from typing_extensions import Unpack
 
@@ -16,8 +16,7 @@ from umami.models import Segment, Table
 from .arguments import one_of
 from .changes import Changes, below
 from .describing import described
-
-_SINCE: Final = (3, 0)
+from .query import V3
 
 Kind = Literal["segment", "cohort"]
 
@@ -64,8 +63,7 @@ class Segments(Changes):
             ```
         """
         path = self._path(website_id)
-        found: Segment = yield from self._found("segment", path, segment_id, Segment, since=_SINCE)
-        return found
+        return (yield from self._found("segment", path, segment_id, Segment, since=V3))
 
     @described
     def _create_segment(
@@ -93,9 +91,7 @@ class Segments(Changes):
             "parameters": (yield from self._stored("create_segment()", website_id, filters)),
         }
         path = self._path(website_id)
-        created: Segment = yield from self._changed(
-            "create_segment()", "POST", path, body, Segment, since=_SINCE
-        )
+        created: Segment = yield from self._changed("create_segment()", "POST", path, body, Segment, since=V3)
         return created
 
     @described
@@ -130,9 +126,7 @@ class Segments(Changes):
         now = yield from self._segment(segment_id, website_id)
         path = below(self._path(website_id), "segment_id", now.id)
         body = {"type": now.type, "name": now.name, "parameters": now.parameters, **body}
-        changed: Segment = yield from self._changed(
-            "update_segment()", "POST", path, body, Segment, since=_SINCE
-        )
+        changed: Segment = yield from self._changed("update_segment()", "POST", path, body, Segment, since=V3)
         return changed
 
     @described
@@ -159,7 +153,7 @@ class Segments(Changes):
         if not given.keys() - {"match"}:
             raise ValidationError(f"{call} needs a filter, such as country='DE'.")
         version = yield from self._version_for(website_id)
-        version.require(_SINCE, call)
+        version.require(V3, call)
         return filtering.stored(given, version)
 
     # Each description's two functions.

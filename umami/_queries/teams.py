@@ -57,8 +57,7 @@ class Teams(Changes):
             print(umami.team(team_id).name)
             ```
         """
-        found: Team = yield from self._found("team", "/teams", team_id, Team)
-        return found
+        return (yield from self._found("team", "/teams", team_id, Team))
 
     @described
     def _create_team(self, name: str) -> Flow[Team]:

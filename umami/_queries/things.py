@@ -76,8 +76,7 @@ class Things(Changes):
             ```
         """
         wanted = self._website_id(website_id)
-        website: Website = yield from self._found("website", "/websites", wanted, Website)
-        return website
+        return (yield from self._found("website", "/websites", wanted, Website))
 
     @described
     def _create_website(self, name: str, domain: str, *, team_id: str | None = None) -> Flow[Website]:

@@ -4,6 +4,7 @@ from html import unescape
 from typing import Any, Final
 
 _MOST_BYTES: Final = 16_384
+_ENDS_OF_A_NAME: Final = b"> \n\t\r/"
 
 
 class TitleReader:
@@ -33,14 +34,7 @@ class TitleReader:
         lower = self._head.lower()
         # With `find`, and not a pattern: whatever the page holds, this is linear.
         begin = lower.find(b"<title")
-        while begin >= 0 and bytes(lower[begin + 6 : begin + 7]) not in (
-            b">",
-            b" ",
-            b"\n",
-            b"\t",
-            b"\r",
-            b"/",
-        ):
+        while begin >= 0 and lower[begin + 6 : begin + 7] not in _ENDS_OF_A_NAME:
             begin = lower.find(b"<title", begin + 6)  # of another element, `<title-bar>` say
         begin = lower.find(b">", begin) + 1 if begin >= 0 else 0
         end = lower.find(b"</title", begin) if begin > 0 else -1
