@@ -1,6 +1,7 @@
 """The command line: `python -m loadtests enqueue`, `all`, `report`, `guard`, `setup`, `compatibility`."""
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -31,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = [*SCENARIOS, "all", "report", "guard", "setup"]
     parser.add_argument("what", choices=what, help="a scenario, `all`, or one of the last three commands")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the results to this file; report: read them from it"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the results to this file, beside those of other scenarios; report: read them from it",
     )
     parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
     parser.add_argument(
@@ -54,11 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environments.compile_ours()
     names = list(SCENARIOS) if options.what == "all" else [options.what]
     rounds = options.repeat or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
-    results: dict[str, Any] = {"meta": meta(quick=options.quick), "scenarios": {}}
+    now = meta(quick=options.quick)
+    results: dict[str, Any] = {"meta": now, "scenarios": {}}
     file = options.json or RESULTS / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{options.what}.json"
+    if options.what != "all" and file.exists():
+        results = json.loads(file.read_text())
     for name in names:
         scenario = SCENARIOS[name](options.quick)
-        results["scenarios"][name] = result = run_scenario(scenario, rounds, peers=not options.no_peers)
+        result = {**run_scenario(scenario, rounds, peers=not options.no_peers), "meta": now}
+        results["scenarios"][name] = result
         print(text(name, result), end="\n\n", flush=True)
         _write(file, results)
     print(f"written to {file}", file=sys.stderr)

@@ -191,7 +191,7 @@ def _finding(finding: _Finding, scenarios: dict[str, Result]) -> str | None:
 def tables(results: dict[str, Any]) -> str:
     """Return the page with all figures of a run."""
     parts = [_APPENDIX_HEAD, _about(results["meta"])]
-    parts += [_section(name, result) for name, result in results["scenarios"].items()]
+    parts += [_section(name, result, results["meta"]) for name, result in results["scenarios"].items()]
     return "\n".join(parts)
 
 
@@ -208,7 +208,8 @@ def _about(meta: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _section(name: str, result: Result) -> str:
+def _section(name: str, result: Result, meta: dict[str, Any]) -> str:
+    """Return a scenario's section, with where it was measured if that differs from `meta`."""
     header, *rows = cells(result)
     lines = [f"## {name}", "", result["question"], "", result["method"], "", _line(header)]
     lines.append("|---|" + "---:|" * (len(header) - 1))
@@ -227,6 +228,8 @@ def _section(name: str, result: Result) -> str:
         said.append(f"the server took at most {share:.0f} % of a core")
     said.append(f"load average {result['load'][0]} before and {result['load'][1]} after")
     lines += [f"{'; '.join(said)}.", ""]
+    if (of_its_own := result.get("meta", meta)) != meta:
+        lines += [_about(of_its_own)]
     return "\n".join(lines)
 
 

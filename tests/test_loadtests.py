@@ -9,6 +9,7 @@ import pytest
 from conftest import DEADLINE, ROOT
 
 from loadtests.model import Goal
+from loadtests.report import tables
 from loadtests.results import judged
 
 pytestmark = pytest.mark.slow
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.slow
 
 def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
+    before = json.loads((ROOT / "docs" / "performance.json").read_text())
+    before["scenarios"] = {name: before["scenarios"][name] for name in ("enqueue", "drain")}
+    file.write_text(json.dumps(before))
     command = [sys.executable, "-m", "loadtests", "enqueue", "--quick", "--repeat", "1", "--no-peers"]
     done = subprocess.run(
         [*command, "--json", str(file)],
@@ -28,9 +32,13 @@ def test_a_quick_scenario_prints_a_table_and_writes_json(tmp_path: Path) -> None
     for row in ("floor, new_event", "ours, new_event", "ours, new_page_view", "new_event ÷ floor"):
         assert row in done.stdout
     assert "left out" not in done.stdout
-    rows = json.loads(file.read_text())["scenarios"]["enqueue"]["rows"]
+    results = json.loads(file.read_text())
+    rows = results["scenarios"]["enqueue"]["rows"]
     assert len(rows) == 7
     assert all(row["metrics"]["cpu_us"]["median"] > 0 for row in rows)
+    assert results["scenarios"]["drain"] == before["scenarios"]["drain"]
+    whole, enqueue, drain = (part.count("quick run") for part in tables(results).split("\n## "))
+    assert (whole, enqueue, drain) == (0, 1, 0)
 
 
 def test_a_campaign_compares_the_ledger_with_what_the_server_stored(tmp_path: Path) -> None:
