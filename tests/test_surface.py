@@ -188,6 +188,15 @@ def test_an_async_twin_differs_in_nothing_but_being_awaited(name: str) -> None:
     assert not inspect.iscoroutinefunction(function)
 
 
+def test_functions_are_of_their_kind_also_for_who_unwraps_them_as_fastapi_does() -> None:
+    for name in FUNCTIONS.keys() - {"lifespan"}:
+        function = getattr(umami, name)
+        unwrapped = inspect.unwrap(function)
+        assert not inspect.isgeneratorfunction(unwrapped), name
+        assert inspect.iscoroutinefunction(unwrapped) == inspect.iscoroutinefunction(function), name
+        assert "return" in typing.get_type_hints(function), name
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_knows_its_name_and_its_types(name: str) -> None:
     function = getattr(umami, name)

@@ -5,6 +5,7 @@ The created functions have exactly the arguments of the definition.
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from types import FunctionType
@@ -155,12 +156,14 @@ def _named(describe: F, suffix: str = "") -> F:
 def _dressed(function: F, described: Callable[..., Any], returns: Any) -> F:
     """Give a function the name, signature and docstring that its users are to see.
 
-    The signature is that of `described`, a copy of the definition, by way of `__wrapped__`: to make one for
-    each function would double what importing the client takes.
+    `__wrapped__` would show them too, but FastAPI follows it to the definition, which is a generator, and
+    takes the call for a dependency that yields.
     """
     annotations = {**described.__annotations__, "return": None if returns is type(None) else returns}
     described.__annotations__ = annotations
     functools.update_wrapper(function, described)
+    del function.__wrapped__  # type: ignore[attr-defined]
+    function.__signature__ = inspect.signature(described)  # type: ignore[attr-defined]
     function.__annotations__ = annotations
     if sys.version_info >= (3, 14):
         function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
