@@ -66,12 +66,15 @@ def test_a_block_of_zeros_costs_the_events_in_it(block: int, left: Path, own_col
     assert max(stored(own_collector).values()) == 1
 
 
-def test_zeros_at_the_end_are_counted_by_their_size(left: Path) -> None:
+def test_zeros_at_the_end_are_counted_by_their_size_and_said_to_be(
+    left: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     size = left.stat().st_size
     zero(left, size // 2, size)
     stats = drain(left.parent)
     assert stats.dropped.keys() == {"torn"}
     assert abs(stats.submitted - COUNT) <= COUNT * 0.02
+    assert "estimated from the size" in caplog.text
     assert not list(left.parent.iterdir())
 
 
@@ -228,6 +231,20 @@ def test_a_sparse_file_takes_neither_memory_nor_time(folder: Path) -> None:
         tracemalloc.stop()
     assert time.process_time() - begun < 5
     assert (folder / "strange.events").stat().st_size == 8 << 30
+
+
+@pytest.mark.parametrize("begin", [b"", MAGIC, MAGIC + b"x" * BLOCK])
+def test_a_file_that_tells_of_no_event_is_kept_and_no_number_is_made_up(
+    begin: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "1-aa-0.events").write_bytes(begin)
+    os.truncate(folder / "1-aa-0.events", 1 << 30)
+    client = umami.Client(spool=str(folder), shutdown_timeout=0)
+    until(lambda: "Nothing in it can be read" in caplog.text)
+    assert client.queue_stats().submitted == 0
+    assert (folder / "1-aa-0.damaged").stat().st_size == 1 << 30
+    client.shutdown(0)
 
 
 def test_what_is_no_file_of_umamis_is_never_touched(

@@ -244,7 +244,10 @@ class Folder:
         except OSError as error:
             self._trouble(f"{former} is damaged and cannot be renamed in", error)
         else:
-            self._report("spool_damaged", f"A damaged file of the spool is kept as {printable(kept)}.")
+            message = f"A damaged file of the spool is kept as {printable(kept)}."
+            if segment.is_unknown:
+                message += " Nothing in it can be read, so it is not known whether events were lost."
+            self._report("spool_damaged", message)
         segment.close()
 
     # What others left.

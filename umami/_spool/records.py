@@ -211,11 +211,13 @@ class Tail(NamedTuple):
         size: How many bytes.
         torn: Whether a write was broken off there, by a kill or a power failure: it was not damaged later.
         lost: How many events were in it, as far as that can be told.
+        estimated: Whether that is estimated from its size.
     """
 
     size: int
     torn: bool
     lost: int
+    estimated: bool = False
 
 
 def tail_of(window: Window, start: int, size: int, event_size: int) -> Tail:
@@ -239,9 +241,9 @@ def tail_of(window: Window, start: int, size: int, event_size: int) -> Tail:
             return Tail(left, True, lost)
         first = min(first, left)
     # After a power failure a file may be as long as it was, and end in zeros.
-    lost += (min(left - first, _MOST_BYTES) + event_size // 2) // event_size
+    estimate = (min(left - first, _MOST_BYTES) + event_size // 2) // event_size
     zeros = start + len(window.read(start, first).rstrip(b"\0"))
-    return Tail(left, zeros < size and window.is_zero(zeros), lost)
+    return Tail(left, zeros < size and window.is_zero(zeros), lost + estimate, estimate > 0)
 
 
 def printable(text: object) -> str:

@@ -104,6 +104,7 @@ class Segment:
         self._lost = 0
         self._torn = 0
         self._cut = False
+        self._estimated = ""
         self._end = 0
         self._event_bytes = 0
 
@@ -116,6 +117,11 @@ class Segment:
         """Close every file without giving it up, as a fork's child does with its parent's."""
         for segment in cls._open.members():
             segment.close()
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing in it tells of any event."""
+        return not self.name and not self.count
 
     @property
     def unsettled(self) -> int:
@@ -132,9 +138,10 @@ class Segment:
         found = []
         if self._torn:
             message = f"The end of {printable(self.path)} is incomplete, as after a kill or a power failure."
+            message += self._estimated
             found.append(Loss(self._torn, TORN, message))
         if self._lost:
-            message = f"A part of {printable(self.path)} is damaged."
+            message = f"A part of {printable(self.path)} is damaged.{self._estimated}"
             found.append(Loss(self._lost, SPOOL_DAMAGED, message))
         return found
 
@@ -271,6 +278,7 @@ class Segment:
         whole = self.count - len(self._missing)
         tail = tail_of(window, self._end, self.size, self._event_bytes // whole if whole else _EVENT_BYTES)
         self._cut = tail.torn
+        self._estimated = " The number is estimated from the size of the part." if tail.estimated else ""
         self._torn, self._lost = (tail.lost, 0) if tail.torn else (0, tail.lost)
         self.damaged = len(self._missing) > 0 or self._lost > 0
         if not self.name:
@@ -278,6 +286,8 @@ class Segment:
             self._torn = 0
             self.damaged = self.damaged or self._lost > 0
             self._settled.add(0, self.count)
+            if self.is_unknown:  # it is kept as it is; a count would be a guess
+                self._lost, self._cut = 0, False
             return
         for run in self._missing:
             self._lost += self.unsettled_within(run.start, run.stop)
