@@ -1,10 +1,18 @@
 """The `<title>` of a page, read from the first bytes of its HTML as they pass."""
 
+import re
 from html import unescape
 from typing import Any, Final
 
 _MOST_BYTES: Final = 16_384
-_ENDS_OF_A_NAME: Final = b"> \n\t\r/"
+# A comment, or a tag with its attributes. It matches to the end what is not closed, and so is linear.
+_TAG: Final = re.compile(
+    rb"""<!--(?:-?>|.*?(?:--!?>|\Z))
+    |<(?P<close>/?)(?P<name>[a-z][^\s/>]*)(?:"[^"]*(?:"|\Z)|'[^']*(?:'|\Z)|[^>"'])*(?:>|\Z)""",
+    re.DOTALL | re.VERBOSE,
+)
+_WITHOUT_TAGS: Final = frozenset(b"script style textarea noscript noframes noembed iframe xmp".split())
+_WITH_OTHER_TITLES: Final = frozenset(b"svg math template".split())
 
 
 class TitleReader:
@@ -30,14 +38,8 @@ class TitleReader:
 
     @property
     def title(self) -> str | None:
-        """The title; None if the first bytes have none."""
-        lower = self._head.lower()
-        # With `find`, and not a pattern: whatever the page holds, this is linear.
-        begin = lower.find(b"<title")
-        while begin >= 0 and lower[begin + 6 : begin + 7] not in _ENDS_OF_A_NAME:
-            begin = lower.find(b"<title", begin + 6)  # of another element, `<title-bar>` say
-        begin = lower.find(b">", begin) + 1 if begin >= 0 else 0
-        end = lower.find(b"</title", begin) if begin > 0 else -1
+        """The document's title; None if the first bytes have none."""
+        begin, end = _title_in(bytes(self._head.lower()))
         if end < 0:
             return None
         try:
@@ -45,3 +47,23 @@ class TitleReader:
         except LookupError:
             text = self._head[begin:end].decode("utf-8", "replace")
         return " ".join(unescape(text).split()) or None
+
+
+def _title_in(page: bytes) -> tuple[int, int]:
+    """Return where the document's own title begins and ends; -1 if it does not."""
+    at = depth = 0
+    while tag := _TAG.search(page, at):
+        at, name = tag.end(), tag["name"]
+        if tag["close"]:
+            depth = max(0, depth - (name in _WITH_OTHER_TITLES))
+        elif tag[0].endswith(b"/>") and (depth or name in _WITH_OTHER_TITLES):
+            continue  # in an SVG, it ends the element
+        elif name in _WITH_OTHER_TITLES:
+            depth += 1
+        elif name == b"title" and not depth:
+            return at, page.find(b"</title", at)
+        elif name in _WITHOUT_TAGS:
+            at = page.find(b"</" + name, at)
+            if at < 0:
+                break
+    return -1, -1
