@@ -195,6 +195,17 @@ def test_a_login_is_kept_for_its_owner_alone_until_the_logout(tmp_path, collecto
     assert collector.requests[-1].path == "/api/auth/logout"
 
 
+@pytest.mark.parametrize("key", ["key", "umami_key"])
+@pytest.mark.usefixtures("logged_in")
+def test_a_logout_revokes_the_kept_token_although_an_api_key_is_set(key, tmp_path, collector, monkeypatch):
+    monkeypatch.setenv("UMAMI_API_KEY", key)
+    monkeypatch.delenv("UMAMI_URL")
+    assert main(["logout"]) == 0
+    assert not list((tmp_path / "umami").iterdir())
+    (request,) = [each for each in collector.requests if each.path == "/api/auth/logout"]
+    assert request.headers["authorization"].startswith("Bearer ")
+
+
 def cannot_be_opened(login: Path) -> None:
     login.unlink()
     login.mkdir()

@@ -67,17 +67,23 @@ def _run(words: Sequence[str]) -> int:
     return int(command.run(_parser_of(command).parse_intermixed_args(words[1:])))
 
 
+class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        """Returns the help, with the commands' summaries: they take a while to import."""
+        width = max(map(len, COMMANDS))
+        commands = "\n".join(f"{name:{width}}  {module_of(name).SUMMARY}" for name in COMMANDS)
+        self.epilog = f"commands:\n{commands}\n\n{_EXIT_CODES}"
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
     """Returns the parser for what precedes a command."""
     from umami import __version__
 
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"{name:{width}}  {module_of(name).SUMMARY}" for name in COMMANDS)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="umami",
         usage="umami COMMAND [arguments]",
         description=_DESCRIPTION,
-        epilog=f"commands:\n{commands}\n\n{_EXIT_CODES}",
         formatter_class=Formatter,
     )
     parser.add_argument(

@@ -53,7 +53,8 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
     from . import _logins
 
     with log_shown(verbose=arguments.verbose):
-        own = {"spool": None, "rejected": None, "mode": "queued", **settings, **server_settings(arguments)}
+        own = {"spool": None, "rejected": None, "mode": "queued", **settings}
+        own |= server_settings(arguments, **settings)
         resolved = resolved_settings(own)
         client = umami.Client(**own)
         if resolved.api_key is None and (url := own.get("url_base") or resolved.url_base):
@@ -66,15 +67,19 @@ def connected(arguments: argparse.Namespace, **settings: Any) -> "Iterator[Clien
             client.shutdown(timeout=0)
 
 
-def server_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def server_settings(arguments: argparse.Namespace, **settings: Any) -> dict[str, Any]:
     """Returns the settings that the options of `add_server` make; the server may be that of the only login.
+
+    Args:
+        arguments: Those of `add_server`.
+        **settings: Further settings of the client.
 
     Raises:
         CommandError: No server is named.
     """
     given = {"url_base": arguments.server, "timeout": arguments.timeout}
     given = {name: value for name, value in given.items() if value is not None}
-    resolved = resolved_settings(given)
+    resolved = resolved_settings({**settings, **given})
     if not (resolved.url_base or resolved.api_key):
         given["url_base"] = _only_login()
     return given

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Logs out."""
-    with connected(arguments) as client:
+    with connected(arguments, api_key=None) as client:  # the login that was kept, whatever UMAMI_API_KEY says
         import httpx
 
         url = server_url(client)
