@@ -311,7 +311,7 @@ class EventQueue(BoundedQueue):
         Returns:
             The queues that they are in now.
         """
-        if self._store is None:
+        if self._store is None or self.abandoned:
             return []
         found: Iterator[DestinationQueue | None] = (
             self._adopt(orphan, exporter_of(orphan.name))
