@@ -241,6 +241,70 @@ def test_custom_data_of_one_moment_comes_once_in_whatever_order() -> None:
     assert sorted(found) == sorted(row["eventId"] for row in rows)
 
 
+@pytest.mark.parametrize("pages", ["/events", "/sessions"])
+@pytest.mark.parametrize("cap", ["of a page", "of pages, which tell it", "of the list and its count"])
+def test_a_list_goes_on_after_a_page_that_was_cut(pages: str, cap: str) -> None:
+    now = int(NOW.timestamp()) * 1_000_000
+    rows = [{"id": f"r{n}", "sessionId": "s", "at": now - n * 1_000_000} for n in range(2_600)]
+    whole = unordered(rows, pages)
+
+    def cut(seen: Seen) -> Answer | None:
+        answer = whole(seen)
+        if answer is None:
+            return None
+        page = answer.body
+        if cap == "of the list and its count":  # as Umami 2.13 to 2.17
+            left = max(0, 1_000 - (int(seen.query["page"]) - 1) * int(seen.query["pageSize"]))
+            page["data"], page["count"] = page["data"][:left], min(page["count"], 1_000)
+        else:
+            page["data"] = page["data"][:700]
+            page["pageSize"] = 700 if cap == "of pages, which tell it" else page["pageSize"]
+        return answer
+
+    with served(OldUmami("3.1", cut)) as url, umami.Client(url_base=url, website_id=SITE) as client:
+        client.set_token("t")
+        for size in (900, 2_000):
+            listed = client.events if pages == "/events" else client.sessions
+            found = [row.id for row in listed(**RANGE, page_size=size)]
+            assert sorted(found) == sorted(row["id"] for row in rows)
+
+
+def test_sessions_come_once_while_others_come_go_and_return() -> None:
+    """Each page is served from another state of the list; the same ones at the end are what was there."""
+    now = int(NOW.timestamp()) * 1_000_000
+    seconds = 1_000_000
+    visits = {f"s{n}": [now - n * seconds, now - (400 - n) * seconds] for n in range(200)}
+    stays = {*visits} - {"s3", "s90"}
+    turn = iter(range(10**9))
+
+    def answer(seen: Seen) -> Answer | None:
+        if not seen.path.endswith("/sessions"):
+            return None
+        match next(turn):
+            case 1:
+                visits["new"] = [now - 5 * seconds]
+            case 3:
+                visits["s150"].append(now - 2 * seconds)  # it moves to where the list was read already
+            case 5:
+                del visits["s3"]
+                del visits["s90"]
+        start, end, page, size = (int(seen.query[name]) for name in ("startAt", "endAt", "page", "pageSize"))
+        within = {
+            id_: max(times)
+            for id_, all_times in visits.items()
+            if (times := [at for at in all_times if start * 1000 <= at <= end * 1000])
+        }
+        order = sorted(within, key=within.__getitem__, reverse=True)[size * (page - 1) : size * page]
+        data = [{"id": id_, "lastAt": iso(within[id_])} for id_ in order]
+        return Answer(200, {"data": data, "count": len(within), "pageSize": size})
+
+    with served(OldUmami("3.1", answer)) as url, umami.Client(url_base=url, website_id=SITE) as client:
+        client.set_token("t")
+        found = [row.id for row in client.sessions(**RANGE, page_size=20)]
+    assert len(found) == len(set(found))
+    assert stays <= {*found}
+
+
 @pytest.mark.parametrize(("time", "said"), [(iso(0), "at most 5 rows a page"), ("soon", "time is 'soon'")])
 def test_a_list_that_cannot_be_read_further_ends_with_an_error(time: str, said: str) -> None:
     def answer(seen: Seen) -> Answer | None:
@@ -285,12 +349,13 @@ def test_a_long_list_takes_constant_memory(python: Callable[..., Any]) -> None:
         def answer(seen):
             if not seen.path.endswith("/events"):
                 return None
-            first, size = int(seen.query["endAt"]), int(seen.query["pageSize"])
-            size = min(size, first - last + 60_000)
+            first = int(seen.query["endAt"])
+            left = first - last + 60_000
+            size = min(int(seen.query["pageSize"]), left)
             numbers = range(first, first - size, -1)
             moments = (datetime.fromtimestamp(at / 1000, timezone.utc) for at in numbers)
             rows = [{"id": at.isoformat(), "createdAt": at.isoformat(), "sessionId": "s"} for at in moments]
-            return Answer(200, {"data": rows, "count": 60_000, "pageSize": 500})
+            return Answer(200, {"data": rows, "count": left, "pageSize": 500})
 
         server = OldUmami("3.1", answer)
         with served(server) as url, umami.Client(url_base=url, website_id="a") as client:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,10 @@ class Range:
     start: int
     end: int
     timezone: str | None
+
+    def ending(self, end: int) -> "Range":
+        """Return the range that ends at another moment."""
+        return replace(self, end=end)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -1,0 +1,194 @@
+"""How the lists of events and sessions are read page by page, so that each row comes once."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from itertools import takewhile
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from umami._events.values import given
+from umami._http.messages import Flow
+from umami.errors import ResponseError
+from umami.models import Model, Total
+
+from .ranges import Range
+
+R = TypeVar("R", bound=BaseModel)
+
+# The server counts all rows anew for each page, so that short pages cost it much.
+PAGE_SIZE: Final = 2000
+MOST_OF_2: Final = 1000
+"""Umami 2.13 to 2.17 list no more rows of a range than these, and count no more either."""
+
+
+class Page(Model, Generic[R]):
+    """A page of a list."""
+
+    data: list[R]
+    count: Total
+    pageSize: Total = 0  # noqa: N815 - Umami's name
+
+
+class Ask(Protocol[R]):
+    """Asks for a page of a range, by the parameters `page` and `pageSize`."""
+
+    def __call__(self, when: Range, page: Mapping[str, Any], /) -> Flow[Page[R]]: ...
+
+
+class ByTime(Generic[R]):
+    """A list that the server sorts by time, the newest first.
+
+    The next page begins where the last one ended in time, not by a number: then no row is missing or doubled
+    if others are stored meanwhile, and the last page costs the server no more than the first. Rows of the
+    moment at which a page ends come again, and are left out by their ids. A page that holds nothing but rows
+    of one moment, which have no order, is asked for anew, twice as long. If the server's longest page is too
+    short for that, the list ends with an error: another request would return the same rows.
+
+    A page may be shorter than what was asked for, and not the last one: something in front of the server may
+    cut it. So the list ends when a page has all rows that the server counts.
+
+    Args:
+        ask: Asks for a page.
+        when: The range of time.
+        size: How many rows to ask for at once.
+        tell: Returns a row's id and its time.
+        slack: How many milliseconds a row's time may be off.
+    """
+
+    def __init__(
+        self, ask: Ask[R], when: Range, size: int, tell: Callable[[R], tuple[str, str]], slack: int
+    ) -> None:
+        self._ask = ask
+        self._when = when
+        self._size = self._asked = size
+        self._tell = tell
+        self._slack = slack
+        self._seen: set[str] = set()
+        self._is_over = False
+        self.count: int | None = None
+        self.pages = 0
+
+    def page(self) -> Flow[list[R]]:
+        """Fetch the next page that has rows; an empty one at the end."""
+        while not self._is_over:
+            page = yield from self._ask(self._when, {"page": 1, "pageSize": self._asked})
+            self.pages += 1
+            if self.count is None:
+                self.count = page.count
+            data = page.data
+            rows = [row for row in data if self._tell(row)[0] not in self._seen]
+            is_short = len(data) < self._asked
+            if not data or (is_short and page.count <= len(data) != MOST_OF_2):
+                self._is_over = True
+                return rows
+            until = milliseconds(self._tell(data[-1])[1]) + self._slack
+            boundary = self._ids_up_to(until, data)
+            if until < self._when.end:
+                self._when = self._when.ending(until)
+                self._seen, self._asked = boundary, self._size
+            elif is_short:
+                raise _cut_short(len(data))
+            else:
+                self._seen |= boundary
+                self._asked *= 2
+            if rows:
+                return rows
+        return []
+
+    def _ids_up_to(self, until: int, rows: list[R]) -> set[str]:
+        """Return the ids of a page's last rows, those up to a moment."""
+        told = map(self._tell, reversed(rows))
+        return {id_ for id_, _ in takewhile(lambda row: milliseconds(row[1]) <= until, told)}
+
+
+class ByNumber(Generic[R]):
+    """A list that the server groups before it sorts it: sessions, the last seen first.
+
+    A range that ends earlier lists the sessions again that were seen before, with other figures. So pages are
+    asked for by their numbers, in one range. If a page repeats rows, or the server counts fewer than before,
+    the list has changed, and rows may be missing between two pages. Then the client asks anew for the range
+    that ends where the last good page did. A session that it has not returned yet has all its figures in that
+    range; of those that it has returned it keeps the keys, and leaves them out.
+
+    Args:
+        ask: Asks for a page.
+        when: The range of time.
+        size: How many rows to ask for at once.
+        key: Returns what tells a row from others.
+        tell: Returns a row's time.
+    """
+
+    def __init__(
+        self, ask: Ask[R], when: Range, size: int, key: Callable[[R], object], tell: Callable[[R], str]
+    ) -> None:
+        self._ask = ask
+        self._when = when
+        self._size = self._asked = size
+        self._key = key
+        self._tell = tell
+        self._seen: set[int] = set()  # of hashes: a million need about 70 MB
+        self._number = 1
+        self._last = 0  # the time of the last row of the page before
+        self._counted = 0
+        self._is_over = False
+        self.count: int | None = None
+        self.pages = 0
+
+    def page(self) -> Flow[list[R]]:
+        """Fetch the next page that has rows; an empty one at the end."""
+        while not self._is_over:
+            page = yield from self._ask(self._when, {"page": self._number, "pageSize": self._asked})
+            self.pages += 1
+            if self.count is None:
+                self.count = page.count
+            data = page.data
+            if self._number > 1 and (page.count < self._counted or self._repeats(data)):
+                self._begin_anew(self._asked)
+                continue
+            rows = [row for row in data if hash(self._key(row)) not in self._seen]
+            self._seen.update(hash(self._key(row)) for row in rows)
+            read = self._asked * (self._number - 1) + len(data)
+            if not data or page.count <= read != MOST_OF_2:
+                self._is_over = True
+                return rows
+            self._last, self._counted = milliseconds(self._tell(data[-1])), page.count
+            if len(data) < self._asked or page.count <= read:
+                self._begin_anew(len(data))
+            else:
+                self._number += 1
+            if rows:
+                return rows
+        return []
+
+    def _repeats(self, data: list[R]) -> bool:
+        """Tell whether a page begins with rows that an earlier one had."""
+        first = takewhile(lambda row: milliseconds(self._tell(row)) >= self._last, data)
+        return any(hash(self._key(row)) in self._seen for row in first)
+
+    def _begin_anew(self, length: int) -> None:
+        """Have the next page be the first of the range that ends where the last page, of a length, did."""
+        until = self._last + 1  # a database may know microseconds
+        if until < self._when.end:
+            self._when, self._asked = self._when.ending(until), self._size
+        elif length < self._asked:
+            raise _cut_short(length)
+        else:  # all of its sessions were last seen at the same moment
+            self._asked *= 2
+        self._number = 1
+
+
+def milliseconds(moment: str) -> int:
+    """Read a time of Umami's in epoch milliseconds; one without a zone, as ClickHouse has it, is in UTC."""
+    try:
+        read = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        raise ResponseError(f"The server returned a row whose time is {given(moment)}.") from None
+    return int((read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+
+
+def _cut_short(length: int) -> ResponseError:
+    return ResponseError(
+        f"The server returns at most {length} rows a page, and more have the same time, so the list cannot "
+        "be read any further."
+    )
