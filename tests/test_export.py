@@ -18,11 +18,12 @@ from umami.collector import Collector
 
 NOW = datetime.now(timezone.utc)
 EVENTS = 1_700
+SESSIONS = 1_200
 
 
 @pytest.fixture(scope="module")
 def visited() -> Iterator[Collector]:
-    """A collector with more events than three pages, many of them of the same moment."""
+    """A collector with several pages of events and sessions, many of the same moment; 500 sessions return."""
     with (
         Collector(password=PASSWORD) as collector,
         umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com") as client,
@@ -30,7 +31,7 @@ def visited() -> Iterator[Collector]:
         for number in range(EVENTS):
             at = NOW - timedelta(seconds=number // 3)
             client.new_page_view(
-                f"Page, {number}", f"/{number % 7}", distinct_id=f"v{number % 9}", timestamp=at
+                f"Page, {number}", f"/{number % 7}", distinct_id=f"v{number % SESSIONS}", timestamp=at
             )
         assert client.flush(DEADLINE)
         yield collector
@@ -51,6 +52,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visited: Collec
 
 def ids(path: Path) -> list[str]:
     lines = path.read_text("utf-8").splitlines()
+    if path.suffix == ".csv":
+        return [row["id"] for row in csv.DictReader(lines)]
     return [json.loads(line)["id"] for line in lines]
 
 
@@ -78,36 +81,40 @@ def test_rows_go_to_stdout_unless_a_file_is_named(capsys: pytest.CaptureFixture[
     assert {json.loads(line)["urlPath"] for line in capsys.readouterr().out.splitlines()} == {"/3"}
 
 
+@pytest.mark.parametrize(
+    ("what", "form", "rows"), [("events", "jsonl", EVENTS), ("sessions", "csv", SESSIONS)]
+)
 def test_an_export_that_was_interrupted_goes_on(
-    tmp_path: Path, visited: Collector, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    what: str, form: str, rows: int, tmp_path: Path, visited: Collector, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "events.jsonl"
-    words = ["export", "events", "--since", "1d", "--output", str(path)]
-    visited.fail(None, path="/api/websites/*/events", times=2)
-    visited.fail(500, path="/api/websites/*/events", times=None)
+    path, part = tmp_path / f"rows.{form}", tmp_path / f"rows.{form}.part"
+    words = ["export", what, "--since", "1d", "--output", str(path)]
+    visited.fail(None, path=f"/api/websites/*/{what}", times=2)  # the count, and the first page
+    visited.fail(500, path=f"/api/websites/*/{what}", times=None)
     assert main(words) == 1
+    assert f"umami: {part} has 1,000 rows: run the same command again to go on\n" in capsys.readouterr().err
     assert not path.exists()
-    part = tmp_path / "events.jsonl.part"
-    before = len(part.read_text("utf-8").splitlines())
-    assert 0 < before < EVENTS
     with part.open("a", encoding="utf-8") as file:
         file.write('{"id": "cut o')  # as a crash leaves it
     visited.clear_faults()
-    capsys.readouterr()
     assert main(words) == 0
-    assert "goes on after" in capsys.readouterr().err
+    assert "goes on after 1,000 rows" in capsys.readouterr().err
     found = ids(path)
-    assert len(found) == len(set(found)) == EVENTS
+    assert len(found) == len(set(found)) == rows
     assert not list(tmp_path.glob("*.part*"))
 
 
-def test_an_export_of_something_else_begins_anew(tmp_path: Path, visited: Collector) -> None:
+def test_an_export_of_something_else_begins_anew(
+    tmp_path: Path, visited: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "events.jsonl"
     visited.fail(None, path="/api/websites/*/events", times=2)
     visited.fail(500, path="/api/websites/*/events", times=None)
     assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 1
     visited.clear_faults()
+    capsys.readouterr()
     assert main(["export", "events", "--since", "2d", "--output", str(path)]) == 0
+    assert "starts anew" in capsys.readouterr().err
     assert len(ids(path)) == EVENTS
 
 

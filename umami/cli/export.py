@@ -2,13 +2,15 @@
 
 import argparse
 import contextlib
+import csv
+import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
 from umami._clock import monotonic
 
@@ -17,16 +19,16 @@ from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import clear_progress, complain, counted, printable, show_progress
 from ._parser import last_moment, moment, span
 
-if TYPE_CHECKING:
-    from umami import Client
-
 NAME: Final = "export"
 SUMMARY: Final = "write events, sessions or metrics to a CSV, JSON lines or Parquet file"
 USAGE: Final = "umami export {events,sessions,metrics} [WEBSITE] [--since 30d] [--output FILE] [options]"
 DESCRIPTION: Final = """\
-Writes the rows of a range of time to a file, a page at a time, and checks their number against the server's
-count. An export of events to a file that was interrupted goes on where it was: run the same command again.
-The file has its name once it is complete; until then it is FILE.part.
+Writes the rows of a range of time to a file. The file has its name once it is complete; until then it is
+FILE.part.
+
+Events and sessions are fetched a page at a time, and their number is checked against the server's count. An
+export of them that was interrupted goes on where it was: run the same command again. Metrics are one request,
+which such a run makes anew.
 """
 EXAMPLES: Final = """\
 umami export events --since 30d --output events.csv
@@ -38,6 +40,11 @@ umami export metrics --type utm_source --since 90d
 _EVERY: Final = 1000
 """How many rows are written between two checkpoints."""
 _SHOW_SECONDS: Final = 0.5
+_TIMES: Final = {"events": "createdAt", "sessions": "lastAt"}
+"""What events and sessions are sorted by, the latest first."""
+_MOST_METRICS: Final = 1_000_000
+_MOST_COUNTED: Final = 1_000
+"""What Umami 2.13 to 2.17 count at most."""
 _BATCH: Final = 10_000
 
 
@@ -51,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="30d",
         help="the beginning: a time, or 12h, 30d or 4w ago (default: 30d)",
     )
-    parser.add_argument("--until", metavar="TIME", type=last_moment, help="the end (default: now)")
+    parser.add_argument(
+        "--until", metavar="TIME", type=last_moment, help="the end, not after now (default: now)"
+    )
     parser.add_argument(
         "--format",
         choices=("csv", "jsonl", "parquet"),
@@ -76,99 +85,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the rows."""
-    form, output = _format(arguments), arguments.output
-    if output is None:
-        if form == "parquet":
-            raise CommandError("--format parquet needs --output FILE", WRONG)
-        return _run(arguments, form, _Part(None, {}))
+    form = _format(arguments)
     if form == "parquet":
+        if arguments.output is None:
+            raise CommandError("--format parquet needs --output FILE", WRONG)
         _need_pyarrow()
-    asked = {
-        name: str(getattr(arguments, name))
-        for name in ("what", "website", "since", "until", "type", "filters")
-    }
-    with contextlib.closing(_Part(output, {**asked, "format": form})) as part:
-        return _run(arguments, form, part)
-
-
-def _run(arguments: argparse.Namespace, form: str, part: "_Part") -> int:
     with connected(arguments) as client:
         need_login(client)
         website = chosen_website(client, arguments.website).id
-        until = part.until or (arguments.until or datetime.now().astimezone())
-        since = part.since or _since(arguments.since, until)
-        part.began(since, until)
-        filters = dict(arguments.filters)
-        if arguments.what == "metrics":
-            rows: Iterator[Any] = _metrics(client, arguments.type, since, until, website, filters)
-            total = None
-        else:
-            listed = getattr(client, arguments.what)
-            last = until if part.last is None else part.last + timedelta(milliseconds=1)
-            rows = iter(listed(since, last, website, page_size=_EVERY, **filters))
-            total = _count(listed(since, until, website, page_size=1, **filters))
-        written = _write(rows, part, form, total, follow=arguments.what == "events")
-        if part.path is not None:
-            part.finish(form)
-            complain(f"wrote {counted(written, 'row')} to {part.path}")
-        if total is not None:
-            now = _count(listed(since, until, website, page_size=1, **filters))
-            if written != now:
-                complain(f"the server counts {now:,} by now: rows were stored or deleted meanwhile")
-                return FAILED
+        asked = {
+            name: str(getattr(arguments, name)) for name in ("what", "since", "until", "type", "filters")
+        }
+        asked |= {"website": website, "format": form}
+        with contextlib.closing(_Part(arguments.output, asked)) as part:
+            now = datetime.now().astimezone()
+            until = part.until or min(arguments.until or now, now)
+            since = part.since or _since(arguments.since, until)
+            part.began(since, until)
+            ask = functools.partial(
+                getattr(client, arguments.what), website_id=website, **dict(arguments.filters)
+            )
+            if arguments.what == "metrics":
+                return _write_metrics(ask(arguments.type, since, until, limit=_MOST_METRICS), part)
+            return _write_rows(ask, since, until, part)
+
+
+def _write_metrics(ranking: Sequence[Any], part: "_Part") -> int:
+    _write(ranking, part, len(ranking))
+    part.finish()
     return OK
 
 
-def _count(rows: Any) -> int:
-    next(rows, None)
-    return int(rows.count or 0)
+def _write_rows(ask: Callable[..., Any], since: datetime, until: datetime, part: "_Part") -> int:
+    """Write events or sessions, and check their number."""
+
+    def count() -> int:
+        rows = ask(since, until, page_size=1)
+        next(rows, None)
+        return int(rows.count or 0)
+
+    left_until = until if part.last is None else part.last + timedelta(milliseconds=1)
+    _write(ask(since, left_until, page_size=_EVERY), part, count())
+    part.finish()
+    now = count()
+    if now == _MOST_COUNTED < part.rows:
+        complain(f"the server counts no more than {now:,} rows, so their number could not be checked")
+    elif now != part.rows:
+        complain(f"the server counts {now:,} by now: rows were stored or deleted meanwhile")
+        return FAILED
+    return OK
 
 
-def _metrics(
-    client: "Client", kind: Any, since: datetime, until: datetime, website: str, filters: dict[str, Any]
-) -> Iterator[Any]:
-    offset = 0
-    while page := client.metrics(kind, since, until, website, limit=_EVERY, offset=offset, **filters):
-        yield from page
-        if len(page) < _EVERY:
-            return
-        offset += len(page)
-
-
-def _write(rows: Iterator[Any], part: "_Part", form: str, total: int | None, *, follow: bool) -> int:
-    """Write the rows, with a checkpoint now and then; return how many there are in the file."""
-    write = _writer(part.file, form, head=not part.rows)
+def _write(rows: Iterable[Any], part: "_Part", total: int) -> None:
+    """Write those rows that are not written yet, with a checkpoint now and then."""
+    write = part.writer()
     shown = 0.0
     for row in rows:
-        if follow and part.has(row):
+        if part.has(row):
             continue
         write(row)
-        part.took(row if follow else None)
+        part.rows += 1
         if part.rows % _EVERY == 0:
             part.check()
         if monotonic() - shown > _SHOW_SECONDS:
             shown = monotonic()
-            of = "" if total is None else f" of {total:,}"
-            show_progress(f"{part.rows:,}{of} rows")
+            show_progress(f"{part.rows:,} of {total:,} rows")
     clear_progress()
     part.check()
-    return part.rows
-
-
-def _writer(file: TextIO, form: str, *, head: bool) -> Callable[[Any], object]:
-    if form != "csv":
-        return lambda row: file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
-    from umami._table import csv_writer
-
-    return csv_writer(file, head=head)
 
 
 class _Part:
     """A file that is written, and where an interrupted export of the same is to go on.
 
-    Beside `FILE.part` lies `FILE.part.json`: how long the former was at the last checkpoint, and its last
-    rows. Events come newest first, so those that are left are those until the last row's time, apart from
-    the rows of that time that are written already.
+    Beside `FILE.part` lies `FILE.part.json`: how long the former was at the last checkpoint. Events come
+    newest first, and sessions the last seen first. So the rows that are missing are in the range that ends
+    with the last row of the file. That range also lists rows that the file has: those of the last moment, and
+    sessions that were seen again after it. They are left out by their keys, which are read from the file.
 
     Args:
         path: The file; None for stdout.
@@ -181,85 +173,103 @@ class _Part:
         self.since: datetime | None = None
         self.until: datetime | None = None
         self.last: datetime | None = None
-        self._ids: dict[str, datetime] = {}  # of the rows of the last millisecond and the one after it
         self._asked = asked
+        self._format = asked["format"]
+        self._known: set[int] = set()  # hashes of the keys of those rows that may come again
+        self._kept = 0
         if path is None:
             self.file: TextIO = sys.stdout
             return
         self._part, self._notes = Path(f"{path}.part"), Path(f"{path}.part.json")
+        was_there = self._part.exists()
         size = self._read()
         self.file = self._part.open("r+" if size else "w", encoding="utf-8", newline="")
-        self.file.truncate(size)
         self.file.seek(0, os.SEEK_END)
         if size:
             complain(f"goes on after {counted(self.rows, 'row')}")
+        elif was_there:
+            complain(f"starts anew: {self._part} has nothing that this export can go on after")
 
     def _read(self) -> int:
-        """Read where to go on; return the size of the part that is complete."""
+        """Read what is written already; return the size of the part that is complete."""
         try:
             notes = json.loads(self._notes.read_text("utf-8"))
-            if notes["asked"] != self._asked or self._part.stat().st_size < notes["size"]:
+            size = int(notes["size"])
+            if notes["asked"] != self._asked or self._part.stat().st_size < size:
                 return 0
-            self.rows = int(notes["rows"])
-            self.since, self.until = map(datetime.fromisoformat, (notes["since"], notes["until"]))
-            self._ids = {each: datetime.fromisoformat(at) for each, at in notes["ids"].items()}
-            self.last = datetime.fromisoformat(notes["last"])
-            return int(notes["size"])
-        except (OSError, ValueError, LookupError, TypeError):
+            os.truncate(self._part, size)
+            since, until = map(datetime.fromisoformat, (notes["since"], notes["until"]))
+            time, count, last = _TIMES[self._asked["what"]], 0, ""
+            for row in self._complete_rows():
+                count, last = count + 1, row[time]
+            near = _read_time(last) + timedelta(milliseconds=1)
+            self._known = {
+                _key(row["id"], row["hostname"])
+                for row in self._complete_rows()
+                if time == "lastAt" or _read_time(row[time]) <= near
+            }
+        except (OSError, ValueError, LookupError, TypeError, csv.Error):
             return 0
+        self.rows = self._kept = count
+        self.since, self.until, self.last = since, until, _read_time(last)
+        return size
+
+    def _complete_rows(self) -> Iterator[dict[str, Any]]:
+        with self._part.open(encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file) if self._format == "csv" else map(json.loads, file)
 
     def began(self, since: datetime, until: datetime) -> None:
         """Note the range: an export that goes on has the same, even if it was to end now."""
         self.since, self.until = since, until
 
-    def has(self, row: Any) -> bool:
-        """Tell whether an event was written before the export was interrupted."""
-        return row.id in self._ids
+    def writer(self) -> Callable[[Any], object]:
+        """Return what writes a row."""
+        if self._format != "csv":
+            return lambda row: self.file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
+        from umami._table import csv_writer
 
-    def took(self, row: Any) -> None:
-        """Note a row that was written; None if the export could not go on after it."""
-        self.rows += 1
-        if row is None or self.path is None:
-            return
-        at = _read_time(row.createdAt)
-        if self.last != at:
-            near = at + timedelta(milliseconds=1)
-            self._ids = {each: other for each, other in self._ids.items() if other <= near}
-            self.last = at
-        self._ids[row.id] = at
+        return csv_writer(self.file, head=not self.rows)
+
+    def has(self, row: Any) -> bool:
+        """Tell whether a row was written before the export was interrupted."""
+        return bool(self._known) and _key(row.id, row.hostname) in self._known
 
     def check(self) -> None:
         """Note that all that was written so far is complete."""
         self.file.flush()
-        if self.path is None or self.last is None or self.since is None or self.until is None:
+        if self.path is None or self.since is None or self.until is None or self._asked["what"] not in _TIMES:
             return
         notes = {
             "asked": self._asked,
             "size": self._part.stat().st_size,
-            "rows": self.rows,
-            "ids": {each: at.isoformat() for each, at in self._ids.items()},
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
-            "last": self.last.isoformat(),
         }
         new = Path(f"{self._notes}.new")
         new.write_text(json.dumps(notes), "utf-8")
         new.replace(self._notes)
+        self._kept = self.rows
 
-    def finish(self, form: str) -> None:
+    def finish(self) -> None:
         """Give the file its name."""
-        assert self.path is not None  # noqa: S101 - for the type checker
+        if self.path is None:
+            return
         self.file.close()
-        if form == "parquet":
+        if self._format == "parquet":
             _to_parquet(self._part, self.path)
             self._part.unlink()
         else:
             self._part.replace(self.path)
         self._notes.unlink(missing_ok=True)
+        self._kept = 0
+        complain(f"wrote {counted(self.rows, 'row')} to {self.path}")
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Close the file. If the export ended early, say what there is to go on with."""
+        if self.path is not None:
+            self.file.close()
+        if self._kept:
+            complain(f"{self._part} has {counted(self._kept, 'row')}: run the same command again to go on")
 
 
 def _to_parquet(source: Path, target: Path) -> None:
@@ -323,6 +333,11 @@ def _since(text: str, until: datetime) -> datetime:
 def _read_time(text: str) -> datetime:
     read = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
+
+
+def _key(id_: str, hostname: str | None) -> int:
+    """Return what tells a row from others: a session is listed once for each host name."""
+    return hash((id_, hostname or ""))
 
 
 def _filter(text: str) -> tuple[str, str]:
