@@ -1,7 +1,8 @@
 """A small shop as a plain WSGI application, with page views and events.
 
 Run it with `gunicorn examples.wsgi_site:app` or another WSGI server. Set UMAMI_URL, UMAMI_WEBSITE_ID and
-UMAMI_HOSTNAME to say where the events go.
+UMAMI_HOSTNAME to say where the events go, and UMAMI_FLUSH_ON_SIGTERM=1 for servers that end their processes
+without exit handlers: waitress, and Hypercorn with several workers.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,6 +21,3 @@ def shop(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterabl
 
 
 app = UmamiMiddleware(shop, title="html")
-
-# For servers that end their processes without exit handlers: waitress, and Hypercorn with several workers.
-umami.configure(flush_on_sigterm=True)

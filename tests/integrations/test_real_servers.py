@@ -106,7 +106,9 @@ SITES = {
         "spawned uWSGI worker 2",
         needs=("pyuwsgi",),
     ),
-    "waitress": Server(f"-m waitress --listen=127.0.0.1:PORT {WSGI}", "Serving on", needs=("waitress",)),
+    "waitress": Server(
+        f"-m waitress --listen=127.0.0.1:PORT {WSGI}", "Serving on", needs=("waitress",), flush_on_sigterm=1
+    ),
     "uvicorn": Server(
         f"-m uvicorn --workers=2 --port=PORT --forwarded-allow-ips=127.0.1.3 {ASGI}",
         "startup complete",

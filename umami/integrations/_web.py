@@ -171,7 +171,8 @@ class Middleware:
         if client is not None and not hasattr(client, "new_page_view"):
             raise ValidationError(f"client must be an umami.Client, got {client!r}.")
         site = {"hostname": hostname, "website_id": website_id}
-        resolve({name: value for name, value in site.items() if value is not None})  # raises if it is wrong
+        # Raises if it is wrong.
+        settings = resolve({name: value for name, value in site.items() if value is not None})
         for name, switch in (
             ("page_views", page_views),
             ("send_ip", send_ip),
@@ -195,6 +196,10 @@ class Middleware:
                 raise ValidationError(f"{name} must not be an async function. Pass a plain function.")
         self._app = app
         self._client: Any = umami if client is None else client
+        if client is None and settings.flush_on_sigterm:
+            # By the environment, perhaps. Signals are handled in the main thread, which mostly makes the
+            # middleware, but which sends nothing in a threaded server.
+            umami.configure()
         self._page_views, self._should_track = page_views, should_track
         self._is_excluded = _matcher("exclude", exclude)
         self._is_included = _matcher("include", include)
