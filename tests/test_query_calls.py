@@ -94,6 +94,7 @@ def test_the_end_is_now_unless_it_is_given(user: umami.Client, collector: Collec
         ({"period": "7d", "timezone": "Mars/Olympus"}, r"^timezone must be the name of a time zone, .*'Mars"),
         ({"period": "7d", "timezone": "/etc/passwd"}, r"^timezone must be"),
         ({"period": "7d", "timezone": ""}, r"^timezone must be"),
+        ({"period": "7d", "compare": "yesterday"}, r"^compare must be one of prev, yoy, got 'yesterday'"),
         ({"start_at": "2026-01-01"}, r"^start_at must be a datetime or a date"),
         ({"start_at": date(9999, 1, 1)}, r"^start_at must not be after end_at: 9999-01-01 is after now"),
     ],

@@ -148,6 +148,7 @@ def test_a_session_that_is_not_there(visited: umami.Client) -> None:
     [
         ({}, "^Give start_at"),
         ({"page_size": 0, "period": "1d"}, "^page_size"),
+        ({"search": 5, "period": "1d"}, "^search"),
         ({"pth": 1, "period": "1d"}, "^pth"),
     ],
 )

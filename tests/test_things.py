@@ -38,6 +38,8 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("POST", "/links"): LINK,
     ("GET", "/links/l1"): LINK,
     ("GET", "/links/l2"): None,
+    ("GET", "/links/l3"): {"id": "l3", "name": None},
+    ("DELETE", "/links/l3"): {"ok": True},
     ("POST", "/links/l1"): LINK,
     ("DELETE", "/links/l1"): {"ok": True},
     ("POST", "/pixels"): PIXEL,
@@ -67,7 +69,10 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/pixels"): {"data": [PIXEL], "count": 1},
     ("GET", f"/websites/{SITE}/segments"): {"data": [DE], "count": 1},
 }
-MISSING = {("GET", f"/websites/{SITE}/segments/s2"), ("GET", "/teams/t2")}
+MISSING = {
+    *(("GET", f"/websites/{SITE}/segments/s2"), ("GET", "/teams/t2")),
+    *(("GET", "/teams/t2/users"), ("GET", "/websites/unknown/shares")),
+}
 
 
 @pytest.fixture
@@ -78,6 +83,8 @@ def asked() -> Iterator[tuple[umami.Client, list[Seen]]]:
         key = (seen.method, seen.path.removeprefix("/api"))
         if key in MISSING:
             return Answer(404, WITHOUT)
+        if key == ("GET", "/teams/t3"):  # as before 2.16
+            return Answer(404, b"Not found", "text/plain")
         return Answer(200, ANSWERS[key]) if key in ANSWERS else Answer(404, b"<html>", "text/html")
 
     server = OldUmami("3.4", answer)
@@ -208,6 +215,7 @@ def test_a_taken_slug_is_named(client: umami.Client) -> None:
     ("function", "args", "kwargs", "why"),
     [
         ("transfer_website", (SITE,), {}, "Give user_id or team_id"),
+        ("transfer_website", (SITE,), {"user_id": 17}, "^user_id must be a string"),
         ("create_link", ("Sale", "https://a.example"), {"slug": "short"}, "slug must have at least 8"),
         ("create_link", ("x" * 101, "https://a.example"), {}, "name must have at most 100"),
         ("update_link", ("l1",), {}, "Give what to change: name or url or slug"),
@@ -216,6 +224,14 @@ def test_a_taken_slug_is_named(client: umami.Client) -> None:
         ("link", ("l2",), {}, "there is no link 'l2'"),
         ("segment", ("s2",), {}, "there is no segment 's2'"),
         ("team", ("t2",), {}, "there is no team 't2'"),
+        ("team", ("t3",), {}, "there is no team 't3'"),
+        (
+            "delete_link",
+            ("l3",),
+            {"confirm": ""},
+            "confirm must be the id, as the link has no name, 'l3', got",
+        ),
+        ("delete_link", ("l3",), {"confirm": None}, "^confirm must be a string"),
         ("delete_team", (TEAM,), {"confirm": "team"}, "confirm must be the name, 'Team'"),
         ("add_member", (TEAM, USER), {"role": "owner"}, "role must be one of"),
         ("create_segment", ("S",), {}, r"create_segment\(\) needs a filter"),
@@ -231,6 +247,19 @@ def test_a_wrong_change_is_refused(
     with pytest.raises(ValidationError, match=why):
         getattr(client, function)(*args, **kwargs)
     assert {each.method for each in seen} <= {"GET"}
+
+
+def test_a_thing_without_a_name_is_confirmed_by_its_id(asked: Asked, call: Call) -> None:
+    client, seen = asked
+    call(client.delete_link, "l3", confirm="l3")
+    assert (seen[-1].method, seen[-1].path) == ("DELETE", "/api/links/l3")
+
+
+def test_what_a_list_belongs_to_may_be_unknown(asked: Asked, call: Call) -> None:
+    client, _ = asked
+    for function, id_ in ((client.members, "t2"), (client.shares, "unknown")):
+        with pytest.raises(ResponseStatusError, match="answered 404 Not Found"):
+            call(function, id_)
 
 
 def test_lists_are_tables(asked: Asked, call: Call) -> None:

@@ -27,11 +27,11 @@ def is_token(body: bytes) -> bool:
 
 
 def is_error(body: bytes) -> bool:
-    """Tell whether a body is an error in the form of Umami since 2.16, rather than a page of HTML."""
+    """Tell whether a body is an error in Umami's form: an object, or before 2.16 plain text."""
     try:
         answer = from_json(body)
     except ValueError:
-        return False
+        return bool(body) and not body.lstrip().startswith(b"<")
     return isinstance(answer, dict) and "error" in answer
 
 

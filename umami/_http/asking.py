@@ -8,16 +8,13 @@ import pydantic
 
 from umami.errors import ResponseError
 
-from .answers import words
+from .answers import is_error, words
 from .messages import Flow, Request, json_of, secrets_of, without_secrets
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-
-NO_ROUTE: Final = frozenset((404, 405))
-"""How a server answers a route that it does not have."""
 
 # What Umami answers when the database refuses a query: since 2.16, and before.
 _COULD_NOT_RUN: Final = frozenset((b"", b"Internal Server Error"))
@@ -31,9 +28,17 @@ def asked(
 
 
 def asked_if_there(request: Request) -> Flow["httpx.Response | None"]:
-    """Make one request, and return the response; None if the server has no such route."""
+    """Ask for what is there if the server has the route; return the response, and None if it has not."""
     response = yield request
-    return None if response.status_code in NO_ROUTE else checked(request, response)
+    return None if response.status_code in (404, 405) else checked(request, response)
+
+
+def lacks_route(response: "httpx.Response") -> bool:
+    """Tell whether an answer says that the server has no such route.
+
+    A 404 with an error of Umami's own means that what the route is asked about is not there.
+    """
+    return response.status_code == 405 or (response.status_code == 404 and not is_error(response.content))
 
 
 def asked_in_private(request: Request, secrets: Sequence[str]) -> Flow[Any]:

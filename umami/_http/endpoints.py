@@ -13,7 +13,7 @@ import umami.models as models  # noqa: PLR0402 - not by way of the package's __g
 from umami.errors import OperationNotAllowedError, ResponseError
 
 from .answers import is_token
-from .asking import NO_ROUTE, asked, asked_if_there, asked_in_private, checked, parsed, unexpected
+from .asking import asked, asked_if_there, asked_in_private, checked, lacks_route, parsed, unexpected
 from .messages import Flow, Request, agent_header, json_of
 from .server import Server, quoted
 
@@ -158,7 +158,7 @@ def _maybe_listed(request: Request, *, there: bool = False) -> Flow[list[dict[st
                 request, params={**(request.params or {}), "page": page, "pageSize": _PAGE_SIZE}
             )
             response = yield of_page
-            if response.status_code in NO_ROUTE and not there:
+            if lacks_route(response) and not there:
                 return None
             body = json_of(checked(of_page, response))
             if isinstance(body, list):

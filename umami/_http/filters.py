@@ -156,20 +156,19 @@ def _is_plain(held: tuple[Filter, ...]) -> bool:
     return "," not in value and value[:1] not in ("!", "~") and not _OPERATOR.match(value)
 
 
-def parameters(filters: Given, version: Version | None, *, but: Iterable[str] = ()) -> dict[str, str]:
+def parameters(filters: Given, version: Version | None) -> dict[str, str]:
     """Return the parameters of a query such that the server takes each filter as it is meant.
 
     Args:
         filters: The filters.
         version: The server's version; None if this makes no difference for these.
-        but: The names of those whose answer shows whether the server knows them.
 
     Raises:
         UnsupportedError: The server has no way to express one.
     """
     found: dict[str, str] = {}
     for known, held in filters.items():
-        if version is not None and held and known in _SINCE and known not in but:
+        if version is not None and held and known in _SINCE:
             version.require(_SINCE[known], f"The filter {known}")
         if version is not None and len(held) > 1:
             version.require(_LISTS_SINCE, f"More than one condition for {known}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from umami._clock import monotonic
 from umami.errors import UnsupportedError
 
-from .asking import NO_ROUTE, asked_if_there, checked, unexpected
+from .asking import asked_if_there, checked, lacks_route, unexpected
 from .messages import Flow, json_of
 from .server import Server
 
@@ -138,7 +138,7 @@ def version_of_3(server: Server, website: str) -> Flow[Version]:
     """Tell 3.0 from later versions by a route that it lacks; later ones answer 400 without dates."""
     request = server.request("GET", f"{website}/events/stats")
     response = yield request
-    if response.status_code in NO_ROUTE:
+    if lacks_route(response):
         return _V3_0
     if response.status_code != 400:
         checked(request, response)

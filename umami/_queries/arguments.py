@@ -1,7 +1,9 @@
 """What several queries check of their arguments."""
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
+from umami._events.fields import text
 from umami._events.values import given
 from umami.errors import ValidationError
 
@@ -18,6 +20,18 @@ def one_of(field: str, value: Any, kinds: Any) -> str:
     if value not in known:
         raise ValidationError(f"{field} must be one of {', '.join(known)}, got {given(value)}.")
     return str(value)
+
+
+def text_or_none(field: str, value: Any) -> str | None:
+    """Return a value, which must be a text or None."""
+    return None if value is None else text(field, value)
+
+
+def several(field: str, value: Any) -> list[Any]:
+    """Return the members of a value, which must be a list or the like."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ValidationError(f"{field} must be a list, got {given(value)}.")
+    return list(value)
 
 
 def whole(field: str, value: Any, least: int, most: int | None = None) -> int:

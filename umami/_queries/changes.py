@@ -1,7 +1,7 @@
 """What the calls share that list, read, change and delete an account's things."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -9,11 +9,14 @@ from umami._events import fields
 from umami._events.values import given
 from umami._http import endpoints
 from umami._http.asking import checked, parsed
-from umami._http.messages import Flow, json_of
+from umami._http.messages import Flow, Request, json_of
 from umami._http.server import quoted
 from umami.errors import UnsupportedError, ValidationError
 
 from .query import V2, V3, Queries, read_rows, require_route
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -63,7 +66,7 @@ class Changes(Queries):
         return read_rows(kind, rows, server.request("GET", paths[0]))
 
     def _found(
-        self, what: str, path: str, id_: str, kind: type[M], *, since: tuple[int, ...] = V2
+        self, what: str, path: str, id_: str, kind: type[M], *, call: str = "", since: tuple[int, ...] = V2
     ) -> Flow[M]:
         """Read one thing.
 
@@ -72,6 +75,7 @@ class Changes(Queries):
             path: The path of its list.
             id_: Its id.
             kind: The model of it.
+            call: The call, for errors; by default `link()`.
             since: The first version that has the route.
 
         Raises:
@@ -79,25 +83,26 @@ class Changes(Queries):
         """
         request = self._state.server(login=True).request("GET", below(path, f"{what}_id", id_))
         response = yield request
-        require_route(f"{what}()", request, since, response)
+        require_route(call or f"{what}()", request, since, response)
         body = None
         if response.status_code != 404:
-            body = json_of(checked(request, response, filters={}))
+            crash = f"Umami could not look for the {what}: check {what}_id."
+            body = json_of(checked(request, response, crash=crash))
         if not body:
             raise ValidationError(f"{what}_id: there is no {what} {given(id_)}.")
         return parsed(kind.model_validate, body, request)
 
     def _changed(
-        self,
-        call: str,
-        method: str,
-        path: str,
-        body: Any = None,
-        kind: Any = None,
-        *,
-        since: tuple[int, ...] = V2,
-    ) -> Flow[Any]:
-        """Make a request that changes something, and return the answer, read as `kind` if there is one."""
+        self, call: str, method: str, path: str, body: Any, kind: type[M], *, since: tuple[int, ...] = V2
+    ) -> Flow[M]:
+        """Make a request that changes something, and return the thing, as the server answers with it."""
+        request, response = yield from self._made(call, method, path, body, since=since)
+        return parsed(kind.model_validate, json_of(response), request)
+
+    def _made(
+        self, call: str, method: str, path: str, body: Any = None, *, since: tuple[int, ...] = V2
+    ) -> "Flow[tuple[Request, httpx.Response]]":
+        """Make a request that changes something, and return it with the answer."""
         request = self._state.server(login=True).request(method, path, json=body)
         response = yield request
         require_route(call, request, since, response)
@@ -106,18 +111,38 @@ class Changes(Queries):
             response,
             crash="Umami could not make the change: an id may be unknown, or a slug taken.",
         )
-        return None if kind is None else parsed(kind.model_validate, json_of(response), request)
+        return request, response
 
-    def _deleted(self, what: str, path: str, id_: str, confirm: str, kind: Any) -> Flow[None]:
-        """Delete one thing, if it has the name that the caller gave."""
-        found = yield from self._found(what, path, id_, kind)
-        confirmed(found, confirm)
-        yield from self._changed(f"delete_{what}()", "DELETE", below(path, f"{what}_id", found.id))
+    def _deleted(
+        self, what: str, path: str, id_: str, confirm: str, kind: type[M], *, since: tuple[int, ...] = V2
+    ) -> Flow[None]:
+        """Delete one thing, if the caller confirms it."""
+        call = f"delete_{what}()"
+        found = yield from self._confirmed(call, what, path, id_, confirm, kind, since=since)
+        yield from self._made(call, "DELETE", below(path, f"{what}_id", found.id))
 
+    def _confirmed(
+        self,
+        call: str,
+        what: str,
+        path: str,
+        id_: str,
+        confirm: str,
+        kind: type[M],
+        *,
+        since: tuple[int, ...] = V2,
+    ) -> Flow[Any]:
+        """Read the thing that is about to be destroyed.
 
-def confirmed(thing: Any, confirm: str) -> None:
-    """Raise an error unless a thing has the name that the caller gave."""
-    if thing.name != fields.text("confirm", confirm):
-        raise ValidationError(
-            f"confirm must be the name, {given(thing.name)}, got {given(confirm)}. Nothing was changed."
-        )
+        Raises:
+            ValidationError: The caller gave neither its name, nor the id of a thing without a name.
+        """
+        told = fields.text("confirm", confirm)
+        found: Any = yield from self._found(what, path, id_, kind, call=call, since=since)
+        wanted = found.name or found.id
+        if told != wanted:
+            which = "the name" if found.name else f"the id, as the {what} has no name"
+            raise ValidationError(
+                f"confirm must be {which}, {given(wanted)}, got {given(told)}. Nothing was changed."
+            )
+        return found

@@ -12,7 +12,7 @@ from umami._http import filters as filtering
 from umami._http.asking import asked, parsed, status_of
 from umami._http.messages import Flow, json_of
 from umami._http.server import Server
-from umami._http.versions import V2_16, Version, note, version_of, version_of_3
+from umami._http.versions import V2_16, note, version_of, version_of_3
 from umami.errors import UnsupportedError
 from umami.filters import Filters, OtherFilters, Value
 from umami.models import (
@@ -25,10 +25,10 @@ from umami.models import (
     WebsiteStats,
 )
 
-from .arguments import camel, one_of, whole
+from .arguments import camel, one_of, text_or_none, whole
 from .describing import described
 from .query import Moment, Queries
-from .ranges import Range, local_timezone, range_of
+from .ranges import local_timezone, range_of
 
 T = TypeVar("T")
 
@@ -158,16 +158,20 @@ class Figures(Queries):
         )  # fmt: skip
         known = self._state.versions
         but = ("host", "hostname")  # the answer shows whether the server has the filter
-        version = yield from self._version(server, website, given, but=but)
+        version, written = yield from self._translated(server, website, given, but=but)
+        params = when.parameters | (
+            {} if compare is None else {"compare": one_of("compare", compare, Compare)}
+        )
         if compare == "yoy":
             version = version or (yield from version_of(server, website, known, exact=False))
             version.require((3, 1), 'compare="yoy"')
         try:
-            stats, is_2 = yield from self._stats(server, website, when, given, version, compare)
+            stats, is_2 = yield from self._stats(server, website, given, params | written)
             if version is not None and is_2 != version.is_2 and not version.is_set:
                 # It is another server than the one that was asked: it was upgraded, or a proxy answered.
                 version = V2_16 if is_2 else (yield from version_of_3(server, website))
-                stats, _ = yield from self._stats(server, website, when, given, version, compare)
+                written = filtering.parameters(given, version)
+                stats, _ = yield from self._stats(server, website, given, params | written)
                 note(server, version, known)
         except Exception:
             known.pop(server.url_base or "", None)
@@ -175,18 +179,9 @@ class Figures(Queries):
         return stats
 
     def _stats(
-        self,
-        server: Server,
-        website: str,
-        when: Range,
-        given: filtering.Given,
-        version: Version | None,
-        compare: str | None,
+        self, server: Server, website: str, given: filtering.Given, params: Mapping[str, Any]
     ) -> Flow[tuple[WebsiteStats, bool]]:
         """Read the sums; tell also whether they came in the form of 2.x."""
-        params = when.parameters | filtering.parameters(given, version, but=("host", "hostname"))
-        if compare is not None:
-            params["compare"] = compare
         request = server.request("GET", f"{website}/stats", params=params)
         body = json_of((yield from asked(request, filters=filtering.shown(given))))
         stats = parsed(models.WebsiteStats.model_validate, body, request)
@@ -241,7 +236,7 @@ class Figures(Queries):
         params = {
             "limit": None if limit is None else whole("limit", limit, 1),
             "offset": None if offset is None else whole("offset", offset, 0),
-            "search": search,
+            "search": text_or_none("search", search),
         }
         route, since = ("/metrics/expanded", (3, 0)) if expanded else ("/metrics", (2, 0))
         kind: Any = Table[ExpandedMetric] if expanded else Table[Metric]
@@ -361,11 +356,12 @@ class Figures(Queries):
         """
         name = one_of("type", type, Filterable)
         when = range_of(start_at, end_at, period, timezone)
+        searched = text_or_none("search", search)
 
         def ask(called: str) -> Flow[Table[models.Value]]:
             return self._get(
                 "filter_values()", "/values", Table[models.Value], website_id=website_id, when=when,
-                params={"type": called, "search": search}, since=(2, 6),
+                params={"type": called, "search": searched}, since=(2, 6),
             )  # fmt: skip
 
         return (yield from self._named("filter_values", name, ask, website_id))

@@ -78,8 +78,7 @@ class Links(Changes):
             "url": fields.limited("url", url, 500),
             **_slug_and_team(slug, team_id),
         }
-        created: Link = yield from self._changed("create_link()", "POST", "/links", body, Link, since=V3)
-        return created
+        return (yield from self._changed("create_link()", "POST", "/links", body, Link, since=V3))
 
     @described
     def _update_link(
@@ -103,8 +102,7 @@ class Links(Changes):
         """
         body = changes_of(name=name, url=url, slug=None if slug is None else _checked_slug(slug))
         path = below("/links", "link_id", link_id)
-        changed: Link = yield from self._changed("update_link()", "POST", path, body, Link, since=V3)
-        return changed
+        return (yield from self._changed("update_link()", "POST", path, body, Link, since=V3))
 
     @described
     def _delete_link(self, link_id: str, *, confirm: str) -> Flow[None]:
@@ -112,14 +110,15 @@ class Links(Changes):
 
         Args:
             link_id: The link's id.
-            confirm: The link's name, so that no other one is deleted by mistake.
+            confirm: The link's name, or its id if it has none, so that no other one is
+                deleted by mistake.
 
         Example:
             ```python
             umami.delete_link(link.id, confirm="Autumn sale")
             ```
         """
-        yield from self._deleted("link", "/links", link_id, confirm, Link)
+        yield from self._deleted("link", "/links", link_id, confirm, Link, since=V3)
 
     @described
     def _pixels(self) -> Flow[Table[Pixel]]:
@@ -172,8 +171,7 @@ class Links(Changes):
             ```
         """
         body = {"name": fields.limited("name", name, 100), **_slug_and_team(slug, team_id)}
-        created: Pixel = yield from self._changed("create_pixel()", "POST", "/pixels", body, Pixel, since=V3)
-        return created
+        return (yield from self._changed("create_pixel()", "POST", "/pixels", body, Pixel, since=V3))
 
     @described
     def _update_pixel(
@@ -196,8 +194,7 @@ class Links(Changes):
         """
         body = changes_of(name=name, slug=None if slug is None else _checked_slug(slug))
         path = below("/pixels", "pixel_id", pixel_id)
-        changed: Pixel = yield from self._changed("update_pixel()", "POST", path, body, Pixel, since=V3)
-        return changed
+        return (yield from self._changed("update_pixel()", "POST", path, body, Pixel, since=V3))
 
     @described
     def _delete_pixel(self, pixel_id: str, *, confirm: str) -> Flow[None]:
@@ -205,14 +202,15 @@ class Links(Changes):
 
         Args:
             pixel_id: The pixel's id.
-            confirm: The pixel's name, so that no other one is deleted by mistake.
+            confirm: The pixel's name, or its id if it has none, so that no other one is
+                deleted by mistake.
 
         Example:
             ```python
             umami.delete_pixel(pixel.id, confirm="Newsletter")
             ```
         """
-        yield from self._deleted("pixel", "/pixels", pixel_id, confirm, Pixel)
+        yield from self._deleted("pixel", "/pixels", pixel_id, confirm, Pixel, since=V3)
 
     # Each description's two functions.
 

@@ -9,8 +9,7 @@ import pydantic
 
 from umami._events import fields
 from umami._http import filters as filtering
-from umami._http.answers import is_error
-from umami._http.asking import NO_ROUTE, checked, parsed, unexpected
+from umami._http.asking import checked, lacks_route, parsed, unexpected
 from umami._http.messages import Flow, Request, json_of
 from umami._http.server import Server, quoted
 from umami._http.versions import Version, version_of, version_set
@@ -99,12 +98,12 @@ class Queries:
         server = self._state.server(login=True)
         website = self._website_path(website_id, root)
         given = filtering.checked(filters or {})
-        version = yield from self._version(
+        _, written = yield from self._translated(
             server, website, given, since=since, name=name, filters_since=filters_since
         )
         asked = {name: value for name, value in (params or {}).items() if value is not None}
         asked |= when.parameters if when is not None else {}
-        asked |= filtering.parameters(given, version)
+        asked |= written
         request = server.request("GET", website + route, params=asked or None)
         try:
             response = yield request
@@ -115,7 +114,7 @@ class Queries:
             self._state.versions.pop(server.url_base or "", None)
             raise
 
-    def _version(
+    def _translated(
         self,
         server: Server,
         website: str,
@@ -125,8 +124,21 @@ class Queries:
         filters_since: tuple[int, ...] = V2,
         name: str = "",
         but: Iterable[str] = (),
-    ) -> Flow[Version | None]:
-        """Return the server's version, if the query depends on it; ask the server if need be."""
+    ) -> Flow[tuple[Version | None, dict[str, str]]]:
+        """Return the parameters for some filters, and the server's version if they depend on it.
+
+        Args:
+            server: The server, which is asked for its version if need be.
+            website: The path of the website.
+            given: The filters.
+            since: The first version that has the query.
+            filters_since: The first version whose query takes filters.
+            name: The call, for errors: `event_stats()`.
+            but: The names of those filters whose answer shows whether the server has them.
+
+        Raises:
+            UnsupportedError: The server does not have the query, or cannot apply a filter.
+        """
         version = self._known_version(server)
         if version is not None:
             version.require(since, name)
@@ -137,11 +149,10 @@ class Queries:
         try:
             if version is not None and filtered:
                 version.require(filters_since, f"A filter of {name}")
-            filtering.parameters(given, version)
+            return version, filtering.parameters(given, version)
         except UnsupportedError:
             self._state.versions.pop(server.url_base or "", None)  # it may be upgraded before the next call
             raise
-        return version
 
 
 @functools.cache
@@ -168,14 +179,6 @@ def read_rows(kind: type[T], rows: Any, request: Request) -> T:
         ResponseError: They have another form.
     """
     return cast("T", parsed(_reader(cast("Any", kind)).validate_python, rows, request))
-
-
-def lacks_route(response: "httpx.Response") -> bool:
-    """Tell whether an answer says that the server has no such route.
-
-    A 404 with an error of Umami's own means that what the route is asked about is not there.
-    """
-    return response.status_code in NO_ROUTE and not is_error(response.content)
 
 
 def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:

@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic_core import to_json
 
 from umami._http import filters as filtering
-from umami._http.asking import checked, status_of
+from umami._http.asking import checked, lacks_route, status_of
 from umami._http.messages import Flow, json_of
 from umami._http.versions import version_of
 
-from .query import V3, Queries, lacks_route, read_as, read_rows, require_route
+from .query import V3, Queries, read_as, read_rows, require_route
 from .ranges import Range
 
 T = TypeVar("T")
@@ -90,9 +90,8 @@ class ReportQueries(Queries):
         website = self._website_id(website_id)
         held = filtering.checked(filters)
         path = self._website_path(website_id)
-        version = yield from self._version(server, path, held, since=since, name=call)
+        version, written = yield from self._translated(server, path, held, since=since, name=call)
         own = {name: value for name, value in parameters.items() if value is not None}
-        written = filtering.parameters(held, version)
         body = {
             "websiteId": website,
             "type": type_,

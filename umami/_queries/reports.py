@@ -25,7 +25,7 @@ from umami.models import (
     WebVitals,
 )
 
-from .arguments import camel, one_of, whole
+from .arguments import camel, one_of, several, text_or_none, whole
 from .describing import described
 from .figures import Filterable, Unit
 from .query import Moment
@@ -69,7 +69,7 @@ class Reports(ReportQueries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        taken = [{"type": step.type, "value": step.value} for step in map(_step, steps)]
+        taken = [{"type": step.type, "value": step.value} for step in map(_step, several("steps", steps))]
         if not 2 <= len(taken) <= 8:
             raise ValidationError(f"steps must be two to eight, got {len(taken)}.")
         if not isinstance(window, timedelta) or window < timedelta(minutes=1):
@@ -142,7 +142,11 @@ class Reports(ReportQueries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        parameters = {"steps": whole("steps", steps, 2, 7), "startStep": start_step, "endStep": end_step}
+        parameters = {
+            "steps": whole("steps", steps, 2, 7),
+            "startStep": text_or_none("start_step", start_step),
+            "endStep": text_or_none("end_step", end_step),
+        }
         return (
             yield from self._report(
                 "journeys()", "journey", Table[Journey], when, website_id, filters, parameters
@@ -281,9 +285,9 @@ class Reports(ReportQueries):
             ```
         """
         when = range_of(start_at, end_at, period, timezone)
-        if isinstance(fields, str) or not fields:
-            raise ValidationError(f"fields must be a list of fields, got {given(fields)}.")
-        names = [camel(one_of("fields", field, Filterable)) for field in fields]
+        names = [camel(one_of("fields", field, Filterable)) for field in several("fields", fields)]
+        if not names:
+            raise ValidationError("fields must have at least one field.")
         return (
             yield from self._report(
                 "breakdown()", "breakdown", Table[Breakdown], when, website_id, filters, {"fields": names}

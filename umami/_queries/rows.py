@@ -15,7 +15,7 @@ from umami.errors import ValidationError
 from umami.filters import Filters
 from umami.models import Event, EventData, Model, Property, Session, SessionActivity, Table
 
-from .arguments import whole
+from .arguments import text_or_none, whole
 from .describing import described
 from .paging import PAGE_SIZE, Ask, ByNumber, ByTime, Page
 from .query import Moment, Queries
@@ -164,11 +164,12 @@ class RowQueries(Queries):
     ) -> Ask[R]:
         """Return what asks for a page of a list."""
         self._check(website_id, filters)
+        searched = text_or_none("search", search)
 
         def ask(when: Range, page: Mapping[str, Any]) -> Flow[Page[R]]:
             return self._get(
                 name, route, kind, website_id=website_id, when=when, filters=filters,
-                params={"search": search, **page}, since=since, filters_since=filters_since,
+                params={"search": searched, **page}, since=since, filters_since=filters_since,
             )  # fmt: skip
 
         return ask

@@ -91,8 +91,7 @@ class Segments(Changes):
             "parameters": (yield from self._stored("create_segment()", website_id, filters)),
         }
         path = self._path(website_id)
-        created: Segment = yield from self._changed("create_segment()", "POST", path, body, Segment, since=V3)
-        return created
+        return (yield from self._changed("create_segment()", "POST", path, body, Segment, since=V3))
 
     @described
     def _update_segment(
@@ -126,8 +125,7 @@ class Segments(Changes):
         now = yield from self._segment(segment_id, website_id)
         path = below(self._path(website_id), "segment_id", now.id)
         body = {"type": now.type, "name": now.name, "parameters": now.parameters, **body}
-        changed: Segment = yield from self._changed("update_segment()", "POST", path, body, Segment, since=V3)
-        return changed
+        return (yield from self._changed("update_segment()", "POST", path, body, Segment, since=V3))
 
     @described
     def _delete_segment(self, segment_id: str, website_id: str | None = None, *, confirm: str) -> Flow[None]:
@@ -135,14 +133,15 @@ class Segments(Changes):
 
         Args:
             segment_id: Its id.
-            confirm: Its name, so that no other one is deleted by mistake.
+            confirm: Its name, or its id if it has none, so that no other one is
+                deleted by mistake.
 
         Example:
             ```python
             umami.delete_segment(readers.id, confirm="Readers in the Alps")
             ```
         """
-        yield from self._deleted("segment", self._path(website_id), segment_id, confirm, Segment)
+        yield from self._deleted("segment", self._path(website_id), segment_id, confirm, Segment, since=V3)
 
     def _path(self, website_id: str | None) -> str:
         return f"{self._website_path(website_id)}/segments"

@@ -96,8 +96,7 @@ class Teams(Changes):
             ```
         """
         body = {"name": fields.limited("name", name, 50)}
-        changed: Team = yield from self._changed("update_team()", "POST", _path(team_id), body, Team)
-        return changed
+        return (yield from self._changed("update_team()", "POST", _path(team_id), body, Team))
 
     @described
     def _delete_team(self, team_id: str, *, confirm: str) -> Flow[None]:
@@ -107,7 +106,8 @@ class Teams(Changes):
 
         Args:
             team_id: The team's id.
-            confirm: The team's name, so that no other one is deleted by mistake.
+            confirm: The team's name, or its id if it has none, so that no other one is
+                deleted by mistake.
 
         Example:
             ```python
@@ -154,10 +154,7 @@ class Teams(Changes):
         """
         body = {"userId": fields.text("user_id", user_id), "role": one_of("role", role, Role)}
         path = f"{_path(team_id)}/users"
-        added: Member = yield from self._changed(
-            "add_member()", "POST", path, body, Member, since=_MEMBERS_SINCE
-        )
-        return added
+        return (yield from self._changed("add_member()", "POST", path, body, Member, since=_MEMBERS_SINCE))
 
     @described
     def _update_member(self, team_id: str, user_id: str, *, role: Role) -> Flow[Member]:
@@ -178,10 +175,7 @@ class Teams(Changes):
         """
         body = {"role": one_of("role", role, Role)}
         path = _member_path(team_id, user_id)
-        changed: Member = yield from self._changed(
-            "update_member()", "POST", path, body, Member, since=_MEMBERS_SINCE
-        )
-        return changed
+        return (yield from self._changed("update_member()", "POST", path, body, Member, since=_MEMBERS_SINCE))
 
     @described
     def _remove_member(self, team_id: str, user_id: str) -> Flow[None]:
@@ -197,7 +191,7 @@ class Teams(Changes):
             ```
         """
         path = _member_path(team_id, user_id)
-        yield from self._changed("remove_member()", "DELETE", path, since=_MEMBERS_SINCE)
+        yield from self._made("remove_member()", "DELETE", path, since=_MEMBERS_SINCE)
 
     @described
     def _join_team(self, access_code: str) -> Flow[Member]:
@@ -215,8 +209,7 @@ class Teams(Changes):
             ```
         """
         body = {"accessCode": fields.limited("access_code", access_code, 50)}
-        joined: Member = yield from self._changed("join_team()", "POST", "/teams/join", body, Member)
-        return joined
+        return (yield from self._changed("join_team()", "POST", "/teams/join", body, Member))
 
     # Each description's two functions.
 

@@ -10,7 +10,7 @@ from umami._http.versions import version_of
 from umami.errors import ValidationError
 from umami.models import Share, Table, User, Website
 
-from .changes import Changes, below, changes_of, confirmed
+from .changes import Changes, below, changes_of
 from .describing import described
 from .rows import session_id_of
 
@@ -99,8 +99,7 @@ class Things(Changes):
         body = {"name": fields.limited("name", name, 100), "domain": fields.limited("domain", domain, 500)}
         if team_id is not None:
             body["teamId"] = fields.text("team_id", team_id)
-        created: Website = yield from self._changed("create_website()", "POST", "/websites", body, Website)
-        return created
+        return (yield from self._changed("create_website()", "POST", "/websites", body, Website))
 
     @described
     def _update_website(
@@ -134,8 +133,7 @@ class Things(Changes):
             now = yield from self._website(website_id)
             body = {"name": now.name or "", "domain": now.domain or "", **body}
         path = self._website_path(website_id)
-        changed: Website = yield from self._changed("update_website()", "POST", path, body, Website)
-        return changed
+        return (yield from self._changed("update_website()", "POST", path, body, Website))
 
     @described
     def _transfer_website(
@@ -158,13 +156,12 @@ class Things(Changes):
         """
         if (user_id is None) == (team_id is None):
             raise ValidationError("Give user_id or team_id, one of them.")
-        body = {"userId": user_id, "teamId": team_id}
-        body = {name: fields.text(name, value) for name, value in body.items() if value is not None}
+        if user_id is not None:
+            body = {"userId": fields.text("user_id", user_id)}
+        else:
+            body = {"teamId": fields.text("team_id", team_id)}
         path = f"{below('/websites', 'website_id', website_id)}/transfer"
-        moved: Website = yield from self._changed(
-            "transfer_website()", "POST", path, body, Website, since=(2, 10)
-        )
-        return moved
+        return (yield from self._changed("transfer_website()", "POST", path, body, Website, since=(2, 10)))
 
     @described
     def _reset_website(self, website_id: str, *, confirm: str) -> Flow[None]:
@@ -172,16 +169,17 @@ class Things(Changes):
 
         Args:
             website_id: The website.
-            confirm: The website's name, so that no other one is reset by mistake.
+            confirm: The website's name, or its id if it has none, so that no other one is
+                reset by mistake.
 
         Example:
             ```python
             umami.reset_website(site, confirm="Shop")
             ```
         """
-        website = yield from self._found("website", "/websites", website_id, Website)
-        confirmed(website, confirm)
-        yield from self._changed("reset_website()", "POST", f"{self._website_path(website.id)}/reset")
+        call = "reset_website()"
+        website = yield from self._confirmed(call, "website", "/websites", website_id, confirm, Website)
+        yield from self._made(call, "POST", f"{self._website_path(website.id)}/reset")
 
     @described
     def _delete_website(self, website_id: str, *, confirm: str) -> Flow[None]:
@@ -189,7 +187,8 @@ class Things(Changes):
 
         Args:
             website_id: The website.
-            confirm: The website's name, so that no other one is deleted by mistake.
+            confirm: The website's name, or its id if it has none, so that no other one is
+                deleted by mistake.
 
         Example:
             ```python
@@ -213,7 +212,7 @@ class Things(Changes):
             ```
         """
         path = f"{self._website_path(website_id)}/sessions/{session_id_of(session_id)}"
-        yield from self._changed("delete_session()", "DELETE", path, since=(3, 3))
+        yield from self._made("delete_session()", "DELETE", path, since=(3, 3))
 
     @described
     def _shares(self, website_id: str | None = None) -> Flow[Table[Share]]:
@@ -257,8 +256,7 @@ class Things(Changes):
             "parameters": {"overview": True, "events": True},
         }
         path = f"{self._website_path(website_id)}/shares"
-        share: Share = yield from self._changed("create_share()", "POST", path, body, Share, since=(3, 1))
-        return share
+        return (yield from self._changed("create_share()", "POST", path, body, Share, since=(3, 1)))
 
     @described
     def _delete_share(self, share_id: str) -> Flow[None]:
@@ -274,7 +272,7 @@ class Things(Changes):
             ```
         """
         path = below("/share/id", "share_id", share_id)
-        yield from self._changed("delete_share()", "DELETE", path, since=(3, 1))
+        yield from self._made("delete_share()", "DELETE", path, since=(3, 1))
 
     # Each description's two functions.
 
