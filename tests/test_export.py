@@ -118,6 +118,26 @@ def test_an_export_of_something_else_begins_anew(
     assert len(ids(path)) == EVENTS
 
 
+@pytest.mark.slow
+def test_a_server_that_counts_no_more_than_1000_rows_is_read_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        Collector(umami="2.17", password=PASSWORD) as collector,
+        umami.Client(url_base=collector.url, website_id=SITE, hostname="example.com") as client,
+    ):
+        for number in range(1_100):
+            client.new_page_view("Home", "/", timestamp=NOW - timedelta(seconds=number))
+        assert client.flush(DEADLINE)
+        monkeypatch.setenv("UMAMI_URL", collector.url)
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+        assert main(["login", "--username", "admin", "--password-stdin"]) == 0
+        path = tmp_path / "events.jsonl"
+        assert main(["export", "events", "--since", "1d", "--output", str(path)]) == 0
+    assert "counts no more than 1,000 rows" in capsys.readouterr().err
+    assert len(set(ids(path))) == 1_100
+
+
 def test_rows_become_parquet(tmp_path: Path) -> None:
     parquet: Any = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "events.parquet"

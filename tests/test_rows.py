@@ -254,7 +254,7 @@ def test_a_list_goes_on_after_a_page_that_was_cut(pages: str, cap: str) -> None:
         if answer is None:
             return None
         page = answer.body
-        if cap == "of the list and its count":  # as Umami 2.13 to 2.17
+        if cap == "of the list and its count":  # as Umami 2.17
             left = max(0, 1_000 - (int(seen.query["page"]) - 1) * int(seen.query["pageSize"]))
             page["data"], page["count"] = page["data"][:left], min(page["count"], 1_000)
         else:

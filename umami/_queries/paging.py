@@ -19,7 +19,7 @@ R = TypeVar("R", bound=BaseModel)
 # The server counts all rows anew for each page, so that short pages cost it much.
 PAGE_SIZE: Final = 2000
 MOST_OF_2: Final = 1000
-"""Umami 2.13 to 2.17 list no more rows of a range than these, and count no more either."""
+"""Umami 2.17 and older list no more rows of a range than these, and count no more either."""
 
 
 class Page(Model, Generic[R]):

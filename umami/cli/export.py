@@ -44,7 +44,7 @@ _TIMES: Final = {"events": "createdAt", "sessions": "lastAt"}
 """What events and sessions are sorted by, the latest first."""
 _MOST_METRICS: Final = 1_000_000
 _MOST_COUNTED: Final = 1_000
-"""What Umami 2.13 to 2.17 count at most."""
+"""What Umami 2.17 and older count at most."""
 _BATCH: Final = 10_000
 
 

@@ -172,6 +172,8 @@ class Generation:
     """Whether figures are those of 2.x: lists and custom data cannot be filtered, rows have other keys."""
     counts_session_events: bool = True
     """Whether the list of sessions has the key ``events``."""
+    most_rows: int | None = None
+    """How many events or sessions a list has at most, whose count is no higher; None if there is no limit."""
     missing_figures: frozenset[str] = frozenset({"event-data-pivot/numeric-stats"})
     """The query routes of a website that it does not have."""
     stats: Literal["change", "prev", "sum"] = "sum"
@@ -255,6 +257,7 @@ _2_17: Final = replace(
     name="2.17",
     since=(2, 17),
     ignored_fields=_2_19.ignored_fields | {"id"},
+    most_rows=1000,
     missing_figures=_2_19.missing_figures | {"segments"},
     needs_identify_data=True,
     judges_header_first=True,

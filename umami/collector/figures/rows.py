@@ -194,6 +194,9 @@ def _profile(row: Any) -> Json:
 
 
 def _paged(data: list[Json], count: int, page: Page, query: Query) -> Json:
+    most = query.generation.most_rows
+    if most is not None:
+        data, count = data[: max(0, most - page.slice.start)], min(count, most)
     reply: Json = {"data": data, "count": count, "page": page.number, "pageSize": page.size}
     if query.generation.pages_tell_order and "orderBy" in query:
         reply["orderBy"] = query["orderBy"]
