@@ -57,7 +57,8 @@ def both(
         again = _logged_in(state, asked, lambda: flow_async(self, *args, **kwargs))
         return cast("T", await state.session.run_async(again))
 
-    return _dressed(run, flow, returns), _dressed(run_async, flow_async, returns)
+    signature = _signature(describe, returns)
+    return _dressed(run, flow, signature), _dressed(run_async, flow_async, signature)
 
 
 class Pages(Protocol[R]):
@@ -99,8 +100,9 @@ def listed(
 
         return AsyncRows(found, fetch)
 
-    rows, rows_async = Rows[row], AsyncRows[row]  # type: ignore[valid-type]
-    return _dressed(run, pages, rows), _dressed(run_async, pages_async, rows_async)
+    signature = _signature(describe, Rows[row])  # type: ignore[valid-type]
+    signature_async = signature.replace(return_annotation=AsyncRows[row])  # type: ignore[valid-type]
+    return _dressed(run, pages, signature), _dressed(run_async, pages_async, signature_async)
 
 
 def _logged_in(state: Any, flow: Flow[T], again: Callable[[], Flow[T]]) -> Flow[T]:
@@ -129,7 +131,7 @@ def send_async(
         # A dict if the event was queued, else the coroutine of `_awaited`'s `submit`.
         return answer if isinstance(answer, dict) else cast("dict[str, Any]", await answer)
 
-    return _dressed(run, named, dict[str, Any])
+    return _dressed(run, named, _signature(send, dict[str, Any]))
 
 
 def _named(describe: F, suffix: str = "") -> F:
@@ -153,17 +155,24 @@ def _named(describe: F, suffix: str = "") -> F:
     return cast("F", copy)
 
 
-def _dressed(function: F, described: Callable[..., Any], returns: Any) -> F:
+def _signature(describe: Callable[..., Any], returns: Any) -> inspect.Signature:
+    """Return the signature of a definition, but for what it returns."""
+    returned = None if returns is type(None) else returns
+    return inspect.signature(describe).replace(return_annotation=returned)
+
+
+def _dressed(function: F, described: Callable[..., Any], signature: inspect.Signature) -> F:
     """Give a function the name, signature and docstring that its users are to see.
 
     `__wrapped__` would show them too, but FastAPI follows it to the definition, which is a generator, and
-    takes the call for a dependency that yields.
+    takes the call for a dependency that yields. To make a signature takes a while when the client is
+    imported, so both functions of a call share one.
     """
-    annotations = {**described.__annotations__, "return": None if returns is type(None) else returns}
+    annotations = {**described.__annotations__, "return": signature.return_annotation}
     described.__annotations__ = annotations
     functools.update_wrapper(function, described)
     del function.__wrapped__  # type: ignore[attr-defined]
-    function.__signature__ = inspect.signature(described)  # type: ignore[attr-defined]
+    function.__signature__ = signature  # type: ignore[attr-defined]
     function.__annotations__ = annotations
     if sys.version_info >= (3, 14):
         function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
