@@ -70,6 +70,8 @@ class _Load:
     async def _request(self, due: float) -> None:
         try:
             with anyio.fail_after(_LONGEST):
+                while self._idle and self._idle[-1][0].at_eof():
+                    self._idle.pop()[1].close()  # the service closed it, as it does after five idle seconds
                 reader, writer = self._idle.pop() if self._idle else await self._connection()
                 writer.write(_REQUEST)
                 head = await reader.readuntil(b"\r\n\r\n")
