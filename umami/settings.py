@@ -1,14 +1,13 @@
-"""Every setting of a client: type, bounds, default, name in the environment, and what it does.
+"""Every setting of a client: type, bounds, default, environment variable, and what it does.
 
 `Settings` is the one definition: tables and help texts are made of it. `SettingsDict` repeats the names
 and types for type checkers and editors, which cannot derive them.
 """
 
+import functools
 import inspect
-import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import pydantic
@@ -21,7 +20,7 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, from_json
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self, TypedDict
 
 from ._checks import (
@@ -38,6 +37,7 @@ from ._checks import (
     checked_verify,
     checked_version,
 )
+from ._environment import Environment, boolean_or_path, from_json_text, json_or_path, read_environment
 from ._events.values import given
 from .errors import ValidationError
 from .models import ErrorReport
@@ -62,8 +62,6 @@ else:
     Folder = Wait = Stop = Headers = CommonData = Verify = Cert = Destination = Any
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-logger: Final = logging.getLogger("umami")
 
 SERVER_BODY_LIMIT: Final = 10 * 1024 * 1024
 """The largest body, in bytes, that Umami reads; it answers a larger one as if it were broken JSON."""
@@ -111,39 +109,6 @@ def _or_strategy(number: Any, kind: str) -> PlainValidator:
     return PlainValidator(checked)
 
 
-@dataclass(frozen=True)
-class Environment:
-    """How the environment sets a setting, where that is not simply by `UMAMI_` and its name.
-
-    Attributes:
-        names: The variables, the one that wins first; empty if only code sets it.
-        decode: Called with the variable's name and its text; returns the value.
-        form: What the text is, where that is not plain.
-    """
-
-    names: tuple[str, ...] | None = None
-    decode: Callable[[str, str], Any] | None = None
-    form: str = ""
-
-
-def _from_json(name: str, text: str) -> Any:
-    try:
-        return from_json(text)
-    except ValueError:
-        raise ValidationError(f"{name} must be JSON.") from None
-
-
-def _json_or_path(name: str, text: str) -> Any:
-    return _from_json(name, text) if text.startswith("[") else text
-
-
-def _boolean_or_path(name: str, text: str) -> Any:  # noqa: ARG001
-    try:
-        return pydantic.TypeAdapter(bool).validate_python(text)
-    except pydantic.ValidationError:
-        return text
-
-
 CODE_ONLY: Final = Environment(names=())
 
 
@@ -159,28 +124,28 @@ class Settings(BaseModel):
     url_base: Annotated[
         str | None, _checks(checked_url), Environment(names=("UMAMI_URL", "UMAMI_URL_BASE"))
     ] = Field(None, repr=False, description="A self-hosted server.")
-    website_id: str | None = Field(None, description="The website, where a call names none.")
-    hostname: str | None = Field(None, description="The site's host name, where a send names none.")
+    website_id: str | None = Field(None, description="The website, for calls that do not name one.")
+    hostname: str | None = Field(None, description="The site's host name, for sends that do not name one.")
     api_key: Annotated[str | None, _checks(checked_api_key)] = Field(
         None,
         repr=False,
-        description="An API key of Umami Cloud, which is then used; or of a self-hosted server (`umami_…`).",
+        description="An API key: of Umami Cloud, which is then used, or of a self-hosted server (`umami_…`).",
     )
     region: Annotated[str | None, _checks(checked_region)] = Field(
         None, description="`us` or `eu`, for Umami Cloud."
     )
     server_version: Annotated[str | None, _checks(checked_version)] = Field(
-        None, description="The server's version, such as `2.19`, for queries; unset: as its answers show it."
+        None, description="The server's version for queries, such as `2.19`; unset: the client finds it out."
     )
 
     common_data: Annotated[
-        CommonData | None, _checks(checked_common_data), Environment(decode=_from_json, form="JSON")
+        CommonData | None, _checks(checked_common_data), Environment(decode=from_json_text, form="JSON")
     ] = Field(None, description="Custom data of every event; the event's own keys win. Page views have none.")
 
     # Whether and how.
     enabled: Annotated[bool, Environment(names=("UMAMI_ENABLED", "UMAMI_DISABLED"))] = Field(
         True,
-        description="Send events; if off, sends only check their arguments. Of two variables, off wins.",
+        description="Send events; if off, sends only check their arguments. If both are set, off wins.",
     )
     mode: Literal["queued", "direct"] = Field(
         "queued", description="`queued`, or `direct`: each send makes a request."
@@ -213,10 +178,10 @@ class Settings(BaseModel):
 
     # Patience: connecting and answering, the server's time an item, and the waits between attempts.
     timeout: PositiveSeconds = Field(
-        10.0, description="For connecting, and for an answer; for a query or a direct send, the total."
+        10.0, description="Time to connect, and time for an answer; for a request of a query, both together."
     )
     query_timeout: PositiveSeconds = Field(
-        60.0, description="For a query as a whole, with the requests that failed and were made again."
+        60.0, description="Time for a query in total, including its retries."
     )
     item_timeout: Seconds = Field(0.2, description="Added to `timeout` for each event of a batch.")
     retry_wait: Annotated[Wait, _or_strategy(PositiveSeconds, "seconds or a tenacity wait")] = Field(
@@ -229,7 +194,7 @@ class Settings(BaseModel):
         description="Drop events after so many failed retries; unset: never. In code, also a tenacity stop.",
     )
     max_event_age: PositiveSeconds | None = Field(
-        None, description="Drop events that happened longer ago, instead of sending them; unset: never."
+        None, description="Drop events that are older than this, instead of sending them; unset: never."
     )
     item_retry_limit: Limit = Field(
         3,
@@ -269,17 +234,17 @@ class Settings(BaseModel):
 
     # How servers are reached.
     headers: Annotated[
-        Headers | None, _checks(checked_headers), Environment(decode=_from_json, form="JSON")
+        Headers | None, _checks(checked_headers), Environment(decode=from_json_text, form="JSON")
     ] = Field(
         None, repr=False, description="Extra request headers, such as for a gateway in front of the server."
     )
     verify: Annotated[
-        Verify, _checks(checked_verify, optional=False), Environment(decode=_boolean_or_path)
+        Verify, _checks(checked_verify, optional=False), Environment(decode=boolean_or_path)
     ] = Field(
         True,
         description="A file or folder of certificate authorities, an `ssl.SSLContext`, or `False`: no check.",
     )
-    cert: Annotated[Cert | None, _checks(checked_cert), Environment(decode=_json_or_path)] = Field(
+    cert: Annotated[Cert | None, _checks(checked_cert), Environment(decode=json_or_path)] = Field(
         None,
         repr=False,
         description="A client certificate: a path, `(cert, key)` or `(cert, key, password)`.",
@@ -360,90 +325,34 @@ class SettingsDict(TypedDict, total=False):
     exporter: Destination | None
 
 
-# Environment variables that begin like ours, and are not settings: Kubernetes sets this one beside a service.
-_OTHERS: Final = frozenset({"UMAMI_PORT"})
-_looked_at: Final[set[str]] = set()
-
-
-def _environment(setting: str) -> Environment:
-    metadata = Settings.model_fields[setting].metadata
-    return next((each for each in metadata if isinstance(each, Environment)), Environment())
+@functools.cache
+def _environments() -> dict[str, Environment]:
+    """Return how the environment sets each setting."""
+    return {
+        name: next((each for each in field.metadata if isinstance(each, Environment)), Environment())
+        for name, field in Settings.model_fields.items()
+    }
 
 
 def environment_names(setting: str) -> tuple[str, ...]:
     """Return the environment variables that set `setting`, the one that wins first."""
-    names = _environment(setting).names
-    return (f"UMAMI_{setting.upper()}",) if names is None else names
+    return _environments()[setting].names_of(setting)
 
 
 def environment_form(setting: str) -> str:
     """Return what the text of a variable must be, where that is not plain: `JSON`, say."""
-    return _environment(setting).form
+    return _environments()[setting].form
+
+
+def disabled_by_environment() -> bool:
+    """Tell whether the environment turns sending off, whatever the program says."""
+    _, enabled = read_environment(_environments()).get("enabled", ("", True))
+    return not enabled
 
 
 def is_secret(setting: str) -> bool:
     """Tell whether a setting may hold a secret: a URL, say, may hold a password."""
     return not Settings.model_fields[setting].repr
-
-
-def _from_environment() -> dict[str, tuple[str, Any]]:
-    """Return what the environment sets: the variable's name and its value, by setting. Blank is not set."""
-    texts = {name: text.strip() for name, text in os.environ.items() if name.startswith("UMAMI_")}
-    found: dict[str, tuple[str, Any]] = {}
-    known: list[str] = []
-    for setting in Settings.model_fields:
-        names = environment_names(setting)
-        known += names
-        decode = _environment(setting).decode
-        for name in names:
-            if text := texts.get(name):
-                if setting == "enabled":
-                    value = _boolean(name, text) is (name == "UMAMI_ENABLED")
-                    if setting not in found or not value:  # the one that disables wins
-                        found[setting] = (name, value)
-                    continue
-                found[setting] = (name, text if decode is None else decode(name, text))
-                break
-    _warn_of_unknown(texts.keys() - set(known) - _OTHERS, known)
-    return found
-
-
-def disabled_by_environment() -> bool:
-    """Tell whether the environment turns sending off, whatever the program says."""
-    _, enabled = _from_environment().get("enabled", ("", True))
-    return not enabled
-
-
-def _boolean(name: str, text: str) -> bool:
-    try:
-        return pydantic.TypeAdapter(bool).validate_python(text)
-    except pydantic.ValidationError:
-        raise ValidationError(f"{name} must be 1 or 0, got {given(text)}.") from None
-
-
-def _warn_of_unknown(names: Iterable[str], known: Sequence[str]) -> None:
-    """Name variables that look like misspelt ones of ours, each once."""
-    for name in set(names) - _looked_at:
-        _looked_at.add(name)
-        near = min(known, key=lambda each: _edits(name, each))
-        if _edits(name, near) <= 2 and name.isprintable():
-            logger.warning("The environment variable %s has no effect. Did you mean %s?", name, near)
-
-
-def _edits(one: str, other: str) -> int:
-    """Count the letters to insert, delete, replace, or swap with a neighbour, between two names."""
-    if abs(len(one) - len(other)) > 2:
-        return 3
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        before, last, row = row, before, [i]
-        for j, wanted in enumerate(other, 1):
-            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
-            if i > 1 and j > 1 and letter == other[j - 2] and wanted == one[i - 2]:
-                least = min(least, last[j - 2] + 1)
-            row.append(least)
-    return row[-1]
 
 
 def resolve(code: Mapping[str, Any]) -> Settings:
@@ -458,7 +367,7 @@ def resolve(code: Mapping[str, Any]) -> Settings:
     """
     values: dict[str, Any] = dict(code)
     names = {}
-    for setting, (name, value) in _from_environment().items():
+    for setting, (name, value) in read_environment(_environments()).items():
         if setting not in code:
             names[setting], values[setting] = name, value
     try:
