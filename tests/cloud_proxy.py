@@ -3,6 +3,7 @@
 Umami Cloud's two hosts answer as its documentation says. Any other host is a self-hosted server.
 """
 
+import functools
 import http.client
 import json
 import ssl
@@ -34,6 +35,13 @@ class Seen:
     body: bytes
 
 
+@functools.cache
+def _certified(*hosts: str) -> tuple[trustme.CA, trustme.LeafCert]:
+    """Return a certificate authority, and its certificate for the hosts."""
+    authority = trustme.CA()
+    return authority, authority.issue_cert(DATA_HOST, EVENT_HOST, *hosts)
+
+
 class Internet:
     """Runs the proxy on a thread.
 
@@ -44,11 +52,11 @@ class Internet:
     """
 
     def __init__(self, collector: Collector, folder: Path, *hosts: str) -> None:
-        authority = trustme.CA()
+        authority, certificate = _certified(*hosts)
         self.certificate = folder / "authority.pem"
         authority.cert_pem.write_to_path(str(self.certificate))
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(DATA_HOST, EVENT_HOST, *hosts).configure_cert(self.tls)
+        certificate.configure_cert(self.tls)
         self.collector = collector
         self.seen: list[Seen] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)

@@ -1,5 +1,8 @@
 """Fixtures: a collector that answers as Umami does, clients that send to it, and child processes."""
 
+import functools
+import gc
+import inspect
 import logging
 import os
 import signal
@@ -9,8 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,7 +20,7 @@ from urllib.parse import parse_qs
 import anyio
 import httpx
 import pytest
-from secrecy import watch, watch_all
+from secrecy import shown, watch, watch_all
 
 import umami
 from umami.collector import Collector
@@ -56,6 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # As in a shell's background job: the child processes would inherit that, and never see a Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking through all tests, while they are collected and later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
@@ -165,6 +178,37 @@ def slow(*values: Any) -> list[Any]:
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
+def with_each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Any], Any]:
+    """Run a test with each of many cases, one after another.
+
+    Unlike `pytest.mark.parametrize`, which sets up and reports every case by itself, it costs next to nothing
+    for each. The fixtures are the same for all cases; only collectors are cleared after each. The first case
+    that fails ends the test, and is named.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        names_of_case = (names,) if isinstance(names, str) else names
+        signature = inspect.signature(test)
+
+        @functools.wraps(test)
+        def run_each(**fixtures: Any) -> None:
+            for values in cases:
+                case = dict(zip(names_of_case, (values,) if isinstance(names, str) else values, strict=True))
+                try:
+                    test(**fixtures, **case)
+                except (Exception, pytest.fail.Exception) as error:
+                    raise AssertionError(f"failed with {shown(case)[:500]}") from error
+                for fixture in fixtures.values():
+                    if isinstance(fixture, Collector):
+                        fixture.clear()
+
+        others = [parameter for name, parameter in signature.parameters.items() if name not in names_of_case]
+        run_each.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        return run_each
+
+    return decorate
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder for a spool; it does not exist yet."""
@@ -247,7 +291,7 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
         if request.param == "sync":
             return function(*args, **kwargs)
         pair = getattr(function.__self__, f"{function.__name__}_async")
-        return anyio.run(partial(pair, *args, **kwargs), backend=request.param)
+        return anyio.run(functools.partial(pair, *args, **kwargs), backend=request.param)
 
     return run
 

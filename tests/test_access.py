@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from conftest import DEADLINE, PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, SITE, with_each
 from queue_helpers import Listener, until
 from test_connections import Behaviour, Wire, well
 
@@ -107,7 +107,7 @@ def _no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
 
@@ -144,7 +144,7 @@ def url_of(wire: Wire) -> str:
     return f"https://localhost:{wire.port}"
 
 
-@pytest.mark.parametrize("kind", ["file", "path object", "context", "environment", "SSL_CERT_FILE"])
+@with_each("kind", ["file", "path object", "context", "environment", "SSL_CERT_FILE"])
 def test_a_certificate_authority_can_be_named(
     kind: str,
     secure: Wire,
@@ -160,9 +160,10 @@ def test_a_certificate_authority_can_be_named(
         settings = {"verify": Path(authority_file)}
     elif kind == "context":
         settings = {"verify": ssl.create_default_context(cafile=authority_file)}
-    else:
-        monkeypatch.setenv("UMAMI_VERIFY" if kind == "environment" else kind, authority_file)
-    assert go(make_client(url_base=url_of(secure), **settings))
+    with monkeypatch.context() as patched:
+        if not settings:
+            patched.setenv("UMAMI_VERIFY" if kind == "environment" else kind, authority_file)
+        assert go(make_client(url_base=url_of(secure), **settings))
 
 
 def test_without_it_the_server_is_not_trusted(
@@ -223,7 +224,7 @@ def certificate(authority: trustme.CA, tmp_path: Path) -> tuple[str, str]:
     return str(cert), str(key)
 
 
-@pytest.mark.parametrize("kind", ["two files", "one file", "environment"])
+@with_each("kind", ["two files", "one file", "environment"])  # the last sets a variable
 def test_a_client_certificate_is_shown(
     kind: str,
     demanding: Wire,

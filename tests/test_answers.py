@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import pytest
+from conftest import with_each
 
 from umami._http.answers import words, words_of
 
@@ -69,8 +69,8 @@ def test_json_of_another_form_is_shown_as_it_is() -> None:
     assert len(words(b'{"status": "' + b"x" * 5000 + b'"}') or "") == 300
 
 
-@pytest.mark.parametrize(("body", "said"), [row[1:] for row in SAID], ids=[row[0] for row in SAID])
-def test_an_error_is_said_in_the_servers_words(body: Any, said: str | None) -> None:
+@with_each(("_server", "body", "said"), SAID)
+def test_an_error_is_said_in_the_servers_words(_server: str, body: Any, said: str | None) -> None:
     assert words(body if isinstance(body, bytes | None) else json.dumps(body).encode()) == said
     if not isinstance(body, bytes | None):
         assert words_of(body) == said
@@ -81,7 +81,7 @@ for _ in range(150):
     DEEP = {"properties": {"a": DEEP}}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "body",
     [
         b"x" * 1_000_000,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, PASSWORD, ROOT, SITE
+from conftest import DEADLINE, PASSWORD, ROOT, SITE, with_each
 
 from umami import __version__
 from umami.cli import COMMANDS, main
@@ -48,7 +48,7 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"umami {__version__}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@with_each("name", COMMANDS)
 def test_each_command_teaches_by_examples(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])

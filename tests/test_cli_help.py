@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import with_each
 
 from umami.cli import COMMANDS, main
 
@@ -22,7 +23,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["umami", *COMMANDS])
+@with_each("name", ["umami", *COMMANDS])
 def test_the_help_is_as_it_was_reviewed(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("UMAMI_SPOOL", raising=False)
@@ -37,7 +38,7 @@ def test_there_is_no_help_of_another_command():
     assert {page.stem for page in PAGES.iterdir()} == {"umami", *COMMANDS}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@with_each("name", COMMANDS)
 def test_help_fits_a_narrow_terminal(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     shown = printed(capsys, name, "--help").partition("examples:")[0]

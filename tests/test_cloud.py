@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from cloud_proxy import API_KEY, Internet
-from conftest import DEADLINE, PASSWORD, SITE, slow
+from conftest import DEADLINE, PASSWORD, SITE, with_each
 from queue_helpers import SENDS
 
 import umami
@@ -52,11 +52,12 @@ QUERIES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.mark.parametrize("region", [None, "eu", *slow("us")])
-@pytest.mark.parametrize("function", QUERIES)
+@with_each("region", [None, "eu", "us"])
+@with_each("function", QUERIES)
 def test_a_query_goes_to_the_data_host_with_the_key(
     cloud: umami.Client, internet: Internet, call: Call, function: str, region: str | None
 ) -> None:
+    internet.seen.clear()
     cloud.set_cloud_api_key(f"  {API_KEY} ", region)
     arguments, *paths = QUERIES[function]
     call(getattr(cloud, function), **arguments)
@@ -69,10 +70,11 @@ def test_a_query_goes_to_the_data_host_with_the_key(
         assert "authorization" not in request.headers
 
 
-@pytest.mark.parametrize(("value", "sent"), [("t.co", "eq.t.co"), ("a,b", "re.(?-i)^a,b$"), ("!a", "!a")])
+@with_each(("value", "sent"), [("t.co", "eq.t.co"), ("a,b", "re.(?-i)^a,b$"), ("!a", "!a")])
 def test_a_filters_value_is_literal_without_asking(
     cloud: umami.Client, internet: Internet, call: Call, value: str, sent: str
 ) -> None:
+    internet.seen.clear()
     call(cloud.website_stats, NOW, NOW, referrer=value)
     (request,) = internet.seen
     assert parse_qs(urlsplit(request.url).query)["referrer"] == [sent]
@@ -118,12 +120,13 @@ def test_logout_has_nobody_to_tell(cloud: umami.Client, internet: Internet, call
 # Events.
 
 
-@pytest.mark.parametrize("region", [None, "eu", *slow("us")])
-@pytest.mark.parametrize("mode", ["queued", "direct"])
-@pytest.mark.parametrize("send", SENDS)
+@with_each("region", [None, "eu", "us"])
+@with_each("mode", ["queued", "direct"])
+@with_each("send", SENDS)
 def test_an_event_goes_to_the_event_host_without_a_credential(
     cloud: umami.Client, internet: Internet, call: Call, send: str, mode: str, region: str | None
 ) -> None:
+    internet.seen.clear()
     cloud.configure(mode=mode, region=region)
     answer = call(getattr(cloud, send), **SENDS[send])
     assert answer == {"queued": True} if mode == "queued" else "sessionId" in answer

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, SITE, with_each
 from queue_helpers import SENDS
 
 import umami
@@ -44,7 +44,7 @@ def sent(collector: Collector) -> dict[str, Any]:
 # Answers.
 
 
-@pytest.mark.parametrize("send", SENDS)
+@with_each("send", SENDS)
 def test_a_send_returns_the_servers_answer(
     direct: umami.Client, collector: Collector, call: Call, send: str
 ) -> None:
@@ -56,7 +56,7 @@ def test_a_send_returns_the_servers_answer(
     assert direct.queue_stats().submitted == 0
 
 
-@pytest.mark.parametrize("send", SENDS)
+@with_each("send", SENDS)
 def test_the_bare_token_of_an_old_server_is_an_answer(
     make_client: Callable[..., umami.Client], call: Call, send: str
 ) -> None:
@@ -67,8 +67,8 @@ def test_the_bare_token_of_an_old_server_is_an_answer(
     assert answer["cache"].startswith("eyJ")
 
 
-@pytest.mark.parametrize("send", SENDS)
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 429, 500, 503])
+@with_each("send", SENDS)
+@with_each("status", [400, 401, 403, 404, 408, 429, 500, 503])
 def test_a_non_2xx_raises_at_the_call_and_is_not_repeated(
     direct: umami.Client, collector: Collector, call: Call, send: str, status: int
 ) -> None:
@@ -91,7 +91,7 @@ def test_an_unknown_website_raises_with_the_servers_words(call: Call) -> None:
     assert caught.value.response.json()["error"]["message"] == "Website not found."
 
 
-@pytest.mark.parametrize("body", ["<html>", ""])
+@with_each("body", ["<html>", ""])
 def test_a_2xx_without_json_says_what_came(
     direct: umami.Client, collector: Collector, call: Call, body: str
 ) -> None:
@@ -237,7 +237,7 @@ def test_a_page_views_positional_arguments_likewise(
     }
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("new", "field", "value"),
     [
         ({"tag": "b"}, "tag", "b"),
@@ -279,7 +279,7 @@ REQUIRED: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.mark.parametrize("send", REQUIRED)
+@with_each("send", REQUIRED)
 def test_every_argument_reaches_the_server(direct: umami.Client, collector: Collector, send: str) -> None:
     function = getattr(direct, send)
     arguments = inspect.signature(function).parameters.keys() - {
@@ -305,7 +305,7 @@ def test_the_moment_is_the_calls(direct: umami.Client, collector: Collector) -> 
     assert before <= collector.requests[0].json["payload"]["timestamp"] <= time.time()
 
 
-@pytest.mark.parametrize(
+@with_each(
     "optional", ["ip_address", "distinct_id", "tag", "title", "custom_data", "ua", "referrer"]
 )
 def test_what_is_not_set_is_not_in_the_body(
@@ -341,7 +341,7 @@ def test_a_visitors_user_agent_is_the_requests_too(
     assert collector.events[0].browser == "firefox"
 
 
-@pytest.mark.parametrize(
+@with_each(
     "odd", ["é", "\N{ROCKET}", "a\nb", "a\r\nX-Evil: 1", "\x00", "\ud800", " ", "x" * 100_000]
 )
 def test_a_user_agent_that_is_no_header_is_stored_all_the_same(
@@ -354,7 +354,7 @@ def test_a_user_agent_that_is_no_header_is_stored_all_the_same(
     assert collector.events[0].browser == "firefox"
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\r\n", "\u3000", " " * 10_000])
+@with_each("blank", ["", " ", "\t\r\n", "\u3000", " " * 10_000])
 def test_a_blank_user_agent_is_none(
     direct: umami.Client, collector: Collector, call: Call, blank: str
 ) -> None:
@@ -392,7 +392,7 @@ async def test_async_sends_may_go_at_once(direct: umami.Client, collector: Colle
     await direct.__aexit__(None, None, None)
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@with_each("status", [301, 302, 303, 307, 308])
 def test_a_redirected_send_stays_a_post(
     direct: umami.Client, collector: Collector, call: Call, status: int
 ) -> None:
@@ -402,7 +402,7 @@ def test_a_redirected_send_stays_a_post(
     assert (second.method, second.body) == ("POST", first.body)
 
 
-@pytest.mark.parametrize("status", [302, 307])
+@with_each("status", [302, 307])
 def test_no_token_follows_a_send_to_another_server(
     direct: umami.Client, collector: Collector, call: Call, status: int
 ) -> None:

@@ -19,10 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import pydantic
 import pytest
-from conftest import DEADLINE, SITE, slow
+from conftest import DEADLINE, SITE, with_each
 from hostile_values import Values
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -41,10 +42,12 @@ def stored(client: umami.Client, collector: Collector) -> Callable[..., StoredEv
     """Send an event and return what the server made of it."""
 
     def send(**arguments: Any) -> StoredEvent:
+        collector.clear()
+        before = client.queue_stats()
         client.new_event(**{"event_name": "signup", **arguments})
         assert client.flush(DEADLINE)
         stats = client.queue_stats()
-        assert (stats.delivered, stats.rejected, stats.retries) == (1, 0, 0), stats.last_error
+        assert (stats.delivered - before.delivered, stats.rejected, stats.retries) == (1, 0, 0), stats
         (event,) = collector.events
         assert event.data is not None
         return event
@@ -52,14 +55,20 @@ def stored(client: umami.Client, collector: Collector) -> Callable[..., StoredEv
     return send
 
 
+_earlier: WeakKeyDictionary[umami.Client, Counter[str]] = WeakKeyDictionary()
+
+
 def repaired(client: umami.Client) -> dict[str, int]:
-    return client.queue_stats().repaired
+    """Return how often what was repaired since the last call."""
+    before, now = _earlier.get(client, Counter()), Counter(client.queue_stats().repaired)
+    _earlier[client] = now
+    return dict(now - before)
 
 
 # What needs no repair.
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("field", "value", "attribute"),
     [
         ("url", "/pricing", "url_path"),
@@ -86,7 +95,7 @@ def test_a_good_value_is_stored_as_it_is(
     assert repaired(client) == {}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "field", ["url", "referrer", "language", "screen", "ip_address", "title", "ua", "tag"]
 )
 def test_none_is_left_out(client: umami.Client, stored: Callable[..., StoredEvent], field: str) -> None:
@@ -111,7 +120,7 @@ def test_the_title_falls_back_to_the_name(stored: Callable[..., StoredEvent]) ->
 # The visitor's fields.
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("header", "tag"), [("de-DE,de;q=0.9,en;q=0.8", "de-DE"), ("en-US,*", "en-US"), (" fr , en", "fr")]
 )
 def test_of_an_accept_language_header_the_first_tag_is_sent(
@@ -121,7 +130,7 @@ def test_of_an_accept_language_header_the_first_tag_is_sent(
     assert repaired(client) == {}  # it is what a visitor's request has
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("header", "tag"),
     [
         ("de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7,fr;q=0.6", "de-DE"),
@@ -138,7 +147,7 @@ def test_a_language_over_35_is_cut_to_its_first_tag(
     assert repaired(client) == {"language": 1}
 
 
-@pytest.mark.parametrize("screen", ["x" * 12, "1920x1080x24x2", EMOJI * 6])
+@with_each("screen", ["x" * 12, "1920x1080x24x2", EMOJI * 6])
 def test_an_overlong_screen_is_left_out(
     client: umami.Client, stored: Callable[..., StoredEvent], screen: str
 ) -> None:
@@ -146,7 +155,7 @@ def test_an_overlong_screen_is_left_out(
     assert repaired(client) == {"screen": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "address",
     [
         *(
@@ -171,7 +180,7 @@ def test_an_address_that_is_none_is_left_out(
     assert repaired(client) == {"ip_address": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("address", "ip"), [("", "127.0.0.1"), ("  ", "127.0.0.1"), (" 203.0.113.9 ", "203.0.113.9")]
 )
 def test_blanks_around_an_address_are_no_fault(
@@ -181,7 +190,7 @@ def test_blanks_around_an_address_are_no_fault(
     assert repaired(client) == {}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("address", "ip"),
     [
         ("203.0.113.9:5000", "203.0.113.9"),
@@ -231,7 +240,7 @@ def test_of_a_list_of_addresses_the_last_public_one_is_sent_with_one_warning(
     assert "proxy middleware" in warning.getMessage()
 
 
-@pytest.mark.parametrize("identity", ["x" * 51, "long" * 100, EMOJI * 51, 10**60])
+@with_each("identity", ["x" * 51, "long" * 100, EMOJI * 51, 10**60])
 def test_an_overlong_distinct_id_becomes_a_stable_digest(
     client: umami.Client, collector: Collector, identity: Any
 ) -> None:
@@ -245,9 +254,9 @@ def test_an_overlong_distinct_id_becomes_a_stable_digest(
     assert repaired(client) == {"distinct_id": 3}
 
 
-@pytest.mark.parametrize("key", ["utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term",
+@with_each("key", ["utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term",
                                  "gclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid"])  # fmt: skip
-@pytest.mark.parametrize("value", ["x" * 256, "é" * 300, *slow("%C3%A9" * 256, "+" * 256, "x" * 5000)])
+@with_each("value", ["x" * 256, "é" * 300, "%C3%A9" * 256, "+" * 256, "x" * 5000])
 def test_an_overlong_campaign_value_is_cut_and_its_neighbours_kept(
     client: umami.Client, stored: Callable[..., StoredEvent], key: str, value: str
 ) -> None:
@@ -273,7 +282,7 @@ UNPARSABLE = ["http://", "https://[", "http://[::1", "//", "http://a b/", "http:
               "http://\u1c89.example/", "file:\\\\a b"]  # fmt: skip
 
 
-@pytest.mark.parametrize("url", UNPARSABLE)
+@with_each("url", UNPARSABLE)
 def test_a_url_that_the_server_cannot_parse_is_percent_encoded(
     client: umami.Client, stored: Callable[..., StoredEvent], url: str
 ) -> None:
@@ -283,7 +292,7 @@ def test_a_url_that_the_server_cannot_parse_is_percent_encoded(
     assert repaired(client) == {"url": 1}
 
 
-@pytest.mark.parametrize("referrer", UNPARSABLE)
+@with_each("referrer", UNPARSABLE)
 def test_a_referrer_that_the_server_cannot_parse_is_left_out(
     client: umami.Client, stored: Callable[..., StoredEvent], referrer: str
 ) -> None:
@@ -292,7 +301,7 @@ def test_a_referrer_that_the_server_cannot_parse_is_left_out(
     assert repaired(client) == {"referrer": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("referrer", "domain"),
     [
         ("android-app://com.google.android.gm/", "com.google.android.gm"),
@@ -315,8 +324,8 @@ def test_a_referrer_of_another_kind_is_kept(
     assert repaired(client) == {}
 
 
-@pytest.mark.parametrize("broken", ["a\x00b", "a\ud800b"])
-@pytest.mark.parametrize(
+@with_each("broken", ["a\x00b", "a\ud800b"])
+@with_each(
     ("field", "attribute"),
     [("title", "title"), ("language", "language"), ("screen", "screen"), ("distinct_id", "distinct_id"),
      ("tag", "tag"), ("event_name", "name"), ("ua", "user_agent")],
@@ -332,7 +341,7 @@ def test_u0000_and_lone_surrogates_are_replaced(
     assert repaired(client) == {"unprintable": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "url", ["/a\x00b", "/a\ud800b", "/a%00b", "https://example.com/a%00b", "/a%0\t0b", "/a%\n0\r0b"]
 )
 def test_u0000_in_a_url_is_replaced_in_every_form(stored: Callable[..., StoredEvent], url: str) -> None:
@@ -346,7 +355,7 @@ def test_an_escaped_u0000_in_a_title_is_replaced(
     assert repaired(client) == {"title": 1}
 
 
-@pytest.mark.parametrize("field", ["url", "title", "referrer", "ua"])
+@with_each("field", ["url", "title", "referrer", "ua"])
 def test_an_endless_value_is_cut_rather_than_refused(
     make_client: Callable[..., umami.Client], collector: Collector, field: str
 ) -> None:
@@ -423,7 +432,7 @@ class Customer(pydantic.BaseModel):
     orders: list[Order] = []
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("value", "kept"),
     [
         ("text", "text"),
@@ -470,7 +479,7 @@ def test_a_value_that_fits_arrives_as_it_is(
     assert repaired(client) == {}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("moment", "text"),
     [
         (datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=timezone.utc), "2026-01-02T03:04:05.678Z"),
@@ -487,7 +496,7 @@ def test_a_datetime_is_stored_as_a_date(
     assert event.properties["at"].type == "date"
 
 
-@pytest.mark.parametrize(
+@with_each(
     "text",
     [
         "2026-13-01T00:00:00",
@@ -504,7 +513,7 @@ def test_a_text_that_only_looks_like_a_date_is_stored_as_text(
     assert repaired(client) == {"custom_data_date": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("value", "kept", "repair"),
     [
         ("x" * 501, "x" * 500, "custom_data_text"),
@@ -525,7 +534,7 @@ def test_a_text_that_only_looks_like_a_date_is_stored_as_text(
         (10**600, "1" + "0" * 499, "large_number"),
     ],
 )
-@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"in": value}], ids=["value", "nested"])
+@with_each("wrap", [lambda value: value, lambda value: {"in": value}])
 def test_a_value_that_does_not_fit_is_made_to(
     client: umami.Client,
     stored: Callable[..., StoredEvent],
@@ -547,7 +556,7 @@ def test_an_integer_of_thousands_of_digits_is_sent_as_text(
     assert repaired(client) == {"large_number": 1}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "values",
     [
         ["x" * 100] * 10,
@@ -569,8 +578,7 @@ def test_an_array_over_500_keeps_what_fits(
     assert kept == [*values[: len(kept) - 1], *kept[-1:]]
     assert 0 < len(kept) <= len(values)
     assert len(event.properties["list"].text) <= 500
-    assert set(repaired(client)) <= {"custom_data_array", "custom_data_text"}
-    assert repaired(client)
+    assert set() < set(repaired(client)) <= {"custom_data_array", "custom_data_text"}
 
 
 def test_the_text_of_an_array_is_measured_as_javascript_writes_it(
@@ -592,8 +600,8 @@ def test_an_overlong_path_of_keys_is_cut(client: umami.Client, stored: Callable[
     assert repaired(client) == {"custom_data_key": 1}
 
 
-@pytest.mark.parametrize("rest", [1, [1]], ids=["plain data", "other data"])
-@pytest.mark.parametrize(
+@with_each("rest", [1, [1]])
+@with_each(
     ("key", "name"),
     [("a\x00b", f"a{REPLACED}b"), ("a\ud800", f"a{REPLACED}"), (5, "5"), (Plan.PRO, "pro"),
      (UUID(SITE), SITE),
@@ -683,7 +691,7 @@ class Slots:
     value: Any
 
 
-@pytest.mark.parametrize(
+@with_each(
     "value",
     [
         EndlessQueue(),
@@ -698,17 +706,14 @@ class Slots:
         Order(number=EndlessQueue()),  # type: ignore[arg-type]
         Slots(EndlessQueue()),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_model_that_holds_what_has_no_end_is_refused(client: umami.Client, value: Any) -> None:
     with pytest.raises(umami.errors.ValidationError, match=r"custom_data.model: .* a way of its own"):
         client.new_event("e", custom_data={"model": Anything(value=value)})
 
 
-@pytest.mark.parametrize(
-    "value",
-    [OrderedDict(a=1), defaultdict(int, a=1), Counter(a=1), Slots(1), AnythingElse(a=1), deque([1])],
-    ids=lambda value: type(value).__name__,
+@with_each(
+    "value", [OrderedDict(a=1), defaultdict(int, a=1), Counter(a=1), Slots(1), AnythingElse(a=1), deque([1])]
 )
 def test_a_model_may_hold_what_python_itself_offers(
     value: Any, client: umami.Client, stored: Callable[..., StoredEvent]
@@ -728,7 +733,7 @@ def changing(base: type, method: str) -> Any:
     return type(f"Changing{base.__name__}", (base,), {method: walk})
 
 
-@pytest.mark.parametrize(
+@with_each(
     "container",
     [
         *(
@@ -817,7 +822,7 @@ class Nobody:
         raise RuntimeError
 
 
-@pytest.mark.parametrize("data", [Endless(), {"in": Endless()}], ids=["itself", "nested"])
+@with_each("data", [Endless(), {"in": Endless()}])
 def test_a_mapping_without_an_end_is_refused(client: umami.Client, data: Any) -> None:
     with pytest.raises(umami.errors.ValidationError, match="custom_data"):
         client.new_event("signup", custom_data=data)
@@ -849,8 +854,8 @@ def test_a_set_that_pydantic_panics_at_is_refused(client: umami.Client) -> None:
         client.new_event("signup", custom_data={"key": Holder(value=Unwilling())})
 
 
-@pytest.mark.parametrize("kind", [Impostor, Nobody])
-@pytest.mark.parametrize(
+@with_each("kind", [Impostor, Nobody])
+@with_each(
     "field", ["event_name", "hostname", "website_id", "url", "tag", "distinct_id", "timestamp", "custom_data"]
 )
 def test_what_a_value_says_of_its_class_is_not_believed(

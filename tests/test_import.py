@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, with_each
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -156,7 +156,7 @@ ALB = (
 )
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("name", "text", "host", "referrer"),
     [
         ("combined", f"{CLF} {REST}", "", True),
@@ -192,7 +192,7 @@ def test_common_has_neither_referrer_nor_user_agent() -> None:
     assert common(CLF) == Hit(AT, "203.0.113.9", "GET", "/a?b=1", 200)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("request_line", "method", "target"),
     [
         ("GET / HTTP/1.1", "GET", "/"),
@@ -252,7 +252,7 @@ def test_texts_of_any_kind_are_read_as_apachelogs_reads_them(path: str, referrer
         assert (theirs.headers_in[name] or "").encode("latin-1", "replace") in (given_.encode(), b"")
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("text", "expected"),
     [
         ("2025-06-15T15:06:40Z", AT),
@@ -268,7 +268,7 @@ def test_times_are_read(text: Any, expected: float) -> None:
     assert any_time(text) == expected
 
 
-@pytest.mark.parametrize(
+@with_each(
     "text", ["", "now", "2025-13-15T15:06:40Z", "15/Jun/2025:15:06:99 +0000", True, -1, None]
 )
 def test_what_is_no_time_is_malformed(text: Any) -> None:
@@ -294,7 +294,7 @@ def test_tables_and_patterns_name_their_fields() -> None:
 # What is left out.
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("change", "options", "reason"),
     [
         ({}, {}, None),

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import PASSWORD, SITE, with_version
+from conftest import PASSWORD, SITE, with_each, with_version
 from old_umami import GENERATIONS, TOKEN, VIEWS, Answer, OldUmami, Seen, served
 from secrecy import watch
 
@@ -113,7 +113,7 @@ def second_factor(request: Seen) -> Answer | None:
     return Answer(200, {"token": TOKEN, "user": user})
 
 
-@pytest.mark.parametrize("code", ["123456", "123 456", BACKUP_CODE])
+@with_each("code", ["123456", "123 456", BACKUP_CODE])
 def test_a_second_factor_completes_a_login(serve: Callable[..., Site], call: Call, code: str) -> None:
     site = serve("3.4", second_factor, login=False)
     assert call(site.login, "admin", PASSWORD, code=code).token == TOKEN
@@ -193,7 +193,7 @@ def test_a_token_is_verified_on_every_generation(serve: Callable[..., Site], ver
     assert site.verify_token() is False
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("verify", "me", "valid"),
     [
         (Answer(404), Answer(200, {"user": {"username": "admin"}}), True),
@@ -274,7 +274,7 @@ def test_the_period_before_is_read_on_every_generation(serve: Callable[..., Site
     assert stats.model_dump() == {**expected, "comparison": before}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "body",
     [
         {"pageviews": None, "visitors": 0, "visits": 0, "bounces": None, "totaltime": None,
@@ -347,7 +347,7 @@ def test_which_server_it_is_is_asked_once(serve: Callable[..., Site], call: Call
 
 
 @pytest.mark.parametrize("version", [*VERSIONS, "3.4-clickhouse"])
-@pytest.mark.parametrize("filters", [{"title": "!important"}, {"url": "/~user"}, {"title": "~x"}])
+@with_each("filters", [{"title": "!important"}, {"url": "/~user"}, {"title": "~x"}])
 def test_what_2_reads_as_an_operator_is_refused_there_and_nowhere_else(
     serve: Callable[..., Site], version: str, filters: dict[str, str]
 ) -> None:
@@ -362,19 +362,19 @@ def test_what_2_reads_as_an_operator_is_refused_there_and_nowhere_else(
         assert site.website_stats(**DAY, **filters).pageviews == literal(filters)
 
 
-@pytest.mark.parametrize("version", SINCE_3_1)
+@with_each("version", SINCE_3_1)
 def test_a_comma_before_a_lines_end_is_refused(serve: Callable[..., Site], version: str) -> None:
     with pytest.raises(ValidationError, match=r"title='a,b\\nc' cannot be used with this server: .* comma"):
         serve(version).website_stats(**DAY, title="a,b\nc")
 
 
-@pytest.mark.parametrize("version", ["2.0", "2.6", "2.11"])
+@with_each("version", ["2.0", "2.6", "2.11"])
 def test_a_filter_that_the_server_ignores_is_refused(serve: Callable[..., Site], version: str) -> None:
     with pytest.raises(ValidationError, match=r"host cannot be used with this server: Umami before 2\.12"):
         serve(version).website_stats(**DAY, host="docs.example.com")
 
 
-@pytest.mark.parametrize("value", [["DE", 5], 5, b"x", True])
+@with_each("value", [["DE", 5], 5, b"x", True])
 def test_a_filter_is_text(serve: Callable[..., Site], value: Any) -> None:
     site = serve("3.1")
     with pytest.raises(ValidationError, match=r"^country must be a string, got "):
@@ -382,7 +382,7 @@ def test_a_filter_is_text(serve: Callable[..., Site], value: Any) -> None:
     assert site.paths == []
 
 
-@pytest.mark.parametrize(("old", "new"), [("2.19", "3.1"), ("3.1", "2.19"), ("2.15", "3.0"), ("3.4", "2.15")])
+@with_each(("old", "new"), [("2.19", "3.1"), ("3.1", "2.19"), ("2.15", "3.0"), ("3.4", "2.15")])
 def test_an_upgraded_server_is_noticed(serve: Callable[..., Site], call: Call, old: str, new: str) -> None:
     site = serve(old)
     assert call(site.website_stats, **DAY, title="c.x").pageviews == 0
@@ -400,7 +400,7 @@ def test_an_upgrade_that_fails_a_query_is_noticed_at_the_next(serve: Callable[..
     assert site.website_stats(**DAY, referrer="t.co").pageviews == 1
 
 
-@pytest.mark.parametrize("version", ["3.0", "3.1", "3.4"])
+@with_each("version", ["3.0", "3.1", "3.4"])
 def test_a_proxy_that_hides_what_is_asked_leads_to_no_wrong_figure(
     serve: Callable[..., Site], version: str
 ) -> None:
@@ -417,7 +417,7 @@ def test_what_cannot_be_asked_raises(serve: Callable[..., Site], answer: Answer)
         site.website_stats(**DAY, referrer="t.co")
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"5"])
+@with_each("body", [b"<html>", b"[]", b"5"])
 def test_a_configuration_that_is_none_of_umamis_raises(serve: Callable[..., Site], body: bytes) -> None:
     with pytest.raises(ResponseError, match="/api/config"):
         serve("3.1", override("/api/config", Answer(200, body))).website_stats(**DAY, referrer="t.co")
@@ -426,7 +426,7 @@ def test_a_configuration_that_is_none_of_umamis_raises(serve: Callable[..., Site
 # Errors.
 
 
-@pytest.mark.parametrize("body", [b"", b"Internal Server Error"])
+@with_each("body", [b"", b"Internal Server Error"])
 def test_a_query_that_the_server_could_not_run_names_its_filters(
     serve: Callable[..., Site], call: Call, body: bytes
 ) -> None:
@@ -444,7 +444,7 @@ def test_a_query_that_the_server_could_not_run_names_its_filters(
         call(site.website_stats, **DAY)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("body", "kind", "said"),
     [
         (b"Website not found: 5.", "text/plain", ": Website not found: 5."),
@@ -460,7 +460,7 @@ def test_a_query_that_the_server_could_not_run_names_its_filters(
         ({"error": "x" * 5000}, "", ": " + "x" * 300),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("function", ["active_users", "website_stats", "websites"])
+@with_each("function", ["active_users", "website_stats", "websites"])
 def test_an_error_has_the_servers_own_words(
     serve: Callable[..., Site], function: str, body: Any, kind: str, said: str
 ) -> None:
@@ -478,7 +478,7 @@ def test_an_error_has_the_servers_own_words(
 COLLECTED = ["2.0", "2.6", "2.11", "2.15.1", "2.16.1", "2.17", "2.19", "3.0.1", "3.0.3", "3.1", "3.3", "3.4"]
 
 
-@pytest.mark.parametrize("version", COLLECTED)
+@pytest.mark.parametrize("version", [with_version(version, version, name=version) for version in COLLECTED])
 def test_the_collector_of_a_generation_is_asked_in_its_form(
     make_client: Callable[..., umami.Client], version: str
 ) -> None:
@@ -549,7 +549,7 @@ def test_a_self_hosted_api_key_is_verified(make_client: Callable[..., umami.Clie
         assert call(client.verify_token) is False
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("version", "told"),
     [("2.6", "2.0"), ("2.15", "2.15"), ("2.16", "2.16"), ("2.19", "2.16"), ("3.0", "3.0"), ("3.1", "3.1"),
      ("3.4", "3.3")],

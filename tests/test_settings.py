@@ -13,7 +13,7 @@ import httpx
 import pytest
 import settings_table
 import tenacity
-from conftest import DEADLINE, PASSWORD, ROOT, SITE
+from conftest import DEADLINE, PASSWORD, ROOT, SITE, with_each
 from queue_helpers import refusal
 
 import umami
@@ -120,7 +120,7 @@ def test_the_environment_is_read_by_the_first_call_not_by_the_import(
 # Each variable.
 
 
-@pytest.mark.parametrize("value", ["1", "true", "yes", "on"])
+@with_each("value", ["1", "true", "yes", "on"])
 def test_disabled_in_the_environment_sends_nothing(
     value: str, from_environment: Callable[..., umami.Client], collector: Collector
 ) -> None:
@@ -168,7 +168,7 @@ def test_disabled_in_code_a_send_needs_what_it_always_needs(
     assert client.new_event("signup") == {}
 
 
-@pytest.mark.parametrize("value", ["0", "false", "no", "off"])
+@with_each("value", ["0", "false", "no", "off"])
 def test_not_disabled_in_the_environment_sends(
     value: str, from_environment: Callable[..., umami.Client]
 ) -> None:
@@ -259,17 +259,18 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+@with_each("name", WRONG)
 def test_a_wrong_variable_is_named_by_the_first_call_that_needs_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, WRONG[name])
-    client = umami.Client()
-    message = refusal(client.new_event, "signup", hostname="example.com", website_id=SITE)
-    assert message.startswith(name)
-    assert repr(client)
-    assert not client.heartbeat()
-    assert not client.verify_token()
+    with monkeypatch.context() as patched:
+        patched.setenv(name, WRONG[name])
+        client = umami.Client()
+        message = refusal(client.new_event, "signup", hostname="example.com", website_id=SITE)
+        assert message.startswith(name)
+        assert repr(client)
+        assert not client.heartbeat()
+        assert not client.verify_token()
 
 
 def test_every_setting_has_a_variable_that_is_tested_here() -> None:
@@ -281,7 +282,7 @@ def test_every_setting_has_a_variable_that_is_tested_here() -> None:
     assert set(listed) == tested | code_only | free_text
 
 
-@pytest.mark.parametrize("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR", "UMAMI_EXPORTER"])
+@with_each("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR", "UMAMI_EXPORTER"])
 def test_callbacks_come_from_code_only(name: str, from_environment: Callable[..., umami.Client]) -> None:
     assert from_environment(**{name: "os.abort"}).new_event("signup") == {"queued": True}
 
@@ -480,7 +481,7 @@ def test_at_debug_the_log_says_the_settings_in_force_and_the_route(
 # Refusals of configure.
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("setting", "value"),
     [
         ("url_base", "example.com"),
@@ -626,19 +627,19 @@ def test_what_was_queued_goes_where_the_client_pointed_then(
 # The set functions.
 
 
-@pytest.mark.parametrize("url", ["", "   ", None])
+@with_each("url", ["", "   ", None])
 def test_set_url_base_refuses_a_blank(url: str | None) -> None:
     assert refusal(umami.Client().set_url_base, url) == "URL must not be empty."
 
 
-@pytest.mark.parametrize(
+@with_each(
     "url", ["example.com", "ftp://example.com", "//example.com", "localhost:3000", 5, b""]
 )
 def test_set_url_base_refuses_what_is_no_http_url(url: Any) -> None:
     assert refusal(umami.Client().set_url_base, url) == NOT_HTTP
 
 
-@pytest.mark.parametrize(
+@with_each(
     "url",
     [
         "http://",
@@ -672,7 +673,7 @@ URLS_OF_MORE = [
 ]
 
 
-@pytest.mark.parametrize(("url", "right"), URLS_OF_MORE)
+@with_each(("url", "right"), URLS_OF_MORE)
 def test_a_url_of_more_than_the_base_is_refused_with_the_right_one(url: str, right: str) -> None:
     message = refusal(umami.Client().set_url_base, url)
     assert message.endswith(f"set it to {right}.")
@@ -680,7 +681,7 @@ def test_a_url_of_more_than_the_base_is_refused_with_the_right_one(url: str, rig
     assert refusal(umami.Client().configure, url_base=url) == f"url_base: {message}"
 
 
-@pytest.mark.parametrize(
+@with_each(
     "url",
     ["https://a b.example", "https://a.example/x y", "https://a.example/\x1b[2J", "https://a.example\\b"],
 )
@@ -688,7 +689,7 @@ def test_a_url_with_blanks_or_control_characters_in_it_is_refused(url: str) -> N
     assert "must not have blanks" in refusal(umami.Client().set_url_base, url)
 
 
-@pytest.mark.parametrize("character", "#/?[]")
+@with_each("character", "#/?[]")
 def test_a_password_that_is_not_percent_encoded_is_refused_and_not_shown(character: str) -> None:
     message = refusal(umami.Client().set_url_base, f"https://me:s3cret-{character}-pa55@umami.example")
     assert "percent-encoded" in message
@@ -696,13 +697,13 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_not_shown(charact
     assert "pa55" not in message
 
 
-@pytest.mark.parametrize("path", ["/api/umami", "/my-api", "/analytics/v2"])
+@with_each("path", ["/api/umami", "/my-api", "/analytics/v2"])
 def test_a_base_path_may_look_a_little_like_a_route(path: str) -> None:
     with umami.Client(url_base=f"http://localhost:1{path}", enabled=False) as client:
         assert repr(client) == f"<umami.Client to http://localhost:1{path}>"
 
 
-@pytest.mark.parametrize("dressed", ["{}/", "{}///", "  {}  ", " {}/ ", "\t{}//\n"])
+@with_each("dressed", ["{}/", "{}///", "  {}  ", " {}/ ", "\t{}//\n"])
 def test_set_url_base_drops_trailing_slashes_and_blanks(
     dressed: str, collector: Collector, bare: Callable[..., umami.Client]
 ) -> None:
@@ -720,17 +721,17 @@ def test_a_url_base_may_have_a_path_of_its_own(
     assert collector.requests[-1].path == "/analytics/api/heartbeat"
 
 
-@pytest.mark.parametrize("key", ["", "   ", None, 5])
+@with_each("key", ["", "   ", None, 5])
 def test_set_cloud_api_key_refuses_a_blank(key: Any) -> None:
     assert refusal(umami.Client().set_cloud_api_key, key) == "API key must not be empty."
 
 
-@pytest.mark.parametrize("key", ["schlüssel", "two\nlines", "nul\x00"])
+@with_each("key", ["schlüssel", "two\nlines", "nul\x00"])
 def test_set_cloud_api_key_refuses_what_no_header_can_carry(key: str) -> None:
     assert refusal(umami.Client().set_cloud_api_key, key) == "API key must be of printable ASCII characters."
 
 
-@pytest.mark.parametrize("region", ["mars", "", "US", 5, ["us"]])
+@with_each("region", ["mars", "", "US", 5, ["us"]])
 def test_set_cloud_api_key_refuses_an_unknown_region(region: Any) -> None:
     client = umami.Client()
     assert refusal(client.set_cloud_api_key, "key", region) == "region must be 'us', 'eu', or None."

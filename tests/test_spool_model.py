@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import with_each
 from model_disk import DiedError, ModelDisk
 
 from umami._spool.spool import Spool
@@ -166,7 +167,7 @@ def test_what_was_promised_survives_a_death_at_any_system_call(seed: int, sync: 
     assert moment > 30
 
 
-@pytest.mark.parametrize("seed", range(40))
+@with_each("seed", range(40))
 def test_errors_of_the_disk_lose_no_acknowledged_event_and_are_said(seed: int) -> None:
     luck = random.Random(seed)
     world = World()

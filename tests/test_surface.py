@@ -17,7 +17,7 @@ from unittest.mock import create_autospec, patch
 import httpx
 import pydantic
 import pytest
-from conftest import ALL_PACKAGES, DEADLINE, PASSWORD, SITE
+from conftest import ALL_PACKAGES, DEADLINE, PASSWORD, SITE, with_each
 
 import umami
 from umami.collector import Collector
@@ -170,18 +170,18 @@ def test_the_module_offers_exactly_the_public_names() -> None:
     assert all(hasattr(umami, name) for name in umami.__all__)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_function_takes_exactly_its_parameters(name: str) -> None:
     assert signature_of(getattr(umami, name)) == FUNCTIONS[name]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_client_has_the_modules_functions(name: str) -> None:
     assert signature_of(getattr(umami.Client(), name)) == FUNCTIONS[name]
 
 
-@pytest.mark.parametrize("name", NETWORK)
-def test_an_async_twin_differs_in_nothing_but_being_awaited(name: str) -> None:
+@with_each("name", NETWORK)
+def test_an_async_function_differs_in_nothing_but_being_awaited(name: str) -> None:
     function, pair = getattr(umami, name), getattr(umami, f"{name}_async")
     assert inspect.signature(pair) == inspect.signature(function)
     assert inspect.iscoroutinefunction(pair)
@@ -197,7 +197,7 @@ def test_functions_are_of_their_kind_also_for_who_unwraps_them_as_fastapi_does()
         assert "return" in typing.get_type_hints(function), name
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_function_knows_its_name_and_its_types(name: str) -> None:
     function = getattr(umami, name)
     signature = inspect.signature(function)
@@ -208,7 +208,7 @@ def test_a_function_knows_its_name_and_its_types(name: str) -> None:
         assert parameter.annotation is not inspect.Parameter.empty, parameter.name
 
 
-@pytest.mark.parametrize("name", [*SENDS, "login", "metrics"])
+@with_each("name", [*SENDS, "login", "metrics"])
 def test_a_wrong_call_is_told_by_the_name_that_was_called(name: str) -> None:
     with pytest.raises(TypeError, match=rf"\b{name}\(\) missing"):
         getattr(umami, name)()
@@ -217,8 +217,8 @@ def test_a_wrong_call_is_told_by_the_name_that_was_called(name: str) -> None:
         coroutine.send(None)
 
 
-@pytest.mark.parametrize("name", SENDS)
-@pytest.mark.parametrize("suffix", ["", "_async"])
+@with_each("name", SENDS)
+@with_each("suffix", ["", "_async"])
 def test_a_send_is_said_to_return_a_dict(name: str, suffix: str) -> None:
     assert inspect.signature(getattr(umami, f"{name}{suffix}")).return_annotation == dict[str, Any]
 
@@ -264,7 +264,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@with_each("name", MODELS)
 def test_a_model_has_the_published_fields(name: str) -> None:
     model: type[pydantic.BaseModel] = getattr(umami.models, name)
     assert list(model.model_fields) == MODELS[name].split()
@@ -297,7 +297,7 @@ def test_the_ledger_is_read_only() -> None:
 # Help.
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_docstring_describes_every_parameter_and_the_result(name: str) -> None:
     function = getattr(umami, name)
     doc = inspect.getdoc(function) or ""
@@ -307,7 +307,7 @@ def test_a_docstring_describes_every_parameter_and_the_result(name: str) -> None
     assert ("\nReturns:\n" in doc) == (signature.return_annotation is not None)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_docstring_shows_an_example_of_this_very_function(name: str) -> None:
     doc = inspect.getdoc(getattr(umami, name)) or ""
     match = re.search(r"Example:\n    ```python\n(.*?)    ```", doc, re.DOTALL)
@@ -329,7 +329,7 @@ RAISING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_a_docstring_names_what_is_raised(name: str) -> None:
     doc = inspect.getdoc(getattr(umami, name)) or ""
     for error, functions in RAISING.items():
@@ -349,7 +349,7 @@ def test_help_on_the_module_lists_every_function_with_its_parameters() -> None:
         assert re.search(rf"^ +(?:async )?{name}\(", text, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@with_each("name", FUNCTIONS)
 def test_help_on_a_function_shows_its_parameters_and_its_docstring(name: str) -> None:
     function = getattr(umami, name)
     text = pydoc.plain(pydoc.render_doc(function))
@@ -630,7 +630,7 @@ def test_no_exception_shows_a_credential(
         assert token[:20] not in f"{error} {error!r}"
 
 
-@pytest.mark.parametrize(
+@with_each(
     "settings",
     [
         {"url_base": f"ftp://user:{URL_PASSWORD}@example.com"},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE
+from conftest import DEADLINE, PASSWORD, SITE, with_each
 from old_umami import Answer, OldUmami, Seen, served
 
 import umami
@@ -211,7 +211,7 @@ def test_a_taken_slug_is_named(client: umami.Client) -> None:
     client.delete_link(link.id, confirm="Sale")
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("function", "args", "kwargs", "why"),
     [
         ("transfer_website", (SITE,), {}, "Give user_id or team_id"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import with_each
 from browsers import BROWSERS
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from hypothesis import given, settings
@@ -36,13 +37,13 @@ PIECES = sorted(
 PRODUCTS = sorted({product for agent in BROWSERS for product in agent.partition(") ")[2].split()})
 
 
-@pytest.mark.parametrize("user_agent", [BROWSER_USER_AGENT, *BROWSERS])
+@with_each("user_agent", [BROWSER_USER_AGENT, *BROWSERS])
 def test_common_browsers_surely_are(user_agent: str) -> None:
     assert is_surely_browser(user_agent)
     assert not BOTS.is_bot(user_agent)
 
 
-@pytest.mark.parametrize(
+@with_each(
     "user_agent",
     [
         "",

@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 from collector_helpers import ABSENT, SITE, item
-from conftest import CHROME
+from conftest import CHROME, with_each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def test_each_failed_item_is_given_with_its_answer(collector, http):
     assert [event.name for event in collector.events] == ["a", "b"]
 
 
-@pytest.mark.parametrize("body", ["{}", "null", '"x"', "1", ""])
+@with_each("body", ["{}", "null", '"x"', "1", ""])
 def test_what_is_no_array_is_refused(http, body):
     response = http.post("/api/batch", content=body)
     assert response.status_code == 400
@@ -49,7 +49,7 @@ def test_what_is_no_array_is_refused(http, body):
     assert message.startswith("Invalid input: expected array, received ")
 
 
-@pytest.mark.parametrize("alien", [None, 1, "x", True, [], [item()]])
+@with_each("alien", [None, 1, "x", True, [], [item()]])
 def test_an_element_that_is_no_object_refuses_the_whole_batch(collector, http, alien):
     response = http.post("/api/batch", json=[item(), alien, item()])
     assert response.status_code == 400
@@ -77,7 +77,7 @@ def test_a_body_over_ten_mebibytes_looks_like_no_json(collector, http):
 GOOD, BOT, BAD = item(), item(userAgent="curl/8.5.0"), item(name=None)
 
 
-@pytest.mark.parametrize("items", list(itertools.product([GOOD, BOT, BAD], repeat=2)))
+@with_each("items", list(itertools.product([GOOD, BOT, BAD], repeat=2)))
 def test_the_cache_tells_bots_from_failures(http, items):
     reply = batch(http, *items)
     if GOOD in items:

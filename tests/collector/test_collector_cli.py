@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from collector_helpers import item
-from conftest import CHROME
+from conftest import CHROME, with_each
 
 from umami.cli import main
 
@@ -79,7 +79,7 @@ def test_a_taken_port_is_said(collector, capsys):
     assert said == f"umami: cannot listen on 127.0.0.1:{collector.port}: Address already in use\n"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
+@with_each("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
 def test_other_machines_are_not_let_in_unasked(host, capsys):
     assert main(["collector", "--host", host, "--stop-after", "0"]) == 2
     assert capsys.readouterr() == (
@@ -88,7 +88,7 @@ def test_other_machines_are_not_let_in_unasked(host, capsys):
     )
 
 
-@pytest.mark.parametrize(
+@with_each(
     "options",
     [
         ["--host", "localhost"],

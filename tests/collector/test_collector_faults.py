@@ -83,7 +83,7 @@ def test_only_one_of_the_ingestion_routes_fails(collector, http):
     assert (send(http).status_code, batch(http, "a").status_code) == (200, 503)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("body", "content", "kind"),
     [
         ("<h1>Hello</h1>", b"<h1>Hello</h1>", "text/html"),

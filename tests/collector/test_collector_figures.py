@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from collector_helpers import SITE, item
-from conftest import CHROME
+from conftest import CHROME, with_each
 
 from umami.collector import Collector
 
@@ -144,7 +144,7 @@ def test_weekly_sessions(ask: Ask) -> None:
     }
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("kind", "rows"),
     [
         ("path", {"/": (3, 2, 3), "/pricing": (2, 2, 2)}),
@@ -346,7 +346,7 @@ def test_totals(asks: dict[str, Ask]) -> None:
         assert list(asks[version]("daterange").json().values()) == [first, last]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("version", "path"),
     [
         ("2.19", "metrics/expanded"),
@@ -373,7 +373,7 @@ def report(browsers: dict[str, httpx.Client]) -> Report:
     return post
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("goal", "filters", "numbers"),
     [
         ({"type": "path", "value": "/pricing"}, {}, (2, 3)),

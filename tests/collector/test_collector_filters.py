@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from collector_helpers import SITE, item
-from conftest import PASSWORD, slow
+from conftest import PASSWORD, slow, with_each
 
 from umami.collector import Collector
 
@@ -59,7 +59,7 @@ def asking(http, refused):
     return ask
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("filters", "figures"),
     [
         ({}, (8, 5, 5, 3, 100)),
@@ -99,7 +99,7 @@ def test_stats_count_what_the_filters_let_through(query, filters, figures):
     assert (status, tuple(stats[name] for name in names)) == (200, figures)
 
 
-@pytest.mark.parametrize(
+@with_each(
     "filters",
     [
         *(
@@ -117,13 +117,13 @@ def test_stats_count_what_the_filters_let_through(query, filters, figures):
         {"startAt": "", "endAt": 9e15},
     ],
 )
-@pytest.mark.parametrize("route", ["stats", *slow("events/stats", "metrics?type=path")])
+@with_each("route", ["stats", "events/stats", "metrics?type=path"])
 def test_some_filters_crash_the_server(query, route, filters):
     kind = {"type": "path"} if "metrics" in route else {}
     assert query(route.partition("?")[0], **kind, **filters) == (500, "")
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("parameters", "rows"),
     [
         ({"type": "path"}, [("/50%", 1), ("/a", 4), ("/b", 2), ("/über", 1)]),
@@ -157,7 +157,7 @@ def test_metrics_count_by_value(query, parameters, rows):
 
 
 @pytest.mark.parametrize("umami", ["2.19"])
-@pytest.mark.parametrize(
+@with_each(
     ("filters", "pageviews"),
     [
         ({"url": "/a"}, 4),
@@ -174,7 +174,7 @@ def test_operators_were_signs_before_umami_3(query, filters, pageviews):
     assert (status, stats["pageviews"]["value"]) == (200, pageviews)
 
 
-@pytest.mark.parametrize("wrong", [{"limit": -1}, {"offset": -1}, {"limit": "1e30"}, {"limit": -0.5}])
+@with_each("wrong", [{"limit": -1}, {"offset": -1}, {"limit": "1e30"}, {"limit": -0.5}])
 def test_a_limit_that_the_database_refuses_crashes_the_server(query, wrong):
     assert query("metrics", type="path", **wrong) == (500, "")
 
@@ -182,7 +182,7 @@ def test_a_limit_that_the_database_refuses_crashes_the_server(query, wrong):
 EITHER = "Either startAt+endAt or startDate+endDate must be provided"
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("parameters", "errors", "properties"),
     [
         *(({"unit": unit}, [], {"unit": "Invalid unit"}) for unit in ("week", "", "fortnight")),
@@ -210,7 +210,7 @@ def test_wrong_parameters_are_named(query, parameters, errors, properties):
     assert (status, reply["error"]["errors"], list(named.items())) == (400, errors, list(properties.items()))
 
 
-@pytest.mark.parametrize(
+@with_each(
     "parameters",
     [
         *({"unit": unit} for unit in ("minute", "hour", "day", "month", "year")),
@@ -226,7 +226,7 @@ def test_a_metrics_wrong_parameters_are_named_in_the_order_of_umamis_schema(quer
     assert list(reply["error"]["properties"]) == ["unit", "type", "limit", "match"]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("start", "end", "status"),
     [
         ("1", "2", 500),
@@ -249,13 +249,13 @@ def spelt(site: str) -> list[str]:
     return [site.upper(), plain, f"{{{site}}}", f"{{{plain}}}", fours]
 
 
-@pytest.mark.parametrize("site", spelt(SITE))
+@with_each("site", spelt(SITE))
 def test_a_website_is_found_under_every_spelling_of_its_id(query, site):
     assert query(f"../{site}/stats")[1]["pageviews"] == 8
     assert query(f"../{site}")[1]["id"] == SITE
 
 
-@pytest.mark.parametrize(
+@with_each(
     "site", [SITE[:-1], f"{{{SITE}", f"{SITE}}}", f" {SITE}", f"urn:uuid:{SITE}", "None"]
 )
 def test_what_is_no_id_crashes_the_server(query, site):

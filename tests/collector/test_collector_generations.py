@@ -1,5 +1,7 @@
 """The collector as each version of Umami: its answers, and what it stores."""
 
+import functools
+import inspect
 import json
 import re
 import time
@@ -9,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from collector_helpers import ABSENT, SITE, item
-from conftest import CHROME, with_version
+from conftest import CHROME, with_each, with_version
 
 from umami.collector import Collector
 
@@ -56,12 +58,15 @@ def server(_running: dict[str, tuple[Collector, httpx.Client]]) -> Callable[[str
     return run
 
 
-def table(*rows: tuple[Any, ...]) -> Any:
-    """Parametrise a test by the rows of a table: a name, what the test needs, and a cell for each version.
+Table = dict[str, list[tuple[Any, ...]]]
+
+
+def table(*rows: tuple[Any, ...]) -> Table:
+    """Read a table, whose rows are a name, what the test needs, and a cell for each version.
 
     ``200*3 400`` stands for three cells of 200 and one of 400.
     """
-    cells = []
+    cells: Table = {version: [] for version in COLUMNS}
     for name, *given, line in rows:
         answers = []
         for cell in line.split():
@@ -69,8 +74,25 @@ def table(*rows: tuple[Any, ...]) -> Any:
             answers += [answer] * int(times or 1)
         assert len(answers) == len(COLUMNS), name
         for version, answer in zip(COLUMNS, answers, strict=True):
-            cells.append(with_version(version, *given, version, answer, name=f"{name} {version}"))
+            cells[version].append((*given, answer))
     return cells
+
+
+def with_table(names: tuple[str, ...], cells: Table) -> Callable[[Callable[..., None]], Any]:
+    """Run a test with each version, and for each with the rows of a table: what it needs, and the answer."""
+
+    def decorate(test: Callable[..., None]) -> Any:
+        rows = (*names, "answer")
+
+        @functools.wraps(test)
+        def run(version: str, **fixtures: Any) -> None:
+            with_each(rows, cells[version])(test)(version=version, **fixtures)
+
+        run.__signature__ = inspect.signature(with_each(rows, ())(test))  # type: ignore[attr-defined]
+        versions = [with_version(version, version, name=version) for version in cells]
+        return pytest.mark.parametrize("version", versions)(run)
+
+    return decorate
 
 
 def shape(response: httpx.Response) -> str:
@@ -144,7 +166,7 @@ SENDS = table(
 )
 
 
-@pytest.mark.parametrize(("payload", "version", "answer"), SENDS)
+@with_table(("payload",), SENDS)
 def test_send(server, payload, version, answer):
     _, http = server(version)
     payload = dict(payload)
@@ -182,7 +204,7 @@ BODIES = table(
 )
 
 
-@pytest.mark.parametrize(("body", "headers", "version", "answer"), BODIES)
+@with_table(("body", "headers"), BODIES)
 def test_bodies(server, body, headers, version, answer):
     _, http = server(version)
     assert shape(http.post("/api/send", content=body, headers=headers)) == answer
@@ -194,7 +216,7 @@ BOTS = table(
 )
 
 
-@pytest.mark.parametrize(("headers", "version", "answer"), BOTS)
+@with_table(("headers",), BOTS)
 def test_bots_by_header(server, headers, version, answer):
     collector, http = server(version)
     assert shape(http.post("/api/send", json=item(), headers=headers)) == answer
@@ -207,7 +229,7 @@ USER_AGENTS = table(
 )
 
 
-@pytest.mark.parametrize(("header", "given", "version", "answer"), USER_AGENTS)
+@with_table(("header", "given"), USER_AGENTS)
 def test_user_agents_of_the_payload(server, header, given, version, answer):
     collector, http = server(version)
     response = http.post("/api/send", json=item(userAgent=given), headers={"User-Agent": header})
@@ -247,7 +269,7 @@ FIELDS = table(
 )
 
 
-@pytest.mark.parametrize(("payload", "attribute", "value", "version", "answer"), FIELDS)
+@with_table(("payload", "attribute", "value"), FIELDS)
 def test_fields(server, payload, attribute, value, version, answer):
     collector, http = server(version)
     assert http.post("/api/send", json=item(**payload)).status_code == 200
@@ -263,7 +285,7 @@ SESSIONS = table(
 )
 
 
-@pytest.mark.parametrize(("first", "second", "version", "answer"), SESSIONS)
+@with_table(("first", "second"), SESSIONS)
 def test_sessions(server, first, second, version, answer):
     collector, http = server(version)
     for payload in (first, second):
@@ -271,8 +293,8 @@ def test_sessions(server, first, second, version, answer):
     assert len({event.session_id for event in collector.events}) == int(answer)
 
 
-@pytest.mark.parametrize("data", DATA_ERRORS, ids=["too long", "U+0000", "too large"])
-@pytest.mark.parametrize(("version", "answer"), table(("", "500/text*4 500/exception*3 500/errorObject*6")))
+@with_each("data", DATA_ERRORS)
+@with_table((), table(("", "500/text*4 500/exception*3 500/errorObject*6")))
 def test_data_that_cannot_be_stored(server, data, version, answer):
     collector, http = server(version)
     assert shape(http.post("/api/send", json=item(name="e", data=data))) == answer
@@ -312,7 +334,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("version", "body", "said"), TEXTS)
+@with_each(("version", "body", "said"), TEXTS)
 def test_the_words_of_a_refusal(server, version, body, said):
     _, http = server(version)
     response = http.post("/api/send", json=body)
@@ -338,7 +360,7 @@ STRANGERS = [
 ]
 
 
-@pytest.mark.parametrize(("version", "status", "said"), STRANGERS)
+@with_each(("version", "status", "said"), STRANGERS)
 def test_an_unknown_website(version, status, said, browse):
     with Collector(umami=version, auto_register=False) as collector:
         response = browse(collector).post("/api/send", json=item(website=UNKNOWN))
@@ -391,7 +413,7 @@ def batch_shape(response: httpx.Response) -> str:
     return f"{reply['size']},{reply['errors']},{cache}"
 
 
-@pytest.mark.parametrize(("items", "version", "answer"), BATCHES)
+@with_table(("items",), BATCHES)
 def test_batch(server, items, version, answer):
     _, http = server(version)
     assert batch_shape(http.post("/api/batch", json=items)) == answer
@@ -403,7 +425,7 @@ DETAILS = table(
 )
 
 
-@pytest.mark.parametrize(("payload", "version", "answer"), DETAILS)
+@with_table(("payload",), DETAILS)
 def test_what_a_batch_says_of_an_item(server, payload, version, answer):
     if answer == "no":
         pytest.skip("there are no batches")
@@ -423,7 +445,7 @@ BATCH_VERSIONS = [
 ]
 
 
-@pytest.mark.parametrize("version", BATCH_VERSIONS)
+@with_each("version", BATCH_VERSIONS)
 def test_bots_leave_no_trace_in_a_batch(server, version):
     collector, http = server(version)
     reply = http.post("/api/batch", json=[item()] * 3, headers=CURL).json()
@@ -459,7 +481,7 @@ def test_on_node_24_a_batch_fails_as_a_whole(browse, version, said):
         assert shape(http.post("/api/send", json=item())) == "ids"
 
 
-@pytest.mark.parametrize("version", ["3.0.2", "3.0.3", "3.1", "3.4"])
+@with_each("version", ["3.0.2", "3.0.3", "3.1", "3.4"])
 def test_on_node_24_later_batches_work(browse, version):
     with Collector(umami=version, node=24) as collector:
         assert browse(collector).post("/api/batch", json=[item()]).json()["processed"] == 1
@@ -471,7 +493,7 @@ def test_on_node_24_later_batches_work(browse, version):
 AWAY = table(("", "dies 400/text*3 500/exception*3 500/errorObject*6"))
 
 
-@pytest.mark.parametrize(("version", "answer"), AWAY)
+@with_table((), AWAY)
 def test_without_its_database(server, version, answer):
     collector, http = server(version)
     assert http.post("/api/send", json=item(name="before")).status_code == 200
@@ -518,7 +540,7 @@ def test_a_batch_fails_from_where_the_database_goes_away(browse):
         assert [detail["index"] for detail in reply["details"]] == [5, 6, 7, 8, 9]
 
 
-@pytest.mark.parametrize(("version", "answer"), table(("", "500/text*4 500/exception*3 500/errorObject*6")))
+@with_table((), table(("", "500/text*4 500/exception*3 500/errorObject*6")))
 def test_a_scripted_500_has_the_form_of_its_generation(server, version, answer):
     collector, http = server(version)
     collector.fail(500)
@@ -527,7 +549,7 @@ def test_a_scripted_500_has_the_form_of_its_generation(server, version, answer):
     assert shape(http.post("/api/send", json=item())) == answer
 
 
-@pytest.mark.parametrize(("version", "answer"), AWAY)
+@with_table((), AWAY)
 def test_a_scripted_outage_has_the_form_of_its_generation(server, version, answer):
     collector, http = server(version)
     collector.fail(None, items={0: {"code": "P1001", "message": "away"}})
@@ -579,7 +601,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("version", ["1.40", *HOSTED])
+@with_each("version", ["1.40", *HOSTED])
 def test_a_wrong_password(server, version):
     _, http = server(version)
     response = http.post("/api/auth/login", json={**CREDENTIALS, "password": "x"})
@@ -589,7 +611,7 @@ def test_a_wrong_password(server, version):
     assert (response.text if isinstance(said, str) else response.json()) == said
 
 
-@pytest.mark.parametrize("version", ["1.40", *COLUMNS])
+@with_each("version", ["1.40", *COLUMNS])
 def test_without_a_token(server, version):
     _, http = server(version)
     for headers in ({}, {"Authorization": "Bearer nonsense"}):
@@ -609,7 +631,7 @@ VERIFY = table(
 )
 
 
-@pytest.mark.parametrize(("method", "version", "answer"), VERIFY)
+@with_table(("method",), VERIFY)
 def test_verify(server, method, version, answer):
     _, http = server(version)
     headers = {} if version == "cloud" else log_in(http)
@@ -624,14 +646,14 @@ def test_verify(server, method, version, answer):
     assert ("teams" in reply) is (version.startswith("3"))
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_what_is_looked_at_first(server, version):
     _, http = server(version)
     text = COLUMNS.index(version) < COLUMNS.index("2.16")
     assert http.get("/api/websites", params={"page": "x"}).status_code == (401 if text else 400)
 
 
-@pytest.mark.parametrize(("version", "answer"), table(("", "user*4 auth*8 401")))
+@with_table((), table(("", "user*4 auth*8 401")))
 def test_me(server, version, answer):
     _, http = server(version)
     headers = {} if version == "cloud" else log_in(http)
@@ -644,7 +666,7 @@ def test_me(server, version, answer):
     assert ("token" in reply) is (answer == "auth")
 
 
-@pytest.mark.parametrize(("version", "answer"), table(("", "{}*4 ok*8 404")))
+@with_table((), table(("", "{}*4 ok*8 404")))
 def test_heartbeat(server, version, answer):
     _, http = server(version)
     response = http.get("/api/heartbeat")
@@ -669,7 +691,7 @@ def test_the_cloud_has_no_login(server):
         assert http.post(f"/api/auth/{path}", json=CREDENTIALS).status_code == 404
 
 
-@pytest.mark.parametrize(("version", "answer"), table(("", "404*2 200*3 404*8")))
+@with_table((), table(("", "404*2 200*3 404*8")))
 def test_version(server, version, answer):
     _, http = server(version)
     response = http.get("/api/version")
@@ -698,7 +720,7 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize(("version", "names"), CONFIGS)
+@with_each(("version", "names"), CONFIGS)
 def test_config(server, version, names):
     _, http = server(version)
     response = http.get("/api/config")
@@ -796,7 +818,7 @@ def views(stats: dict[str, Any]) -> int:
     return figure["value"] if isinstance(figure, dict) else figure
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_stats(visited, version):
     stats = visited(version)("stats", **RANGE).json()
     old = ["pageviews", "uniques", "bounces", "totaltime"]
@@ -830,9 +852,7 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("parameters", "version", "answer"), table(*((*row[:2], row[2] + " -") for row in FILTERS))
-)
+@with_table(("parameters",), table(*((*row[:2], row[2] + " -") for row in FILTERS)))
 def test_filters(visited, parameters, version, answer):
     if answer == "-":
         pytest.skip("it has no login")
@@ -843,14 +863,14 @@ def test_filters(visited, parameters, version, answer):
         assert views(response.json()) == int(answer)
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_metrics_by_path(visited, version):
     kind = "path" if version.startswith("3") else "url"
     rows = visited(version)("metrics", **RANGE, type=kind).json()
     assert rows == [{"x": "/v", "y": 2}, {"x": "/w", "y": 1}]
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_active(visited, version):
     active = visited(version)("active").json()
     assert active == {"2.0": [{"x": 2}], "2.6": [{"x": 2}], "2.11": {"x": 2}, "2.15": {"x": 2}}.get(
@@ -858,7 +878,7 @@ def test_active(visited, version):
     )
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_stats_of_an_unknown_website(server, version):
     _, http = server(version)
     response = http.get(f"/api/websites/{UNKNOWN}/stats", params=RANGE, headers=log_in(http))
@@ -867,7 +887,7 @@ def test_stats_of_an_unknown_website(server, version):
         assert not views(response.json())
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_websites(server, version):
     collector, http = server(version)
     for number in range(25):
@@ -882,7 +902,7 @@ def test_websites(server, version):
         assert reply["pageSize"] == len(reply["data"]) == (20 if newer else 10)
 
 
-@pytest.mark.parametrize("version", HOSTED)
+@with_each("version", HOSTED)
 def test_event_stats_came_late(visited, version):
     late = version in ("3.1", "3.3", "3.4")
     assert visited(version)("events/stats", **RANGE).status_code == (200 if late else 404)
@@ -891,13 +911,13 @@ def test_event_stats_came_late(visited, version):
 # Versions
 
 
-@pytest.mark.parametrize("version", ["", "x", "2.x", "0.9", "2.15.1.0", "2..1", "3.1\n", "-1", "latest"])
+@with_each("version", ["", "x", "2.x", "0.9", "2.15.1.0", "2..1", "3.1\n", "-1", "latest"])
 def test_what_is_no_version_is_refused(version):
     with pytest.raises(ValueError, match="Umami"):
         Collector(umami=version)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("version", "same"),
     [
         *[("v2.15.1", "2.15"), ("2.12", "2.15"), ("2.11.3", "2.11"), ("2.9.0", "2.6"), ("2.20.2", "2.19")],
@@ -916,8 +936,8 @@ def test_the_pages_for_what_is_missing_are_nexts(server):
     assert re.match("<!DOCTYPE html>", response.text)
 
 
-@pytest.mark.parametrize("version", ["2.6", "2.15", "2.19"])
-@pytest.mark.parametrize(
+@with_each("version", ["2.6", "2.15", "2.19"])
+@with_each(
     ("system", "screen", "device"),
     [
         ("X11; Linux x86_64", "1920x1080", "desktop"),
@@ -952,7 +972,7 @@ def test_2_19_stores_a_currency_of_100_characters(server: Server) -> None:
     assert collector.event_count == 2
 
 
-@pytest.mark.parametrize("version", ["2.11", "2.15", "2.16", "3.1"])
+@with_each("version", ["2.11", "2.15", "2.16", "3.1"])
 def test_a_title_is_cut(server: Server, version: str) -> None:
     collector, http = server(version)
     assert http.post("/api/send", json=item(name="signup", title="x" * 600)).status_code == 200

@@ -3,13 +3,14 @@
 import math
 
 import pytest
+from conftest import with_each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from umami.collector.javascript import cut, decode_uri, json_text, length, parse_date, to_number
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("value", "number"),
     [
         (None, 0),
@@ -37,7 +38,7 @@ def test_numbers_are_read_as_javascript_does(value, number):
     assert to_number(value) == number
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("number", "text"),
     [
         (1, "1"),
@@ -59,14 +60,14 @@ def test_numbers_are_written_as_javascript_does(number, text):
     assert json_text([number, {"a": None}, "é\n", True]) == f'[{text},{{"a":null}},"é\\n",true]'
 
 
-@pytest.mark.parametrize(
+@with_each(
     "value", ["x", "1_000", "1 2", "infinity", "nan", "-0x10", "٣", [1, 2], {}, [{}], ["x"], [True]]
 )
 def test_what_is_no_number_is_nan(value):
     assert math.isnan(to_number(value))
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("text", "date"),
     [
         ("2023-02-28T23:59:59", "2023-02-28T23:59:59+00:00"),
@@ -80,7 +81,7 @@ def test_dates_may_run_over(text, date):
     assert parse_date(text).isoformat() == date
 
 
-@pytest.mark.parametrize(
+@with_each(
     "text",
     [
         "2023-02-32T00:00:00",
@@ -102,7 +103,7 @@ def test_some_dates_there_are_not(text):
     assert parse_date(text) is None
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("text", "decoded"),
     [
         ("/%C3%A9%20b", "/é b"),

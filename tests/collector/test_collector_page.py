@@ -9,7 +9,7 @@ from importlib.resources import files
 import httpx
 import pytest
 from collector_helpers import SITE, item, send
-from conftest import DEADLINE, PASSWORD
+from conftest import DEADLINE, PASSWORD, with_each
 from test_collector_safety import raw
 
 from umami.collector import Collector
@@ -55,7 +55,7 @@ def test_the_page_stands_alone(http):
         assert (answer.status_code, answer.headers["Content-Security-Policy"]) == (200, policy)
 
 
-@pytest.mark.parametrize("path", [each.name for each in (files("umami.collector") / "static").iterdir()])
+@with_each("path", [each.name for each in (files("umami.collector") / "static").iterdir()])
 def test_no_file_loads_anything_from_elsewhere_or_makes_html_of_text(path):
     text = (files("umami.collector") / "static" / path).read_text("utf-8")
     assert not re.search(
@@ -129,7 +129,7 @@ def test_rejected_and_bots_events_come_with_the_reason(http):
     assert names(http) == ["good"]
 
 
-@pytest.mark.parametrize("version", ["1.40", "2.0", "2.15", "2.19", "3.4", "cloud"])
+@with_each("version", ["1.40", "2.0", "2.15", "2.19", "3.4", "cloud"])
 def test_each_version_tells_what_became_of_an_event(browse, version):
     path = "/api/collect" if version == "1.40" else "/api/send"
     body = {"type": "event", "payload": {"website": SITE, "hostname": "h", "url": "/"}}
@@ -291,7 +291,7 @@ def test_a_freeze_ends_with_the_clear(collector, http):
     assert answers == [200]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("asked", "why"),
     [
         ({"status": 99}, "status: Input should be greater than or equal to 200"),
@@ -314,8 +314,8 @@ def test_a_body_that_is_no_json_is_refused(http):
     assert http.post("/collector/faults", content=b"{").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/collector/faults", "/collector/clear"])
-@pytest.mark.parametrize(
+@with_each("path", ["/collector/faults", "/collector/clear"])
+@with_each(
     "headers",
     [
         {"Origin": "https://evil.example"},

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from collector_helpers import SITE, item, send
-from conftest import PASSWORD
+from conftest import PASSWORD, with_each
 
 from umami.collector import Collector
 
@@ -111,15 +111,15 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer None", "Bearer", "Bearer garbage", "token"])
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@with_each("authorization", [None, "Bearer None", "Bearer", "Bearer garbage", "token"])
+@with_each(("method", "path"), ROUTES)
 def test_without_a_token_there_is_nothing_to_see(http, method, path, authorization):
     headers = {} if authorization is None else {"Authorization": authorization}
     response = http.request(method, path, headers=headers)
     assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@with_each(("method", "path"), ROUTES)
 def test_a_token_stays_valid_until_it_is_revoked(collector, admin, method, path):
     assert admin.request(method, path).status_code == 200
     collector.revoke_tokens()
@@ -222,7 +222,7 @@ def test_stats_count_page_views_and_no_custom_events(visited):
     assert comparison == {"pageviews": 2, "visitors": 1, "visits": 2, "bounces": 2, "totaltime": 0}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("filters", "pageviews"),
     [
         ({"path": "/pricing"}, 2),
@@ -257,8 +257,8 @@ def test_seconds_in_place_of_milliseconds_find_nothing(visited):
     assert (response.status_code, response.json()) == (200, {**ZEROS, "comparison": ZEROS})
 
 
-@pytest.mark.parametrize("query", [{}, {"startAt": 1}, {"endAt": 1}])
-@pytest.mark.parametrize("route", ["stats", "events/stats", "metrics?type=path"])
+@with_each("query", [{}, {"startAt": 1}, {"endAt": 1}])
+@with_each("route", ["stats", "events/stats", "metrics?type=path"])
 def test_a_range_is_needed(admin, route, query):
     response = admin.get(f"/api/websites/{SITE}/{route}", params={"type": "path", **query})
     assert response.status_code == 400
@@ -301,7 +301,7 @@ def test_event_stats_count_custom_events(visited):
     assert reply == {"data": {**figures, "comparison": comparison}}
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("query", "rows"),
     [
         ({"type": "event"}, [("signup", 2), ("leave", 1)]),
@@ -339,7 +339,7 @@ def test_an_unknown_website_has_no_figures(admin):
     assert admin.get(f"{website}/active").json() == {"visitors": 0}
 
 
-@pytest.mark.parametrize(
+@with_each(
     "route", ["", "/active", "/stats?startAt=0&endAt=1", "/metrics?startAt=0&endAt=1&type=path"]
 )
 def test_an_id_that_is_no_uuid_crashes(admin, route):

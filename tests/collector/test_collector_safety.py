@@ -8,7 +8,7 @@ import sys
 import httpx
 import pytest
 from collector_helpers import SITE, item, send
-from conftest import ALL_PACKAGES, DEADLINE
+from conftest import ALL_PACKAGES, DEADLINE, with_each
 
 from umami.collector import Collector
 
@@ -91,7 +91,7 @@ def page(request):
     return request.param
 
 
-@pytest.mark.parametrize(
+@with_each(
     "host",
     [
         "evil.example",
@@ -112,7 +112,7 @@ def test_the_page_is_not_for_a_name_that_is_anybodys(http, page, host):
     assert b"evil" not in response
 
 
-@pytest.mark.parametrize(
+@with_each(
     "host",
     [
         "localhost",
@@ -154,7 +154,7 @@ def test_a_text_is_no_list_of_names():
         Collector(allow_hosts="collector")
 
 
-@pytest.mark.parametrize("method", ["GET", "OPTIONS", "HEAD", "POST"])
+@with_each("method", ["GET", "OPTIONS", "HEAD", "POST"])
 def test_no_other_origin_is_let_in(http, page, method):
     answer = raw(http, page, "localhost", method).lower()
     assert b"access-control" not in answer
@@ -167,7 +167,7 @@ def test_no_other_origin_is_let_in(http, page, method):
             assert header in answer
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("method", "path", "status"),
     [
         ("POST", "/api/send", 400),
@@ -218,7 +218,7 @@ def test_the_bodies_that_are_remembered_have_a_bound(browse):
 # Paths
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("path", "status"),
     [
         ("/api/./heartbeat", 200),

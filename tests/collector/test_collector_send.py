@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import httpx
 import pytest
 from collector_helpers import ABSENT, SITE, failure, item, send, wrong
-from conftest import CHROME
+from conftest import CHROME, with_each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +64,7 @@ def test_an_event_is_stored_as_it_was_sent(collector, http):
     assert abs(event.created_at - before) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("payload", "kind"),
     [
         ({}, EventType.PAGE_VIEW),
@@ -80,7 +80,7 @@ def test_the_name_and_the_source_decide_the_type(collector, http, payload, kind)
     assert [event.type for event in collector.events] == [kind]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("field", "limit"), [("name", 50), ("tag", 50), ("hostname", 100), ("language", 35), ("screen", 11)]
 )
 def test_a_text_may_have_so_many_utf16_units(collector, http, field, limit):
@@ -91,7 +91,7 @@ def test_a_text_may_have_so_many_utf16_units(collector, http, field, limit):
     assert len(collector.events) == 1
 
 
-@pytest.mark.parametrize(
+@with_each(
     "field",
     [
         "website", "name", "tag", "hostname", "language", "screen", "title", "url", "referrer", "id", "ip",
@@ -102,7 +102,7 @@ def test_null_is_not_the_same_as_absent(http, field):
     assert "received null" in wrong(send(http, **{field: None}), field)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("payload", "message"),
     [
         ({"name": 5}, "Invalid input: expected string, received number"),
@@ -225,7 +225,7 @@ def test_a_hostname_that_is_none_fails(collector, http):
     assert collector.events == ()
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("payload", "code"),
     [
         ({"id": "i" * 51}, "P2010"),
@@ -250,7 +250,7 @@ def test_what_the_database_refuses_is_not_stored(collector, http, payload, code)
     assert collector.events == ()
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("data", "code", "model"),
     [
         ({"a": "s" * 501}, "P2000", "EventData"),
@@ -285,7 +285,7 @@ def test_an_error_is_as_large_as_a_real_one(http):
     assert 4000 < len(send(http, name="x", data={"a": "s" * 501}).content) < 5500
 
 
-@pytest.mark.parametrize(
+@with_each(
     "data",
     [
         {"a": "s" * 500},
@@ -327,7 +327,7 @@ def test_data_is_flattened_to_typed_properties(collector, http):
     assert properties["since"].date == datetime(2026, 1, 2, 1, 4, 5, 678_000, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("sent", "stored"),
     [
         (1_700_000_000, 1_700_000_000),
@@ -376,7 +376,7 @@ def test_without_a_geo_database_a_public_address_fails(browse):
         assert [event.ip for event in collector.events] == ["192.168.1.1"]
 
 
-@pytest.mark.parametrize(
+@with_each(
     "user_agent",
     [
         "python-httpx/0.28.1",
@@ -475,7 +475,7 @@ def test_identify_with_data_that_does_not_fit_stores_nothing(collector, http):
 # Around the route
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+@with_each("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_other_methods_are_refused(http, method):
     assert http.request(method, "/api/send").status_code == 405
 

@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from conftest import with_each
 from collector_helpers import ABSENT, failure, item, send
 
 from umami.collector import Collector, EventType
@@ -21,7 +22,7 @@ def send_data(http: httpx.Client, data: str) -> httpx.Response:
     return http.post("/api/send", content=body)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("sent", "text", "number"),
     [
         ("2.00005", "2.0000", 2.0001),
@@ -42,7 +43,7 @@ def test_a_number_is_text_as_javascript_has_it_and_a_decimal_as_postgresql_has_i
     assert str(properties(collector)[0][2]) == str(number)
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("sent", "stored"),
     [
         ("2026-01-02T03:04:05", "2026-01-02T03:04:05.000Z"),
@@ -59,7 +60,7 @@ def test_a_date_is_stored_in_utc(collector, http, sent, stored):
     assert properties(collector) == [("d", stored, None)]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("sent", "stored"),
     [
         ('{"__proto__": 1, "a": "b"}', {"a": "b"}),
@@ -94,7 +95,7 @@ def test_a_nul_in_the_hostname_is_refused(collector, http, hostname, name):
 # Identify
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("data", "kept"),
     [
         ({"a": 1, "b": "x" * 501, "c": 2}, {"a": 1}),
@@ -121,7 +122,7 @@ def test_every_month_has_sessions_of_its_own(http):
     assert send(http, timestamp=253_402_300_801).json()["sessionId"] == sessions[1]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("timestamp", "code", "message"),
     [
         (-62_135_596_801, "22008", 'date/time field value out of range: "0000-12-31 23:59:59"'),
@@ -146,7 +147,7 @@ def test_a_moment_out_of_range_fails_with_the_databases_words(http, timestamp, c
     assert error["message"].endswith(f"Raw query failed. Code: `{code}`. Message: `{message}`")
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("payload", "members"),
     [
         ({"id": "x" * 51}, "code meta clientVersion name message stack"),
@@ -160,7 +161,7 @@ def test_an_errors_members_come_in_umamis_order(http, payload, members):
     assert " ".join(failure(send(http, **payload))) == members
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("ip", "status"),
     [
         *((ip, 200) for ip in ("::", "127.1", "0x7f.1", "0177.1", "2130706433", "10.0.0.1", "::1")),
@@ -172,7 +173,7 @@ def test_what_a_server_without_a_geo_database_takes_for_its_own_address(browse, 
         assert send(browse(collector), ip=ip).status_code == status
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("headers", "payload", "status"),
     [
         ({"X-Forwarded-For": "8.8.8.8"}, {}, 500),

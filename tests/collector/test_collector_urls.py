@@ -1,13 +1,14 @@
 """The collector's URL parser, compared with Node.js 20."""
 
 import pytest
+from conftest import with_each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from umami.collector import urls
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("text", "parts"),
     [
         ("", ("https", "example.com", "/dir/page", "", "")),
@@ -44,7 +45,7 @@ def test_urls_are_parsed_as_a_browser_does(text, parts):
     assert (url.scheme, url.hostname, url.path, url.query, url.fragment) == parts
 
 
-@pytest.mark.parametrize(
+@with_each(
     "text",
     [
         "http://",

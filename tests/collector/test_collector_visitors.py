@@ -1,7 +1,7 @@
 """The collector's detection of bots, browsers and local addresses, compared with Umami 3.1.0."""
 
 import pytest
-from conftest import CHROME
+from conftest import CHROME, with_each
 
 from umami._user_agents import is_bot
 from umami.collector import visitors
@@ -35,7 +35,7 @@ PIXEL = (
 )
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("user_agent", "browser", "system", "device"),
     [
         (CHROME, "chrome", "Linux", "desktop"),
@@ -107,7 +107,7 @@ def test_a_small_screen_makes_a_laptop(screen, device):
     assert visitors.identify({"screen": screen}, {"user-agent": CHROME}, "").device == device
 
 
-@pytest.mark.parametrize(
+@with_each(
     "user_agent",
     [
         "a",
@@ -130,7 +130,7 @@ def test_programs_are_bots(user_agent):
     assert is_bot(user_agent)
 
 
-@pytest.mark.parametrize(
+@with_each(
     "user_agent",
     [
         "Umami-Client v2.0.0 / Python 3.11.2 / Linux",
@@ -145,7 +145,7 @@ def test_some_programs_pass(user_agent):
     assert not is_bot(user_agent)
 
 
-@pytest.mark.parametrize(
+@with_each(
     "ip",
     [
         "",
@@ -163,7 +163,7 @@ def test_local_addresses(ip):
     assert visitors.is_local(ip)
 
 
-@pytest.mark.parametrize(
+@with_each(
     "ip",
     [
         "8.8.8.8",

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from collector_helpers import SITE, item, send
-from conftest import PASSWORD
+from conftest import PASSWORD, with_each
 
 from umami.collector import Collector
 
@@ -61,7 +61,7 @@ def test_a_website_is_deleted(admin: httpx.Client) -> None:
     assert _stats(admin).json()["pageviews"] == 0
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("method", "path"), [("POST", ""), ("DELETE", ""), ("POST", "/reset"), ("POST", "/segments")]
 )
 def test_an_unknown_website_cannot_be_changed(admin: httpx.Client, method: str, path: str) -> None:

@@ -4,6 +4,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from conftest import with_each
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ def of(peer: str | None, *written: str, name: str = "x-forwarded-for", **options
     return ClientAddress(**options).of(peer, Headers([(name, each) for each in written]))
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("text", "address"),
     [
         ("203.0.113.9", "203.0.113.9"),
@@ -38,7 +39,7 @@ def test_an_address_is_read_however_a_proxy_writes_it(text: str, address: str | 
     assert (None if found is None else str(found)) == address
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("peer", "written", "options", "address"),
     [
         ("198.51.100.7", ["203.0.113.9"], {}, "198.51.100.7"),
@@ -77,7 +78,7 @@ def test_forwarded_is_read_by_option_alone() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@with_each(
     "written",
     [
         'for=203.0.113.9;host="a,for=6.6.6.6;for=6.6.6.6"',

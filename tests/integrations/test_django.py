@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, ROOT, SITE
+from conftest import DEADLINE, ROOT, SITE, with_each
 from process_helpers import running
 from process_helpers import settings as environment
 
@@ -375,7 +375,7 @@ def found_by_checks(**changed: Any) -> list[Any]:
     return [each for each in found if str(each.id).startswith("umami.")]
 
 
-@pytest.mark.parametrize(
+@with_each(
     ("changed", "expected"),
     [
         ({}, []),

@@ -163,7 +163,12 @@ def uvicorn_serving(app: Any, **options: Any) -> Iterator[int]:
     """Serve an ASGI application with uvicorn, and yield the port."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", **options))
+    class Server(uvicorn.Server):
+        async def main_loop(self) -> None:
+            while not self.should_exit:  # noqa: ASYNC110 - another thread sets it
+                await asyncio.sleep(0.01)  # uvicorn itself looks every 0.1 seconds
+
+    server = Server(uvicorn.Config(app, port=0, log_level="warning", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
