@@ -5,6 +5,7 @@ import gc
 import inspect
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
@@ -43,8 +44,9 @@ if sys.platform == "win32":
     # They need forks, POSIX's signals and `unshare`; or the locks of a spool's files.
     collect_ignore_glob = ["test_exit.py", "test_fork.py", "test_frameworks.py", "test_spool*.py"]
 
-_TLS = ssl.create_default_context()
-"""Shared, because making one takes longer than most tests."""
+_SLOW_FILE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that need none: the default one takes longer to make than most tests."""
 
 
 ALL_PACKAGES = {"PYTHONPATH": str(ROOT)}
@@ -58,6 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # As in a shell's background job: the child processes would inherit that, and never see a Ctrl-C.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Have `make test-fast` not even import a file whose `pytestmark` says that it is slow."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return _SLOW_FILE.search(collection_path.read_text("utf-8")) is not None or None
 
 
 @pytest.hookimpl(wrapper=True)

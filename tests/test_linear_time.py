@@ -16,6 +16,8 @@ import umami
 from umami import _user_agents
 from umami.collector import urls, visitors
 
+pytestmark = pytest.mark.slow  # it imports every module, and all that these need
+
 PACKAGE = Path(umami.__file__).parent
 
 OTHERS = {
@@ -196,7 +198,6 @@ def test_the_patterns_are_found() -> None:
     assert sum(map(len, PATTERNS.values())) > 60
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_no_pattern_backtracks(name: str) -> None:
     slow = [
@@ -208,7 +209,6 @@ def test_no_pattern_backtracks(name: str) -> None:
     assert slow == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "judge",
     [
@@ -227,7 +227,6 @@ def test_what_uses_them_is_linear_too(judge: Callable[[str], object]) -> None:
     assert [make(20) for make in FAMILIES if grows_too_fast(call, make)] == []
 
 
-@pytest.mark.slow
 def test_a_quadratic_pattern_is_found() -> None:
     for pattern, text in ((r"a+$", "a"), (r"Version/1.*Safari", "Version/1")):
         search = re.compile(pattern).search

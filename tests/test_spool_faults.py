@@ -239,7 +239,7 @@ def test_a_neighbour_goes_on_with_what_was_too_much_at_first(
 
 def test_a_large_spool_has_large_files(collector: Collector, folder: Path, make_client: MakeClient) -> None:
     collector.fail(None, freeze=True)
-    client = make_client(spool=str(folder), spool_max_bytes=2**30)
+    client = make_client(spool=str(folder), spool_max_bytes=2**30, shutdown_timeout=0)
     data = {f"key{number}": "x" * 400 for number in range(40)}
     for _ in range(250):
         client.new_event("large", custom_data=data)

@@ -122,6 +122,7 @@ def test_what_browsers_are_made_of_makes_no_bot(data: st.DataObject) -> None:
     assert not (is_surely_browser(agent) and BOTS.is_bot(agent)), BOTS.matches(agent)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(" ();/.,:-_@|+ab1", max_size=3000))
 def test_any_text_is_judged(agent: str) -> None:

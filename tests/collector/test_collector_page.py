@@ -325,7 +325,7 @@ def test_a_body_that_is_no_json_is_refused(http):
         {"Host": "evil.example", "Origin": "http://evil.example"},
     ],
 )
-def test_a_page_of_another_origin_changes_nothing(http, path, headers):
+def test_a_page_of_another_origin_changes_nothing(http, collector, path, headers):
     send(http, name="kept")
     assert http.post(path, headers=headers, content=b'{"status": 503}').status_code == 403
     assert names(http) == ["kept"]

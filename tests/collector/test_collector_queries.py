@@ -119,11 +119,10 @@ def test_without_a_token_there_is_nothing_to_see(http, method, path, authorizati
     assert (response.status_code, response.json()) == (401, UNAUTHORIZED)
 
 
-@with_each(("method", "path"), ROUTES)
-def test_a_token_stays_valid_until_it_is_revoked(collector, admin, method, path):
-    assert admin.request(method, path).status_code == 200
+def test_a_token_stays_valid_until_it_is_revoked(collector, admin):
+    assert [admin.request(method, path).status_code for method, path in ROUTES] == [200] * len(ROUTES)
     collector.revoke_tokens()
-    assert admin.request(method, path).status_code == 401
+    assert [admin.request(method, path).status_code for method, path in ROUTES] == [401] * len(ROUTES)
 
 
 def test_the_token_of_another_collector_is_not_valid(admin, browse):

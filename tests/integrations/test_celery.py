@@ -22,6 +22,8 @@ from celery import signals  # noqa: E402
 
 from umami.integrations.celery import install  # noqa: E402
 
+pytestmark = pytest.mark.slow  # importing Celery takes longer than the quick tests
+
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PROGRAM = """
 import os, umami
@@ -61,7 +63,6 @@ POOLS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", POOLS.values(), ids=POOLS)
 def test_the_visitor_travels_to_the_task(
     collector: Collector, redis_url: str, tmp_path: Path, options: list[str]
@@ -112,7 +113,6 @@ def test_the_visitor_travels_to_the_task(
     assert failed.data == {"task": "tasks.again", "error": "ZeroDivisionError"}
 
 
-@pytest.mark.slow
 def test_the_example(collector: Collector, tmp_path: Path) -> None:
     variables = {**environment(collector, flush_interval=600), "BROKER_FOLDER": str(tmp_path)}
     worker = ["celery", "-A", "examples.celery_tasks", "worker", "--concurrency=1", "-l", "INFO"]
@@ -146,7 +146,6 @@ def test_a_task_that_runs_at_once_has_the_visitor_of_its_caller() -> None:
     assert [sent.url for sent in outbox.all] == ["/checkout", "/checkout"]
 
 
-@pytest.mark.slow
 def test_a_header_that_is_not_ours_fails_no_task(heard: Any) -> None:
     app = celery.Celery("foreign", broker="memory://")
     install(app)

@@ -23,6 +23,8 @@ from dramatiq.middleware import Retries, SkipMessage  # noqa: E402
 
 from umami.integrations.dramatiq import install  # noqa: E402
 
+pytestmark = pytest.mark.slow  # the quick tests leave out task queues
+
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 EVENTS = ["success", "failure", "retry"]
 Outbox = umami.testing.Outbox
@@ -167,7 +169,6 @@ def test_an_unknown_outcome_is_refused(events: Any) -> None:
         install(StubBroker(), events=events)
 
 
-@pytest.mark.slow
 def test_the_example_in_a_worker_process(collector: Collector, redis_url: str) -> None:
     pytest.importorskip("redis")
     variables = {**environment(collector, flush_interval=600), "REDIS_URL": redis_url}

@@ -515,6 +515,7 @@ def test_a_route_of_a_mounted_application_is_named_whole() -> None:
     site.client.shutdown(60)
 
 
+@pytest.mark.slow
 def test_fastapis_endpoints_dependencies_and_background_tasks_know_the_visitor() -> None:
     fastapi = pytest.importorskip("fastapi")
     client = Sent()

@@ -20,6 +20,8 @@ import redis  # noqa: E402
 
 from umami.integrations.rq import Job  # noqa: E402
 
+pytestmark = pytest.mark.slow  # importing RQ takes longer than the quick tests
+
 PROGRAM = """
 import rq, umami
 from umami.integrations.rq import FlushMixin, Job, Worker
@@ -72,7 +74,6 @@ def variables(collector: Collector, redis_url: str, tmp_path: Path) -> dict[str,
     }
 
 
-@pytest.mark.slow
 def test_the_visitor_travels_to_the_job_and_no_event_is_lost(
     collector: Collector, redis_url: str, variables: dict[str, str]
 ) -> None:
@@ -104,7 +105,6 @@ def test_the_visitor_travels_to_the_job_and_no_event_is_lost(
     assert failed.data == {"task": "jobs.again", "error": "ZeroDivisionError"}
 
 
-@pytest.mark.slow
 def test_the_example(collector: Collector, redis_url: str, variables: dict[str, str]) -> None:
     queued = finished("-m", "examples.rq_tasks", **variables)
     assert queued.returncode == 0, queued.stderr
