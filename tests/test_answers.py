@@ -69,8 +69,8 @@ def test_json_of_another_form_is_shown_as_it_is() -> None:
     assert len(words(b'{"status": "' + b"x" * 5000 + b'"}') or "") == 300
 
 
-@with_each(("_server", "body", "said"), SAID)
-def test_an_error_is_said_in_the_servers_words(_server: str, body: Any, said: str | None) -> None:
+@with_each(("server", "body", "said"), SAID)
+def test_an_error_is_said_in_the_servers_words(server: str, body: Any, said: str | None) -> None:
     assert words(body if isinstance(body, bytes | None) else json.dumps(body).encode()) == said
     if not isinstance(body, bytes | None):
         assert words_of(body) == said

@@ -305,9 +305,7 @@ def test_the_moment_is_the_calls(direct: umami.Client, collector: Collector) -> 
     assert before <= collector.requests[0].json["payload"]["timestamp"] <= time.time()
 
 
-@with_each(
-    "optional", ["ip_address", "distinct_id", "tag", "title", "custom_data", "ua", "referrer"]
-)
+@with_each("optional", ["ip_address", "distinct_id", "tag", "title", "custom_data", "ua", "referrer"])
 def test_what_is_not_set_is_not_in_the_body(
     direct: umami.Client, collector: Collector, call: Call, optional: str
 ) -> None:
@@ -341,9 +339,7 @@ def test_a_visitors_user_agent_is_the_requests_too(
     assert collector.events[0].browser == "firefox"
 
 
-@with_each(
-    "odd", ["é", "\N{ROCKET}", "a\nb", "a\r\nX-Evil: 1", "\x00", "\ud800", " ", "x" * 100_000]
-)
+@with_each("odd", ["é", "\N{ROCKET}", "a\nb", "a\r\nX-Evil: 1", "\x00", "\ud800", " ", "x" * 100_000])
 def test_a_user_agent_that_is_no_header_is_stored_all_the_same(
     direct: umami.Client, collector: Collector, call: Call, odd: str
 ) -> None:

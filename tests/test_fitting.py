@@ -95,9 +95,7 @@ def test_a_good_value_is_stored_as_it_is(
     assert repaired(client) == {}
 
 
-@with_each(
-    "field", ["url", "referrer", "language", "screen", "ip_address", "title", "ua", "tag"]
-)
+@with_each("field", ["url", "referrer", "language", "screen", "ip_address", "title", "ua", "tag"])
 def test_none_is_left_out(client: umami.Client, stored: Callable[..., StoredEvent], field: str) -> None:
     stored(**{field: None})
     assert repaired(client) == {}
@@ -180,9 +178,7 @@ def test_an_address_that_is_none_is_left_out(
     assert repaired(client) == {"ip_address": 1}
 
 
-@with_each(
-    ("address", "ip"), [("", "127.0.0.1"), ("  ", "127.0.0.1"), (" 203.0.113.9 ", "203.0.113.9")]
-)
+@with_each(("address", "ip"), [("", "127.0.0.1"), ("  ", "127.0.0.1"), (" 203.0.113.9 ", "203.0.113.9")])
 def test_blanks_around_an_address_are_no_fault(
     client: umami.Client, stored: Callable[..., StoredEvent], address: str, ip: str
 ) -> None:
@@ -341,9 +337,7 @@ def test_u0000_and_lone_surrogates_are_replaced(
     assert repaired(client) == {"unprintable": 1}
 
 
-@with_each(
-    "url", ["/a\x00b", "/a\ud800b", "/a%00b", "https://example.com/a%00b", "/a%0\t0b", "/a%\n0\r0b"]
-)
+@with_each("url", ["/a\x00b", "/a\ud800b", "/a%00b", "https://example.com/a%00b", "/a%0\t0b", "/a%\n0\r0b"])
 def test_u0000_in_a_url_is_replaced_in_every_form(stored: Callable[..., StoredEvent], url: str) -> None:
     assert stored(url=url).url_path == f"/a{REPLACED}b"
 

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from conftest import DEADLINE, PASSWORD, SITE, query_of, slow, with_each
+from conftest import DEADLINE, PASSWORD, SITE, query_of, with_each
 
 import umami
 from umami.collector import Collector
@@ -288,9 +288,7 @@ def test_active_users_reads_every_shape(
     assert call(user.active_users) == count
 
 
-@with_each(
-    "body", [{"visitors": "many"}, {"visitors": [1]}, {"visitors": {"value": "x"}}, {"x": 1.5}, [], 5]
-)
+@with_each("body", [{"visitors": "many"}, {"visitors": [1]}, {"visitors": {"value": "x"}}, {"x": 1.5}, [], 5])
 def test_active_users_that_are_no_number_are_no_answer_of_umami(
     user: umami.Client, collector: Collector, call: Call, body: Any
 ) -> None:

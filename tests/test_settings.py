@@ -634,9 +634,7 @@ def test_set_url_base_refuses_a_blank(url: str | None) -> None:
     assert refusal(umami.Client().set_url_base, url) == "URL must not be empty."
 
 
-@with_each(
-    "url", ["example.com", "ftp://example.com", "//example.com", "localhost:3000", 5, b""]
-)
+@with_each("url", ["example.com", "ftp://example.com", "//example.com", "localhost:3000", 5, b""])
 def test_set_url_base_refuses_what_is_no_http_url(url: Any) -> None:
     assert refusal(umami.Client().set_url_base, url) == NOT_HTTP
 

@@ -133,7 +133,10 @@ def imports(module: str, *, late: bool) -> Iterator[str]:
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in (getattr(child.test, "id", ""), getattr(child.test, "attr", "")):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in (
+                getattr(child.test, "id", ""),
+                getattr(child.test, "attr", ""),
+            ):
                 continue
             if not late and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue

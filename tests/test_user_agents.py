@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import with_each
 from browsers import BROWSERS
+from conftest import with_each
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st

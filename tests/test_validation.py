@@ -343,9 +343,7 @@ def test_a_revenue_that_the_server_cannot_store_is_refused(client: umami.Client,
     assert refusal(client.new_revenue_event, value).startswith("Revenue must be below 1e15, got ")
 
 
-@with_each(
-    "value", [0, 0.0, 100, 19.99, Decimal("19.99"), 999_999_999_999_999, Decimal("1E+2")]
-)
+@with_each("value", [0, 0.0, 100, 19.99, Decimal("19.99"), 999_999_999_999_999, Decimal("1E+2")])
 def test_a_revenue_is_stored_as_the_number_it_is(
     client: umami.Client, collector: Collector, value: Any
 ) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import pytest
 from collector_helpers import item, send
+from conftest import with_each
 
 from umami.collector import Collector
 

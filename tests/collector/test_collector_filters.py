@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 from collector_helpers import SITE, item
-from conftest import PASSWORD, slow, with_each
+from conftest import PASSWORD, with_each
 
 from umami.collector import Collector
 
@@ -255,9 +255,7 @@ def test_a_website_is_found_under_every_spelling_of_its_id(query, site):
     assert query(f"../{site}")[1]["id"] == SITE
 
 
-@with_each(
-    "site", [SITE[:-1], f"{{{SITE}", f"{SITE}}}", f" {SITE}", f"urn:uuid:{SITE}", "None"]
-)
+@with_each("site", [SITE[:-1], f"{{{SITE}", f"{SITE}}}", f" {SITE}", f"urn:uuid:{SITE}", "None"])
 def test_what_is_no_id_crashes_the_server(query, site):
     assert query(f"../{site}/stats") == (500, "")
 

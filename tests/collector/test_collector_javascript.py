@@ -60,9 +60,7 @@ def test_numbers_are_written_as_javascript_does(number, text):
     assert json_text([number, {"a": None}, "é\n", True]) == f'[{text},{{"a":null}},"é\\n",true]'
 
 
-@with_each(
-    "value", ["x", "1_000", "1 2", "infinity", "nan", "-0x10", "٣", [1, 2], {}, [{}], ["x"], [True]]
-)
+@with_each("value", ["x", "1_000", "1 2", "infinity", "nan", "-0x10", "٣", [1, 2], {}, [{}], ["x"], [True]])
 def test_what_is_no_number_is_nan(value):
     assert math.isnan(to_number(value))
 

@@ -338,9 +338,7 @@ def test_an_unknown_website_has_no_figures(admin):
     assert admin.get(f"{website}/active").json() == {"visitors": 0}
 
 
-@with_each(
-    "route", ["", "/active", "/stats?startAt=0&endAt=1", "/metrics?startAt=0&endAt=1&type=path"]
-)
+@with_each("route", ["", "/active", "/stats?startAt=0&endAt=1", "/metrics?startAt=0&endAt=1&type=path"])
 def test_an_id_that_is_no_uuid_crashes(admin, route):
     response = admin.get(f"/api/websites/None{route}")
     assert (response.status_code, response.content) == (500, b"")

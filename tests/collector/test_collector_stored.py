@@ -4,8 +4,8 @@ import json
 
 import httpx
 import pytest
-from conftest import with_each
 from collector_helpers import ABSENT, failure, item, send
+from conftest import with_each
 
 from umami.collector import Collector, EventType
 
