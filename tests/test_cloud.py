@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -88,6 +88,16 @@ def test_queries_are_answered(cloud: umami.Client, collector: Collector, call: C
     assert call(cloud.website_stats, NOW, NOW).pageviews == 0
     assert call(cloud.verify_token) is True
     assert call(cloud.heartbeat) is True
+
+
+def test_a_session_comes_once_with_whatever_host_name(cloud: umami.Client, collector: Collector) -> None:
+    times = {"a": "03", "b": "02", "c": "01"}
+    # The second page begins with a session of the first: the list has changed, and is read on from there.
+    for ids, host, count in (("ab", "x.example", 3), ("bc", "x.example", 3), ("bc", "y.example", 2)):
+        rows = [{"id": id_, "hostname": host, "lastAt": f"2026-01-01T00:{times[id_]}:00Z"} for id_ in ids]
+        collector.fail(200, path="/api/websites/*/sessions", body={"data": rows, "count": count}, times=1)
+    day = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert [row.id for row in cloud.sessions(day, day + timedelta(days=1), page_size=2)] == ["a", "b", "c"]
 
 
 def test_a_wrong_key_raises_401_and_is_not_valid(cloud: umami.Client, call: Call) -> None:

@@ -113,10 +113,12 @@ class RowQueries(Queries):
             "sessions()", "/sessions", Page[Session], website_id, filters, search, since=(2, 13),
             filters_since=(3, 0),
         )  # fmt: skip
+        size = whole("page_size", page_size, 1)
+        # A session has a row for each host name; on the Cloud only one, with the host name that was the last.
+        by_host = not self._state.server().cloud
         return ByNumber(
-            ask, when, whole("page_size", page_size, 1), lambda row: (row.id, row.hostname),
-            lambda row: row.lastAt or "",
-        )  # fmt: skip
+            ask, when, size, lambda row: (row.id, by_host and row.hostname), lambda row: row.lastAt or ""
+        )
 
     @described
     def _event_data(

@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 
 from umami._clock import monotonic
 
-from ._client import add_server, add_website, chosen_website, connected, need_login
+from ._client import add_server, add_website, chosen_website, connected, need_login, server_url
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import clear_progress, complain, counted, printable, show_progress
 from ._parser import last_moment, moment, span
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         asked = {
             name: str(getattr(arguments, name)) for name in ("what", "since", "until", "type", "filters")
         }
-        asked |= {"website": website, "format": form}
+        asked |= {"website": website, "format": form, "server": server_url(client)}
         with contextlib.closing(_Part(arguments.output, asked)) as part:
             now = datetime.now().astimezone()
             until = part.until or min(arguments.until or now, now)
@@ -204,7 +204,7 @@ class _Part:
                 count, last = count + 1, row[time]
             near = _read_time(last) + timedelta(milliseconds=1)
             self._known = {
-                _key(row["id"], row["hostname"])
+                self._key(row["id"], row["hostname"])
                 for row in self._complete_rows()
                 if time == "lastAt" or _read_time(row[time]) <= near
             }
@@ -232,7 +232,11 @@ class _Part:
 
     def has(self, row: Any) -> bool:
         """Tell whether a row was written before the export was interrupted."""
-        return bool(self._known) and _key(row.id, row.hostname) in self._known
+        return bool(self._known) and self._key(row.id, row.hostname) in self._known
+
+    def _key(self, id_: str, hostname: str | None) -> int:
+        """Return what tells a row from others: a session has one for each host name, but not on the Cloud."""
+        return hash((id_, "" if self._asked["server"] == "Umami Cloud" else hostname or ""))
 
     def check(self) -> None:
         """Note that all that was written so far is complete."""
@@ -333,11 +337,6 @@ def _since(text: str, until: datetime) -> datetime:
 def _read_time(text: str) -> datetime:
     read = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
-
-
-def _key(id_: str, hostname: str | None) -> int:
-    """Return what tells a row from others: a session is listed once for each host name."""
-    return hash((id_, hostname or ""))
 
 
 def _filter(text: str) -> tuple[str, str]:
