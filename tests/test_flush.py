@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -409,6 +410,19 @@ def test_shutdown_without_a_timeout_takes_the_settings(stuck: umami.Client) -> N
 
 
 @pytest.mark.slow
+def test_lifespans_around_one_another_wait_for_shutdown_timeout_together(stuck: umami.Client) -> None:
+    stuck.configure(shutdown_timeout=1)
+
+    async def application_in_middleware() -> float:
+        async with stuck.lifespan():
+            async with stuck.lifespan():
+                pass
+            return monotonic()
+
+    ended = asyncio.run(application_in_middleware())
+    assert monotonic() - ended < 0.7
+
+
 def test_sends_during_a_shutdown_are_refused(
     collector: Collector, stuck: umami.Client, balanced: Balanced
 ) -> None:

@@ -550,7 +550,8 @@ class Client(Sends, Figures, EventFigures, RowQueries, Reports, Things, Segments
             app: The application. It is not used.
 
         Returns:
-            An async context manager. At its end it flushes as `shutdown` does.
+            An async context manager. At its end it flushes as `shutdown` does, for at most `shutdown_timeout`
+            seconds, also if several lifespans of this client end one after another.
 
         Example:
             ```python
@@ -567,7 +568,8 @@ class Client(Sends, Figures, EventFigures, RowQueries, Reports, Things, Segments
         try:
             yield
         finally:
-            await self.shutdown_async()
+            # Our middleware has a lifespan as well: together they wait for no longer than `shutdown_timeout`.
+            await self.shutdown_async(self._state.agent.patience())
 
     def queue_stats(self) -> QueueStats:
         """Return the counts of events: how many were delivered, rejected, dropped, or are pending.

@@ -268,12 +268,12 @@ class Agent:
     def begin_exit(self) -> None:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
-            self._exit_by = monotonic() + self._patience()
+            self._exit_by = monotonic() + self.patience()
         self._queue.close()
         self._queue.hurry(self._exit_by)
 
-    def _patience(self) -> float:
-        """Return the seconds that the end of the process waits: those that a shutdown in vain has left."""
+    def patience(self) -> float:
+        """Return the seconds that the end of the process may wait: those that a shutdown in vain has left."""
         return max(0.0, self._settings.shutdown_timeout - self._waited_in_vain)
 
     def exit(self) -> None:
@@ -321,7 +321,7 @@ class Agent:
 
     def begin_flush(self) -> float:
         """Have everything sent as soon as possible, and return until when to wait for it."""
-        give_up = monotonic() + self._patience()
+        give_up = monotonic() + self.patience()
         self._queue.hurry(give_up)
         return give_up
 
