@@ -123,6 +123,16 @@ def test_event_series(asks: dict[str, Ask], version: str) -> None:
     ]
 
 
+def test_what_older_versions_answer_otherwise(asks: dict[str, Ask]) -> None:
+    series = {"unit": "day", "timezone": "UTC", "eventType": 1}
+    assert len(asks["3.0.1"]("events/series", **series).json()) == 2  # it sets the type itself
+    assert asks["3.1"]("events/series", **series).json() == []
+    assert asks["2.19"]("values", type="screen").status_code == 500
+    assert asks["2.19"](f"sessions/{SITE}").status_code == 500
+    reply = asks["2.19"]("events", page=1.5)
+    assert (reply.status_code, reply.json()) == (400, {"error": ["page: Expected integer, received float"]})
+
+
 @pytest.mark.parametrize(("path", "needed"), [("events/series", "timezone"), ("sessions/weekly", "timezone")])
 def test_a_needed_parameter_is_named(ask: Ask, path: str, needed: str) -> None:
     reply = ask(path)

@@ -25,6 +25,12 @@ _WORDS: Final = (
         r"must be greater than \1",
     ),
     (
+        "Invalid input: expected int, received number",
+        "invalid_type",
+        "Expected integer, received float",
+        "must be an integer",
+    ),
+    (
         r"Invalid input: expected (\w+), received (\w+)",
         "invalid_type",
         r"Expected \1, received \2",

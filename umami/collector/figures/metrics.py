@@ -111,11 +111,14 @@ def values(store: Store, website_id: str, query: Query) -> list[Json] | Json | N
     """Returns the answer of ``/values``: the ten most frequent values of a field.
 
     Raises:
-        CrashError: As for `read_range`, or the search has a percent sign that does not encode a character.
+        CrashError: As for `read_range`, or the search has a percent sign that does not encode a character,
+            or Umami 2.x is asked for screens.
     """
     kind, span = query["type"], read_range(query)
     if not _is_known(kind, query):
         return replies.bad_request(message="Invalid type.") if query.generation.early_figures else None
+    if kind == "screen" and query.generation.early_figures:
+        raise CrashError
     rows = select(website_id, query, span, {}, bounces=True, sessions=True)
     column = COLUMNS[kind]
     search = query.get("search")

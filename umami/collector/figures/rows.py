@@ -112,11 +112,11 @@ def sessions(store: Store, website_id: str, query: Query) -> Json:
     return _paged(data, len(grouped), page, query)
 
 
-def session(store: Store, website_id: str, _: Query, session_id: str) -> Json:
+def session(store: Store, website_id: str, query: Query, session_id: str) -> Json:
     """Returns the answer of ``/sessions/{sid}``: a session; ``{}`` if there is none.
 
     Raises:
-        CrashError: The id is not a UUID.
+        CrashError: The id is not a UUID, or Umami 2.x has no such session.
     """
     session_id = canonical_uuid(session_id)
     visits = store.query(
@@ -126,6 +126,8 @@ def session(store: Store, website_id: str, _: Query, session_id: str) -> Json:
         " where session.website_id = :p1 and session.session_id = :p2 group by event.visit_id",
         (website_id, session_id),
     )
+    if not visits and query.generation.early_figures:
+        raise CrashError
     if not visits:
         return {}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from umami.collector.figures.filters import select, select_rows, select_views
+from umami.collector.figures.filters import read_filters, select, select_rows, select_views
 from umami.collector.figures.query import CrashError, Query, Range, read_range, read_unit, read_zone
 from umami.collector.replies import Json
 from umami.collector.store import Store, moment_text
@@ -51,7 +51,10 @@ def views_and_visitors(store: Store, website_id: str, query: Query, span: Range)
 def event_series(store: Store, website_id: str, query: Query) -> list[Json]:
     """Returns the answer of ``/events/series``: how often each event happened, over time."""
     span = read_range(query)
-    rows = select(website_id, query, span, bounces=True)
+    filters = read_filters(query)
+    if not query.generation.has_late_filters:
+        filters.pop("eventType", None)  # Umami 3.0 sets it to that of custom events
+    rows = select(website_id, query, span, filters, bounces=True)
     rows.where += " and event.type = 2"
     unit, zone = rows.parameter(read_unit(query, span)), rows.parameter(read_zone(query))
     if query.generation.has_late_filters and query.get("limit") not in (None, "", "0"):
