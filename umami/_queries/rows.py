@@ -191,9 +191,11 @@ class RowQueries(Queries):
             print(umami.session(event.sessionId).distinctId)
             ```
         """
+        route = f"/sessions/{session_id_of(session_id)}"
         found = yield from self._get(
-            "session()", f"/sessions/{session_id_of(session_id)}", Found, website_id=website_id, since=(2, 13)
-        )
+            "session()", route, Found, website_id=website_id, since=(2, 13),
+            crash="The website has no such session, or there is no such website: check both ids.",
+        )  # fmt: skip
         if found.root is None or isinstance(found.root, Nothing):
             raise ValidationError(f"session_id: the website has no session {given(session_id)}.")
         return found.root
