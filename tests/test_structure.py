@@ -131,20 +131,21 @@ def within(module: str, room: str) -> bool:
 def imports(module: str, *, late: bool) -> Iterator[str]:
     """Yield the modules of the package that a module imports; `late` includes the imports in functions."""
 
-    def walk(node: ast.AST) -> Iterator[ast.AST]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in (
-                getattr(child.test, "id", ""),
-                getattr(child.test, "attr", ""),
-            ):
-                continue
-            if not late and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                continue
-            yield child
-            yield from walk(child)
+    def statements() -> Iterator[ast.AST]:
+        waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text())]
+        while waiting:
+            for child in ast.iter_child_nodes(waiting.pop()):
+                if isinstance(child, ast.expr) or (
+                    isinstance(child, ast.If)
+                    and "TYPE_CHECKING" in (getattr(child.test, "id", ""), getattr(child.test, "attr", ""))
+                ):
+                    continue
+                if late or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    yield child
+                    waiting.append(child)
 
     package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
-    for node in walk(ast.parse(MODULES[module].read_text())):
+    for node in statements():
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
