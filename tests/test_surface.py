@@ -195,6 +195,8 @@ def test_functions_are_of_their_kind_also_for_who_unwraps_them_as_fastapi_does()
         assert not inspect.isgeneratorfunction(unwrapped), name
         assert inspect.iscoroutinefunction(unwrapped) == inspect.iscoroutinefunction(function), name
         assert "return" in typing.get_type_hints(function), name
+        wrapper = functools.wraps(function)(lambda *_: None)
+        assert inspect.signature(wrapper) == inspect.signature(function), name
 
 
 @with_each("name", FUNCTIONS)

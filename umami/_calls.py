@@ -164,16 +164,38 @@ def _signature(describe: Callable[..., Any], returns: Any) -> inspect.Signature:
 def _dressed(function: F, described: Callable[..., Any], signature: inspect.Signature) -> F:
     """Give a function the name, signature and docstring that its users are to see.
 
-    `__wrapped__` would show them too, but FastAPI follows it to the definition, which is a generator, and
-    takes the call for a dependency that yields. To make a signature takes a while when the client is
-    imported, so both functions of a call share one.
+    To make a signature takes a while when the client is imported, so both functions of a call share one.
     """
     annotations = {**described.__annotations__, "return": signature.return_annotation}
     described.__annotations__ = annotations
     functools.update_wrapper(function, described)
-    del function.__wrapped__  # type: ignore[attr-defined]
-    function.__signature__ = signature  # type: ignore[attr-defined]
+    shown = _shown(described, signature, is_async=inspect.iscoroutinefunction(function))
+    function.__wrapped__ = shown  # type: ignore[attr-defined]
     function.__annotations__ = annotations
     if sys.version_info >= (3, 14):
         function.__annotate__ = lambda _format: annotations  # what functools.wraps copies in a user's wrapper
     return function
+
+
+def _shown(described: Callable[..., Any], signature: inspect.Signature, *, is_async: bool) -> FunctionType:
+    """Return what `__wrapped__` leads to: a signature, the source of a definition, and the kind of its call.
+
+    The definition itself is a generator, and FastAPI, which follows `__wrapped__`, would take the call for a
+    dependency that yields. A `__signature__` of the call, with its `self`, would be copied into a user's
+    wrapper by `functools.wraps`.
+    """
+    assert isinstance(described, FunctionType)  # noqa: S101 - for the type checker
+    source = described.__code__
+    code = (_nothing_async if is_async else _nothing).__code__
+    code = code.replace(co_filename=source.co_filename, co_firstlineno=source.co_firstlineno)
+    shown = FunctionType(code, described.__globals__, described.__name__)
+    shown.__signature__ = signature  # type: ignore[attr-defined]
+    return shown
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+async def _nothing_async() -> None:
+    """Do nothing."""
