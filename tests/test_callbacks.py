@@ -522,14 +522,16 @@ def test_a_shutdown_does_not_wait_for_an_on_error_that_blocks(make_client: MakeC
 
 def test_on_error_may_send_events(collector: Collector, make_client: MakeClient, balanced: Balanced) -> None:
     answers: list[dict[str, Any]] = []
-    told = threading.Event()
+    may_send, told = threading.Event(), threading.Event()
 
     def tell(report: ErrorReport) -> None:
+        assert may_send.wait(DEADLINE)  # else its event may be dropped too
         answers.append(client.new_event("something was lost"))
         told.set()
 
     client = make_client(on_error=tell)
     drop(client)
+    may_send.set()
     assert told.wait(DEADLINE)
     assert client.flush(DEADLINE)
     assert answers == [QUEUED]
