@@ -118,10 +118,10 @@ def test_an_item_that_met_an_absent_database_is_sent_again_alone(
 
 
 def test_an_absent_database_is_waited_for_however_long(collector: Collector, make_client: MakeClient) -> None:
-    client = make_client(item_retry_limit=0)
+    client = make_client(item_retry_limit=0, batch_size=10, flush_interval=NEVER)
     collector.fail(None, times=6, items=lambda index, item: AWAY)
     names = send_many(client, 10)
-    collector.wait_for(events=10, timeout=DEADLINE)
+    collector.wait_for(requests=7, timeout=DEADLINE)
     assert client.flush(DEADLINE)
     assert stored(collector) == dict.fromkeys(names, 1)
     assert sizes(collector)[:7] == [10] + [1] * 6  # an outage, so it is probed with one
