@@ -178,7 +178,7 @@ class Settings(BaseModel):
 
     # Patience: connecting and answering, the server's time an item, and the waits between attempts.
     timeout: PositiveSeconds = Field(
-        10.0, description="Time to connect, and time for an answer; for a request of a query, both together."
+        10.0, description="Time to connect, and for an answer; for a query or a direct send, both together."
     )
     query_timeout: PositiveSeconds = Field(
         60.0, description="Time for a query in total, including its retries."
