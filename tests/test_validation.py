@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import Any
+from uuid import UUID
 
 import pytest
 from conftest import DEADLINE, PASSWORD, SITE, with_each
@@ -576,6 +577,13 @@ def test_an_argument_that_raises_when_read_is_sent_or_refused(
 ) -> None:
     arguments = {"event_name": "signup", field: HOSTILE[hostile]()}
     assert sent_or_refused(client, field, **arguments)
+
+
+def test_a_uuid_that_raises_when_read_is_refused(client: umami.Client) -> None:
+    class RaisingUUID(UUID):
+        int = property(Raising.fail)
+
+    assert refusal(client.new_event, "signup", distinct_id=RaisingUUID.__new__(RaisingUUID)) == DISTINCT_ID
 
 
 @with_each("hostile", HOSTILE)

@@ -5,6 +5,7 @@ lost. A value that the program chose raises `ValidationError`. A value from a vi
 and the caller's `note` is called with the name of the repair.
 """
 
+import contextlib
 import hashlib
 import math
 import re
@@ -141,7 +142,8 @@ def distinct_id(value: Any, note: Note) -> str | None:
     """Return a visitor's own id as a string, or None for a blank one; a long one as a stable digest."""
     value = native(value)
     if is_a(value, UUID):
-        return UUID.__str__(value)
+        with contextlib.suppress(Exception):  # of a class of its own, which may raise anything
+            value = UUID.__str__(value)
     if type(value) not in (str, int):
         raise ValidationError("distinct_id must be a string or integer.")
     identity = decimal_text(value) if type(value) is int else value[:VISITOR_LIMIT].strip()
