@@ -182,6 +182,15 @@ def test_a_table_is_a_list_that_is_written_and_shown(visited: umami.Client, tmp_
     assert repr(table).startswith("Table([Metric(")
 
 
+def test_a_carriage_return_in_a_table_does_not_end_a_line_of_csv(tmp_path: Any) -> None:
+    values = ["a\rb", "a\nb", "a\r\nb", "a"]
+    file = tmp_path / "table.csv"
+    Table([umami.models.Metric(x=value, y=1) for value in values]).to_csv(file)
+    with file.open(newline="", encoding="utf-8") as lines:
+        assert [row["x"] for row in csv.DictReader(lines)] == values
+    assert file.read_bytes().count(b"\r\n") == 1
+
+
 def test_a_table_escapes_what_a_notebook_shows() -> None:
     table = Table([umami.models.Metric(x="<script>", y=1)])
     assert "<script>" not in table._repr_html_()

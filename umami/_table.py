@@ -143,7 +143,7 @@ def csv_writer(file: Writable, *, head: bool = True) -> Callable[[BaseModel], No
     """Return a function that writes a row as CSV, the first one below its fields' names if `head`."""
     import csv
 
-    writer = csv.writer(cast("Any", file), lineterminator="\n")
+    writer = csv.writer(cast("Any", _Lines(file)))
     names: list[str] = []
 
     def write(row: BaseModel) -> None:
@@ -155,6 +155,19 @@ def csv_writer(file: Writable, *, head: bool = True) -> Callable[[BaseModel], No
         writer.writerow([_cell(values[name]) for name in names])
 
     return write
+
+
+class _Lines:
+    """Ends lines with a newline alone.
+
+    As the writer's own `lineterminator` it would leave a carriage return unquoted on Python 3.10.
+    """
+
+    def __init__(self, file: Writable) -> None:
+        self._file = file
+
+    def write(self, line: str) -> object:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _cell(value: Any) -> str:
