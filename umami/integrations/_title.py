@@ -5,10 +5,11 @@ from html import unescape
 from typing import Any, Final
 
 _MOST_BYTES: Final = 16_384
-# A comment, or a tag with its attributes. It matches to the end what is not closed, and so is linear.
+# A comment, a declaration, or a tag with its attributes. An unclosed one matches to the end: this is linear.
 _TAG: Final = re.compile(
     rb"""<!--(?:-?>|.*?(?:--!?>|\Z))
-    |<(?P<close>/?)(?P<name>[a-z][^\s/>]*)(?:"[^"]*(?:"|\Z)|'[^']*(?:'|\Z)|[^>"'])*(?:>|\Z)""",
+    |<[!?][^>]*
+    |<(?P<close>/?)(?P<name>[a-z][^\s/>]*)(?:=\s*(?:"[^"]*(?:"|\Z)|'[^']*(?:'|\Z))|[^>])*(?:>|\Z)""",
     re.DOTALL | re.VERBOSE,
 )
 _WITHOUT_TAGS: Final = frozenset(b"script style textarea noscript noframes noembed iframe xmp".split())
@@ -63,7 +64,8 @@ def _title_in(page: bytes) -> tuple[int, int]:
         elif name == b"title" and not depth:
             return at, page.find(b"</title", at)
         elif name in _WITHOUT_TAGS:
-            at = page.find(b"</" + name, at)
-            if at < 0:
+            end = re.compile(rb"</%b[\s/>]" % name).search(page, at)
+            if end is None:
                 break
+            at = end.start()
     return -1, -1
