@@ -189,6 +189,7 @@ def _shown(described: Callable[..., Any], signature: inspect.Signature, *, is_as
     code = (_nothing_async if is_async else _nothing).__code__
     code = code.replace(co_filename=source.co_filename, co_firstlineno=source.co_firstlineno)
     shown = FunctionType(code, described.__globals__, described.__name__)
+    shown.__qualname__ = described.__qualname__
     shown.__signature__ = signature  # type: ignore[attr-defined]
     return shown
 

@@ -31,7 +31,8 @@ def is_error(body: bytes) -> bool:
     try:
         answer = from_json(body)
     except ValueError:
-        return bool(body) and not body.lstrip().startswith(b"<")
+        # A proxy's is HTML; that of Go's servers, such as Traefik, begins with the number.
+        return bool(body) and not body.lstrip().startswith((b"<", b"404 "))
     return isinstance(answer, dict) and "error" in answer
 
 
