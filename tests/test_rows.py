@@ -243,7 +243,9 @@ def test_custom_data_of_one_moment_comes_once_in_whatever_order() -> None:
 
 
 @pytest.mark.parametrize("pages", ["/events", "/sessions"])
-@pytest.mark.parametrize("cap", ["of a page", "of pages, which tell it", "of the list and its count"])
+@pytest.mark.parametrize(
+    "cap", ["of a page", "of pages, which tell it", "of pages, without a count", "of the list and its count"]
+)
 def test_a_list_goes_on_after_a_page_that_was_cut(pages: str, cap: str) -> None:
     now = int(NOW.timestamp()) * 1_000_000
     rows = [{"id": f"r{n}", "sessionId": "s", "at": now - n * 1_000_000} for n in range(2_600)]
@@ -259,6 +261,8 @@ def test_a_list_goes_on_after_a_page_that_was_cut(pages: str, cap: str) -> None:
             page["data"], page["count"] = page["data"][:left], min(page["count"], 1_000)
         else:
             page["data"] = page["data"][:700]
+            if cap == "of pages, without a count":
+                page["count"] = None
             page["pageSize"] = 700 if cap == "of pages, which tell it" else page["pageSize"]
         return answer
 
@@ -306,7 +310,22 @@ def test_sessions_come_once_while_others_come_go_and_return() -> None:
     assert stays <= {*found}
 
 
-@pytest.mark.parametrize(("time", "said"), [(iso(0), "at most 5 rows a page"), ("soon", "time is 'soon'")])
+@pytest.mark.parametrize("pages", ["/events", "/sessions"])
+def test_exactly_as_many_rows_of_one_moment_as_an_older_server_lists(pages: str) -> None:
+    at = int(NOW.timestamp()) * 1_000_000
+    rows = [{"id": f"r{n}", "sessionId": "s", "at": at} for n in range(1_000)]
+    with (
+        served(OldUmami("3.1", unordered(rows, pages))) as url,
+        umami.Client(url_base=url, website_id=SITE) as client,
+    ):
+        client.set_token("t")
+        listed = client.events if pages == "/events" else client.sessions
+        assert len({row.id for row in listed(**RANGE)}) == 1_000
+
+
+@pytest.mark.parametrize(
+    ("time", "said"), [(iso(0), "no more than 5 of the rows"), ("soon", "time is 'soon'")]
+)
 def test_a_list_that_cannot_be_read_further_ends_with_an_error(time: str, said: str) -> None:
     def answer(seen: Seen) -> Answer | None:
         if not seen.path.endswith("/events") or len(server.seen) > 50:

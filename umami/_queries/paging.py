@@ -14,6 +14,9 @@ from umami.models import Model, Total
 
 from .ranges import Range
 
+MayCut = Callable[[], Flow[bool]]
+"""Tells whether the server may be one that lists no more than `MOST_OF_2` rows of a range."""
+
 R = TypeVar("R", bound=BaseModel)
 
 # The server counts all rows anew for each page, so that short pages cost it much.
@@ -46,7 +49,8 @@ class ByTime(Generic[R]):
     short for that, the list ends with an error: another request would return the same rows.
 
     A page may be shorter than what was asked for, and not the last one: something in front of the server may
-    cut it. So the list ends when a page has all rows that the server counts.
+    cut it. So the list ends when a page has all rows that the server counts, or, if it does not count them,
+    when nothing new comes.
 
     Args:
         ask: Asks for a page.
@@ -54,11 +58,19 @@ class ByTime(Generic[R]):
         size: How many rows to ask for at once.
         tell: Returns a row's id and its time.
         slack: How many milliseconds a row's time may be off.
+        may_cut: Asked if it matters.
     """
 
     def __init__(
-        self, ask: Ask[R], when: Range, size: int, tell: Callable[[R], tuple[str, str]], slack: int
+        self,
+        ask: Ask[R],
+        when: Range,
+        size: int,
+        tell: Callable[[R], tuple[str, str]],
+        slack: int,
+        may_cut: MayCut,
     ) -> None:
+        self._may_cut = may_cut
         self._ask = ask
         self._when = when
         self._size = self._asked = size
@@ -79,7 +91,7 @@ class ByTime(Generic[R]):
             data = page.data
             rows = [row for row in data if self._tell(row)[0] not in self._seen]
             is_short = len(data) < self._asked
-            if not data or (is_short and page.count <= len(data) != MOST_OF_2):
+            if not data or (is_short and 0 < page.count <= len(data) != MOST_OF_2):
                 self._is_over = True
                 return rows
             until = milliseconds(self._tell(data[-1])[1]) + self._slack
@@ -87,11 +99,13 @@ class ByTime(Generic[R]):
             if until < self._when.end:
                 self._when = self._when.ending(until)
                 self._seen, self._asked = boundary, self._size
-            elif is_short:
-                raise _cut_short(len(data))
+            elif is_short and not rows:
+                yield from _check_end(page, self._may_cut)
+                self._is_over = True
             else:
                 self._seen |= boundary
-                self._asked *= 2
+                if not is_short:
+                    self._asked *= 2
             if rows:
                 return rows
         return []
@@ -117,11 +131,19 @@ class ByNumber(Generic[R]):
         size: How many rows to ask for at once.
         key: Returns what tells a row from others.
         tell: Returns a row's time.
+        may_cut: Asked if it matters.
     """
 
     def __init__(
-        self, ask: Ask[R], when: Range, size: int, key: Callable[[R], object], tell: Callable[[R], str]
+        self,
+        ask: Ask[R],
+        when: Range,
+        size: int,
+        key: Callable[[R], object],
+        tell: Callable[[R], str],
+        may_cut: MayCut,
     ) -> None:
+        self._may_cut = may_cut
         self._ask = ask
         self._when = when
         self._size = self._asked = size
@@ -144,19 +166,25 @@ class ByNumber(Generic[R]):
                 self.count = page.count
             data = page.data
             if self._number > 1 and (page.count < self._counted or self._repeats(data)):
-                self._begin_anew(self._asked)
+                if not self._begin_anew():
+                    self._asked *= 2  # all of its sessions were last seen at the same moment
                 continue
             rows = [row for row in data if hash(self._key(row)) not in self._seen]
             self._seen.update(hash(self._key(row)) for row in rows)
             read = self._asked * (self._number - 1) + len(data)
-            if not data or page.count <= read != MOST_OF_2:
+            if not data or 0 < page.count <= read != MOST_OF_2:
                 self._is_over = True
                 return rows
             self._last, self._counted = milliseconds(self._tell(data[-1])), page.count
-            if len(data) < self._asked or page.count <= read:
-                self._begin_anew(len(data))
-            else:
+            is_short = len(data) < self._asked
+            if page.count > read and not is_short:
                 self._number += 1
+            elif not self._begin_anew():
+                if not is_short:
+                    self._asked *= 2
+                elif not rows:
+                    yield from _check_end(page, self._may_cut)
+                    self._is_over = True
             if rows:
                 return rows
         return []
@@ -166,16 +194,18 @@ class ByNumber(Generic[R]):
         first = takewhile(lambda row: milliseconds(self._tell(row)) >= self._last, data)
         return any(hash(self._key(row)) in self._seen for row in first)
 
-    def _begin_anew(self, length: int) -> None:
-        """Have the next page be the first of the range that ends where the last page, of a length, did."""
-        until = self._last + 1  # a database may know microseconds
-        if until < self._when.end:
-            self._when, self._asked = self._when.ending(until), self._size
-        elif length < self._asked:
-            raise _cut_short(length)
-        else:  # all of its sessions were last seen at the same moment
-            self._asked *= 2
+    def _begin_anew(self) -> bool:
+        """Have the next page be the first of the range that ends where the last page did.
+
+        Returns:
+            Whether that is another range.
+        """
         self._number = 1
+        until = self._last + 1  # a database may know microseconds
+        if until >= self._when.end:
+            return False
+        self._when, self._asked = self._when.ending(until), self._size
+        return True
 
 
 def milliseconds(moment: str) -> int:
@@ -187,8 +217,11 @@ def milliseconds(moment: str) -> int:
     return int((read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp() * 1000)
 
 
-def _cut_short(length: int) -> ResponseError:
-    return ResponseError(
-        f"The server returns at most {length} rows a page, and more have the same time, so the list cannot "
-        "be read any further."
-    )
+def _check_end(page: Page[Any], may_cut: MayCut) -> Flow[None]:
+    """Raise an error if there are more rows than those of a page, which cannot be read by a shorter range."""
+    length = len(page.data)
+    if page.count > length or (length == MOST_OF_2 and (yield from may_cut())):
+        raise ResponseError(
+            f"The server returns no more than {length:,} of the rows that have the same time, so the list "
+            "cannot be read to the end."
+        )

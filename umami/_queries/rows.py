@@ -17,7 +17,7 @@ from umami.models import Event, EventData, Model, Property, Session, SessionActi
 
 from .arguments import text_or_none, whole
 from .describing import described
-from .paging import PAGE_SIZE, Ask, ByNumber, ByTime, Page
+from .paging import PAGE_SIZE, Ask, ByNumber, ByTime, MayCut, Page
 from .query import Moment, Queries
 from .ranges import Range, range_of
 
@@ -75,7 +75,7 @@ class RowQueries(Queries):
         )  # fmt: skip
         size = whole("page_size", page_size, 1)
         # A database may know microseconds.
-        return ByTime(ask, when, size, lambda row: (row.id, row.createdAt), slack=1)
+        return ByTime(ask, when, size, lambda row: (row.id, row.createdAt), 1, self._may_cut(website_id))
 
     @described
     def _sessions(
@@ -114,10 +114,16 @@ class RowQueries(Queries):
             filters_since=(3, 0),
         )  # fmt: skip
         size = whole("page_size", page_size, 1)
-        # A session has a row for each host name; on the Cloud only one, with the host name that was the last.
-        by_host = not self._state.server().cloud
+        # A session has a row for each host name; on the Cloud, without filters, only one, with the host name
+        # that was the last.
+        by_host = bool(filters) or not self._state.server().cloud
         return ByNumber(
-            ask, when, size, lambda row: (row.id, by_host and row.hostname), lambda row: row.lastAt or ""
+            ask,
+            when,
+            size,
+            lambda row: (row.id, by_host and row.hostname),
+            lambda row: row.lastAt or "",
+            self._may_cut(website_id),
         )
 
     @described
@@ -150,7 +156,8 @@ class RowQueries(Queries):
         )  # fmt: skip
         size = whole("page_size", page_size, 1)
         # The data of an event that Umami 2 stored may be a little later than the event.
-        return ByTime(ask, when, size, lambda row: (row.eventId, _time_of(row)), slack=1000)
+        may_cut = self._may_cut(website_id)
+        return ByTime(ask, when, size, lambda row: (row.eventId, _time_of(row)), 1000, may_cut)
 
     def _pages(
         self,
@@ -175,6 +182,12 @@ class RowQueries(Queries):
             )  # fmt: skip
 
         return ask
+
+    def _may_cut(self, website_id: str | None) -> MayCut:
+        def may_cut() -> Flow[bool]:
+            return (yield from self._version_for(website_id)).is_2
+
+        return may_cut
 
     @described
     def _session(self, session_id: str, website_id: str | None = None) -> Flow[Session]:
