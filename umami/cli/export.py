@@ -26,9 +26,9 @@ DESCRIPTION: Final = """\
 Writes the rows of a range of time to a file. The file has its name once it is complete; until then it is
 FILE.part.
 
-Events and sessions are fetched a page at a time, and their number is checked against the server's count. An
-export of them that was interrupted goes on where it was: run the same command again. Metrics are one request,
-which such a run makes anew.
+Events and sessions are fetched a page at a time, and their number is checked against the server's count. To
+resume an export of them that was interrupted, run the same command again. Metrics are one request, which such
+a run makes anew.
 """
 EXAMPLES: Final = """\
 umami export events --since 30d --output events.csv
@@ -129,9 +129,9 @@ def _write_rows(ask: Callable[..., Any], since: datetime, until: datetime, part:
     part.finish()
     now = count()
     if now == _MOST_COUNTED < part.rows:
-        complain(f"the server counts no more than {now:,} rows, so their number could not be checked")
+        complain(f"the server never reports more than {now:,} rows, so their number could not be checked")
     elif now != part.rows:
-        complain(f"the server counts {now:,} by now: rows were stored or deleted meanwhile")
+        complain(f"the server now counts {now:,}: rows were stored or deleted meanwhile")
         return FAILED
     return OK
 
@@ -164,7 +164,7 @@ class _Part:
 
     Args:
         path: The file; None for stdout.
-        asked: What was asked for: only an export of the same goes on.
+        asked: What was asked for: only an export of the same is resumed.
     """
 
     def __init__(self, path: Path | None, asked: dict[str, str]) -> None:
@@ -183,12 +183,14 @@ class _Part:
         self._part, self._notes = Path(f"{path}.part"), Path(f"{path}.part.json")
         was_there = self._part.exists()
         size = self._read()
+        if not size:
+            self._notes.unlink(missing_ok=True)  # they are of another export, whose rows are about to go
         self.file = self._part.open("r+" if size else "w", encoding="utf-8", newline="")
         self.file.seek(0, os.SEEK_END)
         if size:
-            complain(f"goes on after {counted(self.rows, 'row')}")
+            complain(f"resuming after {counted(self.rows, 'row')}")
         elif was_there:
-            complain(f"starts anew: {self._part} has nothing that this export can go on after")
+            complain(f"starting over: {self._part} is not a part of this export")
 
     def _read(self) -> int:
         """Read what is written already; return the size of the part that is complete."""
@@ -208,7 +210,7 @@ class _Part:
                 for row in self._complete_rows()
                 if time == "lastAt" or _read_time(row[time]) <= near
             }
-        except (OSError, ValueError, LookupError, TypeError, csv.Error):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error):
             return 0
         self.rows = self._kept = count
         self.since, self.until, self.last = since, until, _read_time(last)
@@ -235,8 +237,9 @@ class _Part:
         return bool(self._known) and self._key(row.id, row.hostname) in self._known
 
     def _key(self, id_: str, hostname: str | None) -> int:
-        """Return what tells a row from others: a session has one for each host name, but not on the Cloud."""
-        return hash((id_, "" if self._asked["server"] == "Umami Cloud" else hostname or ""))
+        """Return what tells a row from others, as `_queries/rows.py` does."""
+        by_host = self._asked["server"] != "Umami Cloud" or self._asked["filters"] != "[]"
+        return hash((id_, (hostname or "") if by_host else ""))
 
     def check(self) -> None:
         """Note that all that was written so far is complete."""
@@ -273,7 +276,7 @@ class _Part:
         if self.path is not None:
             self.file.close()
         if self._kept:
-            complain(f"{self._part} has {counted(self._kept, 'row')}: run the same command again to go on")
+            complain(f"{self._part} has {counted(self._kept, 'row')}: run the same command again to resume")
 
 
 def _to_parquet(source: Path, target: Path) -> None:
