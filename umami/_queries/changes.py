@@ -86,7 +86,7 @@ class Changes(Queries):
         require_route(call or f"{what}()", request, since, response)
         body = None
         if response.status_code != 404:
-            crash = f"Umami could not look for the {what}: check {what}_id."
+            crash = f"Umami could not look up the {what}: check {what}_id."
             body = json_of(checked(request, response, crash=crash))
         if not body:
             raise ValidationError(f"{what}_id: there is no {what} {given(id_)}.")
