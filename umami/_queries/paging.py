@@ -30,7 +30,6 @@ class Page(Model, Generic[R]):
 
     data: list[R]
     count: Total
-    pageSize: Total = 0  # noqa: N815 - Umami's name
 
 
 class Ask(Protocol[R]):
@@ -39,7 +38,60 @@ class Ask(Protocol[R]):
     def __call__(self, when: Range, page: Mapping[str, Any], /) -> Flow[Page[R]]: ...
 
 
-class ByTime(Generic[R]):
+class _Paged(Generic[R]):
+    """What the two kinds of lists share.
+
+    Args:
+        ask: Asks for a page.
+        when: The range of time.
+        size: How many rows to ask for at once.
+        may_cut: Asked if it matters.
+
+    Attributes:
+        count: How many rows the server counted at first; None before the first page.
+        pages: How many pages were fetched.
+    """
+
+    def __init__(self, ask: Ask[R], when: Range, size: int, may_cut: MayCut) -> None:
+        self._ask = ask
+        self._when = when
+        self._size = self._asked = size
+        self._may_cut = may_cut
+        self._is_over = False
+        self.count: int | None = None
+        self.pages = 0
+
+    def _fetch(self, number: int) -> Flow[Page[R]]:
+        """Fetch a page of the range."""
+        page = yield from self._ask(self._when, {"page": number, "pageSize": self._asked})
+        self.pages += 1
+        if self.count is None:
+            self.count = page.count
+        return page
+
+    def _end_range(self, until: int) -> bool:
+        """Have the range end earlier; tell whether it did not end there already."""
+        if until >= self._when.end:
+            return False
+        self._when, self._asked = self._when.ending(until), self._size
+        return True
+
+    def _finish(self, page: Page[R]) -> Flow[None]:
+        """End the list with a page that shows nothing new, and whose range cannot end earlier.
+
+        Raises:
+            ResponseError: The server has more rows than those of the page.
+        """
+        length = len(page.data)
+        if page.count > length or (length == MOST_OF_2 and (yield from self._may_cut())):
+            raise ResponseError(
+                f"The server returns no more than {length:,} of the rows that have the same time, so the "
+                "list cannot be read to the end."
+            )
+        self._is_over = True
+
+
+class ByTime(_Paged[R]):
     """A list that the server sorts by time, the newest first.
 
     The next page begins where the last one ended in time, not by a number: then no row is missing or doubled
@@ -70,24 +122,15 @@ class ByTime(Generic[R]):
         slack: int,
         may_cut: MayCut,
     ) -> None:
-        self._may_cut = may_cut
-        self._ask = ask
-        self._when = when
-        self._size = self._asked = size
+        super().__init__(ask, when, size, may_cut)
         self._tell = tell
         self._slack = slack
         self._seen: set[str] = set()
-        self._is_over = False
-        self.count: int | None = None
-        self.pages = 0
 
     def page(self) -> Flow[list[R]]:
         """Fetch the next page that has rows; an empty one at the end."""
         while not self._is_over:
-            page = yield from self._ask(self._when, {"page": 1, "pageSize": self._asked})
-            self.pages += 1
-            if self.count is None:
-                self.count = page.count
+            page = yield from self._fetch(1)
             data = page.data
             rows = [row for row in data if self._tell(row)[0] not in self._seen]
             is_short = len(data) < self._asked
@@ -96,12 +139,10 @@ class ByTime(Generic[R]):
                 return rows
             until = milliseconds(self._tell(data[-1])[1]) + self._slack
             boundary = self._ids_up_to(until, data)
-            if until < self._when.end:
-                self._when = self._when.ending(until)
-                self._seen, self._asked = boundary, self._size
+            if self._end_range(until):
+                self._seen = boundary
             elif is_short and not rows:
-                yield from _check_end(page, self._may_cut)
-                self._is_over = True
+                yield from self._finish(page)
             else:
                 self._seen |= boundary
                 if not is_short:
@@ -116,7 +157,7 @@ class ByTime(Generic[R]):
         return {id_ for id_, _ in takewhile(lambda row: milliseconds(row[1]) <= until, told)}
 
 
-class ByNumber(Generic[R]):
+class ByNumber(_Paged[R]):
     """A list that the server groups before it sorts it: sessions, the last seen first.
 
     A range that ends earlier lists the sessions again that were seen before, with other figures. So pages are
@@ -143,27 +184,18 @@ class ByNumber(Generic[R]):
         tell: Callable[[R], str],
         may_cut: MayCut,
     ) -> None:
-        self._may_cut = may_cut
-        self._ask = ask
-        self._when = when
-        self._size = self._asked = size
+        super().__init__(ask, when, size, may_cut)
         self._key = key
         self._tell = tell
         self._seen: set[int] = set()  # of hashes: a million need about 70 MB
         self._number = 1
         self._last = 0  # the time of the last row of the page before
         self._counted = 0
-        self._is_over = False
-        self.count: int | None = None
-        self.pages = 0
 
     def page(self) -> Flow[list[R]]:
         """Fetch the next page that has rows; an empty one at the end."""
         while not self._is_over:
-            page = yield from self._ask(self._when, {"page": self._number, "pageSize": self._asked})
-            self.pages += 1
-            if self.count is None:
-                self.count = page.count
+            page = yield from self._fetch(self._number)
             data = page.data
             if self._number > 1 and (page.count < self._counted or self._repeats(data)):
                 if not self._begin_anew():
@@ -183,8 +215,7 @@ class ByNumber(Generic[R]):
                 if not is_short:
                     self._asked *= 2
                 elif not rows:
-                    yield from _check_end(page, self._may_cut)
-                    self._is_over = True
+                    yield from self._finish(page)
             if rows:
                 return rows
         return []
@@ -201,11 +232,7 @@ class ByNumber(Generic[R]):
             Whether that is another range.
         """
         self._number = 1
-        until = self._last + 1  # a database may know microseconds
-        if until >= self._when.end:
-            return False
-        self._when, self._asked = self._when.ending(until), self._size
-        return True
+        return self._end_range(self._last + 1)  # a database may know microseconds
 
 
 def milliseconds(moment: str) -> int:
@@ -215,13 +242,3 @@ def milliseconds(moment: str) -> int:
     except ValueError:
         raise ResponseError(f"The server returned a row whose time is {given(moment)}.") from None
     return int((read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp() * 1000)
-
-
-def _check_end(page: Page[Any], may_cut: MayCut) -> Flow[None]:
-    """Raise an error if there are more rows than those of a page, which cannot be read by a shorter range."""
-    length = len(page.data)
-    if page.count > length or (length == MOST_OF_2 and (yield from may_cut())):
-        raise ResponseError(
-            f"The server returns no more than {length:,} of the rows that have the same time, so the list "
-            "cannot be read to the end."
-        )
