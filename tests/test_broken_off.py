@@ -14,7 +14,7 @@ from queue_helpers import NEVER, at_moment
 from test_model import StubExporter, queue_settings
 
 from umami.exporters import MemoryExporter
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue

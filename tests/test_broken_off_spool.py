@@ -17,7 +17,7 @@ from queue_helpers import NEVER, at_moment
 from test_model import StubExporter, queue_settings
 
 from umami._spool.spool import Spool
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 from umami.queue.exporter import Exported, Outcome, Status
 from umami.queue.queue import EventQueue

@@ -21,7 +21,7 @@ from umami._http.exporter import UmamiExporter
 from umami._http.generations import Generation
 from umami._http.messages import Reply, UnansweredError
 from umami._http.target import Target
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.exporter import UNSENT, Trouble
 from umami.queue.queue import EventQueue
 from umami.queue.reporter import Report

@@ -24,7 +24,7 @@ from umami._http.poster import Poster
 from umami.collector import Collector
 from umami.models import QueueStats
 from umami.queue import senders
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 
 MakeClient = Callable[..., umami.Client]

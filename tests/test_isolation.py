@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_model import StubExporter, queue_clock, queue_settings
 
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue
 

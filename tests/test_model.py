@@ -19,7 +19,7 @@ from umami._clock import monotonic
 from umami._waiting import run
 from umami.queue import bounded_queue, inbox, queue
 from umami.queue import exporter as seam
-from umami.queue.batch import Batch
+from umami.queue.batches import Batch
 from umami.queue.destination_queue import BATCH_FRAME, DestinationQueue
 from umami.queue.exporter import Exported, Exporter, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue

@@ -14,12 +14,11 @@ from umami._waiting import Steps, Work, run, run_async
 from umami.models import QueueStats
 from umami.settings import Settings
 
-from . import messages
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
 from .orphans import Orphans
 from .queue import EventQueue
-from .reasons import SHUTDOWN
+from .reasons import SHUTDOWN, end_message, flush_message
 from .reporter import Report, Reporter
 from .senders import Senders, release
 from .store import RejectedEvents, Store
@@ -209,7 +208,7 @@ class Agent:
     def _warn_of_unsettled(self, what: str, began: float) -> bool:
         """Log, once a minute at most, why a call that began at a time returns False; return that."""
         stats, trouble = self._queue.stats(), self._queue.trouble()
-        message = messages.of_flush(what, monotonic() - began, stats, trouble)
+        message = flush_message(what, monotonic() - began, stats, trouble)
         self.reporter.add(Report("warning", "unsettled", message))
         return False
 
@@ -311,7 +310,7 @@ class Agent:
         """Log how many events are pending, if any are."""
         if stats.pending:
             seconds, trouble = self._settings.shutdown_timeout, self._queue.trouble()
-            logger.error("%s", messages.of_end(what, seconds, stats, trouble, kept))
+            logger.error("%s", end_message(what, seconds, stats, trouble, kept))
         return stats.pending > 0
 
     @property

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from .batch import Item
+from .batches import Item, fitting
 from .exporter import Failure, Trouble
 from .retry import Attempts, RetryPolicy
 
@@ -98,6 +98,41 @@ class Backoff:
         self._paced_until = min(self._paced_until, now + self._pace)
         if self._outage is not None:
             self._outage.ease()
+
+    # Which.
+
+    def next(self, returned: Iterable[Item], now: float, most: int, room: int, *, others: bool) -> list[Item]:
+        """Return those of the events to send again that make the next batch, if it is to be of these.
+
+        A suspect goes alone, each time that others have been accepted since, and else only if there is
+        nothing else to send. While the server is away, the next request carries the event that has failed
+        least often, so that one that always fails holds up no other. The events of a batch that failed go
+        in batches of half its size, so that such a one is soon alone.
+
+        Args:
+            returned: The events to send again, oldest first.
+            now: The monotonic time.
+            most: The most events of a batch.
+            room: The most bytes of a batch, with one byte between two events.
+            others: Whether there are events that were never sent.
+        """
+        suspects = [item for item in returned if item.suspect]
+        for item in suspects:
+            if self.due(item) <= now and self.is_proof(item):
+                return [item]
+        due = [item for item in returned if item.due <= now and not item.suspect]
+        if due:
+            if self.failures:
+                due.sort(key=lambda item: (item.failures_in_a_row, item.number))
+                if due[0].failures_in_a_row and others:
+                    return []
+            count = fitting((item.event for item in due), most, room)
+            while count > min(item.most for item in due[:count]):
+                count -= 1
+            return sorted(due[:count], key=lambda item: item.number)
+        if others or not suspects:
+            return []
+        return [min(suspects, key=lambda item: (item.due, item.number))]
 
     # What came of requests.
 

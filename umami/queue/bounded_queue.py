@@ -13,7 +13,7 @@ from umami._clock import monotonic
 from umami._waiting import Waiting
 from umami.settings import Settings
 
-from .batch import Batch
+from .batches import Batch
 from .destination_queue import DestinationQueue
 from .destinations import Destinations
 from .exporter import Exporter

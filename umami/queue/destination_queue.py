@@ -12,13 +12,12 @@ from umami import _threads
 from umami.settings import Settings
 
 from .backoff import Backoff
-from .batch import Batch, Item
+from .batches import Batch, Fresh, Item, Returned
 from .exporter import Exporter, Failure, Limits
 from .inbox import LARGEST, Inbox
 from .reasons import Why, discard_rule
 from .retry import RetryPolicy
 from .store import Loss, Partition, Store
-from .unsent import Fresh, Returned, fitting
 
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
 
@@ -106,7 +105,7 @@ class DestinationQueue:
             self.wake.notify()
         if not self.fresh:
             self.interval_start = self.inbox_checked_at  # the earliest that the first of them can have come
-        return self.fresh.take_from(self.inbox, count)
+        return self.fresh.take_from(self.inbox.events, count)
 
     def append(self, event: bytes, now: float) -> None:
         """Take in one event."""
@@ -202,7 +201,8 @@ class DestinationQueue:
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
     def _cut_returned(self, now: float, sender: object) -> Batch | None:
-        items = self.returned.next(now, self.backoff, self._fitting, others=bool(self.fresh))
+        most, room = self._size(), self._most_bytes
+        items = self.backoff.next(self.returned, now, most, room, others=bool(self.fresh))
         return self._take_out(items, sender) if items else None
 
     # An event is put where it goes before it is taken from where it was. So none is lost if something
@@ -252,10 +252,6 @@ class DestinationQueue:
             if self.stored:
                 self.wake.notify()  # a sender loads them: later events must not wait behind them
         self.put_back(None)
-
-    def _fitting(self, events: Sequence[bytes]) -> int:
-        """Return how many of the first events make one batch, at least one."""
-        return fitting(events, self._size(), self._most_bytes)
 
     # What came of them.
 

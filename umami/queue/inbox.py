@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
-from itertools import islice
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 LARGEST: Final = 1_024
@@ -66,10 +65,6 @@ class Inbox:
         """Close it, and forget what is in it, as a fork's child does."""
         self.room = 0
         self.events = deque()
-
-    def move_to(self, events: deque[bytes], count: int) -> None:
-        """Move the first `count` events, in one call that nothing can interrupt: none is lost or doubled."""
-        events.extend(islice(iter(self.events.popleft, None), count))
 
 
 class Guarded(Protocol):

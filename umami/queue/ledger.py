@@ -8,7 +8,7 @@ from typing import NamedTuple
 from umami.models import QueueStats
 from umami.settings import Settings
 
-from .batch import Batch, Item
+from .batches import Batch, Item
 from .destination_queue import DestinationQueue
 from .exporter import DELIVERED, Exported, Failure, Outcome, Status
 from .reasons import RETRY_LIMIT, UNANSWERED, UNCERTAIN

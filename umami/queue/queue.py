@@ -9,14 +9,13 @@ from umami._clock import monotonic
 from umami._waiting import Steps, Wait
 from umami.models import QueueStats
 
-from . import messages
-from .batch import Batch
+from .batches import Batch
 from .bounded_queue import BoundedQueue
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Exporter
 from .inbox import locked
 from .ledger import Settlement
-from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE
+from .reasons import QUEUE_FULL, SHUTDOWN, TOO_LARGE, full_message
 from .reporter import Report
 from .store import Orphan, RejectedEvents
 
@@ -172,7 +171,7 @@ class EventQueue(BoundedQueue):
                 self.drop(TOO_LARGE, f"An event of {len(event)} bytes is larger than queue_bytes.", [event])
                 return TOO_LARGE
             if full and monotonic() >= give_up:
-                self.drop(QUEUE_FULL, messages.of_full(self._settings), [event])
+                self.drop(QUEUE_FULL, full_message(self._settings), [event])
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment
                 try:

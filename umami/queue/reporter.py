@@ -18,8 +18,7 @@ from umami._clock import monotonic
 from umami._waiting import Steps, Wait, Waiting, Work
 from umami.models import ErrorReport
 
-from .messages import REPAIRS, WARNINGS
-from .reasons import BEFORE_SEND
+from .reasons import BEFORE_SEND, REPAIRS, WARNINGS
 
 OnError = Callable[[ErrorReport], object]
 

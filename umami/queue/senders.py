@@ -12,7 +12,7 @@ from umami._clock import monotonic
 from umami._waiting import Steps
 from umami.settings import Settings
 
-from .batch import Batch
+from .batches import Batch
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Failure, checked
 from .queue import EventQueue

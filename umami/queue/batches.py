@@ -1,16 +1,90 @@
-"""The events of one destination that are not in a request: those never sent, and those to send again."""
+"""Events on their way to one destination: those never sent, those to send again, and batches of them."""
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Final
 
-from .backoff import Backoff
-from .batch import Batch, Item
-from .inbox import Inbox
 from .reasons import Rule, Why
+from .retry import Attempts
 
 _MOST_LOOKED_AT: Final = 1_000
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """An event that was in a batch, and is to be sent again.
+
+    Attributes:
+        event: Its encoded body.
+        number: Its number in its queue.
+        due: The monotonic time before which it is not sent again.
+        failed_while_waiting: The requests in a row that have failed while it waited, whether they carried it
+            or not. They are counted only if `retry_limit` is set.
+        failures_in_a_row: How many of the requests that failed in a row carried it. It counts those too whose
+            batch is halved at once.
+        own_failures: The times that the destination answered for it by itself and did not take it.
+        doubts: How often it failed for a reason that may lie in it.
+        most: The most events of a batch with it: half of the last that failed.
+        suspect: Whether it failed alone.
+        refused: Whether something refused it then, rather than that no answer came.
+        accepted_when_failed: How many requests had been accepted when one with it failed last; None if none
+            has. If a suspect fails again before enough were, this stays.
+    """
+
+    event: bytes
+    number: int
+    due: float = 0.0
+    failed_while_waiting: Attempts | None = None
+    failures_in_a_row: int = 0
+    own_failures: Attempts | None = None
+    doubts: int = 0
+    most: int = sys.maxsize
+    suspect: bool = False
+    refused: bool = False
+    accepted_when_failed: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Some events of a queue, out for delivery.
+
+    Attributes:
+        events: Their encoded bodies.
+        numbers: Each one's number in its queue, ascending.
+        items: What is known of each, if they have been sent before.
+    """
+
+    events: list[bytes]
+    numbers: Sequence[int]
+    items: list[Item] | None = None
+    _size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes the events have. They must all be in it."""
+        if self._size is None:
+            self._size = sum(map(len, self.events))
+        return self._size
+
+    @classmethod
+    def of(cls, items: list[Item]) -> "Batch":
+        """Return a batch of events that have been sent before."""
+        return cls([item.event for item in items], [item.number for item in items], items)
+
+    def part(self, indexes: Sequence[int]) -> "Batch":
+        """Return a batch of some of the events."""
+        return Batch([self.events[index] for index in indexes], [self.numbers[index] for index in indexes])
+
+    def as_items(self) -> list[Item]:
+        """Return what is known of each event."""
+        if self.items is None:
+            self.items = [
+                Item(event, number) for event, number in zip(self.events, self.numbers, strict=True)
+            ]
+        return self.items
 
 
 def fitting(events: Iterable[bytes], most: int, room: int) -> int:
@@ -28,6 +102,11 @@ def fitting(events: Iterable[bytes], most: int, room: int) -> int:
             break
         fit += 1
     return fit
+
+
+def _move(source: deque[bytes], target: deque[bytes] | list[bytes], count: int) -> None:
+    """Move the first events, in one call that nothing can interrupt: none is lost or doubled."""
+    target.extend(islice(iter(source.popleft, None), count))
 
 
 class Fresh:
@@ -86,17 +165,16 @@ class Fresh:
         self._events.extend(events)
         self.bytes += sum(map(len, events))
 
-    def take_from(self, inbox: Inbox, count: int) -> int:
+    def take_from(self, inbox: deque[bytes], count: int) -> int:
         """Take in the first `count` events of an inbox, and return how many bytes they have."""
-        inbox.move_to(self._events, count)
+        _move(inbox, self._events, count)
         size = sum(map(len, islice(reversed(self._events), count)))
         self.bytes += size
         return size
 
     def move_to(self, batch: Batch) -> None:
         """Move the first events to a batch that has their numbers, and does not hold any event yet."""
-        # In one call that nothing can interrupt: none is lost or doubled.
-        batch.events.extend(islice(iter(self._events.popleft, None), len(batch.numbers)))
+        _move(self._events, batch.events, len(batch.numbers))
         self.first += len(batch.numbers)
         self.bytes -= batch.size
 
@@ -125,7 +203,7 @@ class Returned:
     def add(self, items: Iterable[Item]) -> None:
         """Take in events."""
         self._items += items
-        self._items.sort(key=_number)
+        self._items.sort(key=lambda item: item.number)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Take events out."""
@@ -139,41 +217,3 @@ class Returned:
             return None, []
         first = found[0][0]
         return first, [item for why, item in found if why == first]
-
-    def next(
-        self, now: float, backoff: Backoff, fits: Callable[[list[bytes]], int], *, others: bool
-    ) -> list[Item]:
-        """Return the events that make the next batch, if it is to be of these.
-
-        A suspect goes alone, each time that others have been accepted since, and else only if there is
-        nothing else to send. While the server is away, the next request carries the event that has failed
-        least often, so that one that always fails holds up no other. The events of a batch that failed go
-        in batches of half its size, so that such a one is soon alone.
-
-        Args:
-            now: The monotonic time.
-            backoff: What is known of the destination.
-            fits: Returns how many of some events make one batch.
-            others: Whether there are events that were never sent.
-        """
-        suspects = [item for item in self._items if item.suspect]
-        for item in suspects:
-            if backoff.due(item) <= now and backoff.is_proof(item):
-                return [item]
-        due = [item for item in self._items if item.due <= now and not item.suspect]
-        if due:
-            if backoff.failures:
-                due.sort(key=lambda item: (item.failures_in_a_row, item.number))
-                if due[0].failures_in_a_row and others:
-                    return []
-            count = fits([item.event for item in due])
-            while count > min(item.most for item in due[:count]):
-                count -= 1
-            return sorted(due[:count], key=_number)
-        if others or not suspects:
-            return []
-        return [min(suspects, key=lambda item: (item.due, item.number))]
-
-
-def _number(item: Item) -> int:
-    return item.number
