@@ -37,6 +37,7 @@ if _typing.TYPE_CHECKING:
     from . import testing as testing
     from ._default import *
     from ._default import user_agent as user_agent
+    from ._default_queries import *
     from .client import Client as Client
 else:
     # All of that is imported when one of the names is first used (PEP 562).
@@ -48,12 +49,18 @@ else:
         with _threads.importing:  # a fork waits: its child would inherit the import's locks
             if name in _MODULES:
                 return _import_module(f"{__name__}.{name}")
-            # All functions at once: at the interpreter's shutdown, a finalizer can import no more.
-            found = vars(_import_module(f"{__name__}._default"))
-            public = [each for each in found if each[0].isalpha()]  # pytest adds "@pytest_ar"
-            for each in public:
-                globals().setdefault(each, found[each])
-            globals().setdefault("__all__", sorted([*_MODULES, "__version__", *public]))
+            # What sends events first: many programs make no query, and need not import them. All functions of
+            # a part at once: at the interpreter's shutdown, a finalizer can import no more.
+            names = [*_MODULES, "__version__"]
+            for part in ("_default", "_default_queries"):
+                found = vars(_import_module(f"{__name__}.{part}"))
+                public = [each for each in found if each[0].isalpha()]  # pytest adds "@pytest_ar"
+                for each in public:
+                    globals().setdefault(each, found[each])
+                if name in public:
+                    return globals()[name]
+                names += public
+            globals().setdefault("__all__", sorted(names))
         if name not in globals():
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return globals()[name]
@@ -66,4 +73,4 @@ else:
     if _threads.is_patched() or (_is_configured and not _is_command):
         # Here rather than at the first event, whose caller may have less time. And gevent imports badly in a
         # thread that is not the main one. The command has time: its help needs no client.
-        __getattr__("configure")
+        __getattr__("__all__" if _threads.is_patched() else "configure")

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from ._events.encoder import Dropped
-from ._http import endpoints
+from ._http import direct
 from ._http.messages import Flow
 from ._http.verdicts import BOT
 from ._state import Route, State
@@ -93,7 +93,7 @@ async def submit_async(
 def _direct(state: State, route: Route, encoded: bytes, user_agent: str | None) -> Flow[dict[str, Any]]:
     agent = (user_agent or "").strip() or BROWSER_USER_AGENT
     assert route.server is not None  # noqa: S101 - the settings refuse direct mode with an exporter
-    answer = yield from endpoints.send(route.server, encoded, agent)
+    answer = yield from direct.send(route.server, encoded, agent)
     if isinstance(answer, dict) and "beep" in answer:
         # The answer itself looks like success.
         state.agent.reporter.add(Report("rejected", BOT.reason, BOT.message, [encoded]))

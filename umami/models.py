@@ -5,9 +5,12 @@ Fields have Umami's own names. Unknown fields are ignored, and dates are the str
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, model_validator
 
-from ._rows import AsyncRows as AsyncRows  # noqa: PLC0414 - public names
+from ._models import ErrorReport as ErrorReport  # noqa: PLC0414 - public names
+from ._models import Model as Model  # noqa: PLC0414
+from ._models import QueueStats as QueueStats  # noqa: PLC0414
+from ._rows import AsyncRows as AsyncRows  # noqa: PLC0414
 from ._rows import Rows as Rows  # noqa: PLC0414
 from ._table import Table as Table  # noqa: PLC0414
 
@@ -26,15 +29,6 @@ def _text(value: Any) -> Any:
 Total = Annotated[int, BeforeValidator(_total)]
 Amount = Annotated[float, BeforeValidator(_total)]
 Text = Annotated[str, BeforeValidator(_text)]
-
-
-class Model(BaseModel):
-    """A record of Umami's. Its validator is built at the first use.
-
-    Errors do not show the value that was not valid, which may be a token.
-    """
-
-    model_config = ConfigDict(defer_build=True, hide_input_in_errors=True)
 
 
 class User(Model):
@@ -419,7 +413,7 @@ class Share(Model):
     entityId: str
     name: str | None = None
     slug: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     createdAt: str | None = None
     updatedAt: str | None = None
 
@@ -458,7 +452,7 @@ class Segment(Model):
     id: str
     name: str | None = None
     type: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     websiteId: str | None = None
     createdAt: str | None = None
     updatedAt: str | None = None
@@ -654,60 +648,3 @@ class WebVitals(Model):
     pageTitles: Table[VitalsRow]
     devices: Table[VitalsRow]
     browsers: Table[VitalsRow]
-
-
-class QueueStats(Model):
-    """The counts of events at one instant.
-
-    They always balance: `submitted == delivered + rejected + sum(dropped.values()) + pending`.
-
-    Attributes:
-        submitted: Events that sends put into the queue, or tried to.
-        delivered: Events that the server stored.
-        rejected: Events that the server refused for good, or dropped as a bot's.
-        dropped: Events that the client gave up, by reason: `queue_full`, `too_large`, `before_send`,
-            `shutdown`, `uncertain`, `unanswered`, `retry_limit`, `expired`, `internal_error`, `torn`,
-            `spool_damaged`.
-        pending: Events in the queue or in a request.
-        pending_bytes: The encoded size of the pending events.
-        retries: Requests with events that had been sent before.
-        requests: Requests made to deliver events.
-        repaired: Fields that were changed to fit Umami's limits, by kind.
-        server: What the answers show about the server; None before the first.
-        last_error: The last error of a delivery, in words, or None.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    submitted: int = 0
-    delivered: int = 0
-    rejected: int = 0
-    dropped: dict[str, int] = {}
-    pending: int = 0
-    pending_bytes: int = 0
-    retries: int = 0
-    requests: int = 0
-    repaired: dict[str, int] = {}
-    server: str | None = None
-    last_error: str | None = None
-
-
-class ErrorReport(Model):
-    """What `on_error` is called with: events that were rejected, dropped, or not stored completely.
-
-    Attributes:
-        kind: `rejected` by the server, `dropped` by this client, or `incomplete`: stored by the server, but
-            without custom data.
-        reason: The reason that `QueueStats.dropped` counts it under, or the server's status or error code.
-        message: What happened, with the server's own words.
-        count: The number of events.
-        events: The encoded bodies of the first of them.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: str
-    reason: str
-    message: str
-    count: int
-    events: tuple[bytes, ...] = ()

@@ -39,8 +39,8 @@ from ._checks import (
 )
 from ._environment import Environment, boolean_or_path, from_json_text, json_or_path, read_environment
 from ._events.values import given
+from ._models import ErrorReport
 from .errors import ValidationError
-from .models import ErrorReport
 
 if TYPE_CHECKING:
     import ssl

@@ -12,9 +12,8 @@ import pydantic
 import umami.models as models  # noqa: PLR0402 - not by way of the package's __getattr__
 from umami.errors import OperationNotAllowedError, ResponseError
 
-from .answers import is_token
 from .asking import asked, asked_if_there, asked_in_private, checked, lacks_route, parsed, unexpected
-from .messages import Flow, Request, agent_header, json_of
+from .messages import Flow, Request, json_of
 from .server import Server, quoted
 
 _PAGE_SIZE: Final = 100
@@ -119,18 +118,6 @@ def active_users(server: Server, website_id: str) -> Flow[int]:
         raise unexpected(request, body)
     visitors = body["visitors"] if "visitors" in body else body.get("x")
     return parsed(lambda _: _COUNT.validate_python(visitors), body, request)
-
-
-def send(server: Server, encoded: bytes, user_agent: str) -> Flow[dict[str, Any]]:
-    """Post one event and return the server's answer, in the form of 2.16 where it is a bare token."""
-    agent = agent_header(user_agent)  # the payload has it in full
-    target = server.target
-    headers = {**target.headers, "User-Agent": agent, "Content-Type": "application/json"}
-    response = yield from asked(Request("POST", target.send_url, headers, content=encoded))
-    answer: dict[str, Any] = (
-        {"cache": response.text.strip()} if is_token(response.content) else json_of(response)
-    )
-    return answer
 
 
 def _listed(request: Request) -> Flow[list[dict[str, Any]]]:

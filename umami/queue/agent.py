@@ -10,8 +10,8 @@ from typing import Final
 
 from umami import _process, _threads
 from umami._clock import monotonic
+from umami._models import QueueStats
 from umami._waiting import Steps, Work, run, run_async
-from umami.models import QueueStats
 from umami.settings import Settings
 
 from .destination_queue import DestinationQueue

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from umami.models import QueueStats
+from umami._models import QueueStats
 from umami.settings import Settings
 
 from .batches import Batch, Item

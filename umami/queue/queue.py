@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._models import QueueStats
 from umami._waiting import Steps, Wait
-from umami.models import QueueStats
 
 from .batches import Batch
 from .bounded_queue import BoundedQueue

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 
-from umami.models import QueueStats
+from umami._models import QueueStats
 from umami.settings import Settings
 
 QUEUE_FULL: Final = "queue_full"

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from umami import _threads
 from umami._clock import monotonic
+from umami._models import ErrorReport
 from umami._waiting import Steps, Wait, Waiting, Work
-from umami.models import ErrorReport
 
 from .reasons import BEFORE_SEND, REPAIRS, WARNINGS
 
