@@ -18,7 +18,8 @@ ALLOWED = {
     "umami._status_error": (),
     "umami._table": (),
     "umami._rows": ("umami._table",),
-    "umami.models": ("umami._rows", "umami._table"),
+    "umami._models": (),
+    "umami.models": ("umami._models", "umami._rows", "umami._table"),
     "umami.filters": ("umami._events.fields", "umami._events.values", "umami.errors"),
     "umami._clock": (),
     "umami._threads": ("umami._clock", "umami.errors"),
@@ -32,7 +33,7 @@ ALLOWED = {
         "umami._process",
         "umami._threads",
         "umami._waiting",
-        "umami.models",
+        "umami._models",
         "umami.settings",
     ),
     "umami._spool": (
@@ -103,7 +104,7 @@ ALLOWED = {
         "umami._environment",
         "umami._events.values",
         "umami.errors",
-        "umami.models",
+        "umami._models",
     ),
     "umami._environment": ("umami._events.values", "umami.errors"),
     "umami._checks": (

@@ -204,7 +204,8 @@ def test_a_function_knows_its_name_and_its_types(name: str) -> None:
     function = getattr(umami, name)
     signature = inspect.signature(function)
     assert function.__name__ == name
-    assert function.__qualname__ in {f"Client.{name}", f"Sends.{name}"}
+    classes = {"Client", "Sends", "EventClient", "Account"}
+    assert function.__qualname__ in {f"{each}.{name}" for each in classes}
     assert signature.return_annotation is not inspect.Signature.empty
     for parameter in signature.parameters.values():
         assert parameter.annotation is not inspect.Parameter.empty, parameter.name
@@ -409,7 +410,7 @@ HEAVY = (
     "umami._state",
     "umami.settings",
     "umami.models",
-    "umami.queue.worker",
+    "umami.queue.agent",
     "pydantic.main",
     "tenacity",
     "httpx",
@@ -430,6 +431,25 @@ def test_importing_leaves_for_later_what_no_call_needs_yet(python: Callable[...,
     """
     result = python(program, *HEAVY)
     assert (result.stdout.split(), result.stderr) == ([], "")
+
+
+@pytest.mark.slow
+def test_a_program_that_only_sends_events_imports_no_queries(
+    collector: Collector, python: Callable[..., Any]
+) -> None:
+    program = """
+        import sys, umami
+        umami.configure(url_base=sys.argv[1], website_id=sys.argv[2], hostname="example.com")
+        umami.new_event("signup")
+        umami.new_page_view("Pricing", "/pricing")
+        assert umami.flush(60) and umami.queue_stats().delivered == 2
+        of_queries = {"umami.client", "umami.models", "umami._query_client", "umami._queries"}
+        assert not of_queries & sys.modules.keys(), of_queries & sys.modules.keys()
+        assert umami.heartbeat() and isinstance(umami.queue_stats(), umami.models.QueueStats)
+        assert of_queries <= sys.modules.keys()
+    """
+    result = python(program, collector.url, SITE)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.slow
