@@ -18,7 +18,6 @@ from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue
-from umami.queue.reasons import INTERNAL_ERROR
 from umami.queue.reporter import Report
 from umami.queue.senders import Senders
 from umami.settings import Settings
@@ -132,7 +131,7 @@ def test_a_settlement_that_is_broken_off_counts_each_event_once(
         try:
             queue.queue.settle(queue.destination, batch, exported)
         except MemoryError:
-            queue.queue.give_up(queue.destination, batch, INTERNAL_ERROR, "MemoryError")
+            queue.queue.settle(queue.destination, batch, "MemoryError")
             raise
 
     broken_off_everywhere(make, settle, least=20)
@@ -181,7 +180,7 @@ def test_what_the_log_is_told_adds_up_after_a_settlement_that_failed_in_the_stor
     queue.destination.partition = Failing()  # type: ignore[assignment]
     with contextlib.suppress(OSError):
         queue.queue.settle(queue.destination, batch, Exported(EACH))
-    assert not queue.queue.give_up(queue.destination, batch, INTERNAL_ERROR, "OSError")
+    assert not queue.queue.settle(queue.destination, batch, "OSError")
     queue.destination.partition = None
     queue.check()
     assert queue.reports == {"rejected 400": 1}

@@ -21,7 +21,6 @@ from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 from umami.queue.exporter import Exported, Outcome, Status
 from umami.queue.queue import EventQueue
-from umami.queue.reasons import INTERNAL_ERROR
 
 FOLDER = Path("/spool")
 FAULTS: list[type[BaseException]] = [MemoryError, KeyboardInterrupt, OSError]
@@ -86,7 +85,7 @@ class Program:
         try:
             self.queue.settle(self.destination, batch, exported)
         except BaseException:
-            self.queue.give_up(self.destination, batch, INTERNAL_ERROR, "broken off")
+            self.queue.settle(self.destination, batch, "broken off")
             raise
         self.doubtful.clear()
         self.delivered.update(

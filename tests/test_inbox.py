@@ -123,7 +123,7 @@ def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: Make
     assert sorted(len(batch.events) for batch in batches if batch) == [10, 50]
     for batch in batches:
         assert batch is not None
-        queue.give_up(destination, batch, "test", "Enough.")
+        queue.settle(destination, batch, "Enough.")
     for sender in "ab":
         queue.remove_sender(destination, sender)
 

@@ -487,7 +487,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def die(self, model: Model, batch: Batch) -> None:
         model.wire.remove(batch)
-        self.queue.give_up(model.destination, batch, "internal_error", "a bug")
+        self.queue.settle(model.destination, batch, "a bug")
         self.queue.remove_sender(model.destination, model.sender_of.pop(batch))
         self.dropped["internal_error"] += len(batch.events)
         for event in batch.events:

@@ -473,13 +473,13 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
     queue.hurry()
     stays.join(DEADLINE)
     (batch,) = batches
-    queue.give_up(destination, batch, "test", "Enough.")
+    queue.settle(destination, batch, "Enough.")
     second.start()
     assert destination.put(b"{}")
     queue.hurry()
     second.join(DEADLINE)
     assert [len(batch.events) for batch in batches] == [1, 1]
-    queue.give_up(destination, batches[1], "test", "Enough.")
+    queue.settle(destination, batches[1], "Enough.")
     queue.remove_sender(destination, "stays")
 
 

@@ -18,7 +18,7 @@ from .destination_queue import DestinationQueue
 from .destinations import Destinations
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox, locked
-from .ledger import Ledger, Settled
+from .ledger import Ledger, Settlement
 from .reasons import OVERFLOW, QUEUE_FULL, SHUTDOWN, Why
 from .reporter import Report
 from .retry import RetryPolicy
@@ -68,6 +68,7 @@ class BoundedQueue:
         self._count = 0
         self._bytes = 0
         self._ledger = Ledger()
+        self._decided: Settlement | None = None
         self.stopped = self.abandoned = False
         self.closing = 0
         for destination in self._destinations:
@@ -185,7 +186,7 @@ class BoundedQueue:
 
     def _recount(self) -> None:
         """Set the counts by what is there, after a call was broken off."""
-        self._ledger.finish()
+        self._apply_decided()
         self._count = self._bytes = 0
         for destination in self._destinations:
             destination.repair()
@@ -289,37 +290,43 @@ class BoundedQueue:
 
     def _drop_pending(self, destination: DestinationQueue, batch: Batch, why: Why) -> None:
         """Drop events that were cut from a destination, and report them."""
-        self._commit(self._ledger.dropping(destination, batch, why.reason))
-        self._report(Report("dropped", why.reason, why.message, batch.events))
+        settlement = Settlement(destination, batch, self._policy, self._ledger)
+        settlement.drop(*why)
+        self._commit(settlement)
+        for report in settlement.reports:
+            self._report(report)
 
-    def _commit(self, settled: Settled) -> None:
-        """Count what was decided, and let go of the events that are settled."""
-        self._ledger.commit(settled)
-        for ended in settled.ended:
-            self._forget(settled.destination, ended)
+    def _commit(self, settlement: Settlement) -> None:
+        """Put the counts of a settlement in force, and let go of the events that are settled."""
+        self._decided = settlement
+        self._apply_decided()
+        destination = settlement.destination
+        for ended in settlement.ended:
+            self._count -= len(ended.events)
+            self._bytes -= ended.size
+            if destination.partition is not None and ended.events:
+                destination.partition.settle(ended.numbers)
         self._waiting.notify()
 
-    def _forget(self, destination: DestinationQueue, batch: Batch) -> None:
-        """Release a batch's events from memory and from the store: they are settled."""
-        self._count -= len(batch.events)
-        self._bytes -= batch.size
-        if destination.partition is not None and batch.events:
-            destination.partition.settle(batch.numbers)
+    def _apply_decided(self) -> None:
+        """Apply the last settlement, also if something broke that off. Doing it again changes nothing."""
+        if (settlement := self._decided) is not None:
+            self._ledger = settlement.ledger
+            settlement.destination.release(settlement.batch, settlement.ended)
+            self._decided = None
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that were never taken as submitted and dropped, and report them."""
+        if self._interrupts():
+            self._interrupting.append(partial(self.drop, reason, message, events))
+            return
         self._count_dropped(reason, len(events))
         self._report(Report("dropped", reason, message, events))
 
-    def _count_dropped(self, reason: str, count: int) -> None:
-        if self._interrupts():
-            self._interrupting.append(partial(self._count_dropped, reason, count))
-        else:
-            self._count_dropped_locked(reason, count)
-
     @locked
-    def _count_dropped_locked(self, reason: str, count: int) -> None:
-        self._ledger.count_dropped(reason, count)
+    def _count_dropped(self, reason: str, count: int) -> None:
+        self._ledger.submitted += count
+        self._ledger.drop(reason, count)
 
     # The store.
 
@@ -346,5 +353,5 @@ class BoundedQueue:
         self._count += len(loaded)
         self._bytes += sum(map(len, loaded))
         for loss in losses:
-            self._ledger.dropped[loss.reason] += loss.count
+            self._ledger.drop(loss.reason, loss.count)
             self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))

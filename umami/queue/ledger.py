@@ -1,17 +1,14 @@
 """The counts of events, and what an export means for each event of a batch."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from umami._models import QueueStats
-from umami.settings import Settings
 
 from .batches import Batch, Item
 from .destination_queue import DestinationQueue
 from .exporter import DELIVERED, Exported, Failure, Outcome, Status
-from .reasons import RETRY_LIMIT, UNANSWERED, UNCERTAIN
+from .reasons import INTERNAL_ERROR, RETRY_LIMIT, UNANSWERED, UNCERTAIN
 from .reporter import Report
 from .retry import Attempts, RetryPolicy
 from .store import RejectedEvents
@@ -21,147 +18,84 @@ from .store import RejectedEvents
 class Ledger:
     """Counts of events by where they ended, kept under the queue's lock.
 
-    `submitted == delivered + rejected + dropped.total() + pending`, where pending is counted by the
+    `submitted == delivered + rejected + sum(dropped.values()) + pending`, where pending is counted by the
     queue itself, not derived, so that a mistake in either shows.
     """
 
     submitted: int = 0
     delivered: int = 0
     rejected: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: dict[str, int] = field(default_factory=dict)
     retries: int = 0
     requests: int = 0
     last_error: str | None = None
-    _settled: "Settled | None" = None
 
-    def commit(self, settled: "Settled") -> None:
-        """Make the changes of a settlement."""
-        self._settled = settled
-        self.finish()
-
-    def finish(self) -> None:
-        """Make the changes of the last settlement, also if something has broken that off."""
-        if self._settled is not None:
-            self._settled.apply(self)
-            self._settled = None
-
-    def dropping(self, destination: DestinationQueue, batch: Batch, reason: str) -> "Settled":
-        """Return what dropping a batch changes."""
-        dropped = {reason: self.dropped[reason] + len(batch.events)}
-        return Settled(
-            destination,
-            batch,
-            (batch,),
-            self.requests,
+    def copy(self) -> "Ledger":
+        """Return another with the same counts."""
+        return Ledger(
+            self.submitted,
             self.delivered,
             self.rejected,
+            self.dropped.copy(),
+            self.retries,
+            self.requests,
             self.last_error,
-            dropped,
         )
 
-    def count_dropped(self, reason: str, count: int) -> None:
-        """Count events that were never pending as dropped."""
-        self.submitted += count
-        self.dropped[reason] += count
+    def drop(self, reason: str, count: int) -> None:
+        """Count events as dropped."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
 
     def balance(self, pending: int) -> None:
         """Derive `submitted` from the other counts."""
         self.submitted = self.delivered + self.rejected + sum(self.dropped.values()) + pending
 
-    def stats(self, pending: int, pending_bytes: int) -> QueueStats:
+    def stats(self, pending: int, pending_bytes: int, server: str | None) -> QueueStats:
         """Return the counts as they are now, with those of the events that are pending."""
         return QueueStats(
             submitted=self.submitted,
             delivered=self.delivered,
             rejected=self.rejected,
-            dropped=dict(self.dropped),
+            dropped=self.dropped.copy(),
             pending=pending,
             pending_bytes=pending_bytes,
             retries=self.retries,
             requests=self.requests,
             last_error=self.last_error,
+            server=server,
         )
 
 
-class Settled(NamedTuple):
-    """What a settlement changes: values to assign, so that doing it again changes nothing.
-
-    Attributes:
-        destination: The queue that the batch is of.
-        batch: The batch.
-        ended: The events that are settled. Some may be of other batches.
-        requests: The ledger's new value; the next three likewise.
-        delivered: See requests.
-        rejected: See requests.
-        last_error: See requests.
-        dropped: The ledger's new values, by reason.
-    """
-
-    destination: DestinationQueue
-    batch: Batch
-    ended: Sequence[Batch]
-    requests: int
-    delivered: int
-    rejected: int
-    last_error: str | None
-    dropped: dict[str, int]
-
-    def apply(self, ledger: Ledger) -> None:
-        """Make the changes."""
-        ledger.requests = self.requests
-        ledger.delivered = self.delivered
-        ledger.rejected = self.rejected
-        ledger.last_error = self.last_error
-        for reason, count in self.dropped.items():
-            ledger.dropped[reason] = count  # `Counter.update` would add it
-        self.destination.release(self.batch, self.ended)
-
-
 class Settlement:
-    """Decides what an export means for a batch: which events are settled, and which are sent again.
+    """What an export means for a batch: which events are settled, and which are sent again.
 
-    It only decides. The queue then makes the changes of `result`: whatever interrupts either part, no event
-    is counted twice or lost.
+    It changes no count that is in force: the queue puts its ledger in place of the former, and lets go of the
+    events that are settled. Whatever interrupts either part, no event is counted twice or lost.
 
     Args:
         destination: The queue that the batch is of.
         batch: The batch.
-        settings: How often events are sent again.
-        policy: When.
+        policy: When events are sent again.
+        ledger: The counts before.
 
     Attributes:
         destination: The queue.
+        batch: The batch.
         ended: The events that are settled. Some may be of other batches.
+        ledger: The counts after.
         reports: What to report, once the lock is free.
     """
 
     def __init__(
-        self, destination: DestinationQueue, batch: Batch, settings: Settings, policy: RetryPolicy
+        self, destination: DestinationQueue, batch: Batch, policy: RetryPolicy, ledger: Ledger
     ) -> None:
-        self.ended: list[Batch] = []
-        self.reports: list[Report] = []
         self.destination = destination
-        self._batch = batch
-        self._settings = settings
+        self.batch = batch
+        self.ended: list[Batch] = []
+        self.ledger = ledger.copy()
+        self.reports: list[Report] = []
+        self._settings = destination.settings
         self._policy = policy
-        self._delivered = 0
-        self._rejected = 0
-        self._requests = 0
-        self._dropped: dict[str, int] = {}
-        self._last_error: str | None = None
-
-    def result(self, ledger: Ledger) -> Settled:
-        """Return what it changes in a ledger, and in the destination."""
-        return Settled(
-            self.destination,
-            self._batch,
-            self.ended,
-            ledger.requests + self._requests,
-            ledger.delivered + self._delivered,
-            ledger.rejected + self._rejected,
-            ledger.last_error if self._last_error is None else self._last_error,
-            {reason: ledger.dropped[reason] + count for reason, count in self._dropped.items()},
-        )
 
     def keep_rejected(self, rejected: RejectedEvents) -> None:
         """Have the events kept that a server refused."""
@@ -172,19 +106,23 @@ class Settlement:
         for (reason, message), refused in kept.items():
             rejected.write(self.destination.exporter.name, reason, message, refused)
 
-    def give_up(self, reason: str, message: str) -> None:
-        """Drop the batch for an error."""
-        self.ended.append(self._batch)
-        self._dropped[reason] = len(self._batch.events)
-        self.reports.append(Report("dropped", reason, message, self._batch.events))
-        self._last_error = message
+    def drop(self, reason: str, message: str) -> None:
+        """Drop the whole batch."""
+        self.ended.append(self.batch)
+        self.ledger.drop(reason, len(self.batch.events))
+        self.reports.append(Report("dropped", reason, message, self.batch.events))
+
+    def fail(self, error: str) -> None:
+        """Drop the batch for an error of the exporter's."""
+        self.ledger.last_error = error
+        self.drop(INTERNAL_ERROR, error)
 
     def settle(self, exported: Exported, now: float) -> None:
         """Settle the batch by what became of its events."""
-        batch, destination = self._batch, self.destination
-        self._requests = exported.requests
+        batch, destination = self.batch, self.destination
+        self.ledger.requests += exported.requests
         if not exported.outcomes and exported.failure is None:
-            self._delivered = len(batch.events)
+            self.ledger.delivered += len(batch.events)
             self.ended.append(batch)
             destination.backoff.accept()
             destination.succeed()
@@ -204,7 +142,7 @@ class Settlement:
             # That the server could not take one now is no sign that it takes others.
             answered = answered or outcome.status not in (Status.RETRY, Status.UNCERTAIN)
             if self._is_to_be_retried(item, outcome.status):
-                self._last_error = outcome.message
+                self.ledger.last_error = outcome.message
                 item.doubts += outcome.status is Status.DOUBTFUL
                 item.own_failures = item.own_failures or Attempts(self._policy)
                 delay = item.own_failures.fail(self._policy, outcome.message)
@@ -233,26 +171,26 @@ class Settlement:
         """Settle an event that is not sent again."""
         status, reason, message = outcome
         if status is Status.DELIVERED:
-            self._delivered += 1
+            self.ledger.delivered += 1
             return
-        self._last_error = message
+        self.ledger.last_error = message
         if status is Status.INCOMPLETE:
-            self._delivered += 1
+            self.ledger.delivered += 1
             self.reports.append(Report("incomplete", reason, message, [item.event]))
         elif status is Status.UNCERTAIN:
-            self._drop(item, UNCERTAIN, message)
+            self._drop_item(item, UNCERTAIN, message)
         else:
             self._reject(item, reason, message)
 
     def _fail(self, failure: Failure, items: Sequence[Item], now: float) -> None:
         """Keep the events of a request that failed as a whole, unless they may not be tried again."""
         destination, settings = self.destination, self._settings
-        self._last_error = failure.message
+        self.ledger.last_error = failure.message
         self.reports.append(Report("trouble", failure.trouble.value, failure.message))
         failed = [items[index] for index in failure.indexes]
         if failure.stored_perhaps and settings.at_most_once:
             for item in failed:
-                self._drop(item, UNCERTAIN, "No answer came, so the server may have stored it.")
+                self._drop_item(item, UNCERTAIN, "No answer came, so the server may have stored it.")
             self.ended.append(Batch.of(failed))
             failed = []
         if len(failed) == 1 and destination.backoff.blames(failed[0], failure):
@@ -268,7 +206,7 @@ class Settlement:
                 self._keep(failed)
                 return
             if failure.reason == UNANSWERED:
-                self._drop(item, UNANSWERED, f"Others were delivered meanwhile. {failure.message}")
+                self._drop_item(item, UNANSWERED, f"Others were delivered meanwhile. {failure.message}")
             else:
                 self._reject(item, failure.reason, failure.message)
             self.ended.append(Batch.of(failed))
@@ -276,15 +214,15 @@ class Settlement:
         self._keep(failed)
         over = destination.fail(failure, failed, self._policy, now)
         for item in over:
-            self._drop(item, RETRY_LIMIT, failure.message)
+            self._drop_item(item, RETRY_LIMIT, failure.message)
         self.ended.append(Batch.of(over))
 
     def _reject(self, item: Item, reason: str, message: str) -> None:
-        self._rejected += 1
+        self.ledger.rejected += 1
         self.reports.append(Report("rejected", reason, message, [item.event]))
 
-    def _drop(self, item: Item, reason: str, message: str) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+    def _drop_item(self, item: Item, reason: str, message: str) -> None:
+        self.ledger.drop(reason, 1)
         self.reports.append(Report("dropped", reason, message, [item.event]))
 
     def _keep(self, items: list[Item]) -> None:

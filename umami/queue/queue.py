@@ -117,44 +117,42 @@ class EventQueue(BoundedQueue):
         if destination.idle and destination.wait(now) < math.inf:
             destination.wake.notify()
 
-    def settle(self, destination: DestinationQueue, batch: Batch, exported: Exported) -> None:
-        """Count what became of a batch, and keep what is to be sent again."""
-        now = monotonic()
-        self._settle(destination, batch, now, lambda settlement: settlement.settle(exported, now))
+    def settle(self, destination: DestinationQueue, batch: Batch, exported: Exported | str) -> bool:
+        """Count what became of a batch, and keep what is to be sent again.
 
-    def give_up(self, destination: DestinationQueue, batch: Batch, reason: str, message: str) -> bool:
-        """Drop a batch for an error; tell whether it was not settled yet."""
-        return self._settle(
-            destination, batch, monotonic(), lambda settlement: settlement.give_up(reason, message)
-        )
+        Args:
+            destination: The destination.
+            batch: The batch.
+            exported: What the exporter returned; or its error in words, for which the batch is dropped.
 
-    def _settle(
-        self,
-        destination: DestinationQueue,
-        batch: Batch,
-        now: float,
-        decide: Callable[[Settlement], None],
-    ) -> bool:
-        settlement = Settlement(destination, batch, self._settings, self._policy)
+        Returns:
+            Whether this settled an event.
+        """
+        reports: list[Report] = []
         try:
-            self._settle_locked(settlement, batch, now, decide)
+            return self._settle(destination, batch, exported, reports)
         finally:
-            is_settled = batch not in destination.in_flight
-            for report in settlement.reports if is_settled else ():
+            for report in reports if batch not in destination.in_flight else ():
                 self._report(report)
-        return is_settled and bool(settlement.ended)
 
     @locked
-    def _settle_locked(
-        self, settlement: Settlement, batch: Batch, now: float, decide: Callable[[Settlement], None]
-    ) -> None:
-        if batch not in settlement.destination.in_flight:
-            return  # it was settled, and what came after that has failed
-        decide(settlement)
+    def _settle(
+        self, destination: DestinationQueue, batch: Batch, exported: Exported | str, reports: list[Report]
+    ) -> bool:
+        if batch not in destination.in_flight:
+            return False  # it was settled, and what came after that has failed
+        now = monotonic()
+        settlement = Settlement(destination, batch, self._policy, self._ledger)
+        if isinstance(exported, str):
+            settlement.fail(exported)
+        else:
+            settlement.settle(exported, now)
         if self.rejected is not None:  # before a flush returns, and before the store forgets them
             settlement.keep_rejected(self.rejected)
-        self._commit(settlement.result(self._ledger))
-        self._wake_idle(settlement.destination, now)
+        reports += settlement.reports
+        self._commit(settlement)
+        self._wake_idle(destination, now)
+        return bool(settlement.ended)
 
     # Waiting, and stopping.
 
@@ -283,13 +281,12 @@ class EventQueue(BoundedQueue):
     @locked
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
-        stats = self._ledger.stats(self._pending(), self._bytes)
         current = self._destinations.current or next(iter(self._destinations), None)
-        known = None
+        server = None
         if current is not None:
             with suppress(Exception):  # of an exporter of the user's
-                known = current.exporter.describe()
-        return stats.model_copy(update={"server": known})
+                server = current.exporter.describe()
+        return self._ledger.stats(self._pending(), self._bytes, server)
 
     # The store.
 
@@ -325,7 +322,7 @@ class EventQueue(BoundedQueue):
         orphan.adopt()
         self._ledger.submitted += orphan.events
         for loss in orphan.losses:
-            self._ledger.count_dropped(loss.reason, loss.count)
+            self._count_dropped(loss.reason, loss.count)
             self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))
         if not orphan.events or exporter is None:
             return None

@@ -16,7 +16,6 @@ from .batches import Batch
 from .destination_queue import DestinationQueue
 from .exporter import Exported, Failure, checked
 from .queue import EventQueue
-from .reasons import INTERNAL_ERROR
 from .reporter import Report
 
 _EXTRA_SENDER_SECONDS: Final = 5.0
@@ -133,8 +132,7 @@ class Senders:
             raise
         except BaseException as error:
             # Whatever it is, it must cost no more than this batch, and leave a sender at work.
-            message = f"{type(error).__name__}: {error}"
-            dropped = self._queue.give_up(destination, batch, INTERNAL_ERROR, message)
+            dropped = self._queue.settle(destination, batch, f"{type(error).__name__}: {error}")
             with suppress(Exception):  # of a log handler
                 logger.exception(
                     "The exporter %s failed with %s, and its batch of %d event%s was %s. To have events sent "
