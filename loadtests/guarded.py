@@ -64,7 +64,7 @@ def _run(path: str, times: int) -> None:
 
     def settle() -> None:
         """Do what a sender thread does with a batch."""
-        batch = agent._queue.take(destination, None, 0)  # noqa: SLF001
+        batch = agent.queue.take(destination, None, 0)
         agent._senders._export(destination, batch)  # noqa: SLF001
 
     def walk(action: Callable[[], object], count: int) -> None:

@@ -19,7 +19,7 @@ from umami.queue.destination_queue import DestinationQueue
 from umami.queue.exporter import Exported, Failure, Outcome, Status, Trouble
 from umami.queue.queue import EventQueue
 from umami.queue.reporter import Report
-from umami.queue.senders import Senders
+from umami.queue.workers import Senders
 from umami.settings import Settings
 
 ALL = range(3)
@@ -201,7 +201,7 @@ def test_a_sender_that_is_broken_off_anywhere_leaves_its_events_to_the_next(
         settings = queue_settings(batch_size=3, flush_interval=0.0, retry_wait=1e-9, retry_wait_max=1e-9)
         queue = EventQueue(settings, lambda destination: None, lambda report: None)
         destination = queue.destination(exporter)
-        senders = Senders(queue, settings, lambda report: None, lambda: None, lambda: None)
+        senders = Senders(queue, lambda: None)
         for number in range(7):
             assert destination.put(b'{"n": %d}' % number)
         with contextlib.suppress(fault), at_moment(moment, break_off) as reached:

@@ -24,7 +24,7 @@ from umami._http.target import Target
 from umami.collector import Collector
 from umami.queue.queue import EventQueue
 from umami.queue.reasons import INTERNAL_ERROR
-from umami.queue.senders import Senders
+from umami.queue.workers import Senders
 from umami.settings import Settings
 
 SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
@@ -67,7 +67,7 @@ def break_off_everywhere(fault: type[BaseException], collector: Collector) -> No
         target = Target(f"{collector.url}/api/send", f"{collector.url}/api/batch")
         queue = EventQueue(settings, lambda destination: None, lambda report: None)
         destination = queue.destination(UmamiExporter(target, connections))
-        senders = Senders(queue, settings, lambda report: None, lambda: None, lambda: None)
+        senders = Senders(queue, lambda: None)
         for name in ("one", "two", "three"):
             assert destination.put(event(name))
         assert destination.put(event("crawler", userAgent=CRAWLER))

@@ -123,7 +123,7 @@ def test_what_a_dropped_client_has_no_thread_for_goes_out_at_the_end(collector: 
 def test_servers_that_are_not_used_any_more_cost_a_send_nothing(
     collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Any
 ) -> None:
-    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.05)
+    monkeypatch.setattr("umami.queue.workers._EXTRA_SENDER_SECONDS", 0.05)
     with ReverseProxy(collector.url) as proxy:
         client = make_client(url_base=proxy.url)
         for number in range(5):
@@ -132,7 +132,7 @@ def test_servers_that_are_not_used_any_more_cost_a_send_nothing(
             for unused in range(20):
                 client.configure(url_base=f"{proxy.url}/{number}/{unused}", enabled=False)
                 client.new_event("not sent")
-        destinations = client._state.agent._queue._destinations
+        destinations = client._state.agent.queue._destinations
         until(lambda: len(destinations) == 1)
         assert len(client._state._exporters) <= 64
         client.configure(url_base=f"{proxy.url}/3", enabled=True)
@@ -152,7 +152,7 @@ def test_an_event_of_a_send_that_began_before_its_server_was_left_is_delivered(
     put = client._state.route.destination.put
     client.set_url_base(collector.url)
     client.new_event("elsewhere")
-    assert len(client._state.agent._queue._destinations) == 1
+    assert len(client._state.agent.queue._destinations) == 1
     gc.collect()
     assert put(b'{"type":"event","payload":{"website":"%s","url":"/","name":"late"}}' % SITE.encode())
     assert client.flush(DEADLINE)

@@ -23,7 +23,7 @@ from umami._http.exporter import UmamiExporter
 from umami._http.poster import Poster
 from umami.collector import Collector
 from umami.models import QueueStats
-from umami.queue import senders
+from umami.queue import workers
 from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
 
@@ -102,7 +102,7 @@ def test_an_event_that_comes_while_others_are_held_back_waits_no_longer_than_its
 def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: MakeClient) -> None:
     client = make_client(senders=2, flush_interval=0.2, batch_size=100)
     destination = queue_of(client)
-    queue = client._state.agent._queue
+    queue = client._state.agent.queue
     destination.succeed()  # or else one request at a time would ask whether this is Umami
     assert queue.add_sender(destination, "a", 1)
     assert queue.add_sender(destination, "b", 2)
@@ -133,7 +133,7 @@ def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     export, exporting, die = UmamiExporter.export, threading.Event(), threading.Event()
-    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", NEVER)
+    monkeypatch.setattr("umami.queue.workers._EXTRA_SENDER_SECONDS", NEVER)
 
     def broken(self: UmamiExporter, *args: Any, **kwargs: Any) -> Any:
         if not exporting.is_set():
@@ -231,7 +231,7 @@ def turn_away(client: umami.Client, collector: Collector) -> None:
     client.set_url_base(collector.url.replace("127.0.0.1", "localhost"))
     assert not home.senders
     assert client.new_event("elsewhere") == QUEUED
-    assert not client._state.agent._queue.stopped
+    assert not client._state.agent.queue.stopped
 
 
 ACTS = [look, flush, settle, change, stop, fill, turn_away]
@@ -253,7 +253,7 @@ def test_an_event_of_a_send_that_was_held_up_is_seen_by_itself(
     balanced: Balanced,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(senders, "_EXTRA_SENDER_SECONDS", NEVER)  # none ends but by the shutdown
+    monkeypatch.setattr(workers, "_EXTRA_SENDER_SECONDS", NEVER)  # none ends but by the shutdown
     client = make_client(senders=1, shutdown_timeout=DEADLINE)
     destination = hold_the_sender(client, collector)
 
@@ -289,7 +289,7 @@ def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_
     agent = client._state.agent
 
     def close() -> None:
-        agent._queue.close()
+        agent.queue.close()
         collector.thaw()
         assert client.flush(DEADLINE)
 
@@ -298,7 +298,7 @@ def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_
 
     destination.inbox.events = HeldUp(close, look)
     assert client.new_event("too late") == LATE
-    agent._queue.reopen()
+    agent.queue.reopen()
     assert client.flush(DEADLINE)
     assert stored(collector) == {"first": 1}
     assert client.queue_stats().dropped == {"shutdown": 1}

@@ -523,7 +523,7 @@ def test_a_flush_waits_for_what_is_on_disk_although_later_events_overtake_it(
 
         flushing = threading.Thread(target=flush, daemon=True)
         flushing.start()
-        until(lambda: len(client._state._agent._queue._waiting) > 0)
+        until(lambda: len(client._state._agent.queue._waiting) > 0)
         for number in range(15):
             client.new_event(f"later{number}")
         collector.thaw()
@@ -684,7 +684,7 @@ def test_a_round_that_fails_does_not_end_the_watch(
 
     file = leave(3)
     away = file.rename(folder.with_name("later.events"))
-    monkeypatch.setattr("umami.queue.orphans._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.workers._LOOK_SECONDS", 0.01)
     monkeypatch.setattr(Folder, "take_over", broken)
     client = make_client(spool=str(folder))
     client.new_event("own")

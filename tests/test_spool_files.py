@@ -317,7 +317,7 @@ def test_files_for_others_are_read_once_and_named_once(
     theirs = MAGIC + framed(b"X", 0, b'{"exporter":"file"}')
     theirs += b"".join(framed(b"E", index, EVENT) for index in range(20_000))
     (folder / "1-aa-0.events").write_bytes(theirs)
-    monkeypatch.setattr("umami.queue.orphans._LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("umami.queue.workers._LOOK_SECONDS", 0.001)
     client = make_client(spool=str(folder))
     client.new_event("own")
     assert client.flush(DEADLINE)

@@ -138,7 +138,7 @@ def test_a_folder_that_was_removed_is_made_anew(
     heard: Listener,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("umami.queue.orphans._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("umami.queue.workers._LOOK_SECONDS", 0.01)
     collector.fail(None, freeze=True)
     client = make_client(spool=str(folder))
     send_many(client, 3)

@@ -441,7 +441,7 @@ def test_idle_senders_leave_and_the_last_one_stays(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
     # They leave after some idle seconds; here at once, all of them together.
-    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.0)
+    monkeypatch.setattr("umami.queue.workers._EXTRA_SENDER_SECONDS", 0.0)
     with Collector(umami="cloud", item_delay=0.03) as slow:
         client = make_client(url_base=slow.url, flush_interval=0)
         for turn in range(1, 6):
@@ -454,7 +454,7 @@ def test_idle_senders_leave_and_the_last_one_stays(
 
 def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> None:
     client = make_client(flush_interval=NEVER)
-    queue = client._state.agent._queue
+    queue = client._state.agent.queue
     destination = queue.destination(exporters.MemoryExporter())
     assert queue.add_sender(destination, "stays", 2)
     assert queue.add_sender(destination, "leaves", 2)
@@ -487,7 +487,7 @@ def test_of_two_senders_whose_time_is_up_one_stays(make_client: MakeClient) -> N
 def test_senders_leave_a_server_that_the_client_has_turned_away_from(
     collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, balanced: Balanced
 ) -> None:
-    monkeypatch.setattr("umami.queue.senders._EXTRA_SENDER_SECONDS", 0.05)
+    monkeypatch.setattr("umami.queue.workers._EXTRA_SENDER_SECONDS", 0.05)
 
     def senders() -> int:
         return sum(thread.name == "umami-sender" for thread in threading.enumerate())

@@ -293,7 +293,7 @@ class State:
                     server = Server(f"http://{_NO_HOSTNAME}")
             exporter = settings.exporter if server is None else self.exporter(server.target)
             assert exporter is not None  # noqa: S101 - for the type checker
-            queue = agent.destination(exporter)
+            queue = agent.queue.destination(exporter)
             queued = settings.enabled and settings.mode == "queued"
             route = Route(settings, server, encoder, queue, queue.put if queued else _put_nothing)
             # A worker that uWSGI forks comes here at its first send, and so notices the fork.

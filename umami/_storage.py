@@ -44,7 +44,7 @@ class Storage:
             self.spool.configure(settings.spool_max_bytes, settings.spool_sync, settings.spool_sync_interval)
             if is_new:
                 agent.use_store(self.spool)
-        agent.rejected = rejected
+        agent.queue.rejected = rejected
         if rejected is not None:
             rejected.max_bytes = settings.spool_max_bytes
 
@@ -53,8 +53,8 @@ def _rejected(agent: Agent, settings: Settings) -> RejectedEvents | None:
     if settings.rejected is None:
         return None
     path = Path(settings.rejected)
-    if agent.rejected is not None and agent.rejected.folder == path:
-        return agent.rejected
+    if agent.queue.rejected is not None and agent.queue.rejected.folder == path:
+        return agent.queue.rejected
     try:
         return Rejected(path, agent.report_trouble)
     except OSError as error:

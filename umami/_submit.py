@@ -107,7 +107,7 @@ def _drop(state: State, route: Route, dropped: Dropped) -> dict[str, Any]:
     reason, fault = TOO_LARGE if dropped.is_too_large else BEFORE_SEND, dropped.fault
     if route.destination is not None:  # else it was sent within a test's capture
         if route.settings.mode == "queued":
-            state.agent.drop(reason, fault or "before_send returned None.", dropped.event)
+            state.agent.queue.drop(reason, fault or "before_send returned None.", [dropped.event])
         if fault is not None:
             state.agent.reporter.add(Report("failure", reason, f"Events are dropped: {fault}"))
     return {"queued": False, "reason": reason}

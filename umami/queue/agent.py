@@ -16,12 +16,11 @@ from umami.settings import Settings
 
 from .destination_queue import DestinationQueue
 from .exporter import Exporter
-from .orphans import Orphans
 from .queue import EventQueue
 from .reasons import SHUTDOWN, end_message, flush_message
 from .reporter import Report, Reporter
-from .senders import Senders, release
-from .store import RejectedEvents, Store
+from .store import Store
+from .workers import Orphans, Senders, release
 
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
@@ -40,36 +39,26 @@ class Agent:
 
     Attributes:
         reporter: Takes reports of what goes wrong.
+        queue: Holds the events.
     """
 
     def __init__(self, settings: Settings, exporter_of: Callable[[str], Exporter | None]) -> None:
         self.reporter = Reporter(settings.on_error)
+        self.queue = EventQueue(settings, self._resume, self.reporter.add)
         self._settings = settings
-        self._exporter_of = exporter_of
-        self._queue = EventQueue(settings, self._resume, self.reporter.add)
-        self._senders = Senders(self._queue, settings, self.reporter.add, self._note_server, self._note_end)
+        self._senders = Senders(self.queue, self._note_end)
+        self._orphans = Orphans(self.queue, self._senders, exporter_of)
         self._no_thread_until = 0.0
         self._waited_in_vain = 0.0
-        self._store: Store | None = None
-        self._orphans = Orphans(self._queue, self._adopt)
         self._exit_by: float | None = None
         self._has_said_what_is_left = False
         _process.register(self)
 
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. Nothing that is queued is lost, whatever the bounds."""
-        self._settings = self._senders.settings = settings
+        self._settings = settings
         self.reporter.on_error = settings.on_error
-        self._queue.configure(settings)
-
-    @property
-    def rejected(self) -> RejectedEvents | None:
-        """What keeps events that a server refused; None if nothing does."""
-        return self._queue.rejected
-
-    @rejected.setter
-    def rejected(self, rejected: RejectedEvents | None) -> None:
-        self._queue.rejected = rejected
+        self.queue.configure(settings)
 
     def report_trouble(self, reason: str, message: str) -> None:
         """Take a report of what goes wrong with a folder of events."""
@@ -77,8 +66,7 @@ class Agent:
 
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on, and send what other processes left there."""
-        self._store = store
-        self._queue.use_store(store)
+        self.queue.use_store(store)
         self._orphans.watch()
 
     def look_for_orphans(self) -> None:
@@ -86,10 +74,6 @@ class Agent:
         _threads.off_hub(run, self._orphans.look(monotonic() + _FIRST_LOOK_SECONDS))
 
     # Events in.
-
-    def destination(self, exporter: Exporter) -> DestinationQueue:
-        """Return the queue of an exporter, whose `put` takes events."""
-        return self._queue.destination(exporter)
 
     def put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> str | None:
         """Queue an event that `put` did not take, waiting for room; without any, count it as dropped.
@@ -109,14 +93,10 @@ class Agent:
     def _put_late(self, destination: DestinationQueue, event: bytes, patience: float) -> Steps[str | None]:
         if self._exit_by is not None:
             return self._put_at_exit(destination, event, self._exit_by)
-        if self._queue.stopped or not destination.senders:
+        if self.queue.stopped or not destination.senders:
             # The queue is full of what a shutdown left, or of what no thread could be started for.
             self._resume(destination)
-        return (yield from self._queue.put_late(destination, event, patience))
-
-    def drop(self, reason: str, message: str, event: bytes) -> None:
-        """Count an event that is given up before it was queued."""
-        self._queue.drop(reason, message, [event])
+        return (yield from self.queue.put_late(destination, event, patience))
 
     # Senders.
 
@@ -127,13 +107,13 @@ class Agent:
         here, they would make this caller wait for the server.
         """
         self._waited_in_vain = 0.0
-        if self._queue.closing or monotonic() < self._no_thread_until:
+        if self.queue.closing or monotonic() < self._no_thread_until:
             return
         _process.watch()
         destinations = {destination}
-        if self._queue.stopped:
-            self._queue.stopped = False
-            destinations.update(self._queue.unsettled())
+        if self.queue.stopped:
+            self.queue.stopped = False
+            destinations.update(self.queue.unsettled())
         for each in destinations:
             if not self._ensure_sender(each):
                 self._no_thread_until = monotonic() + _NO_THREAD_SECONDS
@@ -142,25 +122,10 @@ class Agent:
         self._orphans.watch()
         return self._senders.ensure(destination)
 
-    def _note_server(self) -> None:
-        """Say so if a server is to end this process without a flush."""
-        if not self.flushes_on_sigterm:
-            _process.note_server()
-
     def _note_end(self) -> None:
         """Do what `abandon` left to the senders, if a shutdown has ended them."""
-        if self._queue.abandoned and self._exit_by is None:
+        if self.queue.abandoned and self._exit_by is None:
             self.abandon()
-
-    # What other processes left in the store.
-
-    def _adopt(self) -> bool:
-        """Take over what other processes left, as much as this one may at a time; tell if there was any."""
-        destinations = self._queue.adopt(self._exporter_of)
-        for destination in destinations:
-            _process.watch()
-            self._ensure_sender(destination)
-        return bool(destinations)
 
     # Flushing and stopping.
 
@@ -181,24 +146,24 @@ class Agent:
         return await run_async(self._shutdown(timeout))
 
     def _flush(self, timeout: float | None) -> Steps[bool]:
-        if self._queue.is_held() or self.reporter.is_held() or self._senders.is_current():
+        if self.queue.is_held() or self.reporter.is_held() or self._senders.is_current():
             return False  # a signal's or a log's handler, in a thread that it needs: it would wait for itself
         began = monotonic()
         settled = yield from self._flush_all(math.inf if timeout is None else began + timeout)
         return settled or self._warn_of_unsettled("flush()", began)
 
     def _shutdown(self, timeout: float | None) -> Steps[bool]:
-        if self._queue.is_held():
+        if self.queue.is_held():
             return False  # as a flush would
         began = monotonic()
         give_up = began + (self._settings.shutdown_timeout if timeout is None else timeout)
-        self._queue.close()
+        self.queue.close()
         try:
             settled = yield from self._flush_all(give_up)
-            if self._queue.closing == 1:  # or else another shutdown goes on, and stops them
+            if self.queue.closing == 1:  # or else another shutdown goes on, and stops them
                 yield from self._senders.stop(give_up)
         finally:
-            self._queue.reopen()
+            self.queue.reopen()
         if not settled:
             self._waited_in_vain += monotonic() - began
             self._warn_of_unsettled("shutdown()", began)
@@ -207,7 +172,7 @@ class Agent:
 
     def _warn_of_unsettled(self, what: str, began: float) -> bool:
         """Log, once a minute at most, why a call that began at a time returns False; return that."""
-        stats, trouble = self._queue.stats(), self._queue.trouble()
+        stats, trouble = self.queue.stats(), self.queue.trouble()
         message = flush_message(what, monotonic() - began, stats, trouble)
         self.reporter.add(Report("warning", "unsettled", message))
         return False
@@ -216,8 +181,8 @@ class Agent:
         """Flush, and send what other processes left."""
         yield from self._orphans.look(give_up)
         settled = yield from self._flush_own(give_up)
-        while settled and self._queue.has_orphans:
-            if not ((yield from self._orphans.look(give_up)) or self._queue.unsettled()):
+        while settled and self.queue.store is not None and self.queue.store.has_orphans:
+            if not ((yield from self._orphans.look(give_up)) or self.queue.unsettled()):
                 break
             settled = yield from self._flush_own(give_up)
         return settled
@@ -230,12 +195,12 @@ class Agent:
 
     def _settle(self, give_up: float) -> Steps[bool]:
         """Wait until what is there is settled."""
-        destinations = self._queue.unsettled()
+        destinations = self.queue.unsettled()
         if destinations:
-            self._queue.stopped = False
+            self.queue.stopped = False
         unattended = [each for each in destinations if not self._ensure_sender(each)]
         if unattended:
-            self._queue.hurry(give_up)
+            self.queue.hurry(give_up)
         worked = True
         for index, destination in enumerate(unattended):
             now = monotonic()
@@ -243,7 +208,7 @@ class Agent:
             worked = bool((yield Work(partial(self._senders.work, destination, share), share))) and worked
         if not worked:  # there is no thread for an event loop to wait for
             return False
-        return (yield from self._queue.wait_settled(give_up))
+        return (yield from self.queue.wait_settled(give_up))
 
     def abandon(self) -> None:
         """Have what is queued delivered, and let the threads go then: the client is gone.
@@ -251,16 +216,17 @@ class Agent:
         A sender's thread keeps the agent in being until then. Without one, the store hands the events on, or
         the end of the process flushes them.
         """
-        if self._queue.abandon():
+        if self.queue.abandon():
             return
-        if self._store is not None and self._store.left >= self._queue.stats().pending:
-            self._queue.close_store(forget=True)  # another client or process sends all of it
+        store = self.queue.store
+        if store is not None and store.left >= self.queue.stats().pending:
+            self.queue.close_store(forget=True)  # another client or process sends all of it
         else:
             _process.keep(self)
 
     def stats(self) -> QueueStats:
         """Return the ledger at this instant."""
-        return self._queue.stats().model_copy(update={"repaired": dict(self.reporter.repaired)})
+        return self.queue.stats().model_copy(update={"repaired": dict(self.reporter.repaired)})
 
     # The end of the process, and forks: see `_process.Hooks`.
 
@@ -268,8 +234,8 @@ class Agent:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
             self._exit_by = monotonic() + self.patience()
-        self._queue.close()
-        self._queue.hurry(self._exit_by)
+        self.queue.close()
+        self.queue.hurry(self._exit_by)
 
     def patience(self) -> float:
         """Return the seconds that the end of the process may wait: those that a shutdown in vain has left."""
@@ -290,26 +256,26 @@ class Agent:
         """Deliver an event now or leave it to the next process: no one will wait for it."""
         # Once modules are being taken apart nothing can be sent, and a daemon thread is not waited for.
         if sys.is_finalizing() or threading.current_thread().daemon or monotonic() >= give_up:
-            if self._queue.keep(destination, event):
+            if self.queue.keep(destination, event):
                 return None
-            self._queue.drop(SHUTDOWN, "Sent when the process was ending; more are not logged.", [event])
+            self.queue.drop(SHUTDOWN, "Sent when the process was ending; more are not logged.", [event])
             run(self.reporter.flush(min(give_up, monotonic()) + _LAST_REPORT_SECONDS))
             return SHUTDOWN
-        self._queue.put_locked(destination, event, anyway=True)
+        self.queue.put_locked(destination, event, anyway=True)
         run(self._flush_own(give_up))
         self._log_what_is_left_at_exit()
         return None
 
     def _log_what_is_left_at_exit(self) -> None:
-        stats = self._queue.stats()
-        kept = self._queue.close_store()
+        stats = self.queue.stats()
+        kept = self.queue.close_store()
         if not self._has_said_what_is_left:
             self._has_said_what_is_left = self._log_what_is_left("The process ends", stats, kept)
 
     def _log_what_is_left(self, what: str, stats: QueueStats, kept: int = 0) -> bool:
         """Log how many events are pending, if any are."""
         if stats.pending:
-            seconds, trouble = self._settings.shutdown_timeout, self._queue.trouble()
+            seconds, trouble = self._settings.shutdown_timeout, self.queue.trouble()
             logger.error("%s", end_message(what, seconds, stats, trouble, kept))
         return stats.pending > 0
 
@@ -321,7 +287,7 @@ class Agent:
     def begin_flush(self) -> float:
         """Have everything sent as soon as possible, and return until when to wait for it."""
         give_up = monotonic() + self.patience()
-        self._queue.hurry(give_up)
+        self.queue.hurry(give_up)
         return give_up
 
     def end_flush(self, give_up: float) -> None:
@@ -331,7 +297,7 @@ class Agent:
         run(self.reporter.finish(monotonic()))
         if not settled:
             self._waited_in_vain += monotonic() - began
-            self._log_what_is_left("SIGTERM takes effect", self._queue.stats())
+            self._log_what_is_left("SIGTERM takes effect", self.queue.stats())
 
     def after_fork(self) -> None:
         """Start clean in a fork's child: the parent's events, threads and connections are the parent's."""
@@ -340,9 +306,9 @@ class Agent:
         self._no_thread_until = self._waited_in_vain = 0.0
         self._has_said_what_is_left = False
         self.reporter.reset()
-        self._queue.reset()
+        self.queue.reset()
         self._orphans.reset()
-        if self.rejected is not None:
-            self.rejected.after_fork()
-        for exporter in self._queue.exporters():
+        if self.queue.rejected is not None:
+            self.queue.rejected.after_fork()
+        for exporter in self.queue.exporters():
             release(exporter.after_fork)

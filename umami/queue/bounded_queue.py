@@ -39,6 +39,13 @@ class BoundedQueue:
         settings: How much it holds, and how.
         start_sender: Called, outside the lock, with a destination that has events and no sender.
         report: Called with each thing that went wrong. Must not wait for anything.
+
+    Attributes:
+        report: See above.
+        store: What keeps a copy of each event; None if nothing does.
+        stopped: Whether the senders are to end.
+        abandoned: Whether they are to end once every event is settled: no other is to come.
+        closing: How many calls want no more events to be taken.
     """
 
     def __init__(
@@ -47,9 +54,9 @@ class BoundedQueue:
         start_sender: Callable[[DestinationQueue], None],
         report: Callable[[Report], None],
     ) -> None:
-        self._store: Store | None = None
+        self.store: Store | None = None
         self._start_sender = start_sender
-        self._report = report
+        self.report = report
         self._destinations = Destinations(
             lambda exporter: DestinationQueue(exporter, self._settings, self._new_inbox, self._lock)
         )
@@ -74,14 +81,14 @@ class BoundedQueue:
         for destination in self._destinations:
             destination.clear(self._lock)
         self._destinations.forget_idle()
-        if self._store is not None:
-            self._store.after_fork()
-            self.use_store(self._store)
+        if self.store is not None:
+            self.store.after_fork()
+            self.use_store(self.store)
 
     @locked
     def configure(self, settings: Settings) -> None:
         """Apply other settings from now on. What is held stays, even if it is more than they allow."""
-        self._settings, self._policy = settings, RetryPolicy(settings, self._report)
+        self._settings, self._policy = settings, RetryPolicy(settings, self.report)
         for destination in self._destinations:
             destination.settings = settings
             destination.wake.notify_all()
@@ -90,7 +97,7 @@ class BoundedQueue:
     @locked
     def use_store(self, store: Store) -> None:
         """Keep a copy of each event in a store from now on."""
-        self._store = store
+        self.store = store
         for destination in self._destinations:
             destination.attach(store)
 
@@ -105,32 +112,13 @@ class BoundedQueue:
     def _included(self, destination: DestinationQueue) -> DestinationQueue:
         if destination not in self._destinations.active:
             destination.settings = self._settings
-            if self._store is not None:
-                destination.attach(self._store)
+            if self.store is not None:
+                destination.attach(self.store)
             self._destinations.add(destination)
         return destination
 
     def _new_inbox(self, destination: DestinationQueue) -> Inbox:
         return Inbox(partial(self.put_locked, destination), partial(self._recall, destination))
-
-    @locked
-    def abandon(self) -> bool:
-        """Have the senders end once every event is settled: no other is to come.
-
-        Returns:
-            Whether nothing is left to do: every event is settled, or senders are still at work.
-        """
-        self.abandoned = True
-        self._destinations.current = None
-        for destination in self._destinations:
-            destination.wake.notify_all()
-        self._waiting.notify()
-        return self.is_over or any(destination.senders for destination in self._destinations)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is abandoned, and every event is settled."""
-        return self.abandoned and not any(destination.unsettled() for destination in self._destinations)
 
     # The lock and the inboxes.
 
@@ -146,7 +134,7 @@ class BoundedQueue:
         its thread is about to see that, and to take it back.
         """
         self._inside = True
-        if self._store is not None:
+        if self.store is not None:
             return  # they stay closed
         now = monotonic()
         for destination in tuple(self._destinations.active):
@@ -162,7 +150,7 @@ class BoundedQueue:
     def _open_inboxes(self) -> None:
         """Open the inboxes, as far as the bounds allow without waking a sender."""
         try:
-            if self.stopped or self.closing or self._store is not None:
+            if self.stopped or self.closing or self.store is not None:
                 return  # they stay closed
             free = min(
                 self._settings.queue_size - self._count,
@@ -242,7 +230,7 @@ class BoundedQueue:
         size = len(event)
         # The first event starts a sender's clock, and the one that fills a batch is worth waking one.
         wake = destination.wake.waiting and destination.room_unwatched(size) < 1
-        in_store = self._store is not None and self._put_into_store(destination, event, anyway=anyway)
+        in_store = self.store is not None and self._put_into_store(destination, event, anyway=anyway)
         taken = in_store or anyway or self._make_room(destination, size)
         if taken and not in_store:
             destination.overtaken += destination.stored > 0
@@ -294,7 +282,7 @@ class BoundedQueue:
         settlement.drop(*why)
         self._commit(settlement)
         for report in settlement.reports:
-            self._report(report)
+            self.report(report)
 
     def _commit(self, settlement: Settlement) -> None:
         """Put the counts of a settlement in force, and let go of the events that are settled."""
@@ -321,7 +309,7 @@ class BoundedQueue:
             self._interrupting.append(partial(self.drop, reason, message, events))
             return
         self._count_dropped(reason, len(events))
-        self._report(Report("dropped", reason, message, events))
+        self.report(Report("dropped", reason, message, events))
 
     @locked
     def _count_dropped(self, reason: str, count: int) -> None:
@@ -354,4 +342,4 @@ class BoundedQueue:
         self._bytes += sum(map(len, loaded))
         for loss in losses:
             self._ledger.drop(loss.reason, loss.count)
-            self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))
+            self.report(Report("dropped", loss.reason, loss.message, unread=loss.count))

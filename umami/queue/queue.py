@@ -133,7 +133,7 @@ class EventQueue(BoundedQueue):
             return self._settle(destination, batch, exported, reports)
         finally:
             for report in reports if batch not in destination.in_flight else ():
-                self._report(report)
+                self.report(report)
 
     @locked
     def _settle(
@@ -223,6 +223,25 @@ class EventQueue(BoundedQueue):
             destination.wake.notify_all()
 
     @locked
+    def abandon(self) -> bool:
+        """Have the senders end once every event is settled: no other is to come.
+
+        Returns:
+            Whether nothing is left to do: every event is settled, or senders are still at work.
+        """
+        self.abandoned = True
+        self._destinations.current = None
+        for destination in self._destinations:
+            destination.wake.notify_all()
+        self._waiting.notify()
+        return self.is_over or any(destination.senders for destination in self._destinations)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is abandoned, and every event is settled."""
+        return self.abandoned and not any(destination.unsettled() for destination in self._destinations)
+
+    @locked
     def stop(self) -> None:
         """Stop every sender; events stay."""
         self.stopped = True
@@ -238,21 +257,6 @@ class EventQueue(BoundedQueue):
     def notify(self) -> None:
         """Look whether a condition holds that a thread or a task waits for."""
         self._waiting.notify()
-
-    @property
-    def has_store(self) -> bool:
-        """Whether events are kept in a store."""
-        return self._store is not None
-
-    @property
-    def has_orphans(self) -> bool:
-        """Whether the store has events of other processes."""
-        return self._store is not None and self._store.has_orphans
-
-    @property
-    def wants_orphans(self) -> bool:
-        """Whether the store can give more events of other processes."""
-        return self._store is not None and self._store.wants_orphans
 
     @locked
     def has_events(self, destination: DestinationQueue) -> bool:
@@ -307,11 +311,11 @@ class EventQueue(BoundedQueue):
         Returns:
             The queues that they are in now.
         """
-        if self._store is None or self.abandoned:
+        if self.store is None or self.abandoned:
             return []
         found: Iterator[DestinationQueue | None] = (
             self._adopt(orphan, exporter_of(orphan.name))
-            for orphan in self._store.orphans(lambda name: exporter_of(name) is not None)
+            for orphan in self.store.orphans(lambda name: exporter_of(name) is not None)
         )
         return [destination for destination in found if destination is not None]
 
@@ -323,7 +327,7 @@ class EventQueue(BoundedQueue):
         self._ledger.submitted += orphan.events
         for loss in orphan.losses:
             self._count_dropped(loss.reason, loss.count)
-            self._report(Report("dropped", loss.reason, loss.message, unread=loss.count))
+            self.report(Report("dropped", loss.reason, loss.message, unread=loss.count))
         if not orphan.events or exporter is None:
             return None
         destination = self._included(self._destinations.of(exporter))
@@ -333,11 +337,11 @@ class EventQueue(BoundedQueue):
     @locked
     def close_store(self, *, forget: bool = False) -> int:
         """Leave what is stored to another process, with `forget` for good; return how many events it is."""
-        if self._store is None:
+        if self.store is None:
             return 0
-        left = self._store.close()
+        left = self.store.close()
         for destination in self._destinations:
             if forget:
                 destination.clear(self._lock)
-            destination.attach(self._store)
+            destination.attach(self.store)
         return left

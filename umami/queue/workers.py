@@ -1,4 +1,4 @@
-"""The threads that take batches from the queue, and export and settle them."""
+"""The threads: senders take batches, export and settle them; one takes over what other processes left."""
 
 import logging
 import math
@@ -7,14 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from umami import _threads
+from umami import _process, _threads
 from umami._clock import monotonic
-from umami._waiting import Steps
-from umami.settings import Settings
+from umami._waiting import Steps, Work
 
 from .batches import Batch
 from .destination_queue import DestinationQueue
-from .exporter import Exported, Failure, checked
+from .exporter import Exported, Exporter, Failure, checked
 from .queue import EventQueue
 from .reporter import Report
 
@@ -22,6 +21,7 @@ _EXTRA_SENDER_SECONDS: Final = 5.0
 _SLOW_ANSWER: Final = 0.01
 _SLOW_ITEM: Final = 0.002
 _LEAST_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 5.0
 _NO_THREAD: Final = (
     "No thread can be started, so events wait in the queue. A later send tries again; flush() and the end of "
     "the process send them without a thread. Raise the limit of threads (RLIMIT_NPROC, a container's pids)."
@@ -39,33 +39,23 @@ def release(call: Callable[[], None]) -> None:
             logger.exception("%s of an exporter raised.", getattr(call, "__name__", "A method"))
 
 
+def _note_server(destination: DestinationQueue) -> None:
+    """Say so if a server, such as uvicorn, is to end this process without a flush."""
+    if not destination.settings.flush_on_sigterm:
+        _process.note_server()
+
+
 class Senders:
-    """Starts and stops the threads.
+    """Starts and stops the threads that send.
 
     Args:
         queue: The queue.
-        settings: The settings.
-        report: Called with each thing that goes wrong.
-        look_around: Called in a sender's thread when it begins, and after each batch.
-        after_end: Called in a sender's thread when it has ended.
-
-    Attributes:
-        settings: Replaced when they change.
+        after_end: Called in such a thread when it has ended.
     """
 
-    def __init__(
-        self,
-        queue: EventQueue,
-        settings: Settings,
-        report: Callable[[Report], None],
-        look_around: Callable[[], None],
-        after_end: Callable[[], None],
-    ) -> None:
-        self.settings = settings
-        self._look_around = look_around
-        self._after_end = after_end
+    def __init__(self, queue: EventQueue, after_end: Callable[[], None]) -> None:
         self._queue = queue
-        self._report = report
+        self._after_end = after_end
         self._threads: set[_threads.Thread] = set()
 
     def ensure(self, destination: DestinationQueue, most: int = 1) -> bool:
@@ -86,7 +76,7 @@ class Senders:
                 self._queue.remove_sender(destination, thread)
                 if isinstance(error, RuntimeError):
                     if "interpreter shutdown" not in str(error):  # as at every exit, since Python 3.12
-                        self._report(Report("warning", "no_thread", _NO_THREAD))
+                        self._queue.report(Report("warning", "no_thread", _NO_THREAD))
                     return False
             raise
         return True
@@ -96,14 +86,14 @@ class Senders:
         try:
             with suppress(Exception):  # the first batch will fail for it
                 destination.exporter.prepare()  # while its events gather
-            self._look_around()
+            _note_server(destination)
             while batch := self._queue.take(destination, thread, spare=_EXTRA_SENDER_SECONDS):
                 seconds = self._export(destination, batch)
-                self._look_around()
+                _note_server(destination)
                 # Another connection helps against a server's latency only, not against our own.
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):
-                    self.ensure(destination, self.settings.senders or destination.limits.threads)
+                    self.ensure(destination, destination.settings.senders or destination.limits.threads)
         except BaseException:
             self._queue.remove_sender(destination, thread)
             if self._queue.has_events(destination) and not self._queue.stopped:
@@ -182,3 +172,106 @@ class Senders:
     def after_fork(self) -> None:
         """Forget the parent's threads in a fork's child."""
         self._threads = set()
+
+
+class Orphans:
+    """Takes over what other processes left in the store: looks every few seconds, and at once when asked.
+
+    Reading files may take long: a disk may hang, and a folder may contain many files that this process cannot
+    use. So callers do not read them. A flush requests a look at the folder and waits for it, within its own
+    timeout.
+
+    Args:
+        queue: The queue with the store.
+        senders: What sends the events.
+        exporter_of: Returns the exporter of a name that events have; None if this process has none.
+    """
+
+    def __init__(
+        self, queue: EventQueue, senders: Senders, exporter_of: Callable[[str], Exporter | None]
+    ) -> None:
+        self._queue = queue
+        self._senders = senders
+        self._exporter_of = exporter_of
+        self.reset()
+
+    def reset(self) -> None:
+        """Start clean, as a fork's child does: the thread is the parent's."""
+        self._lock = _threads.RLock()
+        self._thread: _threads.Thread | None = None
+        self._asked = 0
+        self._looked = 0
+        self._found = 0
+
+    def watch(self) -> bool:
+        """Make sure that the thread runs, if there is a store; tell whether it does."""
+        if self._thread is not None:
+            return True
+        if self._queue.store is None:
+            return False
+        thread = _threads.Thread("umami-spool")
+        try:
+            self._thread = thread
+            thread.start(self._run, thread)
+        except BaseException as error:
+            if thread.call_off():
+                self._thread = None
+                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is shutting down
+                    return False
+            raise
+        return True
+
+    def look(self, give_up: float) -> Steps[bool]:
+        """Look now, and wait for that.
+
+        Args:
+            give_up: The monotonic time to stop waiting at.
+
+        Returns:
+            Whether anything was taken over by then.
+        """
+        if self._queue.store is None:
+            return False
+        with self._lock:
+            self._asked += 1
+            asked, found = self._asked, self._found
+        if not self.watch():
+            return bool((yield Work(self._adopt, give_up)))
+        self._queue.notify()
+        yield self._queue.wait_for(lambda: self._looked >= asked, give_up)
+        return self._found > found
+
+    def _adopt(self) -> bool:
+        """Take over what there is, as much as this process may at a time; tell if there was any."""
+        destinations: list[DestinationQueue] = []
+        with suppress(Exception):  # of one file; the next look tries again
+            destinations = self._queue.adopt(self._exporter_of)
+            for destination in destinations:
+                _process.watch()
+                self._senders.ensure(destination)
+        return bool(destinations)
+
+    def _run(self, thread: _threads.Thread) -> None:
+        try:
+            while self._thread is thread:
+                asked = self._asked
+                self._found += self._adopt()
+                self._looked = asked
+                self._queue.notify()
+                self._queue.wait_for(self._is_due, monotonic() + _LOOK_SECONDS).run()
+                with self._lock:
+                    if (self._queue.stopped or self._queue.is_over) and self._asked == self._looked:
+                        self._thread = None  # under the lock: who asks now is to start another
+        finally:
+            if self._thread is thread:
+                self._thread = None
+            if self._queue.is_over:
+                self._queue.close_store()
+
+    def _is_due(self) -> bool:
+        return (
+            self._asked > self._looked
+            or self._queue.stopped
+            or self._queue.is_over
+            or (self._queue.store is not None and self._queue.store.wants_orphans)
+        )
