@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -11,11 +12,28 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from umami.collector.faults import Fault
 from umami.collector.replies import Json
 
-if TYPE_CHECKING:
-    from umami.collector.collector import Collector
-
 _Name = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 _Value = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]*$")]
+
+
+class Faulty(Protocol):
+    """What is asked of a `Collector` here."""
+
+    @property
+    def fail(self) -> Callable[..., Fault]:
+        """Makes the next requests fail."""
+
+    def clear_faults(self) -> None:
+        """Ends all faults."""
+
+    def thaw(self) -> None:
+        """Lets frozen requests go on."""
+
+    def database_away(self) -> None:
+        """Makes the server lose its database."""
+
+    def database_back(self) -> None:
+        """Makes the server find its database again."""
 
 
 class WrongFaultError(Exception):
@@ -52,7 +70,7 @@ class _Other(BaseModel):
 _OTHER: Final = frozenset(_Other.model_fields)
 
 
-def change(collector: Collector, body: bytes) -> None:
+def change(collector: Faulty, body: bytes) -> None:
     """Does what a request asks for.
 
     Args:
@@ -76,7 +94,7 @@ def change(collector: Collector, body: bytes) -> None:
         raise WrongFaultError(str(error)) from None
 
 
-def _do(collector: Collector, asked: _Other) -> None:
+def _do(collector: Faulty, asked: _Other) -> None:
     if asked.clear:
         collector.clear_faults()
         collector.thaw()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -18,15 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from umami.collector import stream
 from umami.collector.entries import detail, kind, record, summary
-from umami.collector.fault_requests import WrongFaultError, change, describe
+from umami.collector.fault_requests import Faulty, WrongFaultError, change, describe
 from umami.collector.faults import FaultPlan
 from umami.collector.feed import CHART_STEP, KEPT, Entry, Feed
 from umami.collector.guard import HEADERS, Guard
 from umami.collector.replies import Json
 from umami.collector.store import Store
-
-if TYPE_CHECKING:
-    from umami.collector.collector import Collector
 
 STREAM: Final = "/collector/stream"
 """The path of the server-sent events. Their answer does not end, so it is not made as the others are."""
@@ -36,6 +33,23 @@ _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"
 _FILES: Final = ("page.css", "page.js", "grid.js", "detail.js")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Shown(Faulty, Protocol):
+    """What the page asks of a `Collector`."""
+
+    umami: str
+
+    @property
+    def event_count(self) -> int:
+        """How many events are stored."""
+
+    @property
+    def request_count(self) -> int:
+        """How many requests were received."""
+
+    def clear(self) -> None:
+        """Forgets all events and requests."""
 
 
 class Page:
@@ -50,7 +64,7 @@ class Page:
     """
 
     def __init__(
-        self, collector: Collector, store: Store, faults: FaultPlan, feed: Feed, hosts: Iterable[str]
+        self, collector: Shown, store: Store, faults: FaultPlan, feed: Feed, hosts: Iterable[str]
     ) -> None:
         self._collector = collector
         self._store = store
