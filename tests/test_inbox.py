@@ -79,7 +79,7 @@ def test_an_event_after_a_trouble_that_left_nothing_to_send_calls_the_sender(
     client = make_client(senders=1, retry_limit=0, at_most_once=at_most_once)
     collector.fail(None, cut="after")
     assert client.new_event("lost") == QUEUED
-    until(lambda: client.queue_stats().pending == 0 and queue_of(client).idle > 0)
+    until(lambda: client.queue_stats().pending == 0 and queue_of(client).wake.waiting > 0)
     collector.clear()
     assert client.new_event("seen") == QUEUED
     collector.wait_for(events=1, timeout=DEADLINE)
@@ -93,7 +93,7 @@ def test_an_event_that_comes_while_others_are_held_back_waits_no_longer_than_its
     client = make_client(senders=1, retry_limit=0, retry_wait=NEVER, retry_wait_max=NEVER)
     collector.fail(None, items={0: {"code": "P9999"}})
     assert client.new_event("held back") == QUEUED
-    until(lambda: bool(queue_of(client).returned) and queue_of(client).idle > 0)
+    until(lambda: bool(queue_of(client).returned) and queue_of(client).wake.waiting > 0)
     collector.clear()
     assert client.new_event("seen") == QUEUED
     collector.wait_for(events=1, timeout=DEADLINE)
@@ -103,7 +103,7 @@ def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: Make
     client = make_client(senders=2, flush_interval=0.2, batch_size=100)
     destination = queue_of(client)
     queue = client._state.agent.queue
-    destination.succeed()  # or else one request at a time would ask whether this is Umami
+    destination.backoff.succeed(100, [])  # or else one request at a time would ask whether this is Umami
     assert queue.add_sender(destination, "a", 1)
     assert queue.add_sender(destination, "b", 2)
     batches: list[Batch | None] = []
@@ -114,7 +114,7 @@ def test_what_a_full_batch_leaves_does_not_wait_for_its_answer(make_client: Make
     taking = [threading.Thread(target=take, args=(sender,), daemon=True) for sender in "ab"]
     for thread in taking:
         thread.start()
-    until(lambda: destination.idle == 2)
+    until(lambda: destination.wake.waiting == 2)
     for _ in range(60):
         assert destination.put(b"{}")
     for thread in taking:  # one of them with the fifty that it may have, the other with the rest
@@ -148,7 +148,7 @@ def test_a_sender_that_dies_leaves_what_came_meanwhile_to_the_one_that_sleeps(
     assert exporting.wait(DEADLINE)
     agent, destination = client._state.agent, queue_of(client)
     assert agent._senders.ensure(destination, 2)
-    until(lambda: destination.idle == 1)
+    until(lambda: destination.wake.waiting == 1)
     assert client.new_event("seen") == QUEUED
     die.set()
     collector.wait_for(events=1, timeout=DEADLINE)
@@ -212,7 +212,7 @@ def flush(client: umami.Client, collector: Collector) -> None:
 def settle(client: umami.Client, collector: Collector) -> None:
     """Let the sender have its answer, and wait until it sleeps, with no event in sight."""
     collector.thaw()
-    until(lambda: client.queue_stats().pending == 0 and queue_of(client).idle > 0)
+    until(lambda: client.queue_stats().pending == 0 and queue_of(client).wake.waiting > 0)
 
 
 def change(client: umami.Client, collector: Collector) -> None:
@@ -471,7 +471,7 @@ def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
         collector.clear()
         client = make_client()
         send_many(client, 3)
-        until(lambda client=client: queue_of(client).inbox.room > 0 or queue_of(client).idle > 0)
+        until(lambda client=client: queue_of(client).inbox.room > 0 or queue_of(client).wake.waiting > 0)
 
         def handler(client: umami.Client = client) -> None:
             if call == "elsewhere":

@@ -597,7 +597,7 @@ def test_after_a_failure_that_left_nothing_to_repeat_the_next_event_goes_out_by_
     collector.fail(None, cut="after")
     client.new_event("lost")
     reports.wait_for(1)
-    until(lambda: client._state.route.destination.idle == 1)
+    until(lambda: client._state.route.destination.wake.waiting == 1)
     client.new_event("next")
     collector.wait_for(events=2, timeout=DEADLINE)
 

@@ -140,12 +140,16 @@ class Backoff:
         """Note that a request was accepted."""
         self._accepted += 1
 
-    def succeed(self, batch_size: int) -> None:
+    def succeed(self, batch_size: int, returned: Iterable[Item]) -> None:
         """Note that the last of a batch's requests was accepted.
 
         Args:
             batch_size: The most events of a batch.
+            returned: The events that are to be sent again.
         """
+        if self.failures:
+            for item in returned:
+                item.failed_while_waiting, item.failures_in_a_row = None, 0
         self.proven = True
         self.failures = 0
         self.trouble = None
@@ -156,30 +160,30 @@ class Backoff:
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 
     def fail(
-        self, failure: Failure, items: list[Item], waiting: Iterable[Item], policy: RetryPolicy, now: float
-    ) -> bool:
+        self, failure: Failure, items: list[Item], returned: Iterable[Item], policy: RetryPolicy, now: float
+    ) -> list[Item]:
         """Note that a request failed as a whole: pause, unless half of it may do better at once.
 
         Args:
             failure: Why.
             items: Its events, less those that are not kept.
-            waiting: All events that are to be sent again, `items` included.
+            returned: All events that are to be sent again, `items` included.
             policy: When to try again.
             now: The monotonic time.
 
         Returns:
-            Whether the failure counts against its events. It does not if a batch was refused, which is halved
-            at once.
+            The events that have had all the attempts that the policy allows. A batch that was refused, and is
+            halved at once, counts as no attempt.
         """
         self.trouble = failure.message
         throttled = failure.trouble is Trouble.THROTTLED
         count = len(failure.indexes)
         expected = not throttled and count == 1 and any(item.suspect for item in items)
         if not throttled:
-            self._suspect(failure, items, waiting, expected=expected)
+            self._suspect(failure, items, returned, expected=expected)
         if failure.trouble is Trouble.REFUSED and count > 1:
             self.window = max(1, min(self.window, count // 2))
-            return False
+            return []
         self.failures += 1
         asked = failure.retry_after
         if asked == 0 and self.failures > 1:
@@ -201,16 +205,22 @@ class Backoff:
                 self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
         else:
             self.window = 1
-        for item in waiting:
-            if (item.suspect or not expected) and not policy.is_endless:
+        if policy.is_endless:
+            return []
+        for item in returned:
+            if item.suspect or not expected:
                 item.failed_while_waiting = item.failed_while_waiting or Attempts(policy)
                 item.failed_while_waiting.fail(policy, failure.message, wait)
-        return True
+        return [
+            item
+            for item in returned
+            if item.failed_while_waiting and item.failed_while_waiting.is_over(policy)
+        ]
 
     # Suspects.
 
     def _suspect(
-        self, failure: Failure, items: list[Item], waiting: Iterable[Item], *, expected: bool
+        self, failure: Failure, items: list[Item], returned: Iterable[Item], *, expected: bool
     ) -> None:
         """Record a failed request on its events."""
         count = len(failure.indexes)
@@ -218,7 +228,7 @@ class Backoff:
             self._accepted_when_failed[failure.trouble] = self._accepted
         elif failure.trouble is Trouble.AWAY:
             # Suspects that fail in turn prove nothing: of two servers behind a proxy one may be away.
-            for other in waiting:
+            for other in returned:
                 if other.suspect and not other.refused and other not in items:
                     other.accepted_when_failed = self._accepted
         for item in items:

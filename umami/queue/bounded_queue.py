@@ -14,8 +14,7 @@ from umami._waiting import Waiting
 from umami.settings import Settings
 
 from .batches import Batch
-from .destination_queue import DestinationQueue
-from .destinations import Destinations
+from .destination_queue import DestinationQueue, Destinations
 from .exporter import Exporter
 from .inbox import LARGEST, Inbox, locked
 from .ledger import Ledger, Settlement
@@ -99,7 +98,7 @@ class BoundedQueue:
         """Keep a copy of each event in a store from now on."""
         self.store = store
         for destination in self._destinations:
-            destination.attach(store)
+            destination.partition = store.partition(destination.exporter.name)
 
     @locked
     def destination(self, exporter: Exporter) -> DestinationQueue:
@@ -113,8 +112,8 @@ class BoundedQueue:
         if destination not in self._destinations.active:
             destination.settings = self._settings
             if self.store is not None:
-                destination.attach(self.store)
-            self._destinations.add(destination)
+                destination.partition = self.store.partition(destination.exporter.name)
+            self._destinations.active[destination] = None
         return destination
 
     def _new_inbox(self, destination: DestinationQueue) -> Inbox:

@@ -1,23 +1,23 @@
-"""The events on their way to one exporter, and how they are cut into batches.
+"""The events on their way to one exporter, how they are cut into batches, and all such queues of a client.
 
-It takes no lock and starts no thread: the queue that it is part of guards it, and tells it the time.
+They take no lock and start no thread: the queue that they are part of guards them, and tells them the time.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from umami import _threads
 from umami.settings import Settings
 
 from .backoff import Backoff
 from .batches import Batch, Fresh, Item, Returned
-from .exporter import Exporter, Failure, Limits
+from .exporter import Exporter, Limits
 from .inbox import LARGEST, Inbox
 from .reasons import Why, discard_rule
-from .retry import RetryPolicy
-from .store import Loss, Partition, Store
+from .store import Loss, Partition
 
 BATCH_FRAME: Final = 2  # the brackets; each event adds itself and a comma
 
@@ -80,16 +80,11 @@ class DestinationQueue:
 
     # Events in, and senders that wait for them.
 
-    @property
-    def idle(self) -> int:
-        """How many of its senders wait for events, and have not been woken."""
-        return self.wake.waiting
-
     def room_unwatched(self, size: int = LARGEST) -> float:
         """Return how many events of a size may come before a sender must be woken for them."""
         if not self.senders:
             return 0
-        if not self.idle or self._is_probing:
+        if not self.wake.waiting or self._is_probing:
             return math.inf  # one looks again by itself
         if not self.fresh:
             return 0  # all may sleep until they are woken
@@ -118,10 +113,6 @@ class DestinationQueue:
         if self.returned:
             return self._take_out([*islice(self.returned, most)], None)
         return self._cut_first(min(most, len(self.fresh)), None) if self.fresh else None
-
-    def attach(self, store: Store) -> None:
-        """Keep a copy of each event in a store from now on."""
-        self.partition = store.partition(self.exporter.name)
 
     def load(self, most: int) -> tuple[list[bytes], list[Loss]]:
         """Bring events into memory that are in the store alone; return them, and what cannot be read."""
@@ -157,9 +148,9 @@ class DestinationQueue:
         self._ask_limits()
         soonest = min((self.backoff.due(item) - now for item in self.returned), default=math.inf)
         if self.fresh:
-            at_once = len(self.fresh) >= self._size() or self.fills_a_batch() or self._is_urgent
+            is_full = len(self.fresh) >= self._size() or self.fresh.body_bytes >= self._most_bytes
             due = self.interval_start + self.settings.flush_interval
-            soonest = min(soonest, 0.0 if at_once else due - now)
+            soonest = min(soonest, 0.0 if is_full or self._is_urgent else due - now)
         return self.backoff.delay(soonest, now)
 
     @property
@@ -172,13 +163,18 @@ class DestinationQueue:
         """The most bytes of a batch's events, with one byte between two."""
         return min(self.settings.batch_bytes, self.limits.bytes) - BATCH_FRAME
 
-    def fills_a_batch(self) -> bool:
-        """Tell whether the fresh events have the bytes of a whole batch."""
-        return self.fresh.body_bytes >= self._most_bytes
-
     def cut(self, now: float, sender: object) -> Batch:
         """Have a sender take the next batch out for delivery; only after `wait` returned 0."""
-        batch = self._cut_returned(now, sender) or self._cut_fresh(now, sender)
+        most, room = self._size(), self._most_bytes
+        items = self.backoff.next(self.returned, now, most, room, others=bool(self.fresh))
+        if items:
+            batch = self._take_out(items, sender)
+        else:
+            self.interval_start = now  # what is left waits at most one more interval
+            count = self.fresh.fitting(most, room)
+            if (rule := discard_rule(self.settings)) is not None:
+                count = min(count, self.fresh.streak(rule)[1])
+            batch = self._cut_first(count, sender)
         self.backoff.sent(now)
         return batch
 
@@ -200,11 +196,6 @@ class DestinationQueue:
         most = min(self.settings.batch_size, self.limits.events)
         return max(1, min(self.backoff.window, most // max(1, len(self.senders))))
 
-    def _cut_returned(self, now: float, sender: object) -> Batch | None:
-        most, room = self._size(), self._most_bytes
-        items = self.backoff.next(self.returned, now, most, room, others=bool(self.fresh))
-        return self._take_out(items, sender) if items else None
-
     # An event is put where it goes before it is taken from where it was. So none is lost if something
     # interrupts that, and `repair` finds those that are in both places.
 
@@ -213,14 +204,6 @@ class DestinationQueue:
         self.in_flight[batch] = sender
         self.returned.remove(batch.numbers)
         return batch
-
-    def _cut_fresh(self, now: float, sender: object) -> Batch:
-        # What is left waits at most one more interval.
-        self.interval_start = now
-        count = self.fresh.fitting(self._size(), self._most_bytes)
-        if (rule := discard_rule(self.settings)) is not None:
-            count = min(count, self.fresh.streak(rule)[1])
-        return self._cut_first(count, sender)
 
     def cut_discarded(self) -> tuple[Batch, Why] | None:
         """Cut events to be dropped for one reason, and return it: of the fresh ones those that come first."""
@@ -254,33 +237,6 @@ class DestinationQueue:
         self.put_back(None)
 
     # What came of them.
-
-    def succeed(self) -> None:
-        """Note that the last request of a batch was accepted."""
-        if self.backoff.failures:
-            for item in self.returned:
-                item.failed_while_waiting, item.failures_in_a_row = None, 0
-        self.backoff.succeed(self.settings.batch_size)
-
-    def fail(self, failure: Failure, items: list[Item], policy: RetryPolicy, now: float) -> list[Item]:
-        """Note that a request failed as a whole.
-
-        Args:
-            failure: Why.
-            items: Its events, less those that are not kept.
-            policy: When to try again.
-            now: The monotonic time.
-
-        Returns:
-            The events that have had all the attempts that the policy allows.
-        """
-        if not self.backoff.fail(failure, items, self.returned, policy, now):
-            return []
-        return [
-            item
-            for item in self.returned
-            if item.failed_while_waiting is not None and item.failed_while_waiting.is_over(policy)
-        ]
 
     def put_back(self, sender: object) -> None:
         """Undo `cut` for what a sender has."""
@@ -343,3 +299,50 @@ class DestinationQueue:
         yield from (item.event for item in self.returned)
         for batch in self.in_flight:
             yield from batch.events
+
+
+class Destinations:
+    """Finds the queue of an exporter.
+
+    A queue that has nothing to do is left out when it is gone through them, until its next event. It is known
+    for as long as something holds it, a send under way for example: an exporter never has two queues. Guarded
+    by the lock of the queue that it is part of.
+
+    Args:
+        new: Makes the queue of an exporter.
+
+    Attributes:
+        active: Those that are not left out, in the order that they came: a set that keeps it.
+        current: Where the client sends now. It is never left out.
+    """
+
+    def __init__(self, new: Callable[[Exporter], DestinationQueue]) -> None:
+        self._new = new
+        self.active: dict[DestinationQueue, None] = {}
+        self.current: DestinationQueue | None = None
+        self.forget_idle()
+
+    def forget_idle(self) -> None:
+        """Forget those that are left out, as a fork's child does: they have the parent's lock."""
+        self._known = WeakValueDictionary({each.exporter.name: each for each in self.active})
+
+    def of(self, exporter: Exporter) -> DestinationQueue:
+        """Return the queue of an exporter, made at the first use."""
+        name = exporter.name
+        # A send that interrupts this may make it too.
+        destination = self._known.get(name) or self._known.setdefault(name, self._new(exporter))
+        destination.exporter = exporter
+        return destination
+
+    def __iter__(self) -> Iterator[DestinationQueue]:
+        return iter(tuple(self.active))  # a copy, because a send that interrupts this may add one
+
+    def __len__(self) -> int:
+        return len(self.active)
+
+    def leave_out(self, destination: DestinationQueue | None) -> None:
+        """Leave a destination out, if it has nothing to do."""
+        if destination is None or destination is self.current or destination.senders:
+            return
+        if not destination.unsettled() and not destination.inbox.room and not destination.inbox.events:
+            self.active.pop(destination, None)

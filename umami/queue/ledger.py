@@ -125,7 +125,7 @@ class Settlement:
             self.ledger.delivered += len(batch.events)
             self.ended.append(batch)
             destination.backoff.accept()
-            destination.succeed()
+            destination.backoff.succeed(self._settings.batch_size, destination.returned)
             return
         failed = set() if exported.failure is None else set(exported.failure.indexes)
         again: list[Item] = []
@@ -157,7 +157,7 @@ class Settlement:
         if exported.failure is not None:
             self._fail(exported.failure, batch.as_items(), now)
         elif answered:
-            destination.succeed()
+            destination.backoff.succeed(self._settings.batch_size, destination.returned)
         self._keep(again)
 
     def _is_to_be_retried(self, item: Item, status: Status) -> bool:
@@ -212,7 +212,7 @@ class Settlement:
             self.ended.append(Batch.of(failed))
             return
         self._keep(failed)
-        over = destination.fail(failure, failed, self._policy, now)
+        over = destination.backoff.fail(failure, failed, destination.returned, self._policy, now)
         for item in over:
             self._drop_item(item, RETRY_LIMIT, failure.message)
         self.ended.append(Batch.of(over))

@@ -114,7 +114,7 @@ class EventQueue(BoundedQueue):
 
     def _wake_idle(self, destination: DestinationQueue, now: float) -> None:
         """Have an idle sender, if there is one, see for itself when the next batch is due."""
-        if destination.idle and destination.wait(now) < math.inf:
+        if destination.wake.waiting and destination.wait(now) < math.inf:
             destination.wake.notify()
 
     def settle(self, destination: DestinationQueue, batch: Batch, exported: Exported | str) -> bool:
@@ -343,5 +343,5 @@ class EventQueue(BoundedQueue):
         for destination in self._destinations:
             if forget:
                 destination.clear(self._lock)
-            destination.attach(self.store)
+            destination.partition = self.store.partition(destination.exporter.name)
         return left
