@@ -11,7 +11,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from .reasons import UNANSWERED
+UNANSWERED: Final = "unanswered"
+"""The reason of a failure without any answer."""
 
 
 class Status(Enum):

@@ -7,8 +7,8 @@ from umami._models import QueueStats
 
 from .batches import Batch, Item
 from .destination_queue import DestinationQueue
-from .exporter import DELIVERED, Exported, Failure, Outcome, Status
-from .reasons import INTERNAL_ERROR, RETRY_LIMIT, UNANSWERED, UNCERTAIN
+from .exporter import DELIVERED, UNANSWERED, Exported, Failure, Outcome, Status
+from .reasons import INTERNAL_ERROR, RETRY_LIMIT, UNCERTAIN
 from .reporter import Report
 from .retry import Attempts, RetryPolicy
 from .store import RejectedEvents

@@ -13,12 +13,13 @@ from pydantic_core import from_json
 from umami._models import QueueStats
 from umami.settings import Settings
 
+from .exporter import UNANSWERED
+
 QUEUE_FULL: Final = "queue_full"
 TOO_LARGE: Final = "too_large"
 SHUTDOWN: Final = "shutdown"
 BEFORE_SEND: Final = "before_send"
 UNCERTAIN: Final = "uncertain"
-UNANSWERED: Final = "unanswered"
 RETRY_LIMIT: Final = "retry_limit"
 EXPIRED: Final = "expired"
 INTERNAL_ERROR: Final = "internal_error"
