@@ -74,7 +74,7 @@ class Queue:
         self.sender = object()
         assert self.queue.add_sender(self.destination, self.sender, 1)
         self.put(1)
-        while self.queue.has_events(self.destination):
+        while self.destination in self.queue.unsettled():
             self.queue.hurry()
             self.queue.settle(self.destination, self.take(), Exported())
         self.check()
@@ -206,7 +206,7 @@ def test_a_sender_that_is_broken_off_anywhere_leaves_its_events_to_the_next(
             assert destination.put(b'{"n": %d}' % number)
         with contextlib.suppress(fault), at_moment(moment, break_off) as reached:
             senders.work(destination, float("inf"))
-        while queue.has_events(destination):
+        while destination in queue.unsettled():
             queue.hurry()
             senders.work(destination, float("inf"))
         stats = queue.stats()

@@ -79,7 +79,7 @@ def break_off_everywhere(fault: type[BaseException], collector: Collector) -> No
         with contextlib.suppress(fault), at_moment(moment, break_off, "umami/_http/") as reached:
             senders.work(destination, time.monotonic() + DEADLINE)
         give_up = time.monotonic() + DEADLINE
-        while queue.has_events(destination):
+        while destination in queue.unsettled():
             assert time.monotonic() < give_up, moment
             queue.hurry()
             senders.work(destination, give_up)

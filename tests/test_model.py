@@ -375,7 +375,7 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             model.failures += 1
             if failure.trouble is not Trouble.REFUSED or len(failed) == 1:
-                model.in_trouble = model.in_trouble or model.destination.backoff.failures > 0
+                model.in_trouble = model.in_trouble or model.destination.backoff.outage is not None
             expected += self.failed(model, failure, [events[index] for index in failure.indexes], told)
         self.dropped["retry_limit"] += self.given_up(model, expected, told)
         expected.pop(("delivered", "", b""), None)
@@ -520,7 +520,7 @@ class QueueMachine(RuleBasedStateMachine):
             if model.pending:
                 while model.pending:
                     self.finish(model, self.next_batch(which), Exported())
-                assert model.destination.backoff.failures == 0
+                assert model.destination.backoff.outage is None
 
     @rule(
         which=numbers,

@@ -35,7 +35,7 @@ class Backoff:
 
     Attributes:
         proven: Whether a request was ever accepted.
-        failures: How many requests in a row have failed, those of suspects included.
+        outage: The requests in a row that have failed, those of suspects included; None if the last did not.
         window: The most events that the next batch may have.
         trouble: Why the last request failed, in words; None if it did not.
         asked_until: The monotonic time until which the destination asked to be left alone (`Retry-After`).
@@ -43,10 +43,9 @@ class Backoff:
 
     def __init__(self, batch_size: int) -> None:
         self.proven = False
-        self.failures = 0
+        self.outage: Attempts | None = None
         self.window = batch_size
         self.trouble: str | None = None
-        self._outage: Attempts | None = None
         self._accepted = 0
         self._accepted_when_failed = dict.fromkeys(Trouble, 0)
         self._resume_at = 0.0
@@ -60,7 +59,7 @@ class Backoff:
 
     def delay(self, wait: float, now: float) -> float:
         """Return the seconds until a batch may be sent that could be sent in `wait` seconds otherwise."""
-        if self.failures:
+        if self.outage is not None:
             wait = max(wait, self._resume_at - now)
         if wait < math.inf:
             wait = max(wait, self._paced_until - now)
@@ -96,8 +95,8 @@ class Backoff:
         self._resume_at = min(self._resume_at, now)
         self._suspects_at = min(self._suspects_at, now)
         self._paced_until = min(self._paced_until, now + self._pace)
-        if self._outage is not None:
-            self._outage.ease()
+        if self.outage is not None:
+            self.outage.ease()
 
     # Which.
 
@@ -122,7 +121,7 @@ class Backoff:
                 return [item]
         due = [item for item in returned if item.due <= now and not item.suspect]
         if due:
-            if self.failures:
+            if self.outage is not None:
                 due.sort(key=lambda item: (item.failures_in_a_row, item.number))
                 if due[0].failures_in_a_row and others:
                     return []
@@ -147,15 +146,14 @@ class Backoff:
             batch_size: The most events of a batch.
             returned: The events that are to be sent again.
         """
-        if self.failures:
+        if self.outage is not None:
             for item in returned:
                 item.failed_while_waiting, item.failures_in_a_row = None, 0
         self.proven = True
-        self.failures = 0
+        self.outage = None
         self.trouble = None
         if self._tried_early:
             self.asked_until = 0.0  # it takes requests again
-        self._outage = None
         self.window = min(batch_size, self.window * 2)
         self._pace = self._pace * _PACE_DECAY if self._pace > _FIRST_PACE / 2 else 0.0
 
@@ -184,13 +182,12 @@ class Backoff:
         if failure.trouble is Trouble.REFUSED and count > 1:
             self.window = max(1, min(self.window, count // 2))
             return []
-        self.failures += 1
         asked = failure.retry_after
-        if asked == 0 and self.failures > 1:
+        if asked == 0 and self.outage is not None:
             asked = None  # at once was no better
-        self._outage = self._outage or Attempts(policy)
+        self.outage = self.outage or Attempts(policy)
         wait = None if asked is None else min(asked, policy.retry_after_max)
-        wait = self._outage.fail(policy, failure.message, wait)
+        wait = self.outage.fail(policy, failure.message, wait)
         if asked is None:
             wait = max(wait, self.asked_until - now)
         else:
@@ -201,7 +198,7 @@ class Backoff:
             self._resume_at = self._suspects_at
         if throttled:
             self._paced_until = self._resume_at  # though another request, made before, may yet be accepted
-            if self.failures == 1:  # else its pause was too short, not the pace too fast
+            if self.outage.count == 1:  # else its pause was too short, not the pace too fast
                 self._pace = min(_MOST_PACE, max(_FIRST_PACE, 2 * self._pace))
         else:
             self.window = 1

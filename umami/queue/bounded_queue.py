@@ -90,6 +90,11 @@ class BoundedQueue:
         self._settings, self._policy = settings, RetryPolicy(settings, self.report)
         for destination in self._destinations:
             destination.settings = settings
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        """Have whatever waits look again: senders, and calls."""
+        for destination in self._destinations:
             destination.wake.notify_all()
         self._waiting.notify()
 

@@ -89,7 +89,7 @@ class DestinationQueue:
         if not self.fresh:
             return 0  # all may sleep until they are woken
         # One sleeps until these are due: in an outage until the pause ends, else until a batch is full.
-        if self.backoff.failures:
+        if self.backoff.outage is not None:
             return math.inf
         bytes_left = self._most_bytes - self.fresh.body_bytes
         return max(0, min(self.settings.batch_size - 1 - len(self.fresh), (bytes_left - 1) // (size + 1)))
@@ -129,7 +129,7 @@ class DestinationQueue:
     @property
     def _is_probing(self) -> bool:
         """Whether a request is out to find out if the server is well. Nothing else is sent meanwhile."""
-        return bool(self.in_flight) and (self.backoff.failures > 0 or not self.backoff.proven)
+        return bool(self.in_flight) and (self.backoff.outage is not None or not self.backoff.proven)
 
     @property
     def waiting(self) -> int:
@@ -252,7 +252,7 @@ class DestinationQueue:
 
     def is_behind(self) -> bool:
         """Tell whether more events wait than its senders take in their next round."""
-        return not self.backoff.failures and self.waiting > self._size() * len(self.senders)
+        return self.backoff.outage is None and self.waiting > self._size() * len(self.senders)
 
     # Flushing.
 
@@ -260,9 +260,9 @@ class DestinationQueue:
         """Return the number that the next event will get: all earlier events have smaller ones."""
         return self.fresh.end + self.stored
 
-    def hurry(self, end: int, now: float, give_up: float) -> None:
-        """Send the events numbered below `end` as soon as possible, and cut a pause short."""
-        self._urgent_below = max(self._urgent_below, end)
+    def hurry(self, now: float, give_up: float) -> None:
+        """Send the events that are there as soon as possible, and cut a pause short."""
+        self._urgent_below = self.end()
         self.backoff.hurry(now, give_up)
         for item in self.returned:
             item.due = min(item.due, now)

@@ -1,7 +1,7 @@
 """The counts of events, and what an export means for each event of a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from umami._models import QueueStats
 
@@ -32,15 +32,7 @@ class Ledger:
 
     def copy(self) -> "Ledger":
         """Return another with the same counts."""
-        return Ledger(
-            self.submitted,
-            self.delivered,
-            self.rejected,
-            self.dropped.copy(),
-            self.retries,
-            self.requests,
-            self.last_error,
-        )
+        return replace(self, dropped=self.dropped.copy())
 
     def drop(self, reason: str, count: int) -> None:
         """Count events as dropped."""

@@ -219,7 +219,7 @@ class EventQueue(BoundedQueue):
         """Have every event accepted so far sent as soon as possible, for a flush that gives up then."""
         now = monotonic()
         for destination in self._destinations:
-            destination.hurry(destination.end(), now, give_up)
+            destination.hurry(now, give_up)
             destination.wake.notify_all()
 
     @locked
@@ -231,9 +231,7 @@ class EventQueue(BoundedQueue):
         """
         self.abandoned = True
         self._destinations.current = None
-        for destination in self._destinations:
-            destination.wake.notify_all()
-        self._waiting.notify()
+        self._wake_all()
         return self.is_over or any(destination.senders for destination in self._destinations)
 
     @property
@@ -245,9 +243,7 @@ class EventQueue(BoundedQueue):
     def stop(self) -> None:
         """Stop every sender; events stay."""
         self.stopped = True
-        for destination in self._destinations:
-            destination.wake.notify_all()
-        self._waiting.notify()
+        self._wake_all()
 
     def wait_for(self, wanted: Callable[[], bool], give_up: float) -> Wait:
         """Return the step that waits for a condition; `notify` tells when it may hold."""
@@ -257,11 +253,6 @@ class EventQueue(BoundedQueue):
     def notify(self) -> None:
         """Look whether a condition holds that a thread or a task waits for."""
         self._waiting.notify()
-
-    @locked
-    def has_events(self, destination: DestinationQueue) -> bool:
-        """Tell whether a destination has events that are not settled."""
-        return destination.unsettled() > 0
 
     @locked
     def is_behind(self, destination: DestinationQueue) -> bool:

@@ -96,7 +96,7 @@ class Senders:
                     self.ensure(destination, destination.settings.senders or destination.limits.threads)
         except BaseException:
             self._queue.remove_sender(destination, thread)
-            if self._queue.has_events(destination) and not self._queue.stopped:
+            if destination in self._queue.unsettled() and not self._queue.stopped:
                 self.ensure(destination)  # another takes its place
             raise
         finally:
@@ -143,11 +143,11 @@ class Senders:
         Requests are to end by then too.
         """
         # Again after the last batch, because another thread may have relied on this one.
-        while self._queue.has_events(destination):
+        while destination in self._queue.unsettled():
             sender = object()
             try:
                 self._queue.add_sender(destination, sender, sys.maxsize)
-                while self._queue.has_events(destination):
+                while destination in self._queue.unsettled():
                     remaining = give_up - monotonic()
                     batch = self._queue.take(destination, sender, remaining)
                     if batch is None:
