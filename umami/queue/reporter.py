@@ -96,8 +96,7 @@ class Reporter:
         # Reentrant: code that interrupts `add` in its own thread may add a report.
         self._lock = _threads.RLock()
         self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
-        self._changed = _threads.Condition(self._lock)
-        self._flushes = Waiting(self._lock)
+        self._waiting = Waiting(self._lock)
         # What the log and `on_error` are still to be told, by kind, reason and message.
         self._to_log: Counter[tuple[str, str, str]] = Counter()
         self._to_call: defaultdict[tuple[str, str, str], _Called] = defaultdict(_Called)
@@ -129,7 +128,7 @@ class Reporter:
                     called.events += events[: _SAMPLE - len(called.events)]
             if self._thread is None:
                 self._start()
-            self._changed.notify_all()
+            self._waiting.notify()
 
     def _start(self) -> None:
         thread = _threads.Thread("umami-reporter")
@@ -167,7 +166,7 @@ class Reporter:
             if sys.is_finalizing():
                 self._thread = None  # it is frozen
         idle = yield Wait(
-            self._flushes,
+            self._waiting,
             lambda: self._thread is None or not (self._has_work() or self._is_passing_on),
             give_up,
         )
@@ -181,7 +180,7 @@ class Reporter:
             with self._lock:
                 if self._is_here():
                     self._thread = None  # the next report starts another
-                self._flushes.notify()
+                self._waiting.notify()
 
     def finish(self, give_up: float) -> Steps[None]:
         """Flush, and log what was held back: the program may be about to end.
@@ -206,10 +205,8 @@ class Reporter:
             with self._lock:
                 due = min((log.logged_at for log in self._logs.values() if log.held_back), default=math.inf)
                 due += LOG_INTERVAL
-                if not self._has_work():
-                    seconds = _IDLE_SECONDS if due == math.inf else max(0.0, due - monotonic())
-                    self._changed.wait(seconds)
-                if not self._has_work() and due == math.inf:
+                give_up = monotonic() + _IDLE_SECONDS if due == math.inf else due
+                if not self._waiting.until(self._has_work, give_up) and due == math.inf:
                     self._thread = None  # under the lock: a report that comes now is to start another
                     return
                 self._is_passing_on = True
@@ -219,7 +216,7 @@ class Reporter:
             finally:
                 with self._lock:
                     self._is_passing_on = False
-                    self._flushes.notify()
+                    self._waiting.notify()
 
     def _pass_on(self) -> None:
         self._log_all()
