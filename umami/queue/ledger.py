@@ -1,7 +1,7 @@
 """The counts of events, and what an export means for each event of a batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from umami._models import QueueStats
 
@@ -32,7 +32,15 @@ class Ledger:
 
     def copy(self) -> "Ledger":
         """Return another with the same counts."""
-        return replace(self, dropped=self.dropped.copy())
+        return Ledger(  # not `dataclasses.replace`, which takes 2 µs more
+            self.submitted,
+            self.delivered,
+            self.rejected,
+            self.dropped.copy(),
+            self.retries,
+            self.requests,
+            self.last_error,
+        )
 
     def drop(self, reason: str, count: int) -> None:
         """Count events as dropped."""
