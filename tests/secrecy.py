@@ -148,12 +148,13 @@ class Watch:
     def wrap(self) -> None:
         """Wrap the public calls, for the whole run."""
         logging.setLogRecordFactory(self._record)
-        for name, function in tuple(vars(umami.Client).items()):
-            if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
-                setattr(umami.Client, name, self._guarded(name, function))
+        for kind in umami.Client.__mro__[:-1]:
+            for name, function in tuple(vars(kind).items()):
+                if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
+                    setattr(kind, name, self._guarded(name, function))
         for name in umami.__all__:
             value = getattr(umami, name)
-            if isinstance(getattr(value, "__self__", None), umami.Client):
+            if isinstance(getattr(value, "__self__", None), umami.Client.__mro__[1:-1]):
                 setattr(umami, name, getattr(value.__self__, value.__name__))
         self._at_birth(Server, self._learn_server)
         for kind in (Request, umami.models.ErrorReport):
