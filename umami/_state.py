@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from . import _threads
 from ._app_servers import uwsgi_will_fork
 from ._events.encoder import Encoder
+from ._events.repairs import noting
 from ._http import late
 from ._http.access import Access
 from ._http.connections import Connections
@@ -279,7 +280,7 @@ class State:
                 settings.website_id or (_NO_WEBSITE if off else None),
                 settings.hostname or (_NO_HOSTNAME if off else None),
                 settings.batch_bytes - BATCH_FRAME,
-                agent.reporter.note_repair if settings.enabled else _note_nothing,
+                noting(agent.reporter) if settings.enabled else _note_nothing,
                 settings.before_send,
                 settings.common_data,
             )

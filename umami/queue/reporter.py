@@ -18,7 +18,7 @@ from umami._clock import monotonic
 from umami._models import ErrorReport
 from umami._waiting import Steps, Wait, Waiting, Work
 
-from .reasons import BEFORE_SEND, REPAIRS, WARNINGS
+from .reasons import BEFORE_SEND
 
 OnError = Callable[[ErrorReport], object]
 
@@ -104,7 +104,7 @@ class Reporter:
         self._is_passing_on = False
         self._logs: defaultdict[tuple[str, str], _Log] = defaultdict(_Log)
         self.repaired: Counter[str] = Counter()
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[str] = set()
 
     def add(self, report: Report) -> None:
         """Take a report, to be passed on soon. Never waits."""
@@ -142,17 +142,18 @@ class Reporter:
                     return
             raise
 
-    def note_repair(self, kind: str, detail: str = "", /) -> None:
-        """Count a field that was made to fit, and say so in the log; or warn, once of each `detail`."""
-        warning = WARNINGS.get(kind)
+    def count_repair(self, kind: str, message: str) -> None:
+        """Count a field that was made to fit, and say so."""
         with self._lock:
-            if warning is None:
-                self.repaired[kind] += 1
-                message = REPAIRS.get(kind, "a field was changed to fit Umami's limits")
-                self.add(Report("repaired", kind, message))
-            elif (kind, detail) not in self._warned and len(self._warned) < _MOST_WARNINGS:
-                self._warned.add((kind, detail))
-                self.add(Report("warning", f"{kind} {detail}", warning.format(detail)))
+            self.repaired[kind] += 1
+            self.add(Report("repaired", kind, message))
+
+    def warn_once(self, key: str, message: str) -> None:
+        """Warn, once for each key."""
+        with self._lock:
+            if key not in self._warned and len(self._warned) < _MOST_WARNINGS:
+                self._warned.add(key)
+                self.add(Report("warning", key, message))
 
     def flush(self, give_up: float) -> Steps[None]:
         """Wait until earlier reports are passed on, or pass them on right here if no thread can.
