@@ -97,8 +97,12 @@ class Encoder:
 
     def event(
         self,
-        payload: dict[str, Any],
-        *,
+        name: str,
+        title: str,
+        url: str,
+        data: Any,
+        referrer: str,
+        timestamp: Any,
         hostname: str | None,
         website_id: str | None,
         language: str,
@@ -114,44 +118,45 @@ class Encoder:
         """Return an encoded event or page view.
 
         Args:
-            payload: Its `title`, `url`, `referrer` and `timestamp`; for an event `name` and `data` too. It
-                is changed.
-            hostname: As given to the send; the rest likewise.
-            website_id: See hostname.
-            language: See hostname.
-            screen: See hostname.
-            distinct_id: See hostname.
-            ip_address: See hostname.
-            tag: See hostname.
-            ua: See hostname.
-            browser: See hostname.
-            os: See hostname.
-            device: See hostname.
+            name: As given to the send; the rest likewise. Of a page view it is empty.
+            title: See name.
+            url: See name.
+            data: The custom data; None for a page view.
+            referrer: See name.
+            timestamp: See name.
+            hostname: See name.
+            website_id: See name.
+            language: See name.
+            screen: See name.
+            distinct_id: See name.
+            ip_address: See name.
+            tag: See name.
+            ua: See name.
+            browser: See name.
+            os: See name.
+            device: See name.
 
         Raises:
             ValidationError: A value that the program chose is not valid.
         """
+        identity: str | None = None
         if distinct_id is not None:
             if type(distinct_id) is str and len(distinct_id) <= fields.DISTINCT_ID_LIMIT:
-                identity: str | None = distinct_id.strip()
+                identity = distinct_id.strip()
             else:
                 identity = fields.distinct_id(distinct_id, self._note)
-            if identity:
-                payload["id"] = identity
         try:
             head = self._heads[hostname, website_id, language, screen]
         except Exception:  # noqa: BLE001 - a hash of the caller's own may raise anything
             head = None
         if head is None:  # not in the `except`, which a refusal would be shown with
             head = self._head(hostname, website_id, language, screen)
-        if "name" in payload:
-            name = payload["name"]
+        if data is not None:
             # 25 characters are 50 UTF-16 units at the most.
             if type(name) is not str or len(name) > 25 or not name or name[0] in _UNUSUAL:
-                payload["name"] = fields.event_name(name, self._note)
+                name = fields.event_name(name, self._note)
             if self._common_data:
-                payload["data"] = {**self._common_data, **custom.copied(payload["data"])}
-        url = payload["url"]
+                data = {**self._common_data, **custom.copied(data)}
         if (
             type(url) is not str
             or len(url) > 255
@@ -160,11 +165,14 @@ class Encoder:
             or (len(url) > 1 and url[1] in _DOUBTFUL)
             or ("%" in url and ("%00" in url or not url.isprintable()))
         ):
-            payload["url"] = "/" if url is None else fields.url(url, self._note)
-        title = payload["title"]
+            url = "/" if url is None else fields.url(url, self._note)
         if type(title) is not str or not title or len(title) > fields.VISITOR_LIMIT or "%00" in title:
-            payload["title"] = fields.title(title, self._note) or payload.get("name", "")
-        referrer = payload["referrer"]
+            title = fields.title(title, self._note) or name
+        payload: dict[str, Any] = {"title": title, "url": url, "referrer": referrer}
+        if data is not None:
+            payload["name"] = name
+        if identity:
+            payload["id"] = identity
         if type(referrer) is not str or referrer:
             _put(payload, "referrer", referrer, self._note)
         if ip_address is not None:
@@ -179,9 +187,8 @@ class Encoder:
             _put(payload, "os", os, self._note)
         if device is not None:
             _put(payload, "device", device, self._note)
-        timestamp = payload["timestamp"]
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
-        encoded = self._encoded(head, payload)
+        encoded = self._encoded(head, payload, data)
         if self._before_send is not None or len(encoded) > self._size_limit:
             return self._screened(head, encoded)
         return encoded
@@ -207,7 +214,7 @@ class Encoder:
         _put(payload, "userAgent", ua, self._note)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
         head = _make_head("identify", _scrubbed(site, self._note))
-        return self._screened(head, self._encoded(head, payload))
+        return self._screened(head, self._encoded(head, payload, data))
 
     def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
         """Check and encode the fields that many events have in common, and remember the result."""
@@ -244,15 +251,15 @@ class Encoder:
             )
         return {"hostname": host, "website": fields.website_id(website, self._note)}
 
-    def _encoded(self, head: Head, payload: dict[str, Any]) -> bytes:
-        if "data" in payload:
-            data = payload["data"]
+    def _encoded(self, head: Head, payload: dict[str, Any], data: Any) -> bytes:
+        """Encode an event. Its custom data, if any, is checked and put into the payload here."""
+        if data is not None:
             # A copy is made in one step: another thread may be changing the caller's own.
             if type(data) is dict and is_plain(copy := data.copy()):
                 payload["data"] = data = copy
-            elif data is not None:
+            else:
                 payload["data"] = data = custom.fit(data, self._note)
-            if data and "commerce" in data:
+            if "commerce" in data:
                 self._note("data_commerce")
         try:
             encoded: bytes | None = b"".join((head.encoded, to_json(payload)[1:], b"}"))
@@ -289,7 +296,8 @@ class Encoder:
                     returned = before_send(payload)
                 if returned is None:
                     return Dropped(encoded)
-                screened = self._encoded(_make_head(head.kind, {}), self._fitted(returned, before))
+                fitted = self._fitted(returned, before)
+                screened = self._encoded(_make_head(head.kind, {}), fitted, fitted.get("data"))
             except Exception as error:  # noqa: BLE001
                 return Dropped(encoded, f"before_send failed: {described(error)}")
             if size <= self._size_limit < len(screened):
