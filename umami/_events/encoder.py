@@ -42,10 +42,12 @@ class Head:
     Attributes:
         kind: The event's type.
         encoded: The event's JSON from its beginning to the end of the common fields of its payload.
+        encoded_direct: The same with an empty referrer, which most events have.
     """
 
     kind: str
     encoded: bytes
+    encoded_direct: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +170,13 @@ class Encoder:
             url = "/" if url is None else fields.url(url, self._note)
         if type(title) is not str or not title or len(title) > fields.VISITOR_LIMIT or "%00" in title:
             title = fields.title(title, self._note) or name
-        payload: dict[str, Any] = {"title": title, "url": url, "referrer": referrer}
+        payload: dict[str, Any] = {"title": title, "url": url}
         if data is not None:
             payload["name"] = name
         if identity:
             payload["id"] = identity
-        if type(referrer) is not str or referrer:
+        is_direct = type(referrer) is str and not referrer
+        if not is_direct:
             _put(payload, "referrer", referrer, self._note)
         if ip_address is not None:
             _put(payload, "ip", ip_address, self._note)
@@ -188,7 +191,7 @@ class Encoder:
         if device is not None:
             _put(payload, "device", device, self._note)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
-        encoded = self._encoded(head, payload, data)
+        encoded = self._encoded(head.encoded_direct if is_direct else head.encoded, payload, data)
         if self._before_send is not None or len(encoded) > self._size_limit:
             return self._screened(head, encoded)
         return encoded
@@ -214,7 +217,7 @@ class Encoder:
         _put(payload, "userAgent", ua, self._note)
         payload["timestamp"] = int(time()) if timestamp is None else fields.timestamp(timestamp, self._note)
         head = _make_head("identify", _scrubbed(site, self._note))
-        return self._screened(head, self._encoded(head, payload, data))
+        return self._screened(head, self._encoded(head.encoded, payload, data))
 
     def _head(self, hostname: Any, website_id: Any, language: Any, screen: Any) -> Head:
         """Check and encode the fields that many events have in common, and remember the result."""
@@ -251,7 +254,7 @@ class Encoder:
             )
         return {"hostname": host, "website": fields.website_id(website, self._note)}
 
-    def _encoded(self, head: Head, payload: dict[str, Any], data: Any) -> bytes:
+    def _encoded(self, head: bytes, payload: dict[str, Any], data: Any) -> bytes:
         """Encode an event. Its custom data, if any, is checked and put into the payload here."""
         if data is not None:
             # A copy is made in one step: another thread may be changing the caller's own.
@@ -262,14 +265,14 @@ class Encoder:
             if "commerce" in data:
                 self._note("data_commerce")
         try:
-            encoded: bytes | None = b"".join((head.encoded, to_json(payload)[1:], b"}"))
+            encoded: bytes | None = b"".join((head, to_json(payload)[1:], b"}"))
         except (PydanticSerializationError, ValueError):
             encoded = None  # a lone surrogate, which UTF-8 cannot encode
         if encoded is None or (_BACKSLASH in encoded and b"\\u0000" in encoded):
             clean = _scrubbed(payload, self._note)
             if "data" in clean:
                 clean["data"] = custom.fit(clean["data"], self._note)
-            encoded = b"".join((head.encoded, to_json(clean)[1:], b"}"))
+            encoded = b"".join((head, to_json(clean)[1:], b"}"))
         return encoded
 
     def _too_large(self, encoded: bytes) -> str:
@@ -297,7 +300,7 @@ class Encoder:
                 if returned is None:
                     return Dropped(encoded)
                 fitted = self._fitted(returned, before)
-                screened = self._encoded(_make_head(head.kind, {}), fitted, fitted.get("data"))
+                screened = self._encoded(_make_head(head.kind, {}).encoded, fitted, fitted.get("data"))
             except Exception as error:  # noqa: BLE001
                 return Dropped(encoded, f"before_send failed: {described(error)}")
             if size <= self._size_limit < len(screened):
@@ -353,7 +356,8 @@ def _running(before_send: BeforeSend) -> Iterator[None]:
 
 def _make_head(kind: str, common: dict[str, str]) -> Head:
     members = to_json(common)[1:-1]
-    return Head(kind, b'{"type":"%b","payload":{%b%b' % (kind.encode(), members, b"," if members else b""))
+    encoded = b'{"type":"%b","payload":{%b%b' % (kind.encode(), members, b"," if members else b"")
+    return Head(kind, encoded, encoded + b'"referrer":"",')
 
 
 def _scrubbed(payload: dict[str, Any], note: Note) -> dict[str, Any]:
