@@ -147,4 +147,6 @@ def test_an_import_asks_shows_how_far_it_is_and_stops_in_good_order(server, tmp_
     assert max(map(len, progress)) < 60
     assert "umami: interrupted; the same command goes on where this one stopped" in lines
     [delivered] = [int(line.split()[0].replace(",", "")) for line in lines if line.endswith("  delivered")]
-    assert delivered == len({event.url_path for event in server.events}) < 3000
+    stored = len({event.url_path for event in server.events})
+    # The batch that was under way when the server stopped may be stored, without an answer that says so.
+    assert delivered <= stored <= delivered + 50 < 3000

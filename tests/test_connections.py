@@ -438,7 +438,11 @@ def test_with_at_most_once_what_such_a_connection_carried_is_given_up_and_nothin
     reports = Reports()
     with Wire(Mischief(1, act), batch=batch) as wire:
         client = make_client(
-            url_base=f"http://127.0.0.1:{wire.port}", senders=1, at_most_once=True, on_error=reports
+            url_base=f"http://127.0.0.1:{wire.port}",
+            senders=1,
+            at_most_once=True,
+            on_error=reports,
+            flush_interval=60,  # the ten events are one batch, however long the sends take
         )
         names = send_many(client, 10)
         assert client.flush(DEADLINE)

@@ -500,7 +500,7 @@ def test_no_more_of_an_endless_answer_is_read_than_could_be_umamis(
 def test_a_long_answer_about_many_failures_is_read_whole(
     collector: Collector, make_client: MakeClient
 ) -> None:
-    client = make_client(batch_size=500)
+    client = make_client(batch_size=500, flush_interval=60)  # one batch, however long the sends take
     story = {"code": "P2000", "message": "m", "stack": "s" * 5_000}
     collector.fail(None, items=lambda index, item: story)
     send_many(client, 500)

@@ -290,7 +290,7 @@ def test_every_argument_reaches_the_server(direct: umami.Client, collector: Coll
     }
     if send == "new_page_view":
         arguments -= {"url"}
-    assert arguments <= ARGUMENTS.keys()
+    assert arguments <= ARGUMENTS.keys(), "add the new argument to ARGUMENTS"
     function(*REQUIRED[send], **{name: ARGUMENTS[name][0] for name in arguments})
     payload = collector.requests[0].json["payload"]
     expected = {ARGUMENTS[name][1]: ARGUMENTS[name][2] for name in arguments}

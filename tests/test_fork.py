@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from conftest import SITE
+from conftest import DEADLINE, SITE
 from process_helpers import finished, once, settings
 from queue_helpers import stored
 
@@ -370,7 +370,12 @@ def test_children_that_are_terminated_deliver_if_asked_to(
 
     process = script(
         textwrap.dedent(program) + RUN_MAIN.format(method=method),
-        **settings(collector, flush_interval=600, flush_on_sigterm=int(asked == "in the environment")),
+        **settings(
+            collector,
+            flush_interval=600,
+            flush_on_sigterm=int(asked == "in the environment"),
+            shutdown_timeout=DEADLINE,
+        ),
     )
 
     assert (process.returncode, process.stderr) == (0, "")

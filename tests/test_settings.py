@@ -279,7 +279,7 @@ def test_every_setting_has_a_variable_that_is_tested_here() -> None:
     free_text = {"website_id", "hostname", "api_key", "spool", "rejected"}
     renamed = {"UMAMI_DISABLED": "enabled", "UMAMI_ENABLED": "enabled", "UMAMI_URL": "url_base"}
     tested = {renamed.get(name, name.removeprefix("UMAMI_").lower()) for name in WRONG}
-    assert set(listed) == tested | code_only | free_text
+    assert set(listed) == tested | code_only | free_text, "add a wrong value of the new setting to WRONG"
 
 
 @with_each("name", ["UMAMI_BEFORE_SEND", "UMAMI_ON_ERROR", "UMAMI_EXPORTER"])

@@ -11,14 +11,14 @@ before_exit = _process.before_exit
 user_agent = _messages.USER_AGENT
 
 
-class _Default(_EventClient):
+class _DefaultEvents(_EventClient):
     """Copied and pickled as itself: a function of this module is that of the process where it is called."""
 
     def __reduce__(self) -> str:
         return "_client"
 
 
-_client = _Default()
+_client = _DefaultEvents()
 
 configure = _client.configure
 set_url_base = _client.set_url_base

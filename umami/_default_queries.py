@@ -5,8 +5,8 @@ from ._query_client import QueryClient as _QueryClient
 from .client import Client as Client  # noqa: PLC0414 - a public name
 
 
-class _Default(_QueryClient):
-    """Copied and pickled as itself, as in `_default`."""
+class _DefaultQueries(_QueryClient):
+    """Copied and pickled as itself, like the default client of events."""
 
     def __init__(self) -> None:
         self._state = _default._client._state  # noqa: SLF001 - the same client's
@@ -15,7 +15,7 @@ class _Default(_QueryClient):
         return "_client"
 
 
-_client = _Default()
+_client = _DefaultQueries()
 
 login = _client.login
 login_async = _client.login_async

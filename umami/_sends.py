@@ -54,7 +54,7 @@ class Sends:
         """Send a custom event. In the default `queued` mode this returns at once.
 
         Values that the program chooses (names, tags, the types of custom data) are checked strictly. Values
-        from a visitor's request (URL, referrer, language, screen, address, long texts) are repaired.
+        from a visitor's request (URL, referrer, language, screen, address, browser, long texts) are repaired.
 
         Args:
             event_name: Its name, at most 50 characters.
@@ -72,10 +72,10 @@ class Sends:
             tag: A tag, to compare variants; at most 50 characters.
             timestamp: When it happened, as a datetime or in epoch seconds; by default now.
             ua: The visitor's User-Agent; by default a browser's, because Umami drops the events of bots.
-            browser: The visitor's browser, at most 20 characters. This and the next two are stored by Umami
-                3.0.2 and later; otherwise Umami reads them from the User-Agent.
-            os: The visitor's operating system, at most 20 characters.
-            device: The kind of device, such as `mobile`, at most 20 characters.
+            browser: The visitor's browser; omitted if it has over 20 characters. This and the next two are
+                stored by Umami 3.0.2 and later; otherwise Umami reads them from the User-Agent.
+            os: The visitor's operating system, likewise.
+            device: The kind of device, such as `mobile`, likewise.
 
         Returns:
             `{'queued': True}`, or `{'queued': False, 'reason': …}` if the event was dropped, or `{}` if

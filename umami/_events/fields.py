@@ -231,7 +231,7 @@ def screen(value: str, note: Note) -> str | None:
     return None
 
 
-def _client(field: str) -> Callable[[Any, Note], str | None]:
+def _short(field: str) -> Callable[[Any, Note], str | None]:
     """Return what makes a browser, system or device fit: one that is too long is left out."""
 
     def fitted(value: Any, note: Note) -> str | None:
@@ -339,8 +339,9 @@ FIELDS: Final[dict[str, Callable[[Any, Note], Any]]] = {
     "ip": ip_address,
     "tag": tag,
     "userAgent": user_agent,
-    "browser": _client("browser"),
-    "os": _client("os"),
-    "device": _client("device"),
+    "browser": _short("browser"),
+    "os": _short("os"),
+    "device": _short("device"),
 }
-"""Each field of a payload but the custom data: what returns it such that it fits, or None to leave it out."""
+"""Each field of a payload but the custom data, by Umami's name: what returns it such that it fits, or None to
+leave it out. It raises for what the program chose, and notes a repair of what a visitor sent."""

@@ -168,7 +168,7 @@ class Exporter(ABC):
                     with open("events.jsonl", "ab") as file:
                         file.write(b"".join(event + b"\n" for event in events))
                 except OSError as error:
-                    failure = umami.exporters.Failure(str(error), range(len(events)))
+                    failure = umami.exporters.Failure(str(error), range(len(events)), blameless=True)
                     return umami.exporters.Exported(failure=failure)
                 return umami.exporters.Exported()
         ```

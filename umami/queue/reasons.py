@@ -39,7 +39,7 @@ DROP_REASONS: Final = {
     TORN: "its record in the spool is incomplete, because of a kill or a power failure",
     SPOOL_DAMAGED: "its part of the spool is damaged or cannot be read",
 }
-"""Every reason, and what it means."""
+"""Every reason, and what it means. docs/queue.md has the same words."""
 
 
 class Why(NamedTuple):
@@ -50,7 +50,10 @@ class Why(NamedTuple):
 
 
 Rule = Callable[[bytes], Why | None]
-"""Returns why an event must be dropped; None if it is to be sent."""
+"""Returns why an event must be dropped; None if it is to be sent.
+
+Events with an equal answer are dropped and reported together: the message must not speak of a single event.
+"""
 
 OVERFLOW: Final = Why(QUEUE_FULL, "The queue was full: the oldest events were dropped to make room.")
 
