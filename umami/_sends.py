@@ -98,25 +98,24 @@ class Sends:
             )
             if visitor.data:
                 custom_data = {**visitor.data, **custom.copied(custom_data)}
-        # By position, which costs less than by name.
         encoded = route.encoder.event(
-            event_name,
-            event_name if title is None else title,
-            "/" if url is URL else url,
-            {} if custom_data is None else custom_data,
-            "" if referrer is REFERRER else referrer,
-            timestamp,
-            hostname,
-            website_id,
-            "en-US" if language is LANGUAGE else language,
-            screen,
-            distinct_id,
-            ip_address,
-            tag,
-            ua,
-            browser,
-            os,
-            device,
+            name=event_name,
+            title=event_name if title is None else title,
+            url="/" if url is URL else url,
+            data={} if custom_data is None else custom_data,
+            referrer="" if referrer is REFERRER else referrer,
+            timestamp=timestamp,
+            hostname=hostname,
+            website_id=website_id,
+            language="en-US" if language is LANGUAGE else language,
+            screen=screen,
+            distinct_id=distinct_id,
+            ip_address=ip_address,
+            tag=tag,
+            ua=ua,
+            browser=browser,
+            os=os,
+            device=device,
         )
         if encoded and route.put(encoded):
             return {"queued": True}
@@ -267,23 +266,23 @@ class Sends:
                 url, referrer, language, ip_address, distinct_id, tag, ua
             )
         encoded = route.encoder.event(
-            "",
-            page_title,
-            url,
-            None,
-            "" if referrer is REFERRER else referrer,
-            timestamp,
-            hostname,
-            website_id,
-            "en-US" if language is LANGUAGE else language,
-            screen,
-            distinct_id,
-            ip_address,
-            tag,
-            agent,
-            browser,
-            os,
-            device,
+            name="",
+            title=page_title,
+            url=url,
+            data=None,
+            referrer="" if referrer is REFERRER else referrer,
+            timestamp=timestamp,
+            hostname=hostname,
+            website_id=website_id,
+            language="en-US" if language is LANGUAGE else language,
+            screen=screen,
+            distinct_id=distinct_id,
+            ip_address=ip_address,
+            tag=tag,
+            ua=agent,
+            browser=browser,
+            os=os,
+            device=device,
         )
         if encoded and route.put(encoded):
             return {"queued": True}

@@ -99,6 +99,7 @@ class Encoder:
 
     def event(
         self,
+        *,
         name: str,
         title: str,
         url: str,
@@ -118,6 +119,8 @@ class Encoder:
         device: str | None,
     ) -> bytes | Dropped:
         """Return an encoded event or page view.
+
+        By name, although a call by position costs 3 % less: no type checker would notice swapped neighbours.
 
         Args:
             name: As given to the send; the rest likewise. Of a page view it is empty.
