@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -28,6 +29,7 @@ class EventClient(Sends):
 
     def __init__(self, **settings: Unpack[SettingsDict]) -> None:
         state = State()
+        weakref.finalize(self, state.abandon).atexit = False  # the end of the process has a flush of its own
         super().__init__(state, functools.partial(submit, state))
         self._awaited = Sends(state, cast("Any", functools.partial(submit_async, state)))
         if settings:

@@ -1,10 +1,9 @@
 """The client: what sends events and what makes queries, in one."""
 
-import weakref
 from types import TracebackType
 from typing import Any
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
 from ._event_client import EventClient
 from ._query_client import QueryClient
@@ -34,11 +33,6 @@ class Client(EventClient, QueryClient):
             client.new_event("signup")
         ```
     """
-
-    def __init__(self, **settings: Unpack[SettingsDict]) -> None:
-        super().__init__(**settings)
-        # The end of the process has a flush of its own.
-        weakref.finalize(self, self._state.abandon).atexit = False
 
     def __copy__(self) -> "Client":
         return Client(**self._state.code)
