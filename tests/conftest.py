@@ -1,5 +1,6 @@
 """Fixtures: a collector that answers as Umami does, clients that send to it, and child processes."""
 
+import contextlib
 import functools
 import gc
 import inspect
@@ -25,6 +26,7 @@ from secrecy import shown, watch, watch_all
 
 import umami
 from umami.collector import Collector
+from umami.collector.server import ServerThread
 
 SITE = "978435e2-7ba1-4337-9860-ec31ece2db60"
 ROOT = Path(__file__).parent.parent
@@ -108,6 +110,40 @@ def _same_logger() -> Iterator[None]:
 @pytest.fixture(params=["asyncio", TRIO])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+def reserved(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that keeps a port from being given to anybody who asks for a free one.
+
+    Nobody listens there, and a collector can still be started there.
+    """
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, port))
+    return holder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ports_used_once() -> Iterator[None]:
+    """Keep the ports of stopped collectors from the collectors of other tests, and of a test run beside this.
+
+    A client or a process that outlives its test, and sends again, would reach another test's collector.
+    """
+    holders: list[socket.socket] = []
+    stop = ServerThread.stop
+
+    def stop_and_reserve(server: ServerThread, **options: Any) -> None:
+        stop(server, **options)
+        with contextlib.suppress(OSError):  # somebody was quicker
+            holders.append(reserved(server.port))
+        if len(holders) > 300:
+            holders.pop(0).close()
+
+    ServerThread.stop = stop_and_reserve  # type: ignore[method-assign]
+    yield
+    ServerThread.stop = stop  # type: ignore[method-assign]
+    for holder in holders:
+        holder.close()
 
 
 @pytest.fixture(scope="session")

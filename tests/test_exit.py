@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from subprocess import CompletedProcess
 
 import pytest
-from conftest import SITE
+from conftest import SITE, reserved
 from process_helpers import finished, once, running, settings
 from queue_helpers import NEVER, stored
 
@@ -303,9 +303,8 @@ def test_a_daemon_thread_that_goes_on_sending(collector: Collector, python: Run)
 @contextmanager
 def refusing() -> Iterator[int]:
     """A port that is taken, and where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    with reserved() as holder:
+        yield holder.getsockname()[1]
 
 
 @contextmanager

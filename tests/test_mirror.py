@@ -1,11 +1,10 @@
 """The setting `mirror`: a collector beside the server gets a copy of what is delivered."""
 
 import logging
-import socket
 import time
 
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import DEADLINE, SITE, reserved
 
 import umami
 import umami.errors
@@ -68,16 +67,18 @@ def test_the_mirror_gets_no_secret_and_no_setting_of_the_server(collector, mirro
 
 
 def test_a_dead_mirror_costs_one_warning(collector, caplog):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with caplog.at_level(logging.INFO, "umami"), client_of(collector, f"http://127.0.0.1:{port}") as client:
+    with (
+        reserved() as closed,
+        caplog.at_level(logging.INFO, "umami"),
+        client_of(collector, dead := f"http://127.0.0.1:{closed.getsockname()[1]}") as client,
+    ):
         for number in range(20):
             client.new_event(f"{number}")
             assert client.flush(timeout=DEADLINE)
     assert len(collector.events) == 20
     warnings = [record.getMessage() for record in caplog.records if "mirror" in record.getMessage()]
     assert len(warnings) == 1
-    assert f"http://127.0.0.1:{port}/api/batch does not answer" in warnings[0]
+    assert f"{dead}/api/batch does not answer" in warnings[0]
 
 
 def test_a_mirror_that_hangs_delays_no_delivery(collector, mirror):

@@ -1,15 +1,14 @@
 """Retries: what is sent again and when, the duplicates this causes, and what is given up."""
 
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import DEADLINE, slow, version
+from conftest import DEADLINE, reserved, slow, version
 from queue_helpers import NEVER, Listener, Reports, in_threads, send_many, sent, sizes, stored, until
 from tenacity import RetryCallState, stop_after_delay
 from tenacity.stop import stop_base
@@ -28,11 +27,10 @@ TRANSIENT = [408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 530]
 
 
 @pytest.fixture
-def free_port() -> int:
+def free_port() -> Iterator[int]:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with reserved() as holder:
+        yield holder.getsockname()[1]
 
 
 # The policy's values.
