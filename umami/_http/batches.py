@@ -42,7 +42,7 @@ def post_batch(delivery: Delivery, indexes: Sequence[int], agent: str | None) ->
     url, learned, events = delivery.target.batch_url or "", delivery.learned, delivery.events
     if len(indexes) < len(events):
         events = [events[index] for index in indexes]
-    body = b"[" + b",".join(events) + b"]"
+    body = b"[%b]" % b",".join(events)
     reply = delivery.post(url, body, indexes)
     if isinstance(reply, Failure):
         return reply

@@ -52,7 +52,7 @@ class Delivery:
         self.events = events
         self.target = target
         self.learned = learned
-        self.unsent = set(range(len(events)))
+        self.unsent: set[int] = set()
         self.outcomes: dict[int, Outcome] = {}
         self.failure: Failure | None = None
         self.requests = 0
@@ -72,6 +72,8 @@ class Delivery:
 
     def exported(self) -> Exported:
         """Return what became of the batch, without secrets."""
+        if not (self.unsent or self.outcomes or self.failure):
+            return Exported(requests=self.requests)  # as mostly
         secrets = self._secrets()
         outcomes = dict.fromkeys(self.unsent, UNSENT)
         for index, outcome in self.outcomes.items():

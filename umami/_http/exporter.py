@@ -78,14 +78,16 @@ class UmamiExporter(Exporter):
         """Deliver events, in as few requests as tell what became of each event."""
         delivery = Delivery(events, deadline, self.target, self._connections, self._learned)
         batches = self._uses_batches
-        for indexes, agent in self._requests(events) if batches else _single(events):
-            delivery.unsent.difference_update(indexes)
+        requests = self._requests(events) if batches else _single(events)
+        for indexes, agent in requests:
             if batches:
                 delivery.failure = post_batch(delivery, indexes, agent)
             else:
                 delivery.failure = post_one(delivery, indexes[0])
             if delivery.failure is not None or self._uses_batches is not batches or delivery.must_stop:
                 break
+        for indexes, _ in requests:
+            delivery.unsent.update(indexes)
         exported = delivery.exported()
         if self._connections.settings().mirror is not None:
             self._connections.copy(exported.settled(events))
