@@ -429,11 +429,13 @@ def test_a_sigterm_that_comes_as_a_child_begins_ends_it(collector: Collector, py
 # uWSGI forks its workers in C, where none of Python's fork hooks run.
 
 FORKED_IN_C = """
-        import ctypes, os, sys, threading, types, umami
+        import ctypes, os, sys, threading, types
 
         uwsgi = sys.modules["uwsgi"] = types.ModuleType("uwsgi")  # as uWSGI's own module, which is built in
         worker = 0
         uwsgi.worker_id, uwsgi.mule_id, uwsgi.opt, uwsgi.has_threads = lambda: worker, lambda: 0, {}, 1
+
+        import umami
 
         def fork():
             global worker
@@ -517,6 +519,23 @@ def test_a_child_of_a_fork_in_c_ends_without_its_parents_events(collector: Colle
 
     assert (process.returncode, process.stderr) == (0, "")
     assert stored(collector) == once("master")
+
+
+@pytest.mark.slow
+def test_a_fork_in_c_finds_no_import_in_progress(collector: Collector, python: Run):
+    program = """
+        before = set(sys.modules)
+        umami.configure(hostname="example.com")
+        assert umami.heartbeat() and umami.queue_stats()
+        umami.new_event("master")
+        umami.flush()
+        imported = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(imported & {"umami", "httpx", "httpcore"})
+    """
+
+    process = python(FORKED_IN_C + program, **settings(collector), **QUIET)
+
+    assert (process.returncode, process.stdout, process.stderr) == (0, "set()\n", "")
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ ALLOWED = {
     "umami._threads": ("umami._clock", "umami.errors"),
     "umami._events": ("umami._events", "umami._user_agents", "umami.errors"),
     "umami._waiting": ("umami._clock", "umami._threads", "umami.errors"),
-    "umami._app_servers": (),
+    "umami._app_servers": ("umami._threads",),
     "umami._process": ("umami._app_servers", "umami._threads", "umami._clock"),
     "umami.queue": (
         "umami.queue",
@@ -49,6 +49,7 @@ ALLOWED = {
         "umami.queue.reasons",
         "umami.queue.retry",
         "umami.settings",
+        "umami._app_servers",
         "umami._clock",
         "umami._events.fields",
         "umami._events.values",

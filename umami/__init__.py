@@ -27,6 +27,7 @@ from . import (
     _threads,
 )
 from . import errors as errors
+from ._app_servers import must_import_early as _must_import_early
 from ._version import __version__ as __version__
 
 if _typing.TYPE_CHECKING:
@@ -70,7 +71,9 @@ else:
 
     _is_configured = any(map(_os.environ.get, ("UMAMI_URL", "UMAMI_URL_BASE", "UMAMI_API_KEY")))
     _is_command = _os.path.basename((getattr(_sys, "argv", None) or [""])[0]) in ("umami", "umami.exe")  # noqa: PTH119
-    if _threads.is_patched() or (_is_configured and not _is_command):
-        # Here rather than at the first event, whose caller may have less time. And gevent imports badly in a
-        # thread that is not the main one. The command has time: its help needs no client.
-        __getattr__("__all__" if _threads.is_patched() else "configure")
+    if _must_import_early():
+        __getattr__("__all__")
+    elif _is_configured and not _is_command:
+        # Here rather than at the first event, whose caller may have less time. The command has time: its help
+        # needs no client.
+        __getattr__("configure")

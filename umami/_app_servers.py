@@ -4,6 +4,8 @@ import signal
 import sys
 from typing import Any
 
+from . import _threads
+
 
 def uwsgi_will_fork() -> bool:
     """Tell whether uWSGI runs this process and has not forked its workers yet.
@@ -12,6 +14,15 @@ def uwsgi_will_fork() -> bool:
     """
     uwsgi: Any = sys.modules.get("uwsgi")
     return hasattr(uwsgi, "worker_id") and not (uwsgi.worker_id() or uwsgi.mule_id())
+
+
+def must_import_early() -> bool:
+    """Tell whether all is to be imported at once, not when it is first used.
+
+    gevent imports badly in a thread that is not the main one. And uWSGI forks at any moment: its workers
+    would inherit an import in progress, with locks that are never released.
+    """
+    return _threads.is_patched() or uwsgi_will_fork()
 
 
 def uwsgi_has_no_threads() -> bool:

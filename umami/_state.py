@@ -419,14 +419,12 @@ def _log(settings: Settings) -> None:
 
 
 def _prepare() -> None:
-    """Notice a fork, and import httpx now where a sender's thread should not.
+    """Notice a fork. If gevent has patched since `umami` was imported, import now what a sender should not.
 
-    gevent imports badly in such a thread. uWSGI forks at any moment, and its workers would inherit the locks
-    of an import in progress. It must be called without a lock: importing may switch to another greenlet,
-    which would get the lock too.
+    It must be called without a lock: importing may switch to another greenlet, which would get the lock too.
     """
     notice_fork()
-    if _threads.is_patched() or uwsgi_will_fork():
+    if _threads.is_patched():
         late.load()
 
 

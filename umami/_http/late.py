@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from umami import _threads
+from umami._app_servers import must_import_early
 from umami.queue.retry import RetryPolicy
 from umami.settings import Settings
 
@@ -67,5 +68,5 @@ def new_session(
     return Session(settings, access, policy)
 
 
-if _threads.is_patched():
-    load()  # for gevent imports well in the main thread only
+if must_import_early():
+    load()
