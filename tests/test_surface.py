@@ -453,6 +453,47 @@ def test_a_program_that_only_sends_events_imports_no_queries(
 
 
 @pytest.mark.slow
+def test_all_works_without_docstrings(collector: Collector, python: Callable[..., Any]) -> None:
+    program = """
+        import sys, umami
+        umami.configure(url_base=sys.argv[1], website_id=sys.argv[2], hostname="example.com")
+        umami.new_event("signup")
+        umami.flush(60)
+        umami.login("admin", sys.argv[3])
+        [event] = umami.events(period="24h")
+        print(umami.__doc__, len(umami.websites()), event.eventName)
+    """
+    result = python(program, collector.url, SITE, PASSWORD, PYTHONOPTIMIZE="2")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "None 1 signup\n", "")
+
+
+@pytest.mark.slow
+def test_a_signal_during_an_import_leaves_no_name_out(python: Callable[..., Any]) -> None:
+    program = """
+        import signal, sys, umami
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == "umami._queries.links":
+                    signal.raise_signal(signal.SIGUSR1)
+
+        def handler(*_):
+            print("came", flush=True)
+            try:
+                umami.is_logged_in()
+            except AttributeError:
+                pass  # its import has begun below
+
+        signal.signal(signal.SIGUSR1, handler)
+        sys.meta_path.insert(0, Finder())
+        assert not umami.is_logged_in()
+        assert {"login", "new_event", "Client"} <= set(umami.__all__)
+    """
+    result = python(program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "came\n", "")
+
+
+@pytest.mark.slow
 def test_a_program_waits_where_it_names_its_server_and_not_at_its_first_event(
     python: Callable[..., Any],
 ) -> None:
@@ -600,6 +641,9 @@ def test_no_repr_shows_a_credential(collector: Collector) -> None:
         assert URL_PASSWORD not in shown
         assert answer.token not in shown
     assert collector.url in repr(client)
+    assert repr(client) in repr(client.new_event)
+    assert "<umami.Client to no server>" in repr(umami.new_event)
+    assert "<umami.Client to no server>" in repr(umami.login)
     client.set_cloud_api_key(API_KEY)
     assert repr(client) == "<umami.Client to Umami Cloud>"
     client.__exit__(None, None, None)

@@ -61,7 +61,8 @@ else:
                 if name in public:
                     return globals()[name]
                 names += public
-            globals().setdefault("__all__", sorted(names))
+            if "login" in names:  # or else a signal's handler has interrupted the import of the queries
+                globals().setdefault("__all__", sorted(names))
         if name not in globals():
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return globals()[name]

@@ -11,6 +11,9 @@ class _DefaultQueries(_QueryClient):
     def __init__(self) -> None:
         self._state = _default._client._state  # noqa: SLF001 - the same client's
 
+    def __repr__(self) -> str:
+        return repr(_default._client)  # noqa: SLF001
+
     def __reduce__(self) -> str:
         return "_client"
 

@@ -16,7 +16,7 @@ from ._models import QueueStats
 from ._sends import Sends
 from ._state import State
 from ._submit import submit, submit_async
-from .errors import ValidationError
+from .errors import OperationNotAllowedError, ValidationError
 from .settings import SettingsDict, with_settings
 
 
@@ -34,6 +34,15 @@ class EventClient(Sends):
         self._awaited = Sends(state, cast("Any", functools.partial(submit_async, state)))
         if settings:
             state.set(settings)
+
+    def __repr__(self) -> str:
+        try:
+            where = self._state.server().url_base or "Umami Cloud"
+        except OperationNotAllowedError:
+            where = "no server"
+        except ValidationError:
+            return "<umami.Client, with settings that are not valid>"
+        return f"<umami.Client to {where}>"
 
     # Configuration.
 

@@ -7,7 +7,6 @@ from typing_extensions import Self
 
 from ._event_client import EventClient
 from ._query_client import QueryClient
-from .errors import OperationNotAllowedError, ValidationError
 from .settings import SettingsDict
 
 
@@ -53,15 +52,6 @@ class Client(EventClient, QueryClient):
                     "Client in each process instead."
                 ) from error
         return _with_settings, (code,)
-
-    def __repr__(self) -> str:
-        try:
-            where = self._state.server().url_base or "Umami Cloud"
-        except OperationNotAllowedError:
-            where = "no server"
-        except ValidationError:
-            return "<umami.Client, with settings that are not valid>"
-        return f"<umami.Client to {where}>"
 
     def __enter__(self) -> Self:
         self._state.will_flush()

@@ -414,7 +414,9 @@ def default_of(setting: str) -> str | None:
 
 def with_settings(function: F) -> F:
     """Describe every setting in a docstring, below the line of `**settings`."""
-    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    if function.__doc__ is None:
+        return function  # python -OO
+    lines = inspect.cleandoc(function.__doc__).splitlines()
     at = next(index for index, line in enumerate(lines) if line.lstrip().startswith("**settings:")) + 1
     indent = " " * 8
     table = []

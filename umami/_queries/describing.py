@@ -36,7 +36,9 @@ _WIDTH: Final = 108
 
 def described(query: F) -> F:
     """Complete a query's docstring: describe the arguments that it leaves out, and what it raises."""
-    doc = inspect.cleandoc(query.__doc__ or "")
+    if query.__doc__ is None:
+        return query  # python -OO
+    doc = inspect.cleandoc(query.__doc__)
     head, arguments, rest = _split(doc)
     written = {}
     for block in re.split(r"\n(?=    \S)", arguments):
