@@ -21,6 +21,7 @@ import pytest
 from conftest import DEADLINE, SITE
 from queue_helpers import NEVER, at_moment, drain, in_threads, send_many, stored, until
 from secrecy import watch
+from tenacity import RetryCallState
 
 import umami
 from umami._spool.folder import Folder
@@ -61,6 +62,30 @@ def open_files() -> int:
 
 def names(count: int) -> Counter[str]:
     return Counter(f"e{number}" for number in range(count))
+
+
+def test_a_retry_strategy_that_sets_a_spool_does_not_upset_the_counts(
+    leave: Callable[..., Path],
+    collector: Collector,
+    folder: Path,
+    make_client: MakeClient,
+    balanced: Balanced,
+) -> None:
+    leave(7)
+    set_in_the_middle: list[bool] = []
+
+    def wait(_: RetryCallState) -> float:
+        client.configure(spool=str(folder))
+        set_in_the_middle.append(True)
+        return 0.01
+
+    client = make_client(retry_wait=wait)
+    collector.fail(503, times=1)
+    send_many(client, 5)
+    assert client.flush(DEADLINE)
+    assert set_in_the_middle
+    assert client.queue_stats().delivered == len(collector.events) == 12
+    balanced(client)
 
 
 # Neighbours.

@@ -71,6 +71,8 @@ class Agent:
 
     def look_for_orphans(self) -> None:
         """Take over what other processes left in the store. It is not waited for long."""
+        if self.queue.is_held():
+            return  # in a retry strategy: to wait would give the lock away in the middle of a settlement
         _threads.off_hub(run, self._orphans.look(monotonic() + _FIRST_LOOK_SECONDS))
 
     # Events in.

@@ -126,7 +126,7 @@ class EventQueue(BoundedQueue):
             exported: What the exporter returned; or its error in words, for which the batch is dropped.
 
         Returns:
-            Whether this settled an event.
+            False if it was settled before.
         """
         reports: list[Report] = []
         try:
@@ -152,7 +152,7 @@ class EventQueue(BoundedQueue):
         reports += settlement.reports
         self._commit(settlement)
         self._wake_idle(destination, now)
-        return bool(settlement.ended)
+        return True
 
     # Waiting, and stopping.
 
