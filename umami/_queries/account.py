@@ -1,4 +1,4 @@
-"""Logins, and calls that are neither a figure nor a list: each described once (see `_calls.both`)."""
+"""Logins, the websites, and any request: each described once (see `_calls.both`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from .query import Queries
 
 
 class Account(Queries):
-    """The login of a client, and the requests that have no function of their own."""
+    """The login of a client, the websites that it may see, and requests that no other function makes."""
 
     def _login(
         self, username: str, password: str, *, code: str | None = None, remember: bool = False
