@@ -145,7 +145,13 @@ def main(file: Path) -> int:
 def findings(results: dict[str, Any], picture: str | None) -> str:
     """Return the short page for a run."""
     scenarios = results["scenarios"]
-    lines = [_HEAD, _about(results["meta"]), "## Findings", ""]
+    lines = [_HEAD, _about(results["meta"])]
+    others = [
+        name for name, result in scenarios.items() if result.get("meta", results["meta"]) != results["meta"]
+    ]
+    if others:
+        lines += [f"Measured at another time, which the appendix says: {', '.join(others)}.", ""]
+    lines += ["## Findings", ""]
     lines += ["| | this client | floor | cheapest of the others |", "|---|---:|---:|---:|"]
     lines += [line for finding in _FINDINGS if (line := _finding(finding, scenarios))]
     lines += ["", _OTHERS_NOTE, ""]
