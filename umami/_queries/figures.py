@@ -247,7 +247,7 @@ class Figures(Queries):
                 filters=filters, params={"type": called, **params}, since=since,
             )  # fmt: skip
 
-        return (yield from self._named("metrics", name, ask, website_id))
+        return (yield from self._by_field_name("metrics", name, ask, website_id))
 
     @described
     def _pageviews(
@@ -364,9 +364,9 @@ class Figures(Queries):
                 params={"type": called, "search": searched}, since=(2, 6),
             )  # fmt: skip
 
-        return (yield from self._named("filter_values", name, ask, website_id))
+        return (yield from self._by_field_name("filter_values", name, ask, website_id))
 
-    def _named(
+    def _by_field_name(
         self, function: str, name: str, ask: Callable[[str], Flow[T]], website_id: str | None
     ) -> Flow[T]:
         """Ask for a field by its name in the server's version: Umami 2 calls some otherwise, or lacks it."""
