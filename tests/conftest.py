@@ -112,14 +112,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def reserved(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+def reserved(port: int = 0) -> socket.socket:
     """Return a socket that keeps a port from being given to anybody who asks for a free one.
 
     Nobody listens there, and a collector can still be started there.
     """
-    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((host, port))
+    holder.bind(("127.0.0.1", port))
     return holder
 
 
