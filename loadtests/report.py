@@ -146,9 +146,7 @@ def findings(results: dict[str, Any], picture: str | None) -> str:
     """Return the short page for a run."""
     scenarios = results["scenarios"]
     lines = [_HEAD, _about(results["meta"])]
-    others = [
-        name for name, result in scenarios.items() if result.get("meta", results["meta"]) != results["meta"]
-    ]
+    others = [name for name, result in scenarios.items() if _meta_of_its_own(result, results["meta"])]
     if others:
         lines += [f"Measured at another time, which the appendix says: {', '.join(others)}.", ""]
     lines += ["## Findings", ""]
@@ -214,6 +212,12 @@ def _about(meta: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _meta_of_its_own(result: Result, meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Return when and where a scenario was measured, if that is not what `meta` says of the others."""
+    own: dict[str, Any] | None = result.get("meta")
+    return None if own == meta else own
+
+
 def _section(name: str, result: Result, meta: dict[str, Any]) -> str:
     """Return a scenario's section, with where it was measured if that differs from `meta`."""
     header, *rows = cells(result)
@@ -234,7 +238,7 @@ def _section(name: str, result: Result, meta: dict[str, Any]) -> str:
         said.append(f"the server took at most {share:.0f} % of a core")
     said.append(f"load average {result['load'][0]} before and {result['load'][1]} after")
     lines += [f"{'; '.join(said)}.", ""]
-    if (of_its_own := result.get("meta", meta)) != meta:
+    if of_its_own := _meta_of_its_own(result, meta):
         lines += [_about(of_its_own)]
     return "\n".join(lines)
 

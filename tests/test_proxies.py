@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from conftest import DEADLINE, with_each
+from conftest import DEADLINE, reserved, with_each
 from queue_helpers import Listener, stored, until
 from reverse_proxy import ReverseProxy
 from test_connections import Wire, well, with_certificate_of
@@ -323,8 +323,7 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_breaks_no_call_and_is_na
 def test_a_proxys_password_may_have_any_character_and_shows_nowhere(
     kind: str, password: str, make_client: MakeClient, heard: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+    with reserved() as unused:
         url = f"http://me:{password}@127.0.0.1:{unused.getsockname()[1]}"
         if kind == "environment":
             monkeypatch.setenv("http_proxy", url)
