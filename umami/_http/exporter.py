@@ -86,7 +86,7 @@ class UmamiExporter(Exporter):
                 delivery.failure = post_one(delivery, indexes[0])
             if delivery.failure is not None or self._uses_batches is not batches or delivery.must_stop:
                 break
-        for indexes, _ in requests:
+        for indexes, _ in requests:  # those that were not made
             delivery.unsent.update(indexes)
         exported = delivery.exported()
         if self._connections.settings().mirror is not None:
