@@ -413,6 +413,29 @@ def test_a_call_that_is_broken_off_at_any_moment_blocks_nothing(
     assert moment > 10
 
 
+@pytest.mark.slow
+def test_a_send_that_is_broken_off_at_any_moment_keeps_no_later_event_from_being_sent(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    def break_off() -> None:
+        raise KeyboardInterrupt
+
+    client = make_client(senders=1, flush_interval=0)
+    assert client.new_event("first") == QUEUED
+    for moment in count():
+        # Its sender sleeps until an event wakes it.
+        until(lambda: client.queue_stats().pending == 0 and queue_of(client).wake.waiting == 1)
+        with contextlib.suppress(KeyboardInterrupt), at_moment(moment, break_off) as reached:
+            client.new_event("broken off")
+        assert client.new_event(f"seen{moment}") == QUEUED
+        until(lambda: client.queue_stats().pending == 0)  # by itself
+        balanced(client)
+        if not reached:
+            break
+    assert moment > 50
+    assert stored(collector).keys() - {"broken off"} == {"first", *(f"seen{n}" for n in range(moment + 1))}
+
+
 @pytest.mark.parametrize("edge", [at_call, at_return], ids=["begins", "ends"])
 @pytest.mark.parametrize("step", [_threads.Thread.start, _threads.Thread.__init__], ids=["start", "init"])
 def test_a_report_that_is_broken_off_as_its_thread_starts_is_made(

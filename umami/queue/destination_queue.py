@@ -232,9 +232,9 @@ class DestinationQueue:
         self.fresh.repair(self.in_flight)
         if self.partition is not None:
             self.partition.repair(self.fresh.end)
-            if self.stored:
-                self.wake.notify()  # a sender loads them: later events must not wait behind them
         self.put_back(None)
+        # The call may have been about to wake a sender, and later events would rely on that.
+        self.wake.notify_all()
 
     # What came of them.
 
