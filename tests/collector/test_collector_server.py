@@ -1,6 +1,9 @@
 """The collector as an object: start and stop, waiting, its database, its page and its extra."""
 
+import errno
+import gc
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -51,6 +54,18 @@ def test_it_comes_back_on_the_same_port_with_its_events(collector, http):
     assert collector.url == url
     send(http, name="after")
     assert [event.name for event in collector.events] == ["before", "after"]
+
+
+def test_it_closes_connections_that_come_as_it_stops():
+    dialled = 0
+    for _ in range(20):
+        with Collector() as collector:
+            for _ in range(20):
+                with socket.socket() as client:
+                    client.setblocking(False)
+                    dialled += client.connect_ex((collector.host, collector.port)) in (0, errno.EINPROGRESS)
+    assert dialled == 400
+    gc.collect()  # with an error, if one was left open
 
 
 def test_a_taken_port_is_an_error(collector):
