@@ -4,6 +4,8 @@ VENV ?= .venv
 # The number of processes for the tests; 0 for no extra process. Tests wait a lot, so three suit two cores.
 WORKERS ?= 3
 BIN := $(VENV)/bin
+# What installs packages into $(VENV). .ci/run sets another that is quicker.
+INSTALL ?= $(BIN)/pip install --no-compile --disable-pip-version-check
 # The tests start hundreds of processes: each finds the modules compiled by the first that imported them.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -28,26 +30,26 @@ help:
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=21.3'  # which knows --editable
+	$(INSTALL) --quiet 'pip>=21.3'  # which knows --editable
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[collector]'
+	$(INSTALL) --quiet --editable '.[collector]'
 	@touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[test]'
+	$(INSTALL) --quiet --editable '.[test]'
 	@touch $@
 
 $(VENV)/.lint: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[test,lint]'
+	$(INSTALL) --quiet --editable '.[test,lint]'
 	@touch $@
 
 $(VENV)/.docs: $(BIN)/python pyproject.toml
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'
+	$(INSTALL) --quiet --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.loadtest: $(BIN)/python pyproject.toml loadtests/peers.txt
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[loadtest]'
+	$(INSTALL) --quiet --editable '.[loadtest]'
 	-$(BIN)/python -m loadtests setup
 	@touch $@
 

@@ -14,6 +14,7 @@ A `text` block shows output. Each of its lines must have been printed or logged,
 anything.
 """
 
+import gc
 import io
 import json
 import logging
@@ -86,6 +87,9 @@ def fork_for_each() -> None:
     A line is JSON: the page, the folder, and the file for what the child prints. The answer is a line with
     its exit code.
     """
+    with Collector(password=PASSWORD) as server, umami.Client(url_base=server.url) as client:
+        client.login("admin", PASSWORD)  # umami imports modules as they are needed
+    gc.freeze()
     for line in iter(sys.stdin.readline, ""):
         page, folder, output = json.loads(line)
         child = os.fork()
