@@ -122,6 +122,7 @@ reliability:
 	$(PYTHON) tests/reliability.py $(RECORDS)/*.json
 
 reliability-%: export OUTAGE_SECONDS := $(OUTAGE_SECONDS)
+reliability-%: export EVERY_MOMENT := 1
 reliability-3.13: export SPOOL_ROUNDS := $(SPOOL_ROUNDS)
 reliability-3.13: export FORKS := $(FORKS)
 reliability-3.13: export FITTING_EXAMPLES := $(FITTING_EXAMPLES)

@@ -4,12 +4,14 @@ import gc
 import inspect
 import linecache
 import logging
+import os
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +34,14 @@ SENDS: dict[str, dict[str, Any]] = {
     "identify": {"distinct_id": "user-1", "data": {"plan": "pro"}},
 }
 """The send functions, each with valid arguments."""
+
+
+EVERY = int(os.environ.get("EVERY_MOMENT", "3"))
+
+
+def moments() -> Iterator[int]:
+    """Yield the moments that a test breaks a call off at: every third one; `make reliability` takes each."""
+    return count(step=EVERY)
 
 
 def refusal(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:

@@ -6,11 +6,10 @@ The queue's own methods are called, in this thread: no program can have a Memory
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 import pytest
-from queue_helpers import NEVER, at_moment
+from queue_helpers import NEVER, at_moment, moments
 from test_model import StubExporter, queue_settings
 
 from umami.exporters import MemoryExporter
@@ -84,7 +83,7 @@ def broken_off_everywhere(
     make: Callable[[], Queue], call: Callable[[Queue], object], least: int, may_add: int = 0
 ) -> None:
     """Break a call off at each of its moments in turn, and check the counts after that."""
-    for moment in count():
+    for moment in moments():
         queue = make()
 
         def break_off() -> None:
@@ -196,7 +195,7 @@ def test_a_sender_that_is_broken_off_anywhere_leaves_its_events_to_the_next(
     def break_off() -> None:
         raise fault
 
-    for moment in count():
+    for moment in moments():
         exporter = MemoryExporter()
         settings = queue_settings(batch_size=3, flush_interval=0.0, retry_wait=1e-9, retry_wait_max=1e-9)
         queue = EventQueue(settings, lambda destination: None, lambda report: None)

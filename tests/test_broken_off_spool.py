@@ -7,13 +7,12 @@ import contextlib
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from model_disk import ModelDisk
-from queue_helpers import NEVER, at_moment
+from queue_helpers import NEVER, at_moment, moments
 from test_model import StubExporter, queue_settings
 
 from umami._spool.spool import Spool
@@ -142,7 +141,7 @@ def broken_off_everywhere(
         least: The moments that there are at least.
         dies: Whether the process is killed after its next batch; else it goes on to its end.
     """
-    for moment in count():
+    for moment in moments():
         disk = ModelDisk(FOLDER)
         program = make(disk)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import DEADLINE
 from process_helpers import finished, once, settings
-from queue_helpers import NEVER, at_call, at_moment, at_return, in_threads, send_many, stored, until
+from queue_helpers import NEVER, at_call, at_moment, at_return, in_threads, moments, send_many, stored, until
 
 import umami
 from umami import _threads
@@ -396,7 +396,7 @@ def test_a_call_that_is_broken_off_at_any_moment_blocks_nothing(
     def break_off() -> None:
         raise KeyboardInterrupt
 
-    for moment in count():
+    for moment in moments():
         collector.clear()
         client = make_client()
         assert client.new_event("first") == QUEUED
@@ -490,7 +490,7 @@ def test_a_send_that_is_interrupted_as_a_thread_starts_says_so(
 def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
     call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
-    for moment in count():
+    for moment in moments():
         collector.clear()
         client = make_client()
         send_many(client, 3)

@@ -2,8 +2,6 @@
 
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ import httpx
 import pytest
 import settings_table
 import tenacity
-from conftest import DEADLINE, PASSWORD, ROOT, SITE, with_each
+from conftest import DEADLINE, PASSWORD, SITE, with_each
 from queue_helpers import refusal
 
 import umami
@@ -377,58 +375,6 @@ def test_help_describes_every_setting_in_one_sentence_or_two() -> None:
 
 def test_type_checkers_know_the_settings_that_there_are() -> None:
     assert get_type_hints(SettingsDict) == get_type_hints(Settings)
-
-
-SNIPPETS = {
-    'umami.Client(url_bsae="x")': "url_bsae",
-    'umami.configure(queue_size="many")': "queue_size",
-    "umami.configure(overflow='drop_all')": "overflow",
-    "umami.configure(senders=2.5)": "senders",
-    "umami.Client(exporter=print)": "exporter",
-    "umami.new_evnt('signup')": "new_evnt",
-    "umami.new_event('signup', tag=5)": "tag",
-    "Encoder.event(encoder, {}, {}, 'a')": "positional",
-}
-RIGHT = """
-import ssl
-from pathlib import Path
-import tenacity
-import umami
-from umami._events.encoder import Encoder
-
-umami.configure(url_base="https://umami.example.com", queue_size=5, senders=None, overflow="block", timeout=5)
-umami.configure(retry_wait=tenacity.wait_fixed(5), retry_limit=tenacity.stop_after_delay(60), spool=Path("a"))
-umami.configure(retry_wait=2.5, retry_limit=None, headers={"X-Key": "a"}, verify=ssl.create_default_context())
-with umami.Client(cert=("a", "b"), before_send=lambda payload: payload, on_error=print) as client:
-    client.new_event("signup", tag="a")
-encoder: Encoder
-"""
-
-
-@pytest.mark.slow
-def test_a_type_checker_finds_wrong_settings_and_names(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    file = tmp_path / "program.py"
-    file.write_text(RIGHT + "\n".join(SNIPPETS) + "\n")
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--cache-dir",
-        str(ROOT / ".mypy_cache" / "tests"),
-        str(file),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    first = RIGHT.count("\n") + 1
-    found: dict[int, str] = {}
-    for line in done.stdout.splitlines():
-        if ": error: " in line:
-            _, number, message = line.split(":", 2)
-            found.setdefault(int(number), message)
-    assert list(found) == list(range(first, first + len(SNIPPETS))), done.stdout
-    for message, word in zip(found.values(), SNIPPETS.values(), strict=True):
-        assert word in message
 
 
 # Strategies of tenacity, and an exporter.

@@ -13,13 +13,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, at_moment, drain, in_threads, send_many, stored, until
+from queue_helpers import NEVER, at_moment, drain, in_threads, moments, send_many, stored, until
 from secrecy import watch
 from tenacity import RetryCallState
 
@@ -637,7 +636,7 @@ def test_a_write_that_is_broken_off_at_any_moment_confuses_nothing(
     def break_off() -> None:
         raise KeyboardInterrupt
 
-    for moment in count():
+    for moment in moments():
         collector.clear()
         spool = folder.with_name(f"spool{moment}")
         client = make_client(
