@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
-from conftest import ALL_PACKAGES, CORE_ONLY, DEADLINE, ROOT, SITE
+from conftest import CORE_ONLY, DEADLINE, FOR_SERVERS, ROOT, SITE
 from secrecy import watch
 
 from umami.collector import Collector
@@ -114,7 +114,7 @@ def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) 
     command = [sys.executable, *map(textwrap.dedent, arguments)]
     with subprocess.Popen(
         command,
-        env={**os.environ, **(CORE_ONLY if "-c" in arguments else ALL_PACKAGES), **environment},
+        env={**os.environ, **(CORE_ONLY if "-c" in arguments else FOR_SERVERS), **environment},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

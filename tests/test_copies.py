@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import CORE_ONLY, DEADLINE
 from process_helpers import finished, once, settings
 from queue_helpers import stored
 
@@ -71,6 +71,6 @@ if __name__ == "__main__":
         print(list(pool.map(umami.new_event, ["a", "b"])))
 """
     )
-    run = finished(str(program), **settings(collector))
+    run = finished(str(program), **CORE_ONLY, **settings(collector))
     assert run.returncode == 0, run.stderr
     assert stored(collector) == once("a", "b")

@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from conftest import DEADLINE, SITE
+from conftest import CORE_ONLY, DEADLINE, SITE
 from process_helpers import finished, once, settings
 from queue_helpers import stored
 
@@ -247,7 +247,7 @@ def script(tmp_path: Path) -> Script:
     def run(program: str, **environment: str) -> CompletedProcess[str]:
         path = tmp_path / "program.py"
         path.write_text(PROLOGUE + textwrap.dedent(program))
-        return finished(str(path), **environment, **QUIET)
+        return finished(str(path), **CORE_ONLY, **environment, **QUIET)
 
     return run
 
