@@ -2,12 +2,13 @@
 
 import contextvars
 import math
+import sys
 import threading
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from queue_helpers import NEVER, Listener, Reports, hold, in_threads, send_many,
 
 import umami
 from umami.collector import Collector
+from umami.exporters import Exported, MemoryExporter, Outcome, Status
 from umami.models import ErrorReport
-from umami.queue.reporter import logger
+from umami.queue.reporter import Reporter, logger
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -604,6 +606,36 @@ def test_a_flush_returns_after_on_error_was_told(make_client: MakeClient, collec
     client.new_event("lost")
     assert client.flush(DEADLINE)
     assert reports.counts() == {("rejected", "400"): 1}
+
+
+class Refusing(MemoryExporter):
+    """Refuses all events. What its sender reports then waits for the flush, which must not return before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_flushed, self.has_reported = threading.Event(), threading.Event()
+
+    def export(self, events: Sequence[bytes], deadline: float | None) -> Exported:
+        before = sys.gettrace()
+
+        def trace(frame: FrameType, event: str, arg: Any) -> None:
+            if frame.f_code is Reporter.add.__code__:
+                sys.settrace(before)
+                self.has_flushed.wait(0.5)
+                self.has_reported.set()
+
+        sys.settrace(trace)
+        return Exported({0: Outcome(Status.REJECTED, "refused")})
+
+
+def test_a_flush_sees_what_is_settled_only_with_its_report(make_client: MakeClient) -> None:
+    reports, exporter = Reports(), Refusing()
+    client = make_client(exporter=exporter, url_base=None, on_error=reports)
+    client.new_event("lost")
+    assert client.flush(DEADLINE)
+    exporter.has_flushed.set()
+    assert exporter.has_reported.is_set()
+    assert reports.counts() == {("rejected", "refused"): 1}
 
 
 def test_what_on_error_is_told_adds_up_to_the_ledger(

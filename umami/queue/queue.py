@@ -132,8 +132,8 @@ class EventQueue(BoundedQueue):
         try:
             return self._settle(destination, batch, exported, reports)
         finally:
-            for report in reports if batch not in destination.in_flight else ():
-                self.report(report)
+            if batch not in destination.in_flight:
+                self._report_all(reports)  # if something broke that off
 
     @locked
     def _settle(
@@ -151,8 +151,13 @@ class EventQueue(BoundedQueue):
             settlement.keep_rejected(self.rejected)
         reports += settlement.reports
         self._commit(settlement)
+        self._report_all(reports)  # under the lock: a flush that sees the counts waits for the reports too
         self._wake_idle(destination, now)
         return True
+
+    def _report_all(self, reports: list[Report]) -> None:
+        while reports:
+            self.report(reports.pop(0))
 
     # Waiting, and stopping.
 
