@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
+import freezegun
 import pytest
 from conftest import DEADLINE, SITE
 from process_helpers import finished, settings
@@ -102,3 +103,19 @@ def test_an_event_whose_time_before_send_took_away_is_never_too_old(
 @pytest.mark.parametrize("value", [0, -1, "old", True])
 def test_the_setting_is_checked(value: object) -> None:
     assert "max_event_age" in refusal(umami.Client, max_event_age=value)
+
+
+def test_an_event_is_not_too_old_before_its_second_is(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    """An event has the second in which it happened, without the part of it that had gone by."""
+    client = make_client(max_event_age=0.5)
+    with freezegun.freeze_time("2026-01-01 12:00:00.9"):
+        client.new_event("fresh")
+        assert client.flush(DEADLINE)
+    with freezegun.freeze_time("2026-01-01 12:00:01.6"):
+        send(client, "stale", 1.6)
+        assert client.flush(DEADLINE)
+    assert stored(collector) == {"fresh": 1}
+    assert client.queue_stats().dropped == {"expired": 1}
+    balanced(client)

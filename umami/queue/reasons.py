@@ -69,9 +69,12 @@ def discard_rule(settings: Settings) -> Rule | None:
 
 
 def _happened_before(event: bytes, before: float) -> bool:
-    """Tell whether an event happened before a time, in epoch seconds, as its JSON says."""
+    """Tell whether an event happened before a time, in epoch seconds, as its JSON says.
+
+    The event has the whole second in which it happened, so it may have happened up to a second later.
+    """
     try:
-        return bool(from_json(event)["payload"]["timestamp"] < before)
+        return bool(from_json(event)["payload"]["timestamp"] + 1 <= before)
     except (ValueError, LookupError, TypeError):
         return False  # `before_send` took its time away
 
@@ -117,7 +120,7 @@ def full_message(settings: Settings) -> str:
     """Return the message for an event that was dropped because the queue is full."""
     hint = "" if settings.overflow == "block" else ' To have sends wait for room, set overflow="block".'
     bounds = f"queue_size={settings.queue_size}, queue_bytes={settings.queue_bytes}"
-    return f"The queue is full ({bounds}): the server is away, or takes events too slowly.{hint}"
+    return f"The queue is full ({bounds}): the server is down or too slow.{hint}"
 
 
 def _why(trouble: str | None) -> str:
