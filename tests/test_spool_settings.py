@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -235,7 +236,7 @@ def test_rejected_events_are_kept_and_sent_again(
 
 
 def test_what_is_rejected_again_is_kept_again(
-    tmp_path: Path, collector: Collector, make_client: MakeClient
+    tmp_path: Path, collector: Collector, make_client: MakeClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "rejected"
     collector.fail(403, body=FORBIDDEN, times=None)
@@ -245,6 +246,9 @@ def test_what_is_rejected_again_is_kept_again(
     client.shutdown()
     client.configure(rejected=None)
     assert main(["spool", "send", str(folder)]) == 0
+    assert "0 sent, 3 rejected, 0 dropped, 0 left" in (output := capsys.readouterr().out)
+    assert re.search("^ +3  rejected: 403$", output, re.MULTILINE)
+    assert f"Rejected events stay in {folder}, to be sent again." in output
     assert sum(len(file.read_text().splitlines()) for file in folder.iterdir()) == 3
 
 

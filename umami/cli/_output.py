@@ -1,6 +1,6 @@
 """What the commands print: text without control characters, tables, JSON, CSV.
 
-On a terminal, tables are drawn by `rich` where it is installed (`pip install umami-analytics[cli]`).
+On a terminal, tables are drawn by `rich` where it is installed (`pip install 'umami-analytics[cli]'`).
 Otherwise they are plain columns. Nothing is coloured in a pipe, or if `NO_COLOR` is set.
 """
 

@@ -45,6 +45,27 @@ def last_moment(text: str) -> datetime:
     return moment(f"{text}T23:59:59.999999" if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text)
 
 
+def add_filter(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--filter`."""
+    parser.add_argument(
+        "--filter",
+        dest="filters",
+        metavar="NAME=VALUE",
+        nargs="+",
+        action="extend",
+        type=_filter,
+        default=[],
+        help="only what matches, such as path=/pricing or country=DE",
+    )
+
+
+def _filter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def span(text: str) -> timedelta:
     """Reads a span of time: a number with m, h, d or w."""
     match = re.fullmatch(r"(\d{1,6})([mhdw])", text)

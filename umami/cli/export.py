@@ -17,7 +17,7 @@ from umami._clock import monotonic
 from ._client import add_server, add_website, chosen_website, connected, need_login, server_url
 from ._errors import FAILED, OK, WRONG, CommandError
 from ._output import clear_progress, complain, counted, printable, show_progress
-from ._parser import last_moment, moment, span
+from ._parser import add_filter, last_moment, moment, span
 
 NAME: Final = "export"
 SUMMARY: Final = "write events, sessions or metrics to a CSV, JSON lines or Parquet file"
@@ -70,16 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type", metavar="FIELD", default="path", help="of metrics: which field (default: path)"
     )
-    parser.add_argument(
-        "--filter",
-        dest="filters",
-        metavar="NAME=VALUE",
-        nargs="+",
-        action="extend",
-        type=_filter,
-        default=[],
-        help="only what matches, such as country=DE",
-    )
+    add_filter(parser)
     add_server(parser)
 
 
@@ -314,7 +305,7 @@ def _need_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:
-        raise CommandError("Parquet needs pyarrow: pip install umami-analytics[parquet]", WRONG) from None
+        raise CommandError("Parquet needs pyarrow: pip install 'umami-analytics[parquet]'", WRONG) from None
 
 
 def _format(arguments: argparse.Namespace) -> str:
@@ -340,10 +331,3 @@ def _since(text: str, until: datetime) -> datetime:
 def _read_time(text: str) -> datetime:
     read = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return read if read.tzinfo else read.replace(tzinfo=timezone.utc)
-
-
-def _filter(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value

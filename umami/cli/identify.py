@@ -7,7 +7,7 @@ from ._sending import add_common, add_data, data_of, send
 
 NAME: Final = "identify"
 SUMMARY: Final = "send data about a visitor"
-USAGE: Final = "umami identify ID --data KEY=TEXT ... [options]"
+USAGE: Final = "umami identify ID [--data KEY=TEXT ...] [options]"
 DESCRIPTION: Final = "Sends data about a visitor. Umami stores it with the visitor's sessions."
 EXAMPLES: Final = """\
 umami identify user-17 --data plan=pro seats:=3

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from umami import Client
 
 NAME: Final = "login"
-SUMMARY: Final = "log in to a server, for websites, stats and active"
+SUMMARY: Final = "log in to a server, for queries such as stats"
 USAGE: Final = "umami login [--username NAME] [--password-stdin] [--code CODE] [options]"
 DESCRIPTION: Final = """\
 Logs in to a self-hosted server, and keeps the token in a file that only you can read. The password is asked

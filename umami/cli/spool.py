@@ -60,9 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Does what the action says."""
     if not arguments.folder or not Path(arguments.folder).is_dir():
-        raise CommandError(
-            f"{arguments.folder or 'UMAMI_SPOOL'} is not a folder: pass the spool's folder", WRONG
-        )
+        what = f"{arguments.folder} is not a folder" if arguments.folder else "no folder is given"
+        raise CommandError(f"{what}: pass the spool's folder, or set UMAMI_SPOOL", WRONG)
     actions = {"list": _list_spool, "send": _send_spool, "clear": _clear_spool}
     try:
         return actions[arguments.action](arguments)
@@ -111,6 +110,8 @@ def _send_spool(arguments: argparse.Namespace) -> int:
                         break
             except KeyboardInterrupt:
                 is_interrupted = True
+        if not client.queue_stats().pending:
+            client.shutdown()  # waits until all calls of `note` are made
     stats = client.queue_stats()
     clear_progress()
     print(
@@ -119,6 +120,8 @@ def _send_spool(arguments: argparse.Namespace) -> int:
     )
     for reason, count in sorted(reasons.items()):
         say(f"{count:>10,}  {reason}")
+    if stats.rejected:
+        say(f"Rejected events stay in {arguments.folder}, to be sent again.")
     if stats.pending and is_interrupted:
         raise CommandError("interrupted; what is left stays in the spool", INTERRUPTED)
     if stats.pending:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from ._client import add_server, add_website, chosen_website, connected, need_login
 from ._errors import OK, WRONG, CommandError
 from ._output import add_formats, say, show, show_json
-from ._parser import last_moment, moment, span
+from ._parser import add_filter, last_moment, moment, span
 
 NAME: Final = "stats"
 SUMMARY: Final = "show a website's page views and visitors"
@@ -20,14 +20,10 @@ EXAMPLES: Final = """\
 umami stats                                # the last 7 days of UMAMI_WEBSITE_ID
 umami stats example.com --last 24h
 umami stats example.com --since 2026-02-01 --until 2026-02-28 --csv
-umami stats example.com --filter url=/pricing country=DE --json
+umami stats example.com --filter path=/pricing country=DE --json
 """
 
 _SUMS: Final = ("pageviews", "visitors", "visits", "bounces", "totaltime")
-_FILTERS: Final = (
-    *("url", "referrer", "title", "query", "event", "host", "os", "browser", "device"),
-    *("country", "region", "city"),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,16 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="TIME", type=moment, help="the beginning, such as 2026-02-01 or 2026-02-01T08:00"
     )
     parser.add_argument("--until", metavar="TIME", type=last_moment, help="the end (default: now)")
-    parser.add_argument(
-        "--filter",
-        dest="filters",
-        metavar="NAME=VALUE",
-        nargs="+",
-        action="extend",
-        type=_filter,
-        default=[],
-        help=f"only what matches; NAME is one of {', '.join(_FILTERS)}",
-    )
+    add_filter(parser)
     add_formats(parser)
     add_server(parser)
 
@@ -86,10 +73,3 @@ def _range(arguments: argparse.Namespace) -> tuple[datetime, datetime]:
     if not arguments.since:
         return now - (arguments.last or timedelta(days=7)), now
     return arguments.since, arguments.until or now
-
-
-def _filter(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if name not in _FILTERS or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with one of {', '.join(_FILTERS)}")
-    return name, value
