@@ -1,5 +1,6 @@
 """`umami.testing.capture` and the pytest plugin: what users' tests see of the events that are sent."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -189,6 +190,12 @@ def test_messages_where_nothing_or_too_much_was_sent(outbox: Outbox) -> None:
         TypeError, match=r"^An event has no field 'ulr'. The fields are: at, browser, currency,"
     ):
         outbox.assert_event("a", ulr="/")
+
+
+def test_each_field_of_an_event_can_be_expected(outbox: Outbox) -> None:
+    names = {"event_name": "name", "custom_data": "data", "timestamp": "at"}
+    for parameter in inspect.signature(umami.new_event).parameters:
+        outbox.assert_no_event(**{names.get(parameter, parameter): "a"})
 
 
 # The plugin.

@@ -21,7 +21,7 @@ def noting(reporter: Reporter) -> Note:
     def note(kind: str, detail: str = "", /) -> None:
         warning = WARNINGS.get(kind)
         if warning is None:
-            reporter.count_repair(kind, REPAIRS.get(kind, "a field was changed to fit Umami's limits"))
+            reporter.count_repair(kind, REPAIRS.get(kind, f"a {kind} did not fit Umami's limits"))
         else:
             reporter.warn_once(f"{kind} {detail}", warning.format(detail))
 
@@ -52,7 +52,7 @@ REPAIRS: Final = {
     "custom_data_text": "a text in custom_data was cut to 500 characters",
     "device": "a device over 20 characters was omitted",
     "distinct_id": "a distinct_id over 50 characters was replaced by its digest",
-    "ip_address": "ip_address is not a valid IP address and was omitted",
+    "ip_address": "an ip_address that is not a valid IP address was omitted",
     "language": "a language was cut to its first tag",
     "large_number": "a number of 1e15 or more in custom_data was sent as text",
     "not_finite": "NaN or infinity in custom_data was sent as null",
