@@ -437,7 +437,7 @@ def test_a_program_that_only_sends_events_imports_no_queries(
 
 
 @pytest.mark.slow
-def test_all_works_without_docstrings(collector: Collector, python: Callable[..., Any]) -> None:
+def test_all_works_without_docstrings(own_collector: Collector, python: Callable[..., Any]) -> None:
     program = """
         import sys, umami
         umami.configure(url_base=sys.argv[1], website_id=sys.argv[2], hostname="example.com")
@@ -447,7 +447,7 @@ def test_all_works_without_docstrings(collector: Collector, python: Callable[...
         [event] = umami.events(period="24h")
         print(umami.__doc__, len(umami.websites()), event.eventName)
     """
-    result = python(program, collector.url, SITE, PASSWORD, PYTHONOPTIMIZE="2")
+    result = python(program, own_collector.url, SITE, PASSWORD, PYTHONOPTIMIZE="2")
     assert (result.returncode, result.stdout, result.stderr) == (0, "None 1 signup\n", "")
 
 
