@@ -309,7 +309,7 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_breaks_no_call_and_is_na
     warning, refusal = ended.stdout.splitlines()
     assert warning.startswith("The environment's ALL_PROXY is ignored")
     assert "pa55" not in warning
-    assert "pip install umami-analytics[socks]" in refusal
+    assert "pip install 'umami-analytics[socks]'" in refusal
     assert stored(collector) == {"queued": 1, "direct": 1}
 
 

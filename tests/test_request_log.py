@@ -49,7 +49,7 @@ def test_a_batch_is_logged_with_its_events_its_bytes_its_status_and_its_time(
     requests = r"POST http://127\.0\.0\.1:\d+/api/batch: [1-3] events?, \d+ bytes, \d+\.\d{3} s: answered 200"
     assert all(re.fullmatch(requests, record.getMessage()) for record in log.matching(" bytes, "))
     assert log.matching(" bytes, ")
-    assert line(log, "Requests to") == f"Requests to {collector.url} go straight there, through no proxy."
+    assert line(log, "Requests to") == f"Requests to {collector.url} use no proxy."
 
 
 def test_the_proxy_is_logged_and_not_its_password(

@@ -54,7 +54,7 @@ def parsed(url: str) -> Proxy:
     if not host or re.search(r"[^!-~]", host) or len(host) > 255:
         raise ValueError(f"must name a host, like {_ADVICE}")
     if kind.startswith("socks") and find_spec("socksio") is None:
-        raise ValueError("is a SOCKS proxy, which needs another package: pip install umami-analytics[socks]")
+        raise ValueError("is a SOCKS proxy, which needs socksio: pip install 'umami-analytics[socks]'")
     user, _, password = account.partition(":")
     login = (unquote(user), unquote(password)) if at else None
     if login and not "".join(login).isprintable():

@@ -65,7 +65,7 @@ class Table(list[T]):
         return write_csv(self, target)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return the rows as a `pandas.DataFrame`. This needs pandas: `pip install umami-analytics[pandas]`.
+        """Return the rows as a `pandas.DataFrame`. It needs pandas: `pip install 'umami-analytics[pandas]'`.
 
         Returns:
             One row each, with the fields' own names as columns.
@@ -83,7 +83,7 @@ class Table(list[T]):
         return pd.DataFrame(self.to_dicts(), columns=self._columns() or None)
 
     def to_polars(self) -> "pl.DataFrame":
-        """Return the rows as a `polars.DataFrame`. This needs polars: `pip install umami-analytics[polars]`.
+        """Return the rows as a `polars.DataFrame`. It needs polars: `pip install 'umami-analytics[polars]'`.
 
         Returns:
             One row each, with the fields' own names as columns.

@@ -106,7 +106,7 @@ class Routes(Generic[P]):
             with self._lock:
                 if access is self.access:  # another thread may have switched
                     self._chosen[server] = route
-            logger.debug("Requests to %s go %s.", url, _words(route))
+            logger.debug("Requests to %s %s.", url, _words(route))
         return route
 
     def pool(self, route: Route) -> P:
@@ -158,7 +158,7 @@ class Routes(Generic[P]):
 
 def _words(route: Route) -> str:
     """Return a route in words."""
-    return f"through the proxy {route.proxy}" if route.proxy else "straight there, through no proxy"
+    return f"go through the proxy {route.proxy}" if route.proxy else "use no proxy"
 
 
 def _is_busy(connection: Any) -> bool:

@@ -186,8 +186,7 @@ def read_rows(kind: type[T], rows: Any, request: Request) -> T:
 def require_route(name: str, request: Request, since: tuple[int, ...], response: "httpx.Response") -> None:
     """Raise an UnsupportedError that names the call and the version it needs, if there is no such route."""
     if lacks_route(response):
-        needed = ".".join(map(str, since))
-        raise UnsupportedError(
-            f"{name} needs Umami {needed} or later: {request.method} {response.request.url} answered "
-            f"{response.status_code}."
-        )
+        answered = f"{request.method} {response.request.url} answered {response.status_code}."
+        if since > V2:
+            raise UnsupportedError(f"{name} needs Umami {'.'.join(map(str, since))} or later: {answered}")
+        raise UnsupportedError(f"The server has no route for {name}: {answered}")
