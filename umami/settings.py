@@ -145,7 +145,8 @@ class Settings(BaseModel):
     # Whether and how.
     enabled: Annotated[bool, Environment(names=("UMAMI_ENABLED", "UMAMI_DISABLED"))] = Field(
         True,
-        description="Send events; if off, sends only check their arguments. If both are set, off wins.",
+        description="Send events; if off, sends only check their arguments. "
+        "If both variables are set, off wins.",
     )
     mode: Literal["queued", "direct"] = Field(
         "queued", description="`queued`, or `direct`: each send makes a request."

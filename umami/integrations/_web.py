@@ -129,8 +129,8 @@ class Middleware:
             exclude: Paths that are no pages, as patterns such as `/admin/*`.
             include: Paths that are pages, although `exclude` or the built-in list (`/static/*`, `/healthz`
                 and the like) has them.
-            routes: `path`, or `template`: send `/items/{id}` in place of `/items/17`, where the framework
-                says which route answered.
+            routes: `path`, or `template`: page views have `/items/{id}` in place of `/items/17`, if the
+                framework says which route answered.
             keep_query: The query parameters that stay in a page's URL, as patterns; True for all, False for
                 none. By default those of campaigns.
             title: `html`: the page's `<title>`, if it is among the first 16 KiB of the response and these are
