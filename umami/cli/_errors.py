@@ -40,7 +40,7 @@ def guarded(run: Callable[[], int]) -> int:
         try:
             return run()
         finally:
-            sys.stdout.flush()  # that the reader of a pipe has left is found out here, and not at exit
+            _flush()
     except CommandError as error:
         return _said(str(error), error.code)
     except (KeyboardInterrupt, EOFError):  # the latter by Ctrl-D at a question
@@ -50,7 +50,6 @@ def guarded(run: Callable[[], int]) -> int:
     except OSError as error:
         # The reader of a pipe has left. Windows says so by EINVAL.
         if isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL):
-            _close_stdout()
             return FAILED
         where = f"{error.filename}: " if error.filename else ""
         return _said(f"{where}{error.strerror or error}", FAILED)
@@ -90,6 +89,11 @@ def _open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
 
 
-def _close_stdout() -> None:
-    """Has the interpreter flush stdout to nowhere at exit, after the reader of a pipe has left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush() -> None:
+    """Flushes stdout: that the reader of a pipe has left, or a disk is full, is found out here, not at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # The interpreter flushes it again at exit, then to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
