@@ -53,6 +53,8 @@ _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 # In each process that starts, pydantic would read the metadata of all installed packages.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+# Set in many containers. The tests' programs are to run as they do elsewhere.
+os.environ.pop("PYTHONUNBUFFERED", None)
 ALL_PACKAGES = {"PYTHONPATH": str(ROOT)}
 """The environment variables of a test's program that needs more than those below leave."""
 _SOME_PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "hidden_packages"), str(ROOT)])}

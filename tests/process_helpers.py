@@ -114,7 +114,12 @@ def running(*arguments: str, errors: int = subprocess.PIPE, **environment: str) 
     command = [sys.executable, *map(textwrap.dedent, arguments)]
     with subprocess.Popen(
         command,
-        env={**os.environ, **(CORE_ONLY if "-c" in arguments else FOR_SERVERS), **environment},
+        env={
+            **os.environ,
+            **(CORE_ONLY if "-c" in arguments else FOR_SERVERS),
+            "PYTHONUNBUFFERED": "1",  # its lines are waited for
+            **environment,
+        },
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -172,7 +172,7 @@ def test_how_a_forked_child_ends(collector: Collector, python: Run, earlier: boo
                     umami.new_event(f"child {{kind}} {{number}}")
                 exec(ending)
                 break
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         else:
             umami.new_event("parent after")
     """
