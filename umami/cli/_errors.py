@@ -90,7 +90,7 @@ def _open_streams() -> None:
 
 
 def _flush() -> None:
-    """Flushes stdout: that the reader of a pipe has left, or a disk is full, is found out here, not at exit."""
+    """Flushes stdout: that the reader of a pipe has left, or a disk is full, shows here, and not at exit."""
     try:
         sys.stdout.flush()
     except OSError:
