@@ -13,9 +13,10 @@ from itertools import count
 import pytest
 from conftest import DEADLINE
 from pydantic_core import to_json
-from queue_helpers import at_moment, stored
+from queue_helpers import at_moment, in_threads, moments, stored
 from test_model import queue_settings
 
+import umami
 from umami._http.access import Access
 from umami._http.connections import Connections
 from umami._http.exporter import UmamiExporter
@@ -94,3 +95,33 @@ def break_off_everywhere(fault: type[BaseException], collector: Collector) -> No
         if not reached:
             break
     assert moment > 500
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError], ids=["Ctrl-C", "handler's own"])
+def test_a_query_that_is_broken_off_anywhere_hinders_no_other(
+    fault: type[BaseException], own_collector: Collector
+) -> None:
+    """By what a signal handler raises, also where httpcore takes and gives back its locks."""
+
+    def break_off() -> None:
+        raise fault
+
+    def ask(number: int) -> None:
+        client = umami.Client(
+            url_base=own_collector.url, website_id=SITE, hostname="example.com", timeout=DEADLINE
+        )
+        for moment in moments():
+            with contextlib.suppress(fault), at_moment(moment, break_off, "httpcore/") as reached:
+                client.heartbeat()
+            assert client.heartbeat(), moment
+            if moment % 5 == 0:
+                client.__exit__(None, None, None)  # closes the connections, as the end of the process does
+            if not reached:
+                break
+        assert moment > 100
+        client.__exit__(None, None, None)
+
+    in_threads(1, ask)  # which fails if it hangs
+    assert {request.path for request in own_collector.requests} == {"/api/heartbeat"}

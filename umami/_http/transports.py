@@ -1,9 +1,10 @@
-"""httpx's transports, sync and async, over httpcore's pools.
+"""httpx's transports, sync and async, over pools of httpcore's connections.
 
 Queries use them below an httpx client. The queue's batches use `Transport.exchange` alone: it is cheaper, and
 the client has nothing to add to a request that is the same each time.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -11,6 +12,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from umami import _threads
 from umami.errors import ResponseError
 
 from .access import Access
@@ -30,8 +32,70 @@ _OF_REQUEST: Final = frozenset(("host", "content-length"))
 _OF_TRANSFER: Final = frozenset(("content-encoding", "content-length", "transfer-encoding"))
 
 
-class Transport(Routes[httpcore.ConnectionPool], httpx.BaseTransport):
-    """Makes blocking requests. May be shared by _threads.
+class Pool(httpcore.ConnectionPool):
+    """Connections, each of which makes one request at a time. Threads share them without a lock.
+
+    httpcore's own pool has a lock whose `with` runs Python code. An exception that a signal handler raises
+    there, such as Ctrl-C's, can leave it held: this request, the next one and the end of the process would
+    wait for it for ever. Connections have such locks too, so one whose request was broken off is not used
+    again.
+
+    Args:
+        max_keepalive_connections: How many unused connections it keeps.
+        options: Those of httpcore's pool, which makes the connections. It bounds their number; this does
+            not, as no thread has more than one in use.
+    """
+
+    def __init__(self, *, max_keepalive_connections: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._most_unused = max_keepalive_connections
+        self._unused: deque[httpcore.ConnectionInterface] = deque()
+        self._made: _threads.Registry[httpcore.ConnectionInterface] = _threads.Registry()
+
+    @property
+    def connections(self) -> list[httpcore.ConnectionInterface]:
+        """Those that are in use or kept. One that nobody holds is closed by its finalizer."""
+        return self._made.members()
+
+    def take(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
+        """Return a connection to a server, for one request. Those that are too old are closed.
+
+        Each is taken out before it is looked at: no other thread may use it meanwhile.
+        """
+        taken = None
+        for _ in range(len(self._unused)):
+            try:
+                connection = self._unused.popleft()
+            except IndexError:  # other threads were quicker
+                break
+            if connection.has_expired() or not connection.is_idle():
+                connection.close()
+            elif taken is None and connection.can_handle_request(origin):
+                taken = connection
+            else:
+                self._unused.append(connection)
+        if taken is None:
+            taken = self.create_connection(origin)
+            self._made.add(taken)
+        return taken
+
+    def give_back(self, connection: httpcore.ConnectionInterface) -> None:
+        """Keep a connection for another request, if it can make one."""
+        if connection.is_idle() and len(self._unused) < self._most_unused:
+            self._unused.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all connections, also those in use."""
+        connections = self.connections
+        self._unused.clear()
+        for connection in connections:
+            connection.close()
+
+
+class Transport(Routes[Pool], httpx.BaseTransport):
+    """Makes blocking requests. May be shared by threads.
 
     Args:
         access: How servers are reached.
@@ -45,9 +109,9 @@ class Transport(Routes[httpcore.ConnectionPool], httpx.BaseTransport):
         super().__init__(access, refusals)
         self._below_gevent = below_gevent
 
-    def _new_pool(self, options: dict[str, Any]) -> httpcore.ConnectionPool:
+    def _new_pool(self, options: dict[str, Any]) -> Pool:
         backend = Backend(self._refusals, below_gevent=self._below_gevent)
-        return httpcore.ConnectionPool(**options, network_backend=backend)
+        return Pool(**options, network_backend=backend)
 
     def exchange(self, request: Request, attempt: Attempt, limit: int) -> Reply:
         """Make a request and return its answer.
@@ -64,14 +128,20 @@ class Transport(Routes[httpcore.ConnectionPool], httpx.BaseTransport):
             for pool in self._take_idle():
                 pool.close()
         with Exchange(self, request, attempt, limit) as exchange:
-            response = exchange.pool.handle_request(exchange.wire)
+            connection = exchange.pool.take(exchange.wire.url.origin)
             try:
+                response = connection.handle_request(exchange.wire)
                 exchange.begin(response)
                 stream: Any = response.stream
                 for chunk in stream:
                     exchange.take(chunk)
-            finally:
                 response.close()
+            except httpcore.ConnectionNotAvailable:
+                raise httpcore.WriteError("another thread closed the connection") from None
+            except BaseException:
+                connection.close()
+                raise
+            exchange.pool.give_back(connection)
         return exchange.reply()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
