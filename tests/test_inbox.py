@@ -22,10 +22,12 @@ from umami import _threads
 from umami._http.exporter import UmamiExporter
 from umami._http.poster import Poster
 from umami.collector import Collector
+from umami.exporters import MemoryExporter
 from umami.models import QueueStats
 from umami.queue import workers
 from umami.queue.batches import Batch
 from umami.queue.destination_queue import DestinationQueue
+from umami.queue.ledger import Ledger
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
@@ -289,7 +291,7 @@ def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_
     agent = client._state.agent
 
     def close() -> None:
-        agent.queue.close()
+        agent.queue.close("test")
         collector.thaw()
         assert client.flush(DEADLINE)
 
@@ -298,7 +300,7 @@ def test_an_event_that_comes_when_the_client_has_shut_down_is_not_let_in_by_who_
 
     destination.inbox.events = HeldUp(close, look)
     assert client.new_event("too late") == LATE
-    agent.queue.reopen()
+    del agent.queue.closing["test"]
     assert client.flush(DEADLINE)
     assert stored(collector) == {"first": 1}
     assert client.queue_stats().dropped == {"shutdown": 1}
@@ -389,7 +391,7 @@ def test_a_send_that_is_broken_off_as_it_recalls_its_event_blocks_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", ["queue_stats", "flush"])
+@pytest.mark.parametrize("call", ["queue_stats", "flush", "shutdown"])
 def test_a_call_that_is_broken_off_at_any_moment_blocks_nothing(
     call: str, collector: Collector, make_client: MakeClient, balanced: Balanced
 ) -> None:
@@ -518,6 +520,40 @@ def test_a_handler_may_do_more_than_send_whatever_it_interrupts(
         if not reached:
             break
     assert moment > 10
+
+
+def test_what_many_finalizers_send_while_their_thread_holds_the_lock_is_put_in_by_it(
+    collector: Collector, make_client: MakeClient, balanced: Balanced
+) -> None:
+    """A garbage collection may run thousands of finalizers at once."""
+    many = 2 * sys.getrecursionlimit()
+    client = make_client(batch_size=500)
+    with at_call(Ledger.stats, lambda: send_many(client, many)):
+        assert client.queue_stats().submitted == 0
+    assert client.queue_stats().submitted == many
+    assert client.flush(DEADLINE)
+    assert stored(collector) == once(*(f"e{number}" for number in range(many)))
+    balanced(client)
+
+
+@pytest.mark.slow
+def test_two_shutdowns_at_once_leave_no_thread(make_client: MakeClient) -> None:
+    client = make_client(exporter=MemoryExporter(), url_base=None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(500):
+            client.new_event("a")
+            barrier = threading.Barrier(2)
+
+            def shut_down(_: int, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                assert client.shutdown(DEADLINE)
+
+            in_threads(2, shut_down)
+            assert not queue_of(client).senders
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.slow

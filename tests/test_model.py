@@ -183,7 +183,6 @@ class QueueMachine(RuleBasedStateMachine):
     def forget(self) -> None:
         self.submitted = self.delivered = self.rejected = 0
         self.dropped: Counter[str] = Counter()
-        self.closed = 0
 
     def report(self, report: Report) -> None:
         if report.kind != "trouble":
@@ -238,7 +237,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         self.called.clear()
         reason = None
-        if self.closed:
+        if self.queue.closing:
             reason = SHUTDOWN
         elif size > values.queue_bytes:
             reason = TOO_LARGE
@@ -573,14 +572,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.configure(data.draw(all_settings()))
 
     def close(self, data: st.DataObject) -> None:
-        if not self.closed:
-            self.queue.close()
-            self.closed += 1
+        self.queue.close("test")
 
     def reopen(self, data: st.DataObject) -> None:
-        for _ in range(self.closed):
-            self.queue.reopen()
-        self.closed = 0
+        self.queue.closing.clear()
 
     def stop_and_resume(self, data: st.DataObject) -> None:
         self.queue.stop()
@@ -662,6 +657,6 @@ def test_events_wait_in_the_inbox_while_a_sender_is_at_work_and_are_counted_by_t
     batch = queue_.take(destination, "sender")
     assert batch is not None
     assert (batch.events, list(destination.fresh)) == ([b"0", b"1", b"2"], [b"3"])
-    queue_.close()
+    queue_.close("test")
     assert not destination.put(b"late")
     assert not destination.inbox.events

@@ -159,13 +159,14 @@ class Agent:
             return False  # as a flush would
         began = monotonic()
         give_up = began + (self._settings.shutdown_timeout if timeout is None else timeout)
-        self.queue.close()
+        call = object()
         try:
+            self.queue.close(call)
             settled = yield from self._flush_all(give_up)
-            if self.queue.closing == 1:  # or else another shutdown goes on, and stops them
+            if self.queue.is_last(call):  # or else another shutdown goes on, and stops them
                 yield from self._senders.stop(give_up)
         finally:
-            self.queue.reopen()
+            self.queue.closing.pop(call, None)  # in one step, which nothing can interrupt
         if not settled:
             self._waited_in_vain += monotonic() - began
             self._warn_of_unsettled("shutdown()", began)
@@ -236,7 +237,7 @@ class Agent:
         """Take no more events, and have everything sent as soon as possible. `exit` must follow."""
         if self._exit_by is None:
             self._exit_by = monotonic() + self.patience()
-        self.queue.close()
+        self.queue.close(self)
         self.queue.hurry(self._exit_by)
 
     def patience(self) -> float:

@@ -131,6 +131,11 @@ class Fresh:
         return iter(self._events)
 
     @property
+    def last(self) -> bytes | None:
+        """The youngest; None if there is none."""
+        return self._events[-1] if self._events else None
+
+    @property
     def end(self) -> int:
         """The number after the last."""
         return self.first + len(self._events)

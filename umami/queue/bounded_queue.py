@@ -4,11 +4,10 @@
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from umami import _threads
 from umami._clock import monotonic
 from umami._waiting import Waiting
 from umami.settings import Settings
@@ -16,12 +15,12 @@ from umami.settings import Settings
 from .batches import Batch
 from .destination_queue import DestinationQueue, Destinations
 from .exporter import Exporter
-from .inbox import LARGEST, Inbox, locked
+from .inbox import LARGEST, Guarded, Inbox, locked
 from .ledger import Ledger, Settlement
 from .reasons import OVERFLOW, QUEUE_FULL, SHUTDOWN, Why
 from .reporter import Report
 from .retry import RetryPolicy
-from .store import Store
+from .store import Loss, Store
 
 _LOAD_EVENTS: Final = 1_000
 # How many events are dropped at once to make room: a small part of the queue, and few.
@@ -31,7 +30,7 @@ _MOST_EVICTED: Final = 16
 _MARGIN: Final = 256
 
 
-class BoundedQueue:
+class BoundedQueue(Guarded):
     """Holds the events of one client, destination by destination, within bounds.
 
     Args:
@@ -44,7 +43,7 @@ class BoundedQueue:
         store: What keeps a copy of each event; None if nothing does.
         stopped: Whether the senders are to end.
         abandoned: Whether they are to end once every event is settled: no other is to come.
-        closing: How many calls want no more events to be taken.
+        closing: The calls that want no more events to be taken, and whether each still waits for a flush.
     """
 
     def __init__(
@@ -65,18 +64,14 @@ class BoundedQueue:
 
     def reset(self) -> None:
         """Start empty, with a lock of its own: a fork's child must not touch its parent's."""
-        # Reentrant, because a signal handler or a finalizer that sends an event may interrupt this very code.
-        self._lock = _threads.RLock()
-        self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
+        self.new_lock()
         self._waiting = Waiting(self._lock)
-        self._inside = False
-        self._interrupting: deque[Callable[[], object]] = deque()
         self._count = 0
         self._bytes = 0
         self._ledger = Ledger()
         self._decided: Settlement | None = None
         self.stopped = self.abandoned = False
-        self.closing = 0
+        self.closing: dict[object, bool] = {}
         for destination in self._destinations:
             destination.clear(self._lock)
         self._destinations.forget_idle()
@@ -126,18 +121,12 @@ class BoundedQueue:
 
     # The lock and the inboxes.
 
-    def _interrupts(self) -> bool:
-        """Tell whether this call interrupts code of its own thread that holds the lock."""
-        # Code that was broken off may have left the mark, but not the lock.
-        return self.is_held() and self._inside
-
-    def _close_inboxes(self) -> None:
+    def _count_inboxes(self) -> None:
         """Close the inboxes, and count what is in them.
 
         Once the queue is closing or stopped they were closed long ago. What is in them then came too late:
         its thread is about to see that, and to take it back.
         """
-        self._inside = True
         if self.store is not None:
             return  # they stay closed
         now = monotonic()
@@ -151,33 +140,33 @@ class BoundedQueue:
                 self._ledger.submitted += count
             destination.inbox_checked_at = now
 
-    def _open_inboxes(self) -> None:
+    def _set_rooms(self) -> None:
         """Open the inboxes, as far as the bounds allow without waking a sender."""
-        try:
-            if self.stopped or self.closing or self.store is not None:
-                return  # they stay closed
-            free = min(
-                self._settings.queue_size - self._count,
-                (self._settings.queue_bytes - self._bytes) // LARGEST,
-            )
-            if free <= _MARGIN:
-                return  # the queue is nearly full
-            room = free // max(1, len(self._destinations)) - _MARGIN
-            for destination in self._destinations:
-                destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
-        finally:
-            self._inside = False
-            while self._interrupting:
-                self._interrupting.popleft()()
+        if self.stopped or self.closing or self.store is not None:
+            return  # they stay closed
+        free = min(
+            self._settings.queue_size - self._count,
+            (self._settings.queue_bytes - self._bytes) // LARGEST,
+        )
+        if free <= _MARGIN:
+            return  # the queue is nearly full
+        room = free // max(1, len(self._destinations)) - _MARGIN
+        for destination in self._destinations:
+            destination.inbox.room = int(max(0, min(room, destination.room_unwatched())))
 
-    def _put_later(self, destination: DestinationQueue, event: bytes) -> None:
-        """Put an event in that came while its own thread held the lock."""
-        if not self.put_locked(destination, event):
-            reason = SHUTDOWN if self.closing else QUEUE_FULL
-            self.drop(reason, "Sent by a signal handler or a finalizer.", [event])
+    def _put_deferred(self) -> None:
+        destination, event, why = self._deferred[0]
+        if destination is not None and destination.fresh.last is not event:  # else this was broken off once
+            if self._put(destination, event, anyway=False):
+                self._attend(destination)
+            else:
+                reason = SHUTDOWN if self.closing else QUEUE_FULL
+                why = Why(reason, "Sent by a signal handler or a finalizer.")
+        if why is not None:
+            self._drop(why, [event])
+        self._deferred.popleft()
 
     def _recount(self) -> None:
-        """Set the counts by what is there, after a call was broken off."""
         self._apply_decided()
         self._count = self._bytes = 0
         for destination in self._destinations:
@@ -213,21 +202,14 @@ class BoundedQueue:
         Without room, or while the queue is closing, it is taken only if `anyway` is set.
         """
         if self._interrupts():
-            self._interrupting.append(partial(self._put_later, destination, event))
+            self._deferred.append((destination, event, None))
             return True
-        with self._lock:  # as `locked` does, with fewer calls
-            try:
-                self._close_inboxes()
-                taken = self._put(destination, event, anyway=anyway)
-            except BaseException:
-                self._recount()
-                raise
-            finally:
-                self._open_inboxes()
+        taken = self._put(destination, event, anyway=anyway)
         if taken:
             self._attend(destination)
         return taken
 
+    @locked
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
         if destination not in self._destinations.active:
             self._included(destination)
@@ -309,16 +291,17 @@ class BoundedQueue:
 
     def drop(self, reason: str, message: str, events: list[bytes]) -> None:
         """Count events that were never taken as submitted and dropped, and report them."""
+        why = Why(reason, message)
         if self._interrupts():
-            self._interrupting.append(partial(self.drop, reason, message, events))
-            return
-        self._count_dropped(reason, len(events))
-        self.report(Report("dropped", reason, message, events))
+            self._deferred.extend((None, event, why) for event in events)
+        else:
+            self._drop(why, events)
 
     @locked
-    def _count_dropped(self, reason: str, count: int) -> None:
-        self._ledger.submitted += count
-        self._ledger.drop(reason, count)
+    def _drop(self, why: Why, events: list[bytes]) -> None:
+        self._ledger.submitted += len(events)
+        self._ledger.drop(why.reason, len(events))
+        self.report(Report("dropped", *why, events))
 
     # The store.
 
@@ -344,6 +327,10 @@ class BoundedQueue:
         loaded, losses = destination.load(max(room, self._settings.batch_size))
         self._count += len(loaded)
         self._bytes += sum(map(len, loaded))
+        self._drop_lost(losses)
+
+    def _drop_lost(self, losses: Iterable[Loss]) -> None:
+        """Drop events that cannot be read from the store."""
         for loss in losses:
             self._ledger.drop(loss.reason, loss.count)
             self.report(Report("dropped", loss.reason, loss.message, unread=loss.count))

@@ -1,9 +1,12 @@
-"""The inbox: sends add events to it without waiting for a lock."""
+"""The inbox, to which sends add events without waiting for a lock; and the lock, under which it is closed."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from umami import _threads
 
 LARGEST: Final = 1_024
 """The most bytes of an event that an inbox takes: it keeps account of events, not of their sizes."""
@@ -67,15 +70,64 @@ class Inbox:
         self.events = deque()
 
 
-class Guarded(Protocol):
-    """What `locked` needs of the queue."""
+class Guarded(ABC):
+    """A queue behind one lock. While a thread holds it, the inboxes are closed, and their events are counted.
 
-    _lock: Any
+    A signal handler or a finalizer may interrupt the thread that holds the lock, and send an event. It cannot
+    wait for its own thread, so its event is deferred: the call that it interrupted puts it in at its end.
 
-    def _interrupts(self) -> bool: ...
-    def _close_inboxes(self) -> None: ...
-    def _open_inboxes(self) -> None: ...
-    def _recount(self) -> None: ...
+    Attributes:
+        is_held: Tells whether this thread holds the lock.
+    """
+
+    def new_lock(self) -> None:
+        """Make the lock."""
+        self._lock = _threads.RLock()  # reentrant, for what interrupts this very code
+        self.is_held: Callable[[], bool] = self._lock._is_owned  # noqa: SLF001 - as threading.Condition does
+        self._inside = False
+        # Events that were sent meanwhile, each with its queue; or with None, and the reason to drop it.
+        self._deferred: deque[tuple[Any, bytes, Any]] = deque()
+
+    def _interrupts(self) -> bool:
+        """Tell whether this call interrupts code of its own thread that holds the lock."""
+        # Code that was broken off may have left the mark, but not the lock.
+        return self.is_held() and self._inside
+
+    def _close_inboxes(self) -> None:
+        if self._inside:
+            self._repair()  # the last call was broken off, and its repair too
+        self._inside = True
+        self._count_inboxes()
+
+    def _open_inboxes(self) -> None:
+        while True:
+            while self._deferred:
+                self._put_deferred()
+            self._set_rooms()
+            self._inside = False
+            if not self._deferred:
+                return
+            self._close_inboxes()  # an event has come in between
+
+    def _repair(self) -> None:
+        self._inside = True
+        self._recount()
+
+    @abstractmethod
+    def _count_inboxes(self) -> None:
+        """Close the inboxes, and count what is in them."""
+
+    @abstractmethod
+    def _set_rooms(self) -> None:
+        """Open the inboxes."""
+
+    @abstractmethod
+    def _put_deferred(self) -> None:
+        """Put in the first event that is deferred, or drop it, and take it off the list."""
+
+    @abstractmethod
+    def _recount(self) -> None:
+        """Set the counts by what is there, after a call was broken off."""
 
 
 Q = TypeVar("Q", bound=Guarded)
@@ -86,9 +138,9 @@ T = TypeVar("T")
 def locked(method: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P], T]:
     """Have a method hold the lock, with all inboxes closed and what was in them counted.
 
-    If it is broken off (by a Ctrl-C or a MemoryError, say), the counts still match the contents.
-    It is a decorator and no context manager: a handler may raise where the latter begins or ends, and the
-    lock would stay held.
+    If it is broken off (by a Ctrl-C or a MemoryError, say), the counts still match the contents. If their
+    repair is broken off too, the next call makes it. It is a decorator and no context manager: a handler may
+    raise where the latter begins or ends, and the lock would stay held.
     """
 
     @wraps(method)
@@ -99,11 +151,12 @@ def locked(method: Callable[Concatenate[Q, P], T]) -> Callable[Concatenate[Q, P]
                 return method(self, *args, **kwargs)
             try:
                 self._close_inboxes()
-                return method(self, *args, **kwargs)
+                result = method(self, *args, **kwargs)
             except BaseException:
-                self._recount()
-                raise
-            finally:
+                self._repair()
                 self._open_inboxes()
+                raise
+            self._open_inboxes()
+            return result
 
     return run

@@ -166,7 +166,7 @@ class EventQueue(BoundedQueue):
         give_up, size = monotonic() + patience, len(event)
         while not destination.put(event):
             with self._lock:
-                closing, full = self.closing > 0, self._is_full(size)
+                closing, full = bool(self.closing), self._is_full(size)
             if closing:
                 self.drop(SHUTDOWN, "The client was shutting down.", [event])
                 return SHUTDOWN
@@ -178,22 +178,23 @@ class EventQueue(BoundedQueue):
                 return QUEUE_FULL
             if full:  # else there is room by now, or it was closed for a moment
                 try:
-                    yield Wait(self._waiting, lambda: self.closing > 0 or not self._is_full(size), give_up)
+                    yield Wait(self._waiting, lambda: bool(self.closing) or not self._is_full(size), give_up)
                 except GeneratorExit:
                     self.drop(QUEUE_FULL, "The send was cancelled while it waited for room.", [event])
                     raise
         return None
 
     @locked
-    def close(self) -> None:
-        """Take no more events, those that wait for room included, until `reopen` is called as often."""
-        self.closing += 1
+    def close(self, call: object) -> None:
+        """Take no more events, not even those that wait for room, until `closing` has no call any more."""
+        self.closing[call] = True
         self._waiting.notify()
 
     @locked
-    def reopen(self) -> None:
-        """Undo one `close`."""
-        self.closing -= 1
+    def is_last(self, call: object) -> bool:
+        """Tell whether no other call that closed the queue still waits; this one does no more."""
+        self.closing[call] = False
+        return not any(self.closing.values())
 
     def wait_settled(self, give_up: float) -> Steps[bool]:
         """Hurry every event accepted so far, and wait until each is settled.
@@ -320,10 +321,8 @@ class EventQueue(BoundedQueue):
         if self.abandoned or (orphan.events and exporter is None):
             return None  # the client has been dropped meanwhile, or its settings have changed
         orphan.adopt()
-        self._ledger.submitted += orphan.events
-        for loss in orphan.losses:
-            self._count_dropped(loss.reason, loss.count)
-            self.report(Report("dropped", loss.reason, loss.message, unread=loss.count))
+        self._ledger.submitted += orphan.events + sum(loss.count for loss in orphan.losses)
+        self._drop_lost(orphan.losses)
         if not orphan.events or exporter is None:
             return None
         destination = self._included(self._destinations.of(exporter))

@@ -271,10 +271,10 @@ class Reporter:
 
     def _log_held_back(self, early: float) -> None:
         """Log the events that no line has counted, where the interval has passed or soon will."""
-        with self._lock:
-            due = monotonic() - LOG_INTERVAL + early
-            held = [(key, log) for key, log in self._logs.items() if log.held_back and log.logged_at <= due]
-        for (kind, reason), log in held:
+        due = monotonic() - LOG_INTERVAL + early
+        for (kind, reason), log in self._logs.copy().items():
+            if not log.held_back or log.logged_at > due:
+                continue
             with self._lock:
                 count, log.held_back = log.held_back, 0
                 level = _level(kind, reason, again=log.logged_at > -math.inf)
