@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from conftest import DEADLINE, SITE
 from process_helpers import finished, once, settings
-from queue_helpers import drain, stored, until
+from queue_helpers import drain, in_threads, stored, until
 from reverse_proxy import ReverseProxy
 from secrecy import watch
 
@@ -45,6 +46,33 @@ def test_a_dropped_client_delivers_and_its_threads_and_sockets_go(own_collector:
     until(lambda: threads() == before)
     assert stored(own_collector) == once(*(f"e{number}" for number in range(20)))
     until(lambda: open_files() <= files)
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.parametrize("way", ["dropped", "dropped elsewhere", "closed"])
+@pytest.mark.anyio
+async def test_an_event_loop_keeps_nothing_of_the_clients_that_it_has_had(
+    way: str, own_collector: Collector
+) -> None:
+    async def ask() -> Any:
+        """Return what only the client and its connections have."""
+        client = umami.Client(url_base=own_collector.url, website_id=SITE, hostname="example.com")
+        assert await client.heartbeat_async()
+        if way == "closed":
+            await client.__aexit__(None, None, None)
+        access = weakref.ref(client._state.access())
+        watch.let_go(client)
+        if way == "dropped elsewhere":
+            only_one, client = [client], None
+            in_threads(1, lambda number: only_one.clear())
+        return access
+
+    files = open_files()
+    held = [await ask() for _ in range(10)]
+    with anyio.fail_after(DEADLINE):
+        while any(access() is not None for access in held) or open_files() > files + 2:
+            gc.collect()
+            await anyio.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import anyio.lowlevel
 import httpx
@@ -77,8 +78,6 @@ class Session:
         self._reached: set[str] = set()  # the servers that have answered
         self._transport = Transport(access())
         self._client = httpx.Client(transport=self._transport, **_options())
-        self._of_loop: anyio.lowlevel.RunVar[AsyncGenerator[tuple[httpx.AsyncClient, AsyncTransport], None]]
-        self._of_loop = anyio.lowlevel.RunVar(f"umami.session.{id(self)}")
 
     def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its result."""
@@ -94,10 +93,10 @@ class Session:
 
     async def run_async(self, flow: Flow[T]) -> T:
         """Run a flow to its end without blocking the event loop, and return its result."""
-        clients = self._of_loop.get(None)
+        of_loop = _clients_of_loop()
+        clients = of_loop.get(self)
         if clients is None:
-            clients = _client_of_loop(self._access())
-            self._of_loop.set(clients)
+            clients = of_loop[self] = _client_of_loop(self._access())
         client, transport = await anext(clients)
         transport.switch(self._access())
         return await self._run(flow, _Wire(client.send, anyio.sleep, transport))
@@ -190,9 +189,8 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections of the sync calls, and of this event loop's async ones."""
         self.close()
-        clients = self._of_loop.get(None)
+        clients = _clients_of_loop().pop(self, None)
         if clients is not None:
-            self._of_loop.set(_client_of_loop(self._access()))
             await clients.aclose()
 
 
@@ -216,6 +214,23 @@ def _completed(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         return cast("T", end.value)
     raise RuntimeError("a sync call waited for an event loop")
+
+
+_Clients = WeakKeyDictionary[Session, AsyncGenerator[tuple[httpx.AsyncClient, AsyncTransport], None]]
+_clients: Final = anyio.lowlevel.RunVar[_Clients]("umami.clients")
+
+
+def _clients_of_loop() -> _Clients:
+    """Return the httpx clients of this event loop.
+
+    Nothing else holds them: when a session is gone, the loop closes its client, as it does at its own end.
+    (trio mentions the former in a ResourceWarning.)
+    """
+    clients = _clients.get(None)
+    if clients is None:
+        clients = WeakKeyDictionary()
+        _clients.set(clients)
+    return clients
 
 
 async def _client_of_loop(
