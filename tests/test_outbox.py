@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, ROOT, SITE
+from queue_helpers import at_call, in_threads
 
 import umami
+from umami._state import State
 from umami.collector import Collector
 from umami.errors import OperationNotAllowedError, ValidationError
+from umami.exporters import MemoryExporter
 from umami.testing import Outbox, capture
 
 
@@ -132,6 +135,21 @@ def test_afterwards_each_client_is_as_it_was(collector: Collector) -> None:
     ]
     assert client.queue_stats().submitted == 2
     client.shutdown(DEADLINE)
+
+
+def test_an_event_that_comes_as_a_capture_ends_leads_no_later_one_astray() -> None:
+    own, of_the_test = MemoryExporter("own"), MemoryExporter("of the test")
+    client = umami.Client(exporter=own, website_id=SITE, hostname="example.com")
+
+    def send_elsewhere() -> None:
+        in_threads(1, lambda number: client.new_event("meanwhile"))
+
+    with at_call(State.restore, send_elsewhere), capture():
+        client.configure(exporter=of_the_test)
+    client.new_event("after")
+    assert client.flush(DEADLINE)
+    assert [event["payload"]["name"] for event in own.events] == ["after"]
+    assert client.shutdown(DEADLINE)
 
 
 @pytest.mark.anyio

@@ -205,6 +205,7 @@ class State:
         code, login, account = snapshot
         with self._lock:
             self._login, self._account = login, account
+            self.route = None  # another thread may have made one of the settings that end here
             if self._code is not code:
                 self._code, self._settings = code, None
                 if self._agent is not None:
@@ -455,7 +456,6 @@ def capturing(capture: Capture) -> Iterator[None]:
         yield
     finally:
         _captures.remove(capture)
-        _forget_routes()
         for state, snapshot in former:
             state.restore(snapshot)
 
