@@ -26,6 +26,7 @@ from umami.collector import Collector
 
 MakeClient = Callable[..., umami.Client]
 Balanced = Callable[[umami.Client], None]
+Call = Callable[..., Any]
 Record = Callable[[str, object], None]
 Behaviour = Callable[["Wire", socket.socket], None]
 
@@ -183,6 +184,18 @@ def silent(wire: Wire, connection: socket.socket) -> None:
         pass
 
 
+def trickling(wire: Wire, connection: socket.socket) -> None:
+    """Get on with the handshake byte by byte, each in time, for longer than a test waits."""
+    connection.recv(65536)
+    connection.sendall(b"\x16\x03\x03\x40\x00")  # the head of a handshake's record of 16 KB
+    for _ in range(round(DEADLINE / 0.02)):
+        connection.sendall(b"\x02")
+        connection.settimeout(0.02)
+        with suppress(TimeoutError):
+            if not connection.recv(1):
+                return
+
+
 def untrusted(wire: Wire, connection: socket.socket) -> None:
     """Present a certificate that anybody could have made."""
     with_certificate_of(trustme.CA())(wire, connection)
@@ -195,7 +208,7 @@ def reset(connection: socket.socket) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refusal", [in_plain_text, closing, resetting, silent, untrusted])
+@pytest.mark.parametrize("refusal", [in_plain_text, closing, resetting, silent, trickling, untrusted])
 def test_a_server_whose_tls_fails_gets_every_event_when_it_works(
     refusal: Behaviour,
     batch: bool,
@@ -220,6 +233,52 @@ def test_a_server_whose_tls_fails_gets_every_event_when_it_works(
     assert len(heard.matching("not getting through")) == 1
     assert client.queue_stats().delivered == 20
     balanced(client)
+
+
+def test_a_query_is_given_up_in_time_if_the_handshake_trickles_in(
+    make_client: MakeClient, call: Call
+) -> None:
+    with Wire(trickling) as wire:
+        client = make_client(url_base=f"https://localhost:{wire.port}", mode="direct", timeout=0.2)
+        with pytest.raises(httpx.ConnectTimeout, match=r"no connection within 0\.2 s"):
+            call(client.new_event, "e")
+
+
+def test_a_request_that_is_read_slowly_is_given_up_in_time_over_tls(
+    authority: trustme.CA, make_client: MakeClient, heard: Listener
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    ended = threading.Event()
+    received = 0
+
+    def reluctant(wire: Wire, connection: socket.socket) -> None:
+        nonlocal received
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        try:
+            with context.wrap_socket(connection, server_side=True) as tls:
+                while data := tls.recv(16 * 1024):
+                    received += len(data)
+                    threading.Event().wait(0.02)  # so that each record is written in time, but not all
+        finally:
+            ended.set()
+
+    with Wire(reluctant) as wire:
+        client = make_client(
+            url_base=f"https://localhost:{wire.port}",
+            timeout=1.0,
+            flush_interval=DEADLINE,
+            batch_size=500,
+            batch_bytes=10_000_000,
+            shutdown_timeout=0,
+        )
+        for _ in range(480):
+            client.new_event("large", custom_data={f"k{number}": "x" * 490 for number in range(40)})
+        client.flush(0)
+        heard.wait_for("WriteTimeout")
+        assert ended.wait(DEADLINE)
+    assert 0 < received < 8 * 1024 * 1024
+    assert client.queue_stats().pending == 480
 
 
 def test_a_certificate_for_another_name_is_refused_until_it_is_the_right_one(

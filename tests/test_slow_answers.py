@@ -74,6 +74,12 @@ def without_end(connection: socket.socket, ended: threading.Event) -> None:
         connection.sendall(b" " * 65536)
 
 
+def interim_without_end(connection: socket.socket, ended: threading.Event) -> None:
+    give_up = time.monotonic() + DEADLINE  # a client that waits without end would never end the test
+    while not ended.is_set() and time.monotonic() < give_up:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[RawServer]:
     server = RawServer(request.param)
@@ -81,7 +87,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[RawServer]:
     server.stop()
 
 
-@pytest.mark.parametrize("server", [byte_by_byte, body_byte_by_byte, without_end], indirect=True)
+@pytest.mark.parametrize(
+    "server", [byte_by_byte, body_byte_by_byte, without_end, interim_without_end], indirect=True
+)
 def test_a_sender_gives_such_an_answer_up_and_keeps_the_event(
     server: RawServer, make_client: Callable[..., umami.Client]
 ) -> None:
@@ -105,7 +113,7 @@ def always(request: pytest.FixtureRequest) -> Iterator[RawServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("always", [byte_by_byte, body_byte_by_byte], indirect=True)
+@pytest.mark.parametrize("always", [byte_by_byte, body_byte_by_byte, interim_without_end], indirect=True)
 def test_a_query_and_a_direct_send_end_in_time(
     always: RawServer, make_client: Callable[..., umami.Client], call: Callable[..., Any]
 ) -> None:

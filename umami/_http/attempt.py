@@ -16,8 +16,8 @@ _UNCLEAR_ALERTS: Final = ("INTERNAL_ERROR", "BAD_RECORD_MAC", "UNEXPECTED_MESSAG
 class Attempt:
     """One request's time, and how far it got.
 
-    httpcore bounds each wait of a request. This bounds their sum, so an answer that trickles in byte by byte
-    ends in time as well.
+    httpcore bounds each wait of a request. This bounds their sum: an answer that trickles in byte by byte, or
+    the interim answers of a server that sends such without end, are given up in time as well.
 
     Args:
         timeout: Seconds to connect and to write the request.
@@ -36,6 +36,7 @@ class Attempt:
         "_answered",
         "_give_up",
         "_patience",
+        "_read_late",
         "_until",
         "has_enough",
         "sent",
@@ -48,23 +49,35 @@ class Attempt:
         self._until = min(give_up, monotonic() + timeout)
         self._patience = patience
         self._answered = False
+        self._read_late = False
         self.sent = False
         self.unprocessed = False
         self.has_enough = False
         self.status: int | None = None
 
     def left(self) -> float:
-        """Return the seconds that the next wait may take."""
+        """Return the seconds that the next wait may take: when the time is over, hardly any.
+
+        So each of the few steps before the first read may still do what needs no wait.
+        """
         return max(_LEAST_WAIT, self._until - monotonic())
 
     def left_to_read(self) -> float:
         """Return the seconds that the next read may take.
 
+        Reads may go on as long as the peer sends, so the time ends them. One is left to do when it is over:
+        in a process that stood still, the answer may have come meanwhile.
+
         Raises:
             httpcore.ReadError: The rest of the answer is not wanted.
+            httpcore.ReadTimeout: The time is over.
         """
         if self.has_enough:
             raise httpcore.ReadError("the answer is too long")
+        if monotonic() >= self._until:
+            if self._read_late:
+                raise httpcore.ReadTimeout("timed out")
+            self._read_late = True
         return self.left()
 
     def wrote(self) -> None:

@@ -6,6 +6,7 @@ a hub of the thread that made them, and hubs in several threads break forks and 
 """
 
 import _socket
+import math
 import socket
 import ssl
 import sys
@@ -14,6 +15,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import httpcore
+
+from umami._clock import monotonic
 
 T = TypeVar("T")
 
@@ -126,11 +129,14 @@ class Connection(httpcore.NetworkStream):
 class Encrypted(httpcore.NetworkStream):
     """A connection that speaks TLS.
 
+    A step of TLS may take many reads and writes below it, as many as the peer likes. So each of its timeouts
+    bounds the sum of them.
+
     Args:
         plain: The connection below.
         context: The TLS context.
         server_hostname: The name that the certificate must have.
-        timeout: The most seconds that a step of the handshake waits.
+        timeout: The most seconds that the handshake takes.
     """
 
     def __init__(
@@ -145,7 +151,7 @@ class Encrypted(httpcore.NetworkStream):
         try:
             with _raised_as(httpcore.ConnectTimeout, httpcore.ConnectError):
                 self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-                self._exchange(self._tls.do_handshake, timeout)
+                self._exchange(self._tls.do_handshake, _end(timeout))
         except BaseException:
             plain.close()
             raise
@@ -154,15 +160,16 @@ class Encrypted(httpcore.NetworkStream):
         """Return what has come, at most `max_bytes`; nothing at the end."""
         with _raised_as(httpcore.ReadTimeout, httpcore.ReadError):
             try:
-                return self._exchange(lambda: self._tls.read(max_bytes), timeout)
+                return self._exchange(lambda: self._tls.read(max_bytes), _end(timeout))
             except ssl.SSLEOFError:
                 return b""
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of `buffer`."""
+        give_up = _end(timeout)
         with _raised_as(httpcore.WriteTimeout, httpcore.WriteError):
-            while buffer:
-                buffer = buffer[self._exchange(lambda: self._tls.write(buffer), timeout) :]  # noqa: B023
+            while buffer:  # a record at a time
+                buffer = buffer[self._exchange(lambda: self._tls.write(buffer), give_up) :]  # noqa: B023
 
     def close(self) -> None:
         """Close it."""
@@ -178,25 +185,49 @@ class Encrypted(httpcore.NetworkStream):
         """Return what is known of the connection below, and the TLS object."""
         return self._tls if info == "ssl_object" else self._plain.get_extra_info(info)
 
-    def _exchange(self, step: Callable[[], T], timeout: float | None) -> T:
+    def _exchange(self, step: Callable[[], T], give_up: float) -> T:
         """Take one step of the protocol: send and read what it needs."""
         while True:
             try:
                 result = step()
             except ssl.SSLWantReadError:
-                self._plain.write(self._outgoing.read(), timeout)
-                data = self._plain.read(_RECORD_BYTES, timeout)
+                self._flush(give_up)
+                data = self._plain.read(_RECORD_BYTES, _left(give_up))
                 if data:
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
             except ssl.SSLError:
-                with suppress(httpcore.NetworkError, httpcore.TimeoutException):
-                    self._plain.write(self._outgoing.read(), timeout)  # the alert that tells the peer why
+                with suppress(httpcore.NetworkError, httpcore.TimeoutException, TimeoutError):
+                    self._flush(give_up)  # the alert that tells the peer why
                 raise
             else:
-                self._plain.write(self._outgoing.read(), timeout)
+                self._flush(give_up)
                 return result
+
+    def _flush(self, give_up: float) -> None:
+        """Send what the protocol wants to send, if anything."""
+        if self._outgoing.pending:
+            self._plain.write(self._outgoing.read(), _left(give_up))
+
+
+def _end(timeout: float | None) -> float:
+    """Return the monotonic time at which a timeout that begins now is over."""
+    return math.inf if timeout is None else monotonic() + timeout
+
+
+def _left(give_up: float) -> float | None:
+    """Return the seconds until then, as a timeout.
+
+    Raises:
+        TimeoutError: There are none left.
+    """
+    if give_up == math.inf:
+        return None
+    left = give_up - monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 @contextmanager
