@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import Listener, drain, refusal, send_many, stored, until
+from queue_helpers import NEVER, Listener, drain, refusal, send_many, stored, until
 
 import umami
 from umami._spool.disk import Disk
@@ -132,7 +132,9 @@ def test_locks_that_fail_are_said_and_events_live_in_memory(
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("removed", ["spool", "parents"])
 def test_a_folder_that_was_removed_is_made_anew(
+    removed: str,
     folder: Path,
     collector: Collector,
     make_client: MakeClient,
@@ -141,9 +143,10 @@ def test_a_folder_that_was_removed_is_made_anew(
 ) -> None:
     monkeypatch.setattr("umami.queue.workers._LOOK_SECONDS", 0.01)
     collector.fail(None, freeze=True)
+    top, folder = folder, folder if removed == "spool" else folder / "var" / "spool"
     client = make_client(spool=str(folder))
     send_many(client, 3)
-    shutil.rmtree(folder)
+    shutil.rmtree(top)
     heard.wait_for("its events are no longer on disk")
     send_many(client, 2, "more")
     heard.wait_for("It is created again")
@@ -155,6 +158,35 @@ def test_a_folder_that_was_removed_is_made_anew(
     assert len(collector.events) == 5
     collector.clear()
     assert drain(copy).delivered == 2
+
+
+def test_a_folder_that_cannot_be_made_anew_is_not_tried_at_each_send(
+    folder: Path,
+    collector: Collector,
+    make_client: MakeClient,
+    heard: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("umami.queue.workers._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("umami._spool.folder._CREATE_AGAIN", NEVER)
+    made: list[Path] = []
+
+    def mkdir(path: Path, mode: int) -> None:
+        made.append(path)
+        path.mkdir(mode)
+
+    collector.fail(None, freeze=True)
+    client = make_client(spool=str(folder / "var" / "spool"))
+    send_many(client, 3)
+    shutil.rmtree(folder / "var")
+    (folder / "var").symlink_to("nowhere")
+    heard.wait_for("its events are no longer on disk")
+    monkeypatch.setattr(Disk, "mkdir", staticmethod(mkdir))
+    send_many(client, 10, "more")
+    assert made == [folder / "var" / "spool"]
+    collector.thaw()
+    assert client.flush(DEADLINE)
+    assert len(collector.events) == 13
 
 
 @pytest.mark.slow

@@ -177,16 +177,18 @@ class Folder:
     def _create(self, name: str) -> Segment:
         try:
             for _ in range(_TRIES):
-                with suppress(TakenError, FileExistsError):
+                try:
                     return Segment.create(
                         new_path(self.path), name, self._segment_bytes, self._disk, sync_each=self._sync_each
                     )
-        except FileNotFoundError:
-            self._disk.mkdir(self.path, 0o700)
-            self._report(
-                "spool_made_anew", f"The spool {printable(self.path)} was removed. It is created again."
-            )
-            return self._create(name)
+                except (TakenError, FileExistsError):
+                    pass
+                except FileNotFoundError:
+                    self._make()
+                    self._report(
+                        "spool_made_anew",
+                        f"The spool {printable(self.path)} was removed. It is created again.",
+                    )
         except OSError:
             self._create_again_at = monotonic() + _CREATE_AGAIN
             raise
