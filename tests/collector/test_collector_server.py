@@ -8,14 +8,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 from collector_helpers import SITE, item, send
+from conftest import reserved
+from queue_helpers import at_call, at_moment, in_threads, moments
 
 from umami.collector import Collector
+from umami.collector.server import _Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +45,40 @@ def test_starting_and_stopping_twice_does_nothing():
     assert collector.port == port
     collector.stop()
     collector.stop()
+
+
+def test_two_threads_may_stop_it_at_once_and_one_start_it_again(browse):
+    collector = Collector()
+    collector.start()
+    others = [collector.stop, collector.start]
+    with at_call(_Server.request_stop, lambda: in_threads(1, lambda number: [other() for other in others])):
+        collector.stop()
+    assert browse(collector).get("/api/heartbeat").json() == {"ok": True}
+    collector.stop()
+    with pytest.raises(httpx.ConnectError):
+        browse(collector).get("/api/heartbeat")
+
+
+# A socket that nobody holds when a start is broken off is closed by its finalizer.
+@pytest.mark.filterwarnings("ignore:unclosed", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("place", ["umami/collector/", "/threading.py"], ids=["ours", "threading"])
+def test_a_start_that_is_broken_off_leaves_its_port_to_the_next(place):
+    def break_off():
+        raise KeyboardInterrupt
+
+    with reserved() as holder:
+        port = holder.getsockname()[1]
+        for moment in moments():
+            collector = Collector(port=port)
+            with suppress(KeyboardInterrupt, RuntimeError), at_moment(moment, break_off, place) as reached:
+                collector.start()
+            collector.stop()
+            with Collector(port=port):
+                pass
+            if not reached:
+                break
+        assert moment > 10
+    gc.collect()
 
 
 def test_it_comes_back_on_the_same_port_with_its_events(collector, http):

@@ -179,9 +179,14 @@ class Collector:
             OSError: The port is in use, or `host` is not an address of this machine.
         """
         if self._server is None:
-            self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
-            self.port = self._server.port
-            self._store.keep_open(at_exit=True)
+            try:
+                self._server = ServerThread(self._app, self.host, self.port, keep_alive=self._keep_alive)
+                self._server.start()
+                self.port = self._server.port
+                self._store.keep_open(at_exit=True)
+            except BaseException:  # a Ctrl-C, say
+                self.stop()
+                raise
 
     def stop(self, *, finish: bool = False) -> None:
         """Stops the server at once, as if it were killed: requests in progress get no answer.
@@ -193,10 +198,12 @@ class Collector:
                 others until the client closes them or leaves them idle for `keep_alive` seconds. A client
                 that keeps a connection busy keeps the server running. Another `stop` then ends it at once.
         """
-        if self._server is not None:
-            self._server.stop(finish=finish)
-            self._server = None
-            self._store.keep_open(at_exit=False)
+        server = self._server
+        if server is not None:
+            server.stop(finish=finish)
+            if self._server is server:  # no other thread has stopped it, and started another
+                self._server = None
+                self._store.keep_open(at_exit=False)
 
     def __enter__(self) -> Self:
         self.start()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import socket
 import threading
-from concurrent.futures import Future
 from contextlib import suppress
 
 import h11
@@ -14,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from umami import _threads
 from umami.collector.app import TRANSPORT
 
 _logger = logging.getLogger("umami.collector")
@@ -22,7 +22,11 @@ _LOOK_AGAIN = 0.01
 
 
 class ServerThread:
-    """An HTTP server in a thread. It listens from its creation until `stop`.
+    """An HTTP server in a thread. It has its port from its creation until `stop`.
+
+    A signal handler may raise anywhere in `start`, as at Ctrl-C. `stop` then ends the thread all the same, or
+    keeps it from beginning. Neither waits for a `Future` or an `Event`: these have locks that such an
+    exception can leave held.
 
     Args:
         app: The application to serve.
@@ -35,24 +39,34 @@ class ServerThread:
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int, *, keep_alive: int) -> None:
-        listener = _bind(host, port)
-        self.port: int = listener.getsockname()[1]
+        self._listener = _bind(host, port)
+        self.port: int = self._listener.getsockname()[1]
         self._server = _Server(app, keep_alive=keep_alive)
-        self._thread = threading.Thread(
-            target=self._server.run_on, args=(listener,), name="umami-collector", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="umami-collector", daemon=True)
+        # Whether the thread runs. Who comes first says so, in one call that nothing can interrupt.
+        self._settled: dict[str, bool] = {}
+
+    def start(self) -> None:
+        """Starts the thread, and returns when it listens."""
         self._thread.start()
-        self._server.listening.result()
+        self._server.wait()
 
     def stop(self, *, finish: bool = False) -> None:
-        """Cuts all connections, and returns when the thread has ended.
+        """Cuts all connections, and returns when the thread has ended. May be called from any thread.
 
         Args:
             finish: First serve the connections in use until they are closed. Another call with False cuts
                 them.
         """
-        self._server.request_stop(finish=finish)
-        self._thread.join()
+        if self._settled.setdefault("runs", False):
+            self._server.request_stop(finish=finish)
+            self._thread.join()
+        else:
+            self._listener.close()
+
+    def _run(self) -> None:
+        if self._settled.setdefault("runs", True):
+            self._server.run_on(self._listener)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -61,14 +75,14 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-    except OSError:
+    except BaseException:
         listener.close()
         raise
     return listener
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that reports when it listens, and drops requests in progress when it stops."""
+    """A uvicorn server that tells when it listens, and drops requests in progress when it stops."""
 
     def __init__(self, app: ASGIApp, *, keep_alive: int) -> None:
         super().__init__(
@@ -83,35 +97,49 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=keep_alive,
             )
         )
-        self.listening: Future[None] = Future()
+        self._listening = _threads.waiter()
+        self._is_listening = False
+        self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
+        self._is_to_stop = False
         self._finishes = False
+
+    def wait(self) -> None:
+        """Returns when it listens, or raises why it does not. May be called once."""
+        self._listening.acquire()
+        if self._failure is not None:
+            raise self._failure
 
     def run_on(self, listener: socket.socket) -> None:
         """Serves on a bound socket until `request_stop`."""
         try:
             asyncio.run(self.serve([listener]))
         except BaseException as error:
-            if self.listening.done():
+            if self._is_listening:
                 raise
-            self.listening.set_exception(error)
+            self._failure = error
+            self._listening.release()
         finally:
             listener.close()
 
     def request_stop(self, *, finish: bool) -> None:
         """Ends `run_on`, soon or when all connections are closed. May be called from any thread."""
         self._finishes = finish
+        self._is_to_stop = True  # for `main_loop`, if there is no event loop yet
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with suppress(RuntimeError):  # it is closed: another thread has stopped the server
+                self._loop.call_soon_threadsafe(self._stop.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        self.listening.set_result(None)
+        self._is_listening = True
+        self._listening.release()
 
     async def main_loop(self) -> None:
-        await self._stop.wait()
+        if not self._is_to_stop:
+            await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         # asyncio accepts a connection first, and sets it up in a task. One that only begins after the server
