@@ -163,6 +163,14 @@ def test_an_exporters_limits_are_obeyed() -> None:
     assert len(exporter.threads) == 1
 
 
+def test_limits_that_are_no_integers_are_ignored() -> None:
+    exporter = Answering(limits=Limits(events=2.5))  # type: ignore[arg-type]
+    with client_of(exporter, batch_size=4) as client:
+        names = send_many(client, 8)
+        assert client.flush(DEADLINE)
+    assert [name for batch in exporter.batches for name in batch] == names
+
+
 def test_an_exporter_that_raises_costs_its_batch_and_is_named(heard: Listener) -> None:
     def answer(events: Sequence[bytes]) -> Exported:
         if "first" in named(events):

@@ -1,6 +1,7 @@
 """Numbers in the log: they add up to the counts, and the message says why events are left and what to do."""
 
 import contextlib
+import itertools
 import logging
 import re
 import threading
@@ -27,7 +28,7 @@ MakeClient = Callable[..., umami.Client]
 AWAY: dict[str, Any] = {"url_base": "http://127.0.0.1:9", "shutdown_timeout": 0.05}
 """Settings of a client whose server is away: nothing listens there."""
 
-COUNTED = re.compile(r"(?:^|umami: ?|umami:)(\d+) events? (rejected|dropped) \((\w+)\)", re.MULTILINE)
+COUNTED = re.compile(r"(?:^|umami: ?|umami:)(\d+) events? (rejected|dropped) \(([\w ]+)\)", re.MULTILINE)
 
 
 def counted(lines: Iterable[str]) -> Counter[str]:
@@ -57,6 +58,21 @@ def test_what_was_held_back_is_logged_at_a_shutdown(make_client: MakeClient, hea
     client.shutdown(0.1)
     assert client.queue_stats().dropped == {"queue_full": 960}
     assert logged(heard) == of_ledger(client.queue_stats())
+
+
+def test_reasons_without_end_share_their_lines(
+    collector: Collector, make_client: MakeClient, heard: Listener
+) -> None:
+    numbers = itertools.count()
+    collector.fail(None, times=None, items=lambda index, item: {"code": f"E{next(numbers)}"})
+    client = make_client(item_retry_limit=0, on_error=lambda report: None)
+    for _ in range(5):  # the reporter passes on what came so far
+        send_many(client, 100)
+        assert client.flush(DEADLINE)
+    assert client.shutdown(DEADLINE)
+    assert client.queue_stats().rejected == 500
+    assert sum(logged(heard).values()) == 500
+    assert len(heard.matching("rejected")) < 250
 
 
 def test_what_was_held_back_is_logged_once_the_interval_has_passed(

@@ -365,6 +365,25 @@ def test_a_folder_that_others_may_use_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_whose_beginning_is_damaged_holds_nothing_up(
+    full: bool, collector: Collector, folder: Path, make_client: MakeClient, balanced: Balanced
+) -> None:
+    collector.fail(503, times=None)
+    client = make_client(spool=str(folder), queue_size=5, batch_size=5, spool_max_bytes=4_000)
+    send_many(client, 10)
+    (file,) = folder.glob("*.events")
+    with file.open("r+b") as opened:
+        opened.write(b"XXXXXX")
+    if full:  # sends load what is on disk alone
+        client.configure(queue_size=1_000)
+        send_many(client, 50)
+    collector.clear_faults()
+    assert client.flush(DEADLINE)
+    assert client.queue_stats().dropped.keys() == {"spool_damaged"}
+    balanced(client)
+
+
 @pytest.mark.parametrize("damaged", [0, 3, 9])
 def test_the_other_events_of_a_damaged_file_are_sent(
     damaged: int, leave: Callable[..., Path], collector: Collector, folder: Path, balanced: Balanced

@@ -9,7 +9,7 @@ from umami.queue.reasons import SPOOL_DAMAGED
 from umami.queue.store import Loss
 
 from .folder import Folder
-from .records import printable
+from .records import ForeignError, printable
 from .segment import Segment
 
 
@@ -109,6 +109,8 @@ class SpoolPartition:
                     self.waiting -= 1
             except (OSError, StopIteration) as error:
                 losses += self._lost(waiting, segment.count, str(error))
+            except ForeignError:
+                losses += self._lost(waiting, segment.count, "its beginning is damaged")
             if not waiting.count:
                 self._waiting.popleft()
         return loaded, losses

@@ -204,12 +204,19 @@ class BoundedQueue(Guarded):
         if self._interrupts():
             self._deferred.append((destination, event, None))
             return True
-        taken = self._put(destination, event, anyway=anyway)
+        with self._lock:  # as `locked` does, with fewer calls
+            try:
+                self._close_inboxes()
+                taken = self._put(destination, event, anyway=anyway)
+            except BaseException:
+                self._repair()
+                self._open_inboxes()
+                raise
+            self._open_inboxes()
         if taken:
             self._attend(destination)
         return taken
 
-    @locked
     def _put(self, destination: DestinationQueue, event: bytes, *, anyway: bool) -> bool:
         if destination not in self._destinations.active:
             self._included(destination)
@@ -220,7 +227,9 @@ class BoundedQueue(Guarded):
         taken = in_store or anyway or self._make_room(destination, size)
         if taken and not in_store:
             destination.overtaken += destination.stored > 0
-            destination.append(event, monotonic())
+            if not destination.fresh:
+                destination.interval_start = monotonic()
+            destination.fresh.append(event)
             self._count += 1
             self._bytes += size
         self._ledger.submitted += taken

@@ -102,12 +102,6 @@ class DestinationQueue:
             self.interval_start = self.inbox_checked_at  # the earliest that the first of them can have come
         return self.fresh.take_from(self.inbox.events, count)
 
-    def append(self, event: bytes, now: float) -> None:
-        """Take in one event."""
-        if not self.fresh:
-            self.interval_start = now
-        self.fresh.append(event)
-
     def cut_oldest(self, most: int) -> Batch | None:
         """Cut the oldest events that are not in flight, to be dropped; None if all are."""
         if self.returned:
@@ -184,7 +178,7 @@ class DestinationQueue:
             limits = self.exporter.limits
         except Exception:  # noqa: BLE001 - it must not end the senders
             return
-        if isinstance(limits, Limits) and limits.events > 0:
+        if isinstance(limits, Limits) and all(type(limit) is int for limit in limits) and limits.events > 0:
             self.limits = limits
 
     def _size(self) -> int:
@@ -239,8 +233,9 @@ class DestinationQueue:
     # What came of them.
 
     def put_back(self, sender: object) -> None:
-        """Undo `cut` for what a sender has."""
-        for batch in [batch for batch, owner in self.in_flight.items() if owner is sender]:
+        """Undo `cut` for what a sender has, or had as its removal was broken off."""
+        senders = self.senders - {sender}
+        for batch in [batch for batch, owner in self.in_flight.items() if owner not in senders]:
             self.returned.add(batch.as_items())
             del self.in_flight[batch]
 

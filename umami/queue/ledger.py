@@ -190,7 +190,7 @@ class Settlement:
         failed = [items[index] for index in failure.indexes]
         if failure.stored_perhaps and settings.at_most_once:
             for item in failed:
-                self._drop_item(item, UNCERTAIN, "No answer came, so the server may have stored it.")
+                self._drop_item(item, UNCERTAIN, f"The server may have stored it. {failure.message}")
             self.ended.append(Batch.of(failed))
             failed = []
         if len(failed) == 1 and destination.backoff.blames(failed[0], failure):

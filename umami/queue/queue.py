@@ -71,6 +71,7 @@ class EventQueue(BoundedQueue):
             The batch; None if there was none in time, or all senders are to end. Then the sender is removed.
         """
         called = monotonic()
+        destination.put_back(None)
         while not self.stopped:
             now = monotonic()
             if destination.stored and len(destination.fresh) < self._settings.batch_size:

@@ -33,6 +33,7 @@ _IDLE_SECONDS: Final = 1.0
 _SAMPLE: Final = 10
 _MOST_MESSAGES: Final = 200
 _MOST_WARNINGS: Final = 100
+_OTHER: Final = "other reasons"
 _MANY_MESSAGES: Final = "Many different messages; see last_error in queue_stats()."
 _ERRORS: Final = frozenset(("rejected", "dropped", "incomplete", "failure"))
 
@@ -112,8 +113,9 @@ class Reporter:
         with self._lock:
             if self._is_here() and (events or kind == "warning"):
                 # It comes from `on_error` or a log handler, which could go on so for ever.
-                self._logs[kind, reason].held_back += len(events) + unread
-                self._logs[kind, reason].message = message
+                log = self._log_of(kind, reason)
+                log.held_back += len(events) + unread
+                log.message = message
                 return
             key, count = (kind, reason, message), len(events) + unread
             if len(self._to_log) >= _MOST_MESSAGES and key not in self._to_log:
@@ -258,7 +260,7 @@ class Reporter:
             to_log, self._to_log = self._to_log, Counter()
         for (kind, reason, message), count in to_log.items():
             with self._lock:
-                log = self._logs[kind, reason]
+                log = self._log_of(kind, reason)
                 log.held_back += count
                 log.message = message
                 level = _level(kind, reason, again=log.logged_at > -math.inf)
@@ -268,6 +270,11 @@ class Reporter:
                 else:
                     level = logging.DEBUG
             self._log(level, kind, reason, message, shown)
+
+    def _log_of(self, kind: str, reason: str) -> _Log:
+        # Servers invent reasons: those beyond the first ones share their lines.
+        many = len(self._logs) >= _MOST_MESSAGES and (kind, reason) not in self._logs
+        return self._logs[kind, _OTHER if many else reason]
 
     def _log_held_back(self, early: float) -> None:
         """Log the events that no line has counted, where the interval has passed or soon will."""
@@ -285,7 +292,7 @@ class Reporter:
     def _is_time_to_log(self, kind: str, reason: str) -> bool:
         """Tell whether a line of this kind may be logged now. If so, the next one may in a while."""
         now = monotonic()
-        log = self._logs[kind, reason]
+        log = self._log_of(kind, reason)
         if now - log.logged_at < LOG_INTERVAL:
             return False
         log.logged_at = now

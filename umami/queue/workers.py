@@ -22,6 +22,7 @@ _SLOW_ANSWER: Final = 0.01
 _SLOW_ITEM: Final = 0.002
 _LEAST_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 5.0
+_RESTART_SECONDS: Final = 0.5
 _NO_THREAD: Final = (
     "No thread can be started, so events wait in the queue. A later send tries again; flush() and the end of "
     "the process send them without a thread. Raise the limit of threads (RLIMIT_NPROC, a container's pids)."
@@ -94,10 +95,14 @@ class Senders:
                 slow = seconds > _SLOW_ANSWER + _SLOW_ITEM * len(batch.events)
                 if slow and self._queue.is_behind(destination):
                     self.ensure(destination, destination.settings.senders or destination.limits.threads)
-        except BaseException:
+        except BaseException as error:
             self._queue.remove_sender(destination, thread)
+            message = f"A sender ended with {type(error).__name__}, and another takes its place."
+            self._queue.report(Report("warning", "sender", message))
+            # What ended it may end the next one at once too.
+            self._queue.wait_for(lambda: self._queue.stopped, monotonic() + _RESTART_SECONDS).run()
             if destination in self._queue.unsettled() and not self._queue.stopped:
-                self.ensure(destination)  # another takes its place
+                self.ensure(destination)
             raise
         finally:
             release(destination.exporter.leave)
@@ -147,16 +152,28 @@ class Senders:
             sender = object()
             try:
                 self._queue.add_sender(destination, sender, sys.maxsize)
-                while destination in self._queue.unsettled():
-                    remaining = give_up - monotonic()
-                    batch = self._queue.take(destination, sender, remaining)
-                    if batch is None:
-                        return True
-                    within = None if remaining == math.inf else max(_LEAST_SECONDS, remaining)
-                    self._export(destination, batch, within)
+                if not self._work_as(sender, destination, give_up):
+                    return True
             finally:
+                destination.senders.discard(
+                    sender
+                )  # in one step: the next could be interrupted before it does
                 self._queue.remove_sender(destination, sender)
                 release(destination.exporter.leave)
+        return True
+
+    def _work_as(self, sender: object, destination: DestinationQueue, give_up: float) -> bool:
+        """Send until nothing is left, and tell whether that was in time.
+
+        A call, because since Python 3.12 a Ctrl-C at a loop's end passes by a `finally` around it.
+        """
+        while destination in self._queue.unsettled():
+            remaining = give_up - monotonic()
+            batch = self._queue.take(destination, sender, remaining)
+            if batch is None:
+                return False
+            within = None if remaining == math.inf else max(_LEAST_SECONDS, remaining)
+            self._export(destination, batch, within)
         return True
 
     def is_current(self) -> bool:
