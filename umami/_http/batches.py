@@ -55,7 +55,8 @@ def post_batch(delivery: Delivery, indexes: Sequence[int], agent: str | None) ->
         if not learned.batch_works or len(indexes) == 1:
             return _post_first(delivery, reply, indexes)
     elif reply.status == 500 and (
-        verdicts.is_broken_batch(text) or (is_unexplained and not _tells_of_bots(delivery))
+        verdicts.is_broken_batch(text)
+        or (is_unexplained and learned.generation < Generation.V3_0_2 and _is_broken(delivery))
     ):
         return _post_first(delivery, reply, indexes)
     outcome = verdicts.of_send(reply.status, text, learned.generation)
@@ -74,6 +75,8 @@ def post_batch(delivery: Delivery, indexes: Sequence[int], agent: str | None) ->
             stored_perhaps=is_unexplained,  # those before the cause
             decisive=True,
         )
+    if is_unexplained and delivery.at_most_once:  # another attempt would not be safe
+        outcome = outcome._replace(status=Status.UNCERTAIN)
     learned.accepted()
     delivery.outcomes[indexes[0]] = outcome
     return None
@@ -145,6 +148,22 @@ def _tells_of_bots(delivery: Delivery) -> bool:
             learned.asked_about_bots = True
             learned.learn(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
     return learned.generation >= Generation.V3_0_2
+
+
+def _is_broken(delivery: Delivery) -> bool:
+    """Tell whether the route answers 500 to every batch and stores nothing, as Umami 3.0.1 does on Node.js 24.
+
+    Else the 500 may have come after some of the events were stored. A batch of one item that no Umami takes
+    tells the two apart: a route that works refuses the item.
+    """
+    reply = delivery.post(delivery.target.batch_url or "", b"[{}]", [])
+    if isinstance(reply, Reply):
+        if reply.status in (200, 400):
+            return False
+        if reply.status == 500 and verdicts.is_server_error(reply.body or b""):
+            return True
+    # It is not known. To send the events one by one costs duplicates at worst.
+    return not delivery.at_most_once
 
 
 def _post_first(delivery: Delivery, reply: Reply, indexes: Sequence[int]) -> Failure | None:

@@ -70,6 +70,11 @@ class Delivery:
         is_late = self._deadline is not None and monotonic() >= self._deadline
         return is_late or self.learned.is_rate_limited
 
+    @property
+    def at_most_once(self) -> bool:
+        """Whether no event may be sent again that may be stored."""
+        return self._connections.settings().at_most_once
+
     def exported(self) -> Exported:
         """Return what became of the batch, without secrets."""
         if not (self.unsent or self.outcomes or self.failure):
