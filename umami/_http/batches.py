@@ -151,7 +151,7 @@ def _tells_of_bots(delivery: Delivery) -> bool:
 
 
 def _is_broken(delivery: Delivery) -> bool:
-    """Tell whether the route answers 500 to every batch and stores nothing, as Umami 3.0.1 does on Node.js 24.
+    """Tell whether the route answers 500 to every batch and stores none, as Umami 3.0.1 does on Node.js 24.
 
     Else the 500 may have come after some of the events were stored. A batch of one item that no Umami takes
     tells the two apart: a route that works refuses the item.
