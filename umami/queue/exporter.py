@@ -193,11 +193,14 @@ class Exporter(ABC):
 
     @property
     def limits(self) -> Limits:
-        """Its limits. They may change."""
+        """Its limits. They may change. The queue is locked: return at once, and take no lock of `export`'s."""
         return Limits()
 
     def describe(self) -> str | None:
-        """Return what is known about the destination, as text for people; None if nothing is known yet."""
+        """Return what is known about the destination, as text for people; None if nothing is known yet.
+
+        The queue is locked: return at once, and take no lock of `export`'s.
+        """
         return None
 
     def prepare(self) -> None:  # noqa: B027 - not every exporter needs it, and so the next ones
