@@ -193,7 +193,10 @@ class Exporter(ABC):
 
     @property
     def limits(self) -> Limits:
-        """Its limits. They may change. The queue is locked: return at once, and take no lock of `export`'s."""
+        """Its limits, which may change.
+
+        The queue is locked: return at once, and take no lock of `export`'s.
+        """
         return Limits()
 
     def describe(self) -> str | None:
