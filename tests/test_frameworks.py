@@ -349,6 +349,32 @@ def test_a_greenlet_that_flushes_does_not_stop_the_others(collector: Collector, 
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("wait", ["umami.flush", "umami.new_event"])
+def test_greenlets_that_wait_take_turns_neither_with_each_other_nor_with_look_ups(
+    collector: Collector, python: Run, wait: str
+):
+    program = f"""
+        from gevent import monkey; monkey.patch_all()
+        import gevent, os, socket, sys, umami
+        from umami._default import _client as client
+
+        umami.configure(queue_size=1, overflow="block", block_timeout={NEVER})
+        umami.new_event("kept")
+        for _ in range(20):
+            gevent.spawn({wait}, {NEVER} if {wait} is umami.flush else "late")
+        while len(client._state.agent.queue._waiting) < 20:
+            gevent.sleep(0.01)
+        print(socket.getaddrinfo("localhost", 80)[0][4][1])
+        sys.stdout.flush()
+        os._exit(0)
+    """
+    collector.fail(freeze=True, times=None)
+
+    process = python(program, **settings(collector))
+
+    assert (process.returncode, process.stdout, process.stderr) == (0, "80\n", "")
+
+
 def test_a_gevent_program_through_a_proxy_and_tls(collector: Collector, python: Run, tmp_path: Path):
     program = """
         from gevent import monkey; monkey.patch_all()

@@ -358,8 +358,39 @@ def _start(work: Callable[[], None]) -> None:
 
 
 def off_hub(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs."""
+    """Make a call that may wait. In a greenlet, it is made by another thread: greenlets share theirs.
+
+    Not by the hub's threads, unless no other can be started. There are ten, which look up the program's host
+    names too: others would wait for one beyond their own time.
+    """
     if not is_patched() or get_ident() in _ours:
         return call(*args, **kwargs)
-    result: T = sys.modules["gevent"].get_hub().threadpool.apply(call, args, kwargs)
-    return result
+    hub = sys.modules["gevent"].get_hub()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ended = sys.modules["gevent.event"].Event()
+    watcher = hub.loop.async_()
+
+    def work() -> None:
+        try:
+            results.append(call(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised by the greenlet
+            errors.append(error)
+        finally:
+            watcher.send()
+
+    def end() -> None:
+        watcher.close()
+        ended.set()
+
+    watcher.start(end)  # until the thread ends, even if the greenlet is killed meanwhile
+    try:
+        Thread("umami-wait").start(work)
+    except RuntimeError:
+        watcher.close()
+        result: T = hub.threadpool.apply(call, args, kwargs)
+        return result
+    ended.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
