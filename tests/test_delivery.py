@@ -178,6 +178,22 @@ def test_an_event_that_is_stored_without_its_data_counts_as_delivered_and_is_not
     assert model in reports.all[0].message
 
 
+def test_an_error_that_names_no_table_does_not_tell_what_was_stored(
+    collector: Collector, make_client: MakeClient, reports: Reports, balanced: Balanced
+) -> None:
+    lost = {"name": "Error", "message": "Connection terminated unexpectedly", "meta": {}}
+    odd = {"name": "PrismaClientValidationError", "message": "Invalid value", "meta": {"modelName": None}}
+    collector.fail(None, items={0: lost, 1: odd})
+    client = make_client(at_most_once=True, on_error=reports, flush_interval=NEVER)
+    send_many(client, 3)
+    assert client.flush(DEADLINE)
+    stats = client.queue_stats()
+    assert (stats.delivered, stats.dropped) == (2, {"uncertain": 1})
+    balanced(client)
+    reports.wait_for(2)
+    assert "the event is stored, its data is not" in " ".join(report.message for report in reports.all)
+
+
 def test_an_item_with_an_unclear_error_is_tried_a_few_times(
     collector: Collector, make_client: MakeClient, reports: Reports, balanced: Balanced
 ) -> None:

@@ -172,7 +172,8 @@ def _of_exception(cause: Mapping[str, Any], status: Any) -> Outcome:
     code = _short(cause.get("code") or "")
     text = str(cause.get("message") or "")
     meta = cause.get("meta")
-    model = str(meta.get("modelName")) if isinstance(meta, dict) else ""
+    named = meta.get("modelName") if isinstance(meta, dict) else None
+    model = named if isinstance(named, str) else ""  # it is not there with every error
     said = _said(status if isinstance(status, int) else 500, None, {"error": dict(cause)})
     if model in _STORED_FIRST or str(cause.get("name")) in _STORED_FIRST_ERRORS:
         lost = f"{said} (the event is stored, its {model or 'data'} is not)"
