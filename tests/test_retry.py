@@ -256,6 +256,25 @@ def test_a_retry_after_that_is_over_means_now(
     collector.wait_for(events=1, timeout=DEADLINE)
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has no tzset")
+@pytest.mark.parametrize(
+    "form", ["%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S -0000"], ids=["asctime", "-0000"]
+)
+def test_a_retry_after_date_without_a_zone_is_in_utc(
+    form: str, collector: Collector, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "WEST+10")  # where it would be ten hours from now
+    time.tzset()
+    try:
+        over = datetime.now(timezone.utc) - timedelta(minutes=5)
+        collector.fail(429, headers={"Retry-After": over.strftime(form)})
+        make_client(retry_wait=NEVER, retry_wait_max=NEVER, retry_after_max=NEVER).new_event("prompt")
+        collector.wait_for(events=1, timeout=DEADLINE)
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+
+
 @pytest.mark.parametrize(
     "value", ["", "soon", "-5", "1.5", "\u0663", "Fri, 99 Foo 2024 25:61:61 GMT", "\x01"]
 )

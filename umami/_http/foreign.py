@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -66,11 +67,16 @@ def _hint(status: int, body: bytes) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, in either of its forms, or None."""
+    """Return the seconds that a `Retry-After` header asks for, in any of its forms, or None."""
     value = headers.get("retry-after", "").strip()
     if value.isdecimal() and value.isascii():
         return float(value[:9])
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            date = date.replace(
+                tzinfo=timezone.utc
+            )  # a date without a zone, in C's asctime form, is in UTC too
+        return max(0.0, date.timestamp() - time.time())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
