@@ -98,6 +98,21 @@ def test_no_value_of_headers_shows(make_client: MakeClient, collector: Collector
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["X-Gate", "X-Api-Key"])
+def test_a_message_hides_what_may_be_a_secret_and_stays_readable(
+    name: str, make_client: MakeClient, collector: Collector, heard: Listener
+) -> None:
+    secret = "k3y9" if "Key" in name else SECRET
+    collector.fail(503, body=f"no entry with {secret}")
+    harmless = {"X-Tenant": "1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "answered", "X-Env": "not"}
+    client = make_client(headers={**harmless, name: secret})
+    client.new_event("e")
+    heard.wait_for("not getting through")
+    (line,) = heard.matching("not getting through")
+    said = f"{collector.url}/api/batch answered 503, not as Umami does. It said: no entry with "
+    assert line.getMessage().endswith(f"{said}***")
+
+
 # Certificates.
 
 

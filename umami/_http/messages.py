@@ -29,6 +29,11 @@ _HEADER_LIMIT: Final = 8192  # web servers accept no longer header
 _NO_HEADER: Final = re.compile(r"[^ -~]")
 # A text that holds so many of a secret's first characters holds a part of that secret.
 _RECOGNIZABLE: Final = 12
+# The value of a header is often a common word, such as `http` or `1`, and messages are full of these. A short
+# one is no secret, unless its header's name says so.
+_LEAST_SECRET: Final = 6
+_SECRET_NAME: Final = re.compile(r"auth|cookie|cred|key|pass|pwd|secret|session|token", re.IGNORECASE)
+_HARMLESS_NAME: Final = re.compile(r"(?:x-)?forwarded(?:-.*)?|accept(?:-.*)?|host|user-agent", re.IGNORECASE)
 _PERHAPS_SECRET: Final = re.compile(r"[\w+/=.~-]{12,}")
 
 
@@ -44,7 +49,17 @@ def secrets_of(headers: Mapping[str, str], extra: Mapping[str, str]) -> list[str
         headers: The headers of a request, a credential perhaps among them.
         extra: The extra headers that the user has set.
     """
-    return [headers.get("Authorization", "").rpartition(" ")[2], *extra.values()]
+    return [
+        headers.get("Authorization", "").rpartition(" ")[2],
+        *(value for name, value in extra.items() if _may_be_secret(name, value)),
+    ]
+
+
+def _may_be_secret(name: str, value: str) -> bool:
+    """Tell whether an extra header may hold a credential, rather than what any message may say."""
+    if _HARMLESS_NAME.fullmatch(name):
+        return False
+    return len(value) >= _LEAST_SECRET or _SECRET_NAME.search(name) is not None
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
