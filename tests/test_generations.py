@@ -1,5 +1,7 @@
 """Versions of Umami: each is sent what it can store, and each event is counted correctly."""
 
+import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -365,3 +367,45 @@ def test_at_most_once_gives_up_nothing_where_no_batch_works(
         assert stored(server) == dict.fromkeys(names, 1)
         assert "one event a request" in (client.queue_stats().server or "")
     delivered(client, 20)
+
+
+# The log says what is learnt of a server, in the middle of sending to it.
+
+
+class Raising(logging.Handler):
+    """A log handler that fails in senders, as on a full disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            self.lines += 1
+            raise OSError("no space left")
+
+
+@pytest.fixture(params=["DEBUG", "WARNING"])
+def raising(request: pytest.FixtureRequest) -> Iterator[Raising]:
+    handler, logger = Raising(), logging.getLogger("umami")
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(request.param)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("server", [("2.15", 22), ("2.19", 24), ("3.1", 22)], indirect=True)
+def test_a_log_handler_that_raises_changes_nothing_of_what_becomes_of_events(
+    server: Collector, raising: Raising, make_client: MakeClient, other: Collector
+) -> None:
+    for path in ("/api/batch", "/api/send"):
+        other.fail(308, path=path, times=None, headers={"Location": f"{server.url}{path}"})
+    client = make_client(url_base=other.url, flush_interval=NEVER)
+    names = send_many(client, 20)
+    assert client.flush(DEADLINE)
+    names += send_many(client, 20, "later")
+    assert client.flush(DEADLINE)
+    assert stored(server) == dict.fromkeys(names, 1)
+    assert raising.lines
+    delivered(client, 40)

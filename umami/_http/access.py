@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from umami import _threads, _tls
 from umami.settings import Settings
 
+from .messages import log
+
 if TYPE_CHECKING:
     import ssl
-
-logger: Final = logging.getLogger("umami")
 
 
 class Access:
@@ -44,9 +44,10 @@ class Access:
     def context(self) -> "ssl.SSLContext":
         """Return the TLS context for servers. Loading the default authorities takes about 20 ms of CPU."""
         if self._settings.verify is False and "server" not in self._contexts:
-            logger.warning(
+            log(
+                logging.WARNING,
                 "verify=False: certificates are not checked, so anyone on the way to the server can read and "
-                "change the data. Set verify to the file of your certificate authority instead."
+                "change the data. Set verify to the file of your certificate authority instead.",
             )
         return self._context("server", with_cert=True)
 

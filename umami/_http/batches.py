@@ -14,10 +14,8 @@ from . import verdicts
 from .delivery import Delivery
 from .generations import Generation
 from .learned import BATCH_AGAIN_SECONDS
-from .messages import Reply
+from .messages import Reply, log
 from .single import post_one
-
-logger: Final = logging.getLogger("umami")
 
 _AWAY: Final = frozenset((Status.RETRY, Status.UNCERTAIN))
 
@@ -115,7 +113,7 @@ def _read(delivery: Delivery, reply: Reply, indexes: Sequence[int], agent: str |
         return delivery.database_away([outcomes[index] for index in indexes], url, indexes)
     if learned.fell_back:
         learned.fell_back = False
-        logger.warning("%s works again: events go there in batches.", url)
+        log(logging.WARNING, "%s works again: events go there in batches.", url)
     learned.batch_works = True
     learned.accepted(Generation.V3_0_2 if "cache" in answer else Generation.V2_17)
     kept = [index for index in indexes if index not in outcomes] if outcomes else indexes
@@ -194,7 +192,8 @@ def _post_first(delivery: Delivery, reply: Reply, indexes: Sequence[int]) -> Fai
     if failure is None:
         if not learned.fell_back:
             learned.fell_back = True
-            logger.warning(
+            log(
+                logging.WARNING,
                 "%s answered %d: the server has no working batch route. Events are sent one by one to %s. "
                 "The batch route is tried again every %d minutes.",
                 target.batch_url,

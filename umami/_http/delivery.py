@@ -11,7 +11,7 @@ from umami.queue.exporter import UNSENT, Exported, Failure, Outcome, Status, Tro
 from . import foreign, verdicts
 from .connections import Connections
 from .learned import Learned
-from .messages import Reply, UnansweredError, agent_header, secrets_of, without_secrets
+from .messages import Reply, UnansweredError, agent_header, log, logger, secrets_of, without_secrets
 from .target import Target
 
 # Umami's own account of one failed item has about 4.7 KB; twice that leaves room for a longer stack.
@@ -20,8 +20,6 @@ _ANSWER_BYTES_PER_EVENT: Final = 10 * 1024
 _LEAST_SECONDS: Final = 0.1
 _SLOW_SECONDS: Final = 1.0
 _FIRST_BYTES: Final = 80
-
-logger: Final = logging.getLogger("umami")
 
 
 class Delivery:
@@ -144,7 +142,8 @@ class Delivery:
             outcome = f"answered {result.status}{self._connections.poster.describe(url)}"
         else:
             outcome = f"no answer: {result}"
-        logger.debug(
+        log(
+            logging.DEBUG,
             "%s %s: %d event%s, %d bytes, %.3f s: %s",
             method,
             url,

@@ -8,7 +8,7 @@ from typing import Final
 from umami._clock import monotonic
 
 from .generations import NOT_STORED, Generation
-from .messages import without_secrets
+from .messages import log, without_secrets
 
 MOST_EVENTS: Final = 500
 """The most events that Umami takes in a batch, since 3.3."""
@@ -25,8 +25,6 @@ _WARN_AGAIN_SECONDS: Final = 60.0
 _MOST_WARNINGS: Final = 100
 # What every version of isbot takes for a bot's.
 _BOT: Final = re.compile(r"googlebot|bingbot|crawler|spider|^curl/|^python-requests/", re.IGNORECASE)
-
-logger: Final = logging.getLogger("umami")
 
 
 class Learned:
@@ -92,7 +90,7 @@ class Learned:
         if generation is self._shown or (generation is Generation.V2_17 and self._shown > generation):
             return  # one event's answer does not tell 2.17 from 3.0.2; a batch's will
         self._shown = generation
-        logger.info("%s is %s.", self._url, generation)
+        log(logging.INFO, "%s is %s.", self._url, generation)
         if generation in NOT_STORED:
             self.warn(
                 f"{self._url} is {generation}: {NOT_STORED[generation]}. Upgrade the server to keep them."
@@ -206,4 +204,4 @@ class Learned:
             if len(self._warned) > _MOST_WARNINGS:
                 self._warned.clear()
             self._warned[message] = now
-            logger.warning("%s", without_secrets(message, self._secrets()))
+            log(logging.WARNING, "%s", without_secrets(message, self._secrets()))

@@ -3,9 +3,11 @@
 Nothing here imports httpx: that takes longer than all other imports together.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+
+logger: Final = logging.getLogger("umami")
 
 USER_AGENT: Final = (
     f"Umami-Client v{__version__} / "
@@ -77,6 +81,16 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def log(level: int, message: str, *args: object) -> None:
+    """Log a line.
+
+    Senders log what they learn of a server while events are on their way. A log handler that raises must not
+    change what becomes of these.
+    """
+    with suppress(Exception):
+        logger.log(level, message, *args, stacklevel=2)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ from umami.settings import Settings
 
 from . import late
 from .access import Access
-from .messages import Reply, UnansweredError
-
-logger: Final = logging.getLogger("umami")
+from .messages import Reply, UnansweredError, log
 
 _TIMEOUT: Final = 2.0
 _QUIET_SECONDS: Final = 5.0
@@ -132,7 +130,7 @@ class Mirror:
             self._fail(url, problem)
         elif self._was_away:
             self._was_away = False
-            logger.info("The mirror %s works again.", url)
+            log(logging.INFO, "The mirror %s works again.", url)
 
     def _fail(self, url: str, problem: str) -> None:
         self._quiet_until = monotonic() + _QUIET_SECONDS
@@ -141,7 +139,8 @@ class Mirror:
             self._bytes = 0
         if not self._was_away:
             self._was_away = True
-            logger.warning(
+            log(
+                logging.WARNING,
                 "The mirror %s %s. Copies are dropped until it works, and delivery to the server goes on. "
                 "Start a collector there, or unset mirror.",
                 url,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from umami._proxy import PORTS, Proxy, parsed
 
-logger: Final = logging.getLogger("umami")
+from .messages import log
 
 
 def choice(url: str, proxy: str | None = None) -> Proxy | None:
@@ -77,7 +77,8 @@ _warned: Final[set[str]] = set()
 def _warn_once(kind: str, why: str) -> None:
     if kind not in _warned:
         _warned.add(kind)
-        logger.warning(
+        log(
+            logging.WARNING,
             "The environment's %s_PROXY is ignored, and requests go straight to the server: it %s.",
             kind.upper(),
             why,

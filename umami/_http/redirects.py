@@ -12,9 +12,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from umami import _threads
 from umami._clock import monotonic
 
-from .messages import Reply, Request, printable
-
-logger: Final = logging.getLogger("umami")
+from .messages import Reply, Request, log, printable
 
 MOST_REDIRECTS: Final = 5
 _PERMANENT: Final = frozenset((301, 308))
@@ -94,7 +92,7 @@ class Redirects:
                 return
             self._named.add(base)
         there = shown(target_base)
-        logger.warning("%s redirects to %s: set url_base to %s.", shown(base), there, there)
+        log(logging.WARNING, "%s redirects to %s: set url_base to %s.", shown(base), there, there)
 
 
 def _base(url: str) -> str | None:

@@ -13,14 +13,13 @@ from umami._proxy import Proxy
 from . import proxies
 from .access import Access
 from .backends import KEEPALIVE, Refusals
+from .messages import log
 
 P = TypeVar("P", bound=httpcore.ConnectionPool | httpcore.AsyncConnectionPool)
 
 _MOST_CONNECTIONS: Final = 100
 _MOST_KEPT: Final = 20
 _MOST_SERVERS: Final = 64
-
-logger: Final = logging.getLogger("umami")
 
 
 class Route(NamedTuple):
@@ -106,7 +105,7 @@ class Routes(Generic[P]):
             with self._lock:
                 if access is self.access:  # another thread may have switched
                     self._chosen[server] = route
-            logger.debug("Requests to %s %s.", url, _words(route))
+            log(logging.DEBUG, "Requests to %s %s.", url, _words(route))
         return route
 
     def pool(self, route: Route) -> P:
