@@ -20,7 +20,7 @@ from .queue import EventQueue
 from .reasons import SHUTDOWN, end_message, flush_message
 from .reporter import Report, Reporter
 from .store import Store
-from .workers import Orphans, Senders, release
+from .workers import Orphans, Senders, call_safely
 
 _REPORT_SECONDS: Final = 1.0
 _LAST_REPORT_SECONDS: Final = 0.2
@@ -314,4 +314,4 @@ class Agent:
         if self.queue.rejected is not None:
             self.queue.rejected.after_fork()
         for exporter in self.queue.exporters():
-            release(exporter.after_fork)
+            call_safely(exporter.after_fork)

@@ -1,6 +1,6 @@
 """Reports what went wrong, to `on_error` and to the log, from a thread of its own and at a bounded rate.
 
-Neither callers nor senders ever wait for a callback or a log handler. Either of these may send events, flush,
+Neither callers nor senders wait for a callback, or for a log handler of its lines. Either may send events, flush,
 block or raise.
 """
 

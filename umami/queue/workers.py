@@ -31,7 +31,7 @@ _NO_THREAD: Final = (
 logger: Final = logging.getLogger("umami")
 
 
-def release(call: Callable[[], None]) -> None:
+def call_safely(call: Callable[[], None]) -> None:
     """Make a call of an exporter's whose failure must do no harm."""
     try:
         call()
@@ -105,7 +105,7 @@ class Senders:
                 self.ensure(destination)
             raise
         finally:
-            release(destination.exporter.leave)
+            call_safely(destination.exporter.leave)
             self._threads.discard(thread)
             self._queue.notify()  # a shutdown may wait for its end
             self._after_end()
@@ -159,7 +159,7 @@ class Senders:
                     sender
                 )  # in one step: the next could be interrupted before it does
                 self._queue.remove_sender(destination, sender)
-                release(destination.exporter.leave)
+                call_safely(destination.exporter.leave)
         return True
 
     def _work_as(self, sender: object, destination: DestinationQueue, give_up: float) -> bool:
