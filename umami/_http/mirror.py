@@ -55,8 +55,7 @@ class Mirror:
         with self._lock:
             self._waiting.append(list(events))
             self._bytes += sum(map(len, events))
-            while self._bytes > _MOST_BYTES and len(self._waiting) > 1:  # it is too slow
-                self._next()
+            self._drop_oldest()
             if self._is_busy:
                 return
             self._is_busy = True
@@ -69,8 +68,7 @@ class Mirror:
         """Wait for copies that are being sent, for half a second at most; send them where no thread does."""
         give_up = monotonic() + _LAST_SECONDS
         with self._lock:
-            while self._is_busy and (left := give_up - monotonic()) > 0:
-                self._idle.wait(left)
+            self._wait(give_up)
             if self._is_busy or not self._waiting:
                 return
             self._is_busy = True
@@ -92,6 +90,16 @@ class Mirror:
         finally:
             if self._poster is not None:
                 self._poster.leave()
+
+    # Calls, because since Python 3.12 a Ctrl-C at a loop's end passes by a `with` around it.
+
+    def _drop_oldest(self) -> None:
+        while self._bytes > _MOST_BYTES and len(self._waiting) > 1:  # the mirror is too slow
+            self._next()
+
+    def _wait(self, give_up: float) -> None:
+        while self._is_busy and (left := give_up - monotonic()) > 0:
+            self._idle.wait(left)
 
     def _next(self) -> list[bytes]:
         events = self._waiting.popleft()

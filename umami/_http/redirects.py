@@ -6,7 +6,7 @@ A permanent redirect of a POST is remembered, so that events do not travel twice
 import logging
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from umami import _threads
@@ -37,7 +37,7 @@ class TooManyRedirectsError(Exception):
 
 
 class Redirects:
-    """Follows redirects, and remembers the permanent ones of POSTs. May be shared by _threads."""
+    """Follows redirects, and remembers the permanent ones of POSTs. May be shared by threads."""
 
     def __init__(self) -> None:
         self._moved: dict[str, tuple[str, float]] = {}
@@ -84,15 +84,19 @@ class Redirects:
         if base is None or target_base is None:
             return
         with self._lock:
-            for full in (self._moved, self._named):
-                if len(full) >= _MOST_MOVED:
-                    full.clear()
+            _make_room(self._moved)
+            _make_room(self._named)
             self._moved[url] = target, monotonic() + _MOVED_SECONDS
             if base in self._named:
                 return
             self._named.add(base)
         there = shown(target_base)
         log(logging.WARNING, "%s redirects to %s: set url_base to %s.", shown(base), there, there)
+
+
+def _make_room(known: dict[str, Any] | set[str]) -> None:
+    if len(known) >= _MOST_MOVED:
+        known.clear()
 
 
 def _base(url: str) -> str | None:

@@ -142,7 +142,9 @@ class Routes(Generic[P]):
         """Return the pools of a former access that can be closed, and forget them."""
         with self._lock:
             former, self._former = self._former, []
-            idle = [pool for pool in former if not any(map(_is_busy, pool.connections))]
+            # Since Python 3.12 a Ctrl-C at the end of a loop, a list comprehension's too, passes by a `with`
+            # around it. So no loop stands here.
+            idle = list(filter(_is_idle, former))
             self._former.extend(pool for pool in former if pool not in idle)
             return idle
 
@@ -158,6 +160,10 @@ class Routes(Generic[P]):
 def _words(route: Route) -> str:
     """Return a route in words."""
     return f"go through the proxy {route.proxy}" if route.proxy else "use no proxy"
+
+
+def _is_idle(pool: Any) -> bool:
+    return not any(map(_is_busy, pool.connections))
 
 
 def _is_busy(connection: Any) -> bool:
