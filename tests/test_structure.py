@@ -205,8 +205,8 @@ def test_the_internals_name_every_module() -> None:
     assert not unnamed
 
 
-# Since Python 3.12, what a signal handler raises at the end of a loop, a list comprehension's too, passes by a
-# `with` around it, and would leave the lock held for ever. A loop in a function of its own does no harm.
+# Since Python 3.12, what a signal handler raises at the end of a loop, a list comprehension's too, passes by
+# a `with` around it, and would leave the lock held for ever. A loop in a function of its own does no harm.
 
 
 @pytest.mark.parametrize("room", ["_http", "_spool", "queue"])
