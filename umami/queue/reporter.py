@@ -1,7 +1,7 @@
 """Reports what went wrong, to `on_error` and to the log, from a thread of its own and at a bounded rate.
 
-Neither callers nor senders wait for a callback, or for a log handler of its lines. Either may send events, flush,
-block or raise.
+Neither callers nor senders wait for a callback, nor for a log handler that gets its lines. Either may send
+events, flush, block or raise.
 """
 
 import logging
