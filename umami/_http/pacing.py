@@ -24,7 +24,7 @@ class Pace:
     def __init__(self, calls: int = MOST_CALLS, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._starts: deque[float] = deque(maxlen=calls)
-        self._lock = _threads.Lock()
+        self._lock = _threads.RLock()
 
     def wait(self) -> float:
         """Take a place, and return the seconds until it comes."""

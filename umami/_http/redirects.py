@@ -42,7 +42,7 @@ class Redirects:
     def __init__(self) -> None:
         self._moved: dict[str, tuple[str, float]] = {}
         self._named: set[str] = set()
-        self._lock = _threads.Lock()
+        self._lock = _threads.RLock()
 
     def follow(self, request: Request, give_up: float) -> Generator[Request, Reply, tuple[Request, Reply]]:
         """Yield a request, then one for each redirect; return the last one and its answer.

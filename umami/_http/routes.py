@@ -71,7 +71,7 @@ class Routes(Generic[P]):
         self._chosen: dict[tuple[str, str], Route] = {}
         self._pools: dict[Route, P] = {}
         self._former: list[P] = []
-        self._lock = _threads.Lock()
+        self._lock = _threads.RLock()
 
     def _new_pool(self, options: dict[str, Any]) -> P:
         raise NotImplementedError
