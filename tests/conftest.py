@@ -196,14 +196,15 @@ def no_websites(_idle_collectors: list[Collector]) -> None:
 
 
 def _is_reusable(collector: Collector) -> bool:
-    """Return whether nothing of this test can reach the collector after its end."""
+    """Return whether this test leaves nothing behind, and nothing of it can reach the collector any more."""
     if "running" not in repr(collector) or any(t.name == "umami-sender" for t in threading.enumerate()):
         return False
     with socket.create_connection((collector.host, collector.port), DEADLINE) as connection:
         # The server has read what reached it before this.
         connection.sendall(b"GET /api/heartbeat HTTP/1.1\r\nHost: localhost\r\n\r\n")
         connection.recv(1)
-    return all(request.status for request in collector.requests)
+    websites = {each["id"] for each in collector._store.websites()[0]}
+    return all(request.status for request in collector.requests) and websites <= {SITE}
 
 
 @pytest.fixture
