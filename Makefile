@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo "make demo   a web service and a batch job send events; their counts are compared with the server's"
-	@echo "make test   the whole test suite: 7 to 10 minutes on two cores"
+	@echo "make test   the whole test suite: 5 to 10 minutes on two cores"
 	@echo "make test-fast  the quick tests, in about a minute"
 	@echo "make coverage   statement and branch coverage, including threads and child processes"
 	@echo "make test-lowest  the whole suite with the lowest versions of the dependencies in pyproject.toml"
