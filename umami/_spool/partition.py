@@ -95,6 +95,7 @@ class SpoolPartition:
         while self._waiting and len(loaded) < most:
             waiting = self._waiting[0]
             segment = waiting.segment
+            why: str | None = None
             try:
                 if waiting.events is None:
                     self._folder.seal(segment)
@@ -108,9 +109,14 @@ class SpoolPartition:
                     waiting.count -= 1
                     self.waiting -= 1
             except (OSError, StopIteration) as error:
-                losses += self._lost(waiting, segment.count, str(error))
+                why = str(error)
             except ForeignError:
-                losses += self._lost(waiting, segment.count, "its beginning is damaged")
+                why = "its beginning is damaged"
+            if why is not None:
+                losses += self._lost(waiting, segment.count, why)
+                # What is counted beyond that is not there: a broken-off call may have counted it twice.
+                self.waiting -= waiting.count
+                waiting.count = 0
             if not waiting.count:
                 self._waiting.popleft()
         return loaded, losses
