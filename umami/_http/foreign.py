@@ -74,9 +74,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:
-            date = date.replace(
-                tzinfo=timezone.utc
-            )  # a date without a zone, in C's asctime form, is in UTC too
+            date = date.replace(tzinfo=timezone.utc)  # as the form of C's asctime, which names none
         return max(0.0, date.timestamp() - time.time())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
