@@ -195,14 +195,18 @@ def no_websites(_idle_collectors: list[Collector]) -> None:
         _idle_collectors.pop().stop()
 
 
+def until_read(collector: Collector) -> None:
+    """Wait until a collector has read what reached it before this, also from processes that are gone."""
+    with socket.create_connection((collector.host, collector.port), DEADLINE) as connection:
+        connection.sendall(b"GET /api/heartbeat HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.recv(1)
+
+
 def _is_reusable(collector: Collector) -> bool:
     """Return whether this test leaves nothing behind, and nothing of it can reach the collector any more."""
     if "running" not in repr(collector) or any(t.name == "umami-sender" for t in threading.enumerate()):
         return False
-    with socket.create_connection((collector.host, collector.port), DEADLINE) as connection:
-        # The server has read what reached it before this.
-        connection.sendall(b"GET /api/heartbeat HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        connection.recv(1)
+    until_read(collector)
     websites = {each["id"] for each in collector._store.websites()[0]}
     return all(request.status for request in collector.requests) and websites <= {SITE}
 

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, until_read
 
 import umami
 from umami.collector import Collector, Request
@@ -102,6 +102,13 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "the condition did not become true in time"
         threading.Event().wait(0.001)
+
+
+def recover(collector: Collector) -> None:
+    """Have a collector work again, but fail the last requests of processes that were killed."""
+    until_read(collector)
+    until(lambda: all(request.status for request in collector.requests))
+    collector.clear_faults()
 
 
 def until_waiting(thread: threading.Thread) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, PASSWORD, ROOT, SITE
-from queue_helpers import drain
+from queue_helpers import drain, recover
 
 import umami
 from umami.cli import main
@@ -52,7 +52,7 @@ def orphan(collector: Collector, folder: Path, sender: Callable[..., "Sender"]) 
     process = sender()
     process.wait_for(50)
     process.kill()
-    collector.clear_faults()
+    recover(collector)
     (file,) = folder.iterdir()
     return file
 
@@ -186,7 +186,7 @@ def test_processes_that_share_a_folder_send_each_event_once(
         process = sender(first)
         process.wait_for(first + 300)
         ends[first] = process.kill()
-    collector.clear_faults()
+    recover(collector)
     clients = [umami.Client(spool=str(folder)) for _ in range(3)]
     assert all(client.flush(DEADLINE) for client in clients)
     for client in clients:
@@ -359,7 +359,7 @@ class TestCommand:
         process = sender()
         process.wait_for(40)
         process.kill()
-        collector.clear_faults()
+        recover(collector)
         return sum(file.events or 0 for file in umami.spool.files(folder))
 
     @pytest.mark.slow

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import DEADLINE, SITE
-from queue_helpers import NEVER, at_moment, drain, in_threads, moments, send_many, stored, until
+from queue_helpers import NEVER, at_moment, drain, in_threads, moments, recover, send_many, stored, until
 from secrecy import watch
 from tenacity import RetryCallState
 
@@ -494,7 +494,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_record_leaves_whole_ones(
     done = python(program, collector.url, str(folder))
     assert done.returncode == -9, done.stderr
     assert [(seen.state, seen.events) for seen in umami.spool.files(folder)] == [("waiting", 2)]
-    collector.clear_faults()
+    recover(collector)
     assert drain(folder).dropped == {}
     assert stored(collector) == {"e0": 1, "e2": 1}
 
