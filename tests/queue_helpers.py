@@ -113,7 +113,15 @@ def recover(collector: Collector) -> None:
 
 def until_waiting(thread: threading.Thread) -> None:
     """Block until a thread waits for a condition or an event."""
-    until(lambda: sys._current_frames()[thread.ident].f_code.co_name == "wait")
+
+    def waits() -> bool:
+        gc.disable()  # CPython 3.11 deadlocks if it collects garbage in `_current_frames` (gh-106883)
+        try:
+            return sys._current_frames()[thread.ident].f_code.co_name == "wait"
+        finally:
+            gc.enable()
+
+    until(waits)
 
 
 class Listener(logging.Handler):
