@@ -360,12 +360,17 @@ def test_children_that_are_terminated_deliver_if_asked_to(
     collector: Collector, script: Script, asked: str, method: str
 ):
     program = f"""
-        def ask():
-            umami.configure(flush_on_sigterm=True)
+        def begin(begun):
+            begun.release()
+            if {asked == "by the initializer"}:
+                umami.configure(flush_on_sigterm=True)
 
         def main(context):
-            with context.Pool(2, {"ask" if asked == "by the initializer" else "None"}) as pool:
+            begun = context.Semaphore(0)
+            with context.Pool(2, begin, (begun,)) as pool:
                 pool.map(work, range(3))
+                for _ in range(2):  # CPython loses a signal that comes just after a fork
+                    begun.acquire()
     """
 
     process = script(
